@@ -1,0 +1,272 @@
+"""Every knob of every recipe: one flat dataclass a stage, declared once, with its reason, and checked here."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from transformers import TrainingArguments
+
+from higgs_recipes.errors import InputError
+
+
+MODEL_ID = "bosonai/higgs-tts-2-3b-base"
+MODEL_REVISION = "d80c511612b3040ff2877ce3d408747df1739f11"
+CODEC_ID = "bosonai/higgs-audio-v2-tokenizer"
+CODEC_REVISION = "403fbacf2f60caaa102f893fdfabb694619b2417"
+NUM_CODEBOOKS = 8
+
+Task = Literal[
+    "single_speaker_smart_voice",
+    "zero_shot_voice_cloning",
+    "multi_speaker_smart_voice",
+    "multi_speaker_voice_cloning",
+]
+Dtype = Literal["float32", "bfloat16"]
+
+
+def knob(default: Any, help: str) -> Any:
+    """A dataclass field with its reason; lists and dicts are copied for each instance."""
+    if isinstance(default, (list, dict)):
+        return field(default_factory=lambda: type(default)(default), metadata={"help": help})
+    return field(default=default, metadata={"help": help})
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise `InputError(message)` unless the condition holds."""
+    if not condition:
+        raise InputError(message)
+
+
+@dataclass
+class ModelConfig:
+    """The base model: a native transformers checkpoint by folder or Hub id."""
+
+    model_name_or_path: str = knob(MODEL_ID, "Folder or Hub id of a HiggsAudioV2ForConditionalGeneration checkpoint.")
+    model_revision: str | None = knob(None, "Commit, tag or branch of the base model; the known base is pinned.")
+    dtype: Dtype = knob("bfloat16", "Type of the base weights in memory.")
+    attn_implementation: str = knob("sdpa", "Attention as transformers names it: sdpa, eager, flash_attention_2 ...")
+
+    def __post_init__(self) -> None:
+        if self.model_name_or_path == MODEL_ID and self.model_revision is None:
+            self.model_revision = MODEL_REVISION
+
+
+@dataclass
+class CodecConfig:
+    """The audio tokenizer: a transformers checkpoint by folder or Hub id."""
+
+    codec_name_or_path: str = knob(CODEC_ID, "Folder or Hub id of a HiggsAudioV2TokenizerModel checkpoint.")
+    codec_revision: str | None = knob(None, "Commit, tag or branch of the codec; the known codec is pinned.")
+
+    def __post_init__(self) -> None:
+        if self.codec_name_or_path == CODEC_ID and self.codec_revision is None:
+            self.codec_revision = CODEC_REVISION
+
+
+@dataclass
+class HubConfig:
+    """Where results go on the Hub."""
+
+    push_to_hub: bool = knob(False, "Push the result to the Hub when it is complete.")
+    hub_private_repo: bool = knob(True, "Create the repository as private. A voice is personal data.")
+
+
+@dataclass
+class SamplingConfig:
+    """How frames are drawn. Defaults are those of the published generation config."""
+
+    temperature: float = knob(1.0, "Divides the logits; 0 is greedy.")
+    top_k: int = knob(50, "Draw from the k likeliest codes; 0 is all.")
+    top_p: float = knob(0.95, "Draw from the smallest set with this probability.")
+    ras_win_len: int = knob(7, "Repetition-aware sampling looks back this many frames; 0 is off.")
+    ras_win_max_num_repeat: int = knob(2, "A code seen this often in the window is drawn again from all codes.")
+    max_seconds: float = knob(30.0, "Cap on the generated audio; a clip that reaches it did not stop by itself.")
+    batch_size: int = knob(8, "Texts generated together; the audio of a seed does not depend on it.")
+
+    def __post_init__(self) -> None:
+        require(self.temperature >= 0, f"temperature must be 0 (greedy) or positive, got {self.temperature}")
+        require(self.top_k >= 0, f"top_k must be 0 (all) or positive, got {self.top_k}")
+        require(0 < self.top_p <= 1, f"top_p must be in (0, 1], got {self.top_p}")
+        require(self.ras_win_len >= 0, f"ras_win_len must be 0 (off) or positive, got {self.ras_win_len}")
+        require(
+            self.ras_win_max_num_repeat >= 1,
+            f"ras_win_max_num_repeat must be at least 1, got {self.ras_win_max_num_repeat}",
+        )
+        require(self.max_seconds > 0, f"max_seconds must be positive, got {self.max_seconds}")
+        require(self.batch_size >= 1, f"batch_size must be at least 1, got {self.batch_size}")
+
+
+@dataclass
+class EncodeConfig(CodecConfig, HubConfig):
+    """Corpus -> codes: what to read, what to keep, how to split it, where it goes."""
+
+    sources: list[str] = knob(
+        [],
+        "Corpora: a Hub id, a folder (audiofolder, parquet, save_to_disk) or a mapping with path and any of name, "
+        "split, revision, weight, columns, and constant speaker, language, scene.",
+    )
+    columns: dict[str, str] | str | None = knob(
+        None, "Our column name to the corpus's, e.g. {text: sentence, speaker: client_id}; one source can override."
+    )
+    output_dir: str = knob("outputs/corpus", "Folder of the encoded corpus.")
+    overwrite_output_dir: bool = knob(False, "Replace a finished corpus in output_dir.")
+    task: Task = knob("single_speaker_smart_voice", "What the rows teach.")
+    min_seconds: float = knob(0.3, "Shorter clips are rejected.")
+    max_seconds: float = knob(30.0, "Longer clips are rejected.")
+    max_text_chars: int = knob(1000, "Longer transcripts are rejected.")
+    max_chars_per_second: float = knob(40.0, "A transcript that cannot be spoken in its clip is rejected.")
+    test_size: float = knob(0.1, "Share (below 1) or number of rows held out; 0 is none.")
+    split_by: Literal["text", "speaker"] = knob(
+        "text", "text: no sentence stands on both sides. speaker: no speaker stands on both sides."
+    )
+    seed: int = knob(0, "Seed of the split and of the mixture.")
+    keep_audio: Literal["test", "all", "none"] = knob(
+        "test", "Which rows keep their recording beside the codes; evaluation needs those of the test split."
+    )
+    batch_seconds: float = knob(160.0, "Audio encoded together, in seconds; clips in a batch have equal length.")
+    hub_dataset_id: str | None = knob(None, "Dataset to push to, as user/name; default is output_dir's name.")
+    cache_dir: str | None = knob(None, "Codes already made, by content and codec; default below HF_HOME.")
+
+    def __post_init__(self) -> None:
+        CodecConfig.__post_init__(self)
+        require(bool(self.sources), "sources is empty: name at least one Hub id or folder")
+        require(
+            0 < self.min_seconds < self.max_seconds,
+            f"min_seconds {self.min_seconds} and max_seconds {self.max_seconds}: need 0 < min_seconds < max_seconds",
+        )
+        require(self.max_text_chars >= 1, f"max_text_chars must be at least 1, got {self.max_text_chars}")
+        require(
+            self.max_chars_per_second > 0, f"max_chars_per_second must be positive, got {self.max_chars_per_second}"
+        )
+        require(self.test_size >= 0, f"test_size must be 0 or positive, got {self.test_size}")
+        require(self.batch_seconds > 0, f"batch_seconds must be positive, got {self.batch_seconds}")
+
+
+@dataclass
+class SFTConfig(TrainingArguments, CodecConfig, ModelConfig):
+    """Fine-tuning: transformers' TrainingArguments plus what Higgs Audio v2 needs.
+
+    Sampling of rows, optimizer, schedule, logging, saving and resuming are TrainingArguments' own fields.
+    """
+
+    datasets: list[str] = knob([], "Encoded corpora by folder or Hub id, concatenated; made by the recipe's codec.")
+    train_split: str = knob("train", "Split to train on.")
+    test_split: str | None = knob("test", "Split whose losses are reported at eval_strategy; null is none.")
+    method: Literal["lora", "full"] = knob("lora", "lora: a small adapter. full: all weights.")
+    lora_r: int = knob(16, "Rank of the adapter.")
+    lora_alpha: int = knob(32, "Scale of the adapter: its output is multiplied by alpha / r.")
+    lora_dropout: float = knob(0.0, "Dropout before the adapter.")
+    lora_targets: list[str] = knob(
+        ["attention"], "Modules adapted: attention, audio_mlp, mlp, heads, or full module names."
+    )
+    text_loss_weight: float = knob(1.0, "Weight of the text head's mean loss.")
+    audio_loss_weight: float = knob(1.0, "Weight of the codebooks' weighted mean loss.")
+    codebook_weights: list[float] | None = knob(None, "Weight of each codebook's mean loss; default 1/8 each.")
+    pack_to: int | None = knob(None, "Pack samples into rows of this many positions; null pads instead.")
+    allow_untrained: bool = knob(False, "Pre-flight warns instead of refusing: for a model with random weights.")
+    preflight_rows: int = knob(8, "Rows whose loss is looked at before the first step.")
+    hub_private_repo: bool | None = knob(True, "Create the repository as private. A voice is personal data.")
+    remove_unused_columns: bool | None = knob(False, "The samples' columns are the collator's, not the model's.")
+
+    def __post_init__(self) -> None:
+        ModelConfig.__post_init__(self)
+        CodecConfig.__post_init__(self)
+        require(bool(self.datasets), "datasets is empty: name at least one encoded corpus")
+        require(not self.remove_unused_columns, "remove_unused_columns must be false: the collator needs the codes")
+        require(self.lora_r >= 1, f"lora_r must be at least 1, got {self.lora_r}")
+        require(0 <= self.lora_dropout < 1, f"lora_dropout must be in [0, 1), got {self.lora_dropout}")
+        require(bool(self.lora_targets) or self.method == "full", "lora_targets is empty: name what to adapt")
+        for name in ("text_loss_weight", "audio_loss_weight"):
+            require(getattr(self, name) >= 0, f"{name} must be 0 or positive, got {getattr(self, name)}")
+        if self.codebook_weights is not None:
+            weights = self.codebook_weights
+            require(len(weights) == NUM_CODEBOOKS, f"codebook_weights needs {NUM_CODEBOOKS}, got {len(weights)}")
+            require(min(weights) >= 0 < max(weights), f"codebook_weights must be 0 or positive, got {weights}")
+        require(self.pack_to is None or self.pack_to >= 1, f"pack_to must be positive, got {self.pack_to}")
+        require(self.preflight_rows >= 1, f"preflight_rows must be at least 1, got {self.preflight_rows}")
+        super().__post_init__()
+
+
+@dataclass
+class AdapterConfig:
+    """What was fine-tuned."""
+
+    adapter: str | None = knob(None, "Folder or Hub id of a LoRA adapter; null is the base model alone.")
+    adapter_revision: str | None = knob(None, "Commit, tag or branch of the adapter.")
+
+
+@dataclass
+class GenerateConfig(SamplingConfig, CodecConfig, AdapterConfig, ModelConfig):
+    """Text -> speech."""
+
+    text: list[str] = knob([], "Texts to speak, one wav each.")
+    text_file: str | None = knob(None, "File with one text a line, spoken after those of `text`.")
+    scene: str | None = knob("Audio is recorded from a quiet room.", "Scene description; null is none.")
+    ref_audio: str | None = knob(None, "Reference clip: its voice is cloned.")
+    ref_text: str | None = knob(None, "What the reference clip says.")
+    ref_in_system: bool = knob(False, "Put the reference clip in the system message instead of a turn of its own.")
+    seed: int = knob(0, "Seed of the first text; text i has seed + i.")
+    output_dir: str = knob("outputs/generate", "Folder of the wav files and generations.jsonl.")
+    overwrite_output_dir: bool = knob(False, "Replace what stands in output_dir.")
+
+    def __post_init__(self) -> None:
+        ModelConfig.__post_init__(self)
+        CodecConfig.__post_init__(self)
+        SamplingConfig.__post_init__(self)
+        require(bool(self.text) or self.text_file is not None, "nothing to speak: give text or text_file")
+        require((self.ref_audio is None) == (self.ref_text is None), "cloning needs both ref_audio and ref_text")
+
+
+@dataclass
+class EvaluateConfig(SamplingConfig, CodecConfig, AdapterConfig, ModelConfig, HubConfig):
+    """Held-out texts -> speech -> what a recogniser and a speaker model make of it."""
+
+    dataset: str = knob("", "Encoded corpus by folder or Hub id; its split must keep the recordings.")
+    split: str = knob("test", "Split whose texts are spoken.")
+    max_rows: int | None = knob(None, "Score at most this many rows, the first ones; null is all.")
+    seed: int = knob(0, "Seed of the first row; row i has seed + i, the same for base and fine-tuned.")
+    asr: str = knob("openai/whisper-large-v3", "Recogniser: a transformers model, or package:faster-whisper-tiny.en.")
+    asr_revision: str | None = knob(None, "Commit, tag or branch of the recogniser.")
+    asr_language: str = knob("en", "Language that the recogniser is told.")
+    speaker: str = knob("microsoft/wavlm-base-plus-sv", "Speaker model: an x-vector model, or package:resemblyzer.")
+    speaker_revision: str | None = knob(None, "Commit, tag or branch of the speaker model.")
+    normalizer: str = knob("whisper_en", "Text normaliser before scoring, by its name in higgs_recipes.metrics.")
+    untrained_base: bool = knob(False, "Say in the report that the base model has random weights.")
+    hub_model_id: str | None = knob(None, "Model that gets the report, as user/name; default is the adapter's id.")
+    output_dir: str = knob("outputs/evaluate", "Folder of metrics.json, report.md, report.html and the wav files.")
+    overwrite_output_dir: bool = knob(False, "Replace what stands in output_dir.")
+
+    def __post_init__(self) -> None:
+        ModelConfig.__post_init__(self)
+        CodecConfig.__post_init__(self)
+        SamplingConfig.__post_init__(self)
+        require(bool(self.dataset), "dataset is empty: name an encoded corpus")
+        require(self.max_rows is None or self.max_rows >= 1, f"max_rows must be positive, got {self.max_rows}")
+
+
+@dataclass
+class MergeConfig(AdapterConfig, ModelConfig, HubConfig):
+    """Adapter + base -> one native checkpoint."""
+
+    output_dir: str = knob("outputs/merged", "Folder of the merged checkpoint and its processor.")
+    overwrite_output_dir: bool = knob(False, "Replace what stands in output_dir.")
+    hub_model_id: str | None = knob(None, "Model to push to, as user/name; default is output_dir's name.")
+    check: bool = knob(False, "Compare the logits of adapter-on and merged on a real prompt.")
+
+    def __post_init__(self) -> None:
+        ModelConfig.__post_init__(self)
+        require(self.adapter is not None, "adapter is missing: name the folder or Hub id of the adapter to merge")
+
+
+@dataclass
+class InitConfig:
+    """A checkpoint with random weights from a config in a file: for tests, demos and speed measurements."""
+
+    model_config: str = knob("", "JSON file of a HiggsAudioV2Config.")
+    codec_config: str | None = knob(None, "JSON file of a HiggsAudioV2TokenizerConfig; null makes no codec.")
+    dtype: Dtype = knob("float32", "Type of the saved model weights.")
+    seed: int = knob(0, "Seed of the weights.")
+    output_dir: str = knob("outputs/init", "Folder that gets model/ and codec/.")
+    overwrite_output_dir: bool = knob(False, "Replace what stands in output_dir.")
+
+    def __post_init__(self) -> None:
+        require(bool(self.model_config), "model_config is missing: name a JSON file of a HiggsAudioV2Config")

@@ -1,0 +1,148 @@
+"""The DualFFN loss as sums and counts: text head and eight codebooks, divided once by whoever knows all the counts.
+
+transformers' own loss is wrong for fine-tuning in three ways: it masks every EOS, supervises reference clips and the
+whole prompt, and its Trainer divides the audio loss by the number of text labels. Here the labels are the collator's,
+the audio loss is split by codebook, and a sum never meets a mean before the end of the optimizer step.
+"""
+
+import inspect
+from dataclasses import dataclass, fields
+from types import MethodType
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from higgs_recipes.delay import IGNORE_INDEX
+
+
+@dataclass
+class DualFFNLosses:
+    """Cross-entropy sums in nats with their counts, and how often the likeliest code was the right one."""
+
+    text_sum: Tensor  # ()
+    text_count: Tensor  # ()
+    codebook_sums: Tensor  # (C,)
+    codebook_counts: Tensor  # (C,)
+    codebook_hits: Tensor  # (C,) targets that the likeliest code equals
+    eos_sum: Tensor  # () part of codebook_sums whose target is EOS
+    eos_count: Tensor  # ()
+    eos_hits: Tensor  # ()
+
+    def detach(self) -> "DualFFNLosses":
+        return DualFFNLosses(**{field.name: getattr(self, field.name).detach() for field in fields(self)})
+
+    def __add__(self, other: "DualFFNLosses") -> "DualFFNLosses":
+        pairs = {field.name: getattr(self, field.name) + getattr(other, field.name) for field in fields(self)}
+        return DualFFNLosses(**pairs)
+
+    def pack(self) -> Tensor:
+        """All numbers in one float64 vector, so that processes can add theirs in one reduction."""
+        return torch.cat([getattr(self, field.name).reshape(-1).double() for field in fields(self)])
+
+    def unpack(self, vector: Tensor) -> "DualFFNLosses":
+        """Inverse of `pack` with this object's shapes."""
+        parts = vector.split([getattr(self, field.name).numel() for field in fields(self)])
+        named = zip(fields(self), parts, strict=True)
+        return DualFFNLosses(**{field.name: part.reshape(getattr(self, field.name).shape) for field, part in named})
+
+
+def label_counts(batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Targets that a batch's loss will see: text () and audio per codebook (C,)."""
+    text_count = (batch["labels"][:, 1:] != IGNORE_INDEX).sum()
+    codebook_counts = (batch["audio_labels"][:, 1:] != IGNORE_INDEX).sum(dim=(0, 1))
+    return text_count, codebook_counts
+
+
+def dual_ffn_losses(model: nn.Module, batch: dict[str, Tensor]) -> DualFFNLosses:
+    """Losses of a batch of `HiggsCollator`.
+
+    Args:
+        model: a `HiggsAudioV2ForConditionalGeneration` with text head, bare or inside PEFT, DDP, FSDP or DeepSpeed.
+        batch: input_ids, labels (B, S), audio_input_ids, audio_labels (B, F, C), audio_input_ids_mask (B, F), and
+            attention_mask (B, S) for a padded batch or position_ids (B, S) for a packed one.
+
+    Raises:
+        ValueError: the model has no text head while the batch has text labels.
+    """
+    attach_losses(_innermost(model))
+    inputs = {name: tensor for name, tensor in batch.items() if name != "row_index"}
+    return model(**inputs, output_losses=True)
+
+
+def attach_losses(model: nn.Module) -> None:
+    """Teach a bare model `model(**batch, output_losses=True)`; without that flag its forward is unchanged.
+
+    The losses are computed inside the forward, as Liger does it, so that every wrapper (DDP, FSDP, ZeRO, autocast)
+    has the heads' weights in place. Must come before a wrapper that replaces `forward` on the instance.
+    """
+    if "output_losses" in inspect.signature(model.forward).parameters:
+        return
+    plain_forward = model.forward
+
+    def forward(self: nn.Module, *args, output_losses: bool = False, **kwargs):
+        return _forward_losses(self, **kwargs) if output_losses else plain_forward(*args, **kwargs)
+
+    # generate() checks its arguments against the signature of forward.
+    signature = inspect.signature(plain_forward)
+    flag = inspect.Parameter("output_losses", inspect.Parameter.KEYWORD_ONLY, default=False)
+    named = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    rest = [p for p in signature.parameters.values() if p.kind is inspect.Parameter.VAR_KEYWORD]
+    bound = MethodType(forward, model)
+    forward.__signature__ = signature.replace(
+        parameters=[inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD), *named, flag, *rest]
+    )
+    model.forward = bound
+
+
+def _innermost(model: nn.Module) -> nn.Module:
+    """The module that owns the heads, under DDP and DeepSpeed (`.module`) and PEFT (`get_base_model`)."""
+    while True:
+        children = dict(model.named_children())
+        if "module" in children:
+            model = children["module"]
+        elif "audio_lm_head" not in children and "base_model" in children:
+            model = model.get_base_model()
+        else:
+            return model
+
+
+def _forward_losses(model: nn.Module, *, labels: Tensor, audio_labels: Tensor, **inputs: Tensor) -> DualFFNLosses:
+    """Backbone once, then each head only where a target stands."""
+    num_codebooks, codebook_size = model.config.num_codebooks, model.config.codebook_size
+    hidden = model.model(**inputs, use_cache=False).last_hidden_state  # (B, S, H)
+
+    # Audio positions in order, row by row, are the valid frames in order: the model scattered them in this way.
+    is_audio = model.model.get_placeholder_mask(inputs["input_ids"], None, None)  # (B, S)
+    targets = audio_labels[inputs["audio_input_ids_mask"]]  # (sum F, C)
+    # A clip's first row of targets is empty, so this shift by one never crosses from one clip into the next.
+    targets = torch.cat([targets[1:], targets.new_full((1, num_codebooks), IGNORE_INDEX)])
+    kept = (targets != IGNORE_INDEX).any(dim=-1)  # (sum F,)
+    logits = model.audio_lm_head(hidden[is_audio][kept]).float()  # (K, C * V)
+    logits, targets = logits.view(-1, num_codebooks, codebook_size), targets[kept]  # (K, C, V), (K, C)
+    audio_losses = _cross_entropy(logits, targets)  # (K, C)
+    hits = (logits.detach().argmax(dim=-1) == targets).long()  # (K, C)
+    is_eos = targets == model.config.audio_stream_eos_id
+
+    next_labels = labels[:, 1:]  # (B, S - 1)
+    kept = next_labels != IGNORE_INDEX
+    if model.text_lm_head is None:
+        raise ValueError("the model has no text head: build it with use_text_head=True (modeling.load_model does)")
+    text_losses = _cross_entropy(model.text_lm_head(hidden[:, :-1][kept]).float(), next_labels[kept])
+
+    return DualFFNLosses(
+        text_sum=text_losses.sum(),
+        text_count=kept.sum(),
+        codebook_sums=audio_losses.sum(dim=0),
+        codebook_counts=(targets != IGNORE_INDEX).sum(dim=0),
+        codebook_hits=hits.sum(dim=0),
+        eos_sum=(audio_losses.detach() * is_eos).sum(),
+        eos_count=is_eos.sum(),
+        eos_hits=(hits * is_eos).sum(),
+    )
+
+
+def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Cross-entropy in nats per target, 0 where the target is `IGNORE_INDEX`: (..., V), (...) -> (...)."""
+    losses = F.cross_entropy(logits.flatten(0, -2), targets.flatten(), ignore_index=IGNORE_INDEX, reduction="none")
+    return losses.view(targets.shape)
