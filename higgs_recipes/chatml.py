@@ -50,7 +50,8 @@ CHAT_TEMPLATE = r"""
 {%- endif %}
 """.strip()
 
-_CONTROL_TOKEN = re.compile("|".join(map(re.escape, sorted(set(re.findall(r"<\|\w+\|>", CHAT_TEMPLATE))))))
+# Any of these may be one token of some checkpoint, not only those of the template.
+_CONTROL_TOKEN = re.compile(r"<\|[^\s|]+\|>")
 
 _SYSTEM = "Generate audio following instruction."
 _DIALOGUE_SYSTEM = """You are an AI assistant designed to convert text into speech.
@@ -60,19 +61,19 @@ If no speaker tag is present, select a suitable voice on your own."""
 
 
 def conversation(row: Mapping[str, Any], *, task: str, ref_in_system: bool = False) -> list[dict]:
-    """The turns of one row. The last is always the assistant's with the row's own audio; to ask for that audio instead,
-    render all turns but the last with `add_generation_prompt=True`.
+    """The turns of one row. The last is always the assistant's with the row's own audio; to ask for that audio
+    instead, render all turns but the last with `add_generation_prompt=True`.
 
     Args:
         row: `text` (what is said; dialogues mark each turn with `[SPEAKER0]`, `[SPEAKER1]`, ...), and where present
-            `id` (named in errors), `scene` (a sentence on the recording, or None) and `audio`. Cloning takes `ref_audio`
-            and `ref_text`; a dialogue takes `ref_speakers`, a list of {"speaker_tag", "ref_text", "ref_audio"} with the
-            tag as "SPEAKER0" or "[SPEAKER0]". Each audio is a url or path, or a cell {"path", "bytes"} of datasets.
-            A dialogue in smart voices describes its speakers as "feminine" and "masculine" in turn, as the reference
-            does, unless the speaker's entry of `ref_speakers` has a `description`.
+            `id` (named in errors), `scene` (a sentence on the recording, or None) and `audio`. Cloning takes
+            `ref_audio` and `ref_text`; a dialogue takes `ref_speakers`, a list of {"speaker_tag", "ref_text",
+            "ref_audio"} with the tag as "SPEAKER0" or "[SPEAKER0]". Each audio is a url or path, or a cell {"path",
+            "bytes"} of datasets. A dialogue in smart voices describes its speakers as "feminine" and "masculine" in
+            turn, as the reference does, unless the speaker's entry of `ref_speakers` has a `description`.
         task: one of `TASKS`.
-        ref_in_system: name the reference clips in the scene, without their texts, and not as earlier turns. Only the two
-            cloning tasks have such clips.
+        ref_in_system: name the reference clips in the scene, without their texts, and not as earlier turns. Only the
+            two cloning tasks have such clips.
 
     >>> turns = conversation({"text": "Hi.", "audio": "hi.wav"}, task="single_speaker_smart_voice")
     >>> [turn["role"] for turn in turns]
@@ -119,7 +120,7 @@ def _described_speakers(row: Mapping[str, Any], text: str) -> list[dict]:
 
 
 def _reference_clips(row: Mapping[str, Any], text: str, task: str) -> list[tuple[str, str, Mapping[str, Any]]]:
-    """One (speaker tag, what its user turn starts with, mapping with ref_audio and ref_text) for each reference clip."""
+    """For each reference clip its speaker tag, what its user turn starts with, and who has ref_audio and ref_text."""
     if task == "zero_shot_voice_cloning":
         return [("SPEAKER0", "", row)]
     clips = {_tag(row, speaker): speaker for speaker in row.get("ref_speakers") or []}
@@ -156,13 +157,9 @@ def _is_blank(value: Any) -> bool:
 def _refuse_control_tokens(row: Mapping[str, Any], turns: list[dict]) -> None:
     for turn in turns:
         for item in turn["content"]:
-            control_token = _CONTROL_TOKEN.search(item.get("text", ""))
-            if control_token:
-                raise _error(
-                    row,
-                    f"text of the {turn['role']} turn",
-                    f"holds {control_token[0]}, a mark of the prompt; remove it",
-                )
+            if token := _CONTROL_TOKEN.search(item.get("text", "")):
+                problem = f"holds {token[0]}, a mark that only the prompt may set; remove it"
+                raise _error(row, f"text of the {turn['role']} turn", problem)
 
 
 def _error(row: Mapping[str, Any], field: str, problem: str) -> InputError:

@@ -1,4 +1,4 @@
-"""Transcripts as the reference reads them: `normalize_transcript` before the prompt, `chunk_transcript` for long texts.
+"""Transcripts as the reference reads them: `normalize_transcript` for all, `chunk_transcript` for the long ones.
 
 Source: `examples/generation.py` of boson-ai/higgs-audio.
 """
@@ -57,8 +57,8 @@ _SPOKEN = {
 _ENDINGS = (".", "!", "?", ",", ";", '"', "'", "</SE_e>", "</SE>")
 
 _CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f"  # kana and Han
-# What is not cut in a text without spaces: a tag, one CJK character, or a run of other letters and digits, each with the
-# punctuation that follows it. The matches of a text, joined, are the text.
+# What is not cut in a text without spaces: a tag, one CJK character, or a run of other letters and digits, each with
+# the punctuation that follows it. The matches of a text, joined, are the text.
 _CJK_UNIT = re.compile(rf"(?:<SE\w*>\[\w+\]</SE\w*>|\[SPEAKER\d+\]|[{_CJK}]|[^\W{_CJK}]+|\W)[^\w<\[]*")
 
 
@@ -88,8 +88,8 @@ def chunk_transcript(text: str, *, method: str | None, max_words: int = 200, max
 
     Args:
         method: None keeps the text whole. "speaker" opens a chunk at each line that starts with a speaker tag. "word"
-            cuts each paragraph (they are parted by a blank line) after every `max_words` words, and marks its end with a
-            blank line. Blank turns and paragraphs give no chunk.
+            cuts each paragraph (they are parted by a blank line) after every `max_words` words, and marks its end
+            with a blank line. Blank turns and paragraphs give no chunk.
         max_words: most words in a chunk of "word". In a paragraph that is mostly Chinese or Japanese a word is one
             character, where the reference needs langid and jieba to find words; other letters, tags and punctuation
             are never cut.
