@@ -1,0 +1,137 @@
+"""Checkpoints with random weights and a byte tokenizer: the real classes, for demos, tests and speed measurements."""
+
+import json
+from pathlib import Path
+
+import torch
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from transformers import (
+    DacFeatureExtractor,
+    GenerationConfig,
+    HiggsAudioV2Config,
+    HiggsAudioV2ForConditionalGeneration,
+    HiggsAudioV2Processor,
+    HiggsAudioV2TokenizerModel,
+    PreTrainedTokenizerFast,
+)
+
+from higgs_recipes.chatml import CHAT_TEMPLATE
+from higgs_recipes.codec_init import init_codec
+from higgs_recipes.configs import InitConfig
+from higgs_recipes.errors import InputError
+from higgs_recipes.files import staged_folder
+
+
+# Marks of the prompt whose ids the model's config does not name; they follow the bytes.
+FREE_TOKENS = (
+    "<|begin_of_text|>",
+    "<|start_header_id|>",
+    "<|end_header_id|>",
+    "<|scene_desc_start|>",
+    "<|scene_desc_end|>",
+    "<|audio_eos|>",
+)
+
+
+def byte_tokenizer(config: HiggsAudioV2Config) -> PreTrainedTokenizerFast:
+    """A tokenizer of the 256 bytes and the real model's marks, those of the config at the config's ids.
+
+    It has no merges: a text has as many tokens as UTF-8 bytes. The vocabulary is our own.
+
+    Raises:
+        InputError: two marks share an id, or one is outside the vocabulary.
+    """
+    marks = {
+        "<|end_of_text|>": config.pad_token_id,
+        "<|eot_id|>": config.eos_token_id,
+        "<|AUDIO_OUT|>": config.audio_token_id,
+        "<|audio_out_bos|>": config.audio_bos_token_id,
+        "<|reserved_special_token_6|>": config.audio_delay_token_id,
+    }
+    free = (index for index in range(256, config.vocab_size) if index not in marks.values())
+    marks |= dict(zip(FREE_TOKENS, free, strict=False))
+    ids = sorted(marks.values())
+    if len(set(ids)) < len(FREE_TOKENS) + 5 or not 256 <= ids[0] <= ids[-1] < config.vocab_size:
+        raise InputError(
+            f"model config: the marks {marks} need ids of their own in 256 .. {config.vocab_size - 1}, as the first "
+            "256 are the bytes"
+        )
+    alphabet = {symbol: index for index, symbol in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    tokenizer = Tokenizer(models.BPE(vocab=alphabet | marks, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(mark, special=True, normalized=False) for mark in marks])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token="<|begin_of_text|>",
+        eos_token="<|eot_id|>",
+        pad_token="<|end_of_text|>",
+        chat_template=CHAT_TEMPLATE,
+    )
+
+
+def init_checkpoint(config: InitConfig) -> tuple[Path, Path | None]:
+    """Write `output_dir/model` (weights, tokenizer, processor, generation config) and, if asked for, `output_dir/codec`.
+
+    The weights are those of transformers' own initialisation under `seed`, drawn on the GPU where there is one.
+
+    Raises:
+        InputError: a config file is missing or of no such class, or the folder is in use.
+    """
+    model_folder, codec_folder = Path(config.output_dir) / "model", Path(config.output_dir) / "codec"
+    if config.codec_config is not None:
+        with staged_folder(codec_folder, overwrite=config.overwrite_output_dir) as staging:
+            init_codec(config.codec_config, seed=config.seed, output_dir=staging)
+
+    higgs_config = _read_config(Path(config.model_config))
+    tokenizer = byte_tokenizer(higgs_config)
+    model = _random_model(higgs_config, dtype=getattr(torch, config.dtype), seed=config.seed)
+    with staged_folder(model_folder, overwrite=config.overwrite_output_dir) as staging:
+        model.save_pretrained(staging)
+        tokenizer.save_pretrained(staging)
+        if config.codec_config is not None:
+            _processor(tokenizer, codec_folder).save_pretrained(staging)
+    return model_folder, codec_folder if config.codec_config is not None else None
+
+
+def _random_model(
+    config: HiggsAudioV2Config, *, dtype: torch.dtype, seed: int
+) -> HiggsAudioV2ForConditionalGeneration:
+    torch.manual_seed(seed)
+    default_dtype = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
+            model = HiggsAudioV2ForConditionalGeneration(config, use_text_head=True)
+    finally:
+        torch.set_default_dtype(default_dtype)
+    model.generation_config = GenerationConfig(
+        eos_token_id=config.eos_token_id,
+        pad_token_id=config.pad_token_id,
+        do_sample=True,
+        top_k=50,
+        top_p=0.95,
+        ras_win_len=7,
+        ras_win_max_num_repeat=2,
+    )
+    return model
+
+
+def _processor(tokenizer: PreTrainedTokenizerFast, codec_folder: Path) -> HiggsAudioV2Processor:
+    """transformers' processor; it names the codec's folder as the published one names the codec's id."""
+    codec = HiggsAudioV2TokenizerModel.from_pretrained(codec_folder, use_safetensors=True)
+    feature_extractor = DacFeatureExtractor.from_pretrained(codec_folder)
+    return HiggsAudioV2Processor(feature_extractor, tokenizer, codec, chat_template=CHAT_TEMPLATE)
+
+
+def _read_config(path: Path) -> HiggsAudioV2Config:
+    if not path.is_file():
+        raise InputError(f"{path}: no such model config")
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path}: not JSON: {error}") from error
+    expected = HiggsAudioV2Config.model_type
+    if not isinstance(fields, dict) or fields.pop("model_type", None) != expected:
+        raise InputError(f'{path}: no model config; it must hold "model_type": "{expected}"')
+    return HiggsAudioV2Config(**fields)

@@ -1,0 +1,227 @@
+"""The door to transformers' Higgs Audio v2 and to peft: load a base, put an adapter on it, take it off, merge it."""
+
+import hashlib
+import json
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors import SafetensorError, safe_open
+from torch import nn
+from transformers import (
+    AutoTokenizer,
+    HiggsAudioV2Config,
+    HiggsAudioV2ForConditionalGeneration,
+    PreTrainedTokenizerBase,
+)
+
+from higgs_recipes.configs import ModelConfig, SFTConfig
+from higgs_recipes.delay import BOS_CODE, EOS_CODE
+from higgs_recipes.errors import InputError
+from higgs_recipes.files import fetch
+from higgs_recipes.samples import LAST_TOKENS
+
+
+logger = logging.getLogger(__name__)
+
+# What a recipe names -> the modules of a decoder layer (or the heads), as the end of their full names.
+# peft's "all-linear" would adapt audio_lm_head too, and the suffix gate_proj both feed-forward networks.
+LORA_TARGETS = {
+    "attention": r"self_attn\.(q|k|v|o)_proj",
+    "audio_mlp": r"\.audio_mlp\.(gate|up|down)_proj",
+    "mlp": r"\.mlp\.(gate|up|down)_proj",
+    "heads": r"(audio|text)_lm_head",
+}
+ADAPTER_WEIGHTS, ADAPTER_CONFIG, RUN_INFO = "adapter_model.safetensors", "adapter_config.json", "run.json"
+MODEL_PATTERNS = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model"]
+# A few rows of these weights tell one base from another without reading 12 GB.
+FINGERPRINT_WEIGHTS = ("model.norm.weight", "model.layers.0.self_attn.q_proj.weight", "audio_lm_head.weight")
+
+
+def load_model(
+    config: ModelConfig,
+    *,
+    adapter: str | Path | None = None,
+    adapter_revision: str | None = None,
+    device: str | torch.device | None = None,
+) -> tuple[HiggsAudioV2ForConditionalGeneration | PeftModel, PreTrainedTokenizerBase]:
+    """The model with its text head, in evaluation mode, and its tokenizer; with an adapter, a `PeftModel`.
+
+    Args:
+        adapter: folder or Hub id of a LoRA adapter that was trained on this base.
+        device: where the weights go; None leaves them where transformers puts them, for a Trainer to place.
+
+    Raises:
+        InputError: no such checkpoint, one of another class or of the old boson_multimodal layout, weights that are
+            missing or no safetensors, token ids that are not the tokenizer's, an adapter of another base.
+    """
+    folder = fetch(config.model_name_or_path, revision=config.model_revision, allow_patterns=MODEL_PATTERNS)
+    name = config.model_name_or_path
+    higgs_config = _check_config(folder, name)
+    try:
+        model, loaded = HiggsAudioV2ForConditionalGeneration.from_pretrained(
+            folder,
+            config=higgs_config,
+            dtype=getattr(torch, config.dtype),
+            attn_implementation=config.attn_implementation,
+            device_map=None if device is None else {"": device},
+            use_text_head=True,  # an argument, not in the config: without it the head is dropped in silence
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{name}: the weights cannot be read as safetensors: {error}") from error
+    if loaded["missing_keys"] or loaded["mismatched_keys"]:
+        missing = sorted(map(str, [*loaded["missing_keys"], *loaded["mismatched_keys"]]))
+        raise InputError(
+            f"{name}: {len(missing)} weights are missing or of another shape, the first {missing[0]}: "
+            "is it a whole HiggsAudioV2ForConditionalGeneration checkpoint with text head?"
+        )
+    # What an adapter's config and card name as their base: the id that others can load, not this machine's folder.
+    model.name_or_path = name
+    tokenizer = _load_tokenizer(folder, higgs_config, name)
+    if adapter is not None:
+        model = _load_adapter(model, str(adapter), revision=adapter_revision, base_folder=folder)
+    return model.eval(), tokenizer
+
+
+def base_fingerprint(config: ModelConfig) -> str:
+    """First 16 hexadecimal digits of a SHA-256 over a few rows of the base's weights, rounded to bfloat16.
+
+    Read from the files, so it is the same whatever type the weights are loaded as and however they are sharded.
+    """
+    folder = fetch(config.model_name_or_path, revision=config.model_revision, allow_patterns=MODEL_PATTERNS)
+    return _folder_fingerprint(folder)
+
+
+def add_lora(model: HiggsAudioV2ForConditionalGeneration, config: SFTConfig) -> PeftModel:
+    """The model with a new, trainable LoRA adapter on the recipe's targets.
+
+    Raises:
+        InputError: a target that names no module.
+    """
+    patterns = [LORA_TARGETS.get(target, rf"(^|\.){target}") for target in config.lora_targets]
+    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    for target, pattern in zip(config.lora_targets, patterns, strict=True):
+        if not _matching(linear, pattern):
+            raise InputError(
+                f"lora_targets: {target!r} names no linear module of the model; use {', '.join(LORA_TARGETS)} or full "
+                f"names as {linear[0]}"
+            )
+    lora = LoraConfig(
+        r=config.lora_r,
+        lora_alpha=config.lora_alpha,
+        lora_dropout=config.lora_dropout,
+        target_modules=sorted({name for pattern in patterns for name in _matching(linear, pattern)}),
+        revision=config.model_revision,
+    )
+    return get_peft_model(model, lora)
+
+
+@contextmanager
+def without_adapter(model: PeftModel) -> Iterator[PeftModel]:
+    """The base model alone while the block lasts."""
+    with model.disable_adapter():
+        yield model
+
+
+def merge_adapter(model: PeftModel) -> HiggsAudioV2ForConditionalGeneration:
+    """The base with the adapter's change added to its weights. `model` is used up.
+
+    Raises:
+        ValueError: the merged weights hold NaN.
+    """
+    return model.merge_and_unload(safe_merge=True)
+
+
+def innermost(model: nn.Module) -> HiggsAudioV2ForConditionalGeneration:
+    """transformers' model under peft, with the adapter's layers in place."""
+    return model.get_base_model() if isinstance(model, PeftModel) else model
+
+
+def _matching(names: list[str], pattern: str) -> list[str]:
+    return [name for name in names if re.search(rf"{pattern}$", name)]
+
+
+def _check_config(folder: Path, name: str) -> HiggsAudioV2Config:
+    path = folder / "config.json"
+    if not path.is_file():
+        adapter = " (it holds an adapter: give that as --adapter)" if (folder / ADAPTER_CONFIG).is_file() else ""
+        raise InputError(f"{name}: no config.json, so no model checkpoint{adapter}")
+    model_type = json.loads(path.read_text(encoding="utf-8")).get("model_type")
+    if model_type == "higgs_audio":
+        raise InputError(
+            f"{name}: a checkpoint in the old boson_multimodal layout (model_type higgs_audio); use the transformers "
+            "one, bosonai/higgs-tts-2-3b-base"
+        )
+    if model_type != HiggsAudioV2Config.model_type:
+        raise InputError(f"{name}: config.json has model_type {model_type!r}, not {HiggsAudioV2Config.model_type!r}")
+    config = HiggsAudioV2Config.from_pretrained(folder)
+    marks = (config.audio_stream_bos_id, config.audio_stream_eos_id)
+    if marks != (BOS_CODE, EOS_CODE) or config.codebook_size != EOS_CODE + 1:
+        raise InputError(
+            f"{name}: codebook_size {config.codebook_size} with stream marks {marks} in config.json; "
+            f"Higgs Audio v2 has {EOS_CODE + 1} and {(BOS_CODE, EOS_CODE)}"
+        )
+    return config
+
+
+def _load_tokenizer(folder: Path, config: HiggsAudioV2Config, name: str) -> PreTrainedTokenizerBase:
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{name}: no tokenizer can be loaded from it: {error}") from error
+    bos, audio, _, eot = LAST_TOKENS
+    expected = {audio: config.audio_token_id, bos: config.audio_bos_token_id, eot: config.eos_token_id}
+    found = {token: tokenizer.convert_tokens_to_ids(token) for token in expected}
+    if found != expected:
+        raise InputError(f"{name}: the tokenizer has {found}, config.json {expected}; they must be of one checkpoint")
+    return tokenizer
+
+
+def _load_adapter(model: nn.Module, adapter: str, *, revision: str | None, base_folder: Path) -> PeftModel:
+    folder = fetch(adapter, revision=revision, allow_patterns=[ADAPTER_WEIGHTS, ADAPTER_CONFIG, RUN_INFO])
+    for file in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
+        if not (folder / file).is_file():
+            raise InputError(f"{adapter}: no {file}, so no LoRA adapter in safetensors")
+    base = _folder_fingerprint(base_folder)
+    if (folder / RUN_INFO).is_file():
+        run = json.loads((folder / RUN_INFO).read_text(encoding="utf-8"))
+        if run.get("base_fingerprint") != base:
+            raise InputError(
+                f"{adapter}: trained on {run.get('base_model')} with fingerprint {run.get('base_fingerprint')}; this "
+                f"base, {model.name_or_path}, has {base}: give the adapter's own base as model_name_or_path"
+            )
+    else:
+        logger.warning("%s has no %s: nothing tells whether it was trained on this base", adapter, RUN_INFO)
+    try:
+        adapted = PeftModel.from_pretrained(model, folder, torch_device="cpu")
+    except (RuntimeError, ValueError, SafetensorError) as error:
+        raise InputError(f"{adapter}: does not fit the base {model.name_or_path}: {error}") from error
+    return adapted
+
+
+def _folder_fingerprint(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for name in FINGERPRINT_WEIGHTS:
+        with safe_open(_weights_file(folder, name), framework="pt") as weights:
+            rows = weights.get_slice(name)[:8]
+        digest.update(rows.to(torch.bfloat16).view(torch.int16).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _weights_file(folder: Path, weight: str) -> Path:
+    """The safetensors file that holds a weight: the only one, or the one that the index names."""
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        file = json.loads(index.read_text(encoding="utf-8"))["weight_map"].get(weight)
+        path = folder / Path(file).name if file else None  # .name: an index cannot point out of its folder
+    else:
+        path = folder / "model.safetensors"
+    if path is None or not path.is_file():
+        raise InputError(f"{folder}: no safetensors file with the weight {weight}")
+    return path

@@ -1,0 +1,20 @@
+"""Write a model and a codec with random weights from configs in files: for demos, tests and speed measurements.
+
+python scripts/init_model.py --config recipes/tiny/init.yaml
+"""
+
+from higgs_recipes.configs import InitConfig
+from higgs_recipes.errors import exit_on_input_error
+from higgs_recipes.init import init_checkpoint
+from higgs_recipes.recipe_parser import parse_recipe
+
+
+def main() -> None:
+    config = parse_recipe(InitConfig)
+    model_folder, codec_folder = init_checkpoint(config)
+    print(f"random weights: {model_folder}" + (f" and {codec_folder}" if codec_folder else ""))
+
+
+if __name__ == "__main__":
+    with exit_on_input_error():
+        main()
