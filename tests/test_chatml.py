@@ -1,0 +1,137 @@
+"""Conversations and their prompts: the reference's, character for character, through transformers' own renderer."""
+
+import json
+
+import pytest
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
+from transformers import PreTrainedTokenizerFast
+
+from higgs_recipes.chatml import CHAT_TEMPLATE, TASKS, conversation
+from higgs_recipes.errors import InputError
+from tests.tiny import GOLDEN
+
+
+CASES = json.loads((GOLDEN / "chatml.json").read_text(encoding="utf-8"))
+QUIET_ROOM = "Audio is recorded from a quiet room."
+ROW = {"id": "r1", "text": "The sun rises in the east.", "scene": QUIET_ROOM, "audio": "x.wav"}
+SPEAKERS = [
+    {"speaker_tag": "SPEAKER0", "ref_text": "First reference.", "ref_audio": "x.wav"},
+    {"speaker_tag": "[SPEAKER1]", "ref_text": "Second reference.", "ref_audio": "x.wav"},
+]
+ROWS = {  # the rows whose conversations the golden file holds
+    "single_speaker_smart_voice": ROW,
+    "zero_shot_voice_cloning": ROW | {"ref_text": "A short reference sentence.", "ref_audio": "x.wav"},
+    "multi_speaker_smart_voice": ROW | {"text": "[SPEAKER0] I can't believe it!\n[SPEAKER1] Oh, come on."},
+    "multi_speaker_voice_cloning": ROW | {"text": "[SPEAKER0] Hello.\n[SPEAKER1] Hi.", "ref_speakers": SPEAKERS},
+}
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer(BPE()))
+
+
+def render(tokenizer, turns, *, add_generation_prompt=False):
+    return tokenizer.apply_chat_template(
+        turns, chat_template=CHAT_TEMPLATE, add_generation_prompt=add_generation_prompt, tokenize=False
+    )
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_template_renders_the_reference_s_prompts(name, tokenizer):
+    turns = CASES[name]["conversation"]
+    assert render(tokenizer, turns) == CASES[name]["rendered"]
+    assert render(tokenizer, turns[:-1], add_generation_prompt=True) == CASES[name]["generation_prompt"]
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name != "no_scene"])
+def test_rows_become_the_reference_s_conversations(name):
+    task, _, how = name.partition("/")
+    turns = conversation(ROWS[task], task=task, ref_in_system=how == "ref_in_system")
+    assert turns == CASES[name]["conversation"]
+
+
+def test_a_row_without_scene_has_no_scene_turn():
+    for scene in (None, " "):
+        row = {"text": "No scene here.", "scene": scene, "audio": "x.wav"}
+        assert conversation(row, task="single_speaker_smart_voice") == CASES["no_scene"]["conversation"]
+
+
+def test_a_generation_prompt_is_the_start_of_the_rendered_conversation(tokenizer):
+    for case in CASES.values():
+        assert case["rendered"].startswith(render(tokenizer, case["conversation"][:-1], add_generation_prompt=True))
+
+
+def test_speakers_without_a_scene_sentence_follow_the_reference(tokenizer):
+    row = ROWS["multi_speaker_smart_voice"] | {"scene": None}
+    prompt = render(tokenizer, conversation(row, task="multi_speaker_smart_voice"))
+    scene = "<|scene_desc_start|>\nSPEAKER0: feminine\nSPEAKER1: masculine\n<|scene_desc_end|><|eot_id|>"
+    assert f"on your own.\n\n{scene}<|start_header_id|>user" in prompt
+
+
+def test_a_speaker_s_own_description_replaces_the_alternating_one():
+    described = [{"speaker_tag": "SPEAKER1", "description": "an old man, hoarse"}]
+    row = ROWS["multi_speaker_smart_voice"] | {"ref_speakers": described}
+    scene = conversation(row, task="multi_speaker_smart_voice")[1]["content"]
+    assert [item["text"] for item in scene[1:]] == ["SPEAKER0: feminine", "SPEAKER1: an old man, hoarse"]
+
+
+def test_audio_without_a_path_has_no_url_and_still_a_placeholder(tokenizer):
+    turns = conversation({"text": "Hi.", "audio": {"path": None, "bytes": b"RIFF"}}, task=TASKS[0])
+    assert turns[-1]["content"] == [{"type": "audio", "url": None}]
+    assert "<|AUDIO_OUT|>" in render(tokenizer, turns)
+    assert conversation({"text": "Hi."}, task=TASKS[0]) == turns
+
+
+def refused(row, *, task, ref_in_system=False):
+    with pytest.raises(InputError) as error:
+        conversation(row, task=task, ref_in_system=ref_in_system)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("text", ["a <|eot_id|> b", "<|reserved_special_token_3|>", "x<|audio-out|>"])
+@pytest.mark.parametrize("field", ["text", "scene", "ref_text"])
+def test_special_tokens_in_what_is_said_are_refused(field, text):
+    row = ROWS["zero_shot_voice_cloning"] | {field: text}
+    message = refused(row, task="zero_shot_voice_cloning")
+    assert message.startswith("row r1: text of the ") and text.strip("ab x") in message and "remove it" in message
+
+
+def test_angle_brackets_of_event_tags_are_text():
+    text = "a <SE>[Laughter]</SE> || <b> |>"
+    assert conversation({"text": text}, task=TASKS[0])[-2]["content"][0]["text"] == text
+
+
+def test_what_a_row_lacks_is_named():
+    cloning, dialogue = ROWS["zero_shot_voice_cloning"], ROWS["multi_speaker_voice_cloning"]
+    assert refused(ROW, task="singing") == (
+        "row r1: task is 'singing'; use one of single_speaker_smart_voice, zero_shot_voice_cloning, "
+        "multi_speaker_smart_voice, multi_speaker_voice_cloning"
+    )
+    assert refused({"text": " "}, task=TASKS[0]) == (
+        "row (without id): text is missing; give the row a transcript or drop it"
+    )
+    assert refused(cloning | {"ref_audio": None}, task="zero_shot_voice_cloning") == (
+        "row r1: ref_audio is missing; zero_shot_voice_cloning needs a recording of the voice to clone"
+    )
+    assert refused(cloning | {"ref_text": ""}, task="zero_shot_voice_cloning") == (
+        "row r1: ref_text is missing; give the words of ref_audio, or set ref_in_system"
+    )
+    assert refused(ROW, task="multi_speaker_smart_voice") == (
+        "row r1: text has no speaker tag; start each turn with [SPEAKER0], [SPEAKER1], ..."
+    )
+    assert refused(dialogue | {"ref_speakers": SPEAKERS[:1]}, task="multi_speaker_voice_cloning") == (
+        "row r1: ref_speakers has no entry for SPEAKER1; give every speaker of the text one"
+    )
+    assert refused(dialogue | {"ref_speakers": [{"speaker_tag": "Anna"}]}, task="multi_speaker_voice_cloning") == (
+        "row r1: speaker_tag is 'Anna'; write SPEAKER and a number, e.g. SPEAKER0"
+    )
+
+
+def test_reference_texts_are_not_needed_in_the_system_turn():
+    row = ROWS["zero_shot_voice_cloning"] | {"ref_text": None}
+    assert conversation(row, task="zero_shot_voice_cloning", ref_in_system=True)[1]["content"][1:] == [
+        {"type": "text", "text": "SPEAKER0:"},
+        {"type": "audio", "url": "x.wav"},
+    ]
