@@ -120,7 +120,7 @@ def load_codec(name_or_path: str | Path, *, revision: str | None, device: str | 
 
     Raises:
         InputError: not to be fetched, not a checkpoint of this codec (config.json or weights missing, another model
-            type, weights that are broken or not all there), or another sample rate or hop than `SAMPLE_RATE` and `HOP`.
+            type, weights that are broken or not all there), or another rate or hop than `SAMPLE_RATE` and `HOP`.
     """
     folder = fetch(name_or_path, revision=revision, allow_patterns=["*.json", WEIGHTS])
     for file_name in ("config.json", WEIGHTS):

@@ -18,10 +18,10 @@ _LOUDNESS = 0.05  # root mean square of decoded sound
 def init_codec(config_json: str | Path, *, seed: int, output_dir: str | Path) -> None:
     """Write a random codec of the given config into the folder `output_dir`, which the caller stages.
 
-    A codec that is only drawn is no codec: its codebooks are zeros, so that every code is 0, and its activations vanish.
-    Here both halves of the encoder are brought to mean 0 and deviation 1, and each codebook is filled with what reaches
-    it, all from synthetic sounds. So the codes are well defined, vary with the audio and use all codebooks; what the
-    decoder makes of them is noise.
+    A codec that is only drawn is no codec: its codebooks are zeros, so that every code is 0, and its activations
+    vanish. Here both halves of the encoder are brought to mean 0 and deviation 1, and each codebook is filled with what
+    reaches it, all from synthetic sounds. So the codes are well defined, vary with the audio and use all codebooks;
+    what the decoder makes of them is noise.
 
     Args:
         config_json: file of a HiggsAudioV2TokenizerConfig.
@@ -98,7 +98,7 @@ def _standardize(conv: nn.Conv1d, activations: Tensor) -> None:
 
 
 def _synthetic_sounds(num_sounds: int, *, num_steps: int) -> Tensor:
-    """Something like speech: syllables of drawn loudness, a hum of drawn pitch with some hiss each; (num_sounds, N)."""
+    """Something like speech: syllables of drawn loudness, a hum of drawn pitch and some hiss each; (num_sounds, N)."""
     steps_per_syllable = 4
     num_syllables = -(-num_steps // steps_per_syllable)
 
