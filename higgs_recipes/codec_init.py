@@ -19,9 +19,9 @@ def init_codec(config_json: str | Path, *, seed: int, output_dir: str | Path) ->
     """Write a random codec of the given config into the folder `output_dir`, which the caller stages.
 
     A codec that is only drawn is no codec: its codebooks are zeros, so that every code is 0, and its activations
-    vanish. Here both halves of the encoder are brought to mean 0 and deviation 1, and each codebook is filled with what
-    reaches it, all from synthetic sounds. So the codes are well defined, vary with the audio and use all codebooks;
-    what the decoder makes of them is noise.
+    vanish. Here both halves of the encoder are brought to mean 0 and deviation 1, and each codebook is filled with
+    what reaches it, all from synthetic sounds. So the codes are well defined, vary with the audio and use all
+    codebooks; what the decoder makes of them is noise.
 
     Args:
         config_json: file of a HiggsAudioV2TokenizerConfig.
