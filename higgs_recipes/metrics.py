@@ -136,7 +136,7 @@ class _ErrorRate(evaluate.Metric):
     """`evaluate.load` fetches the code of wer and cer from the Hub at run time; these two are here."""
 
     def __init__(self, **kwargs) -> None:
-        # In memory: no cache file in the home of a machine that only reads.
+        # In memory: a cache file has a lock, for which a second run on the machine would wait.
         super().__init__(**{"keep_in_memory": True} | kwargs)
 
     def _info(self) -> evaluate.MetricInfo:
