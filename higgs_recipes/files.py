@@ -1,9 +1,11 @@
 """Files and folders: fetched from the Hub, written whole or not at all, and named so that a run can be traced."""
 
 import errno
+import glob
 import hashlib
 import logging
 import os
+import re
 import secrets
 import shutil
 import subprocess
@@ -90,6 +92,11 @@ def fetch(
     return Path(snapshot)
 
 
+def is_hub_id(name: str) -> bool:
+    """Whether `fetch` would look for `name` on the Hub: the form user/name, and no folder here."""
+    return re.fullmatch(r"[\w.-]+/[\w.-]+", name) is not None and name[0] != "." and not Path(name).is_dir()
+
+
 def hub_reason(error: Exception) -> str:
     """One line: why a request to the Hub failed, and what to do about it."""
     cause = error.__cause__ if isinstance(error, LocalEntryNotFoundError) and error.__cause__ else error
@@ -99,8 +106,8 @@ def hub_reason(error: Exception) -> str:
     status = cause.response.status_code
     if status in (401, 403):
         return f"{hub} refused the token or found none ({status}); run `hf auth login` with a token that may do this"
-    said = cause.server_message or cause.response.reason_phrase
-    return f"{hub} answered {status} {said}".rstrip() + "; wait a little and run again"
+    said = f"{hub} answered {status} {cause.server_message or cause.response.reason_phrase}".rstrip()
+    return f"{said}; wait a little and run again" if status == 429 or status >= 500 else said
 
 
 @contextmanager
@@ -117,8 +124,9 @@ def staged_folder(path: str | Path, *, overwrite: bool = False) -> Iterator[Path
         raise InputError(f"{path} is a file, a folder is to be written there: remove it or choose another output_dir")
     if path.is_dir() and any(path.iterdir()) and not overwrite:
         raise InputError(f"{path} exists and is not empty: choose another output_dir or pass --overwrite_output_dir")
-    for leftover in path.parent.glob(f".{path.name}.*.partial"):
-        logger.warning("%s was left by a run that was killed or is still writing: remove it if none is", leftover)
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        if leftover.suffix in (".partial", ".replaced"):
+            logger.warning("%s was left by a run that was killed or is still writing: remove it if none is", leftover)
 
     staging = _hidden_sibling(path, "partial")
     try:
@@ -151,6 +159,8 @@ def explain_full_disk(folder: str | Path) -> Iterator[None]:
     """Turn "no space left" into an `InputError`, in whatever exception of whatever library it is wrapped."""
     try:
         yield
+    except InputError:
+        raise
     except Exception as error:
         if not _is_full_disk(error):
             raise

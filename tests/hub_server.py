@@ -4,7 +4,7 @@ It answers what `huggingface_hub` and `datasets` ask to create a repo, push to i
 branch `main` and commit hashes, small files inside the commit, large ones through LFS, private and gated repos.
 
     with HubServer(tmp_path) as hub:
-        subprocess.run([sys.executable, "-c", code], env=hub.env())
+        run_python("from huggingface_hub import whoami; print(whoami())", hub.env("tester"))
 """
 
 import base64
@@ -12,6 +12,8 @@ import hashlib
 import json
 import os
 import re
+import subprocess
+import sys
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -80,6 +82,14 @@ class Repo:
     @property
     def files(self) -> dict[str, bytes]:
         return {path: file.content for path, file in self.commits[self.head].items()}
+
+
+def run_python(code: str, env: dict[str, str], *args: str) -> str:
+    """What `code` prints in a Python of its own, started at the repository's root with `args` in `sys.argv[1:]`."""
+    command = [sys.executable, "-c", code, *args]
+    python = subprocess.run(command, env=env, cwd=Path(__file__).parents[1], capture_output=True, text=True)
+    assert python.returncode == 0, python.stderr
+    return python.stdout
 
 
 class HubError(Exception):
@@ -309,8 +319,8 @@ class RequestHandler(BaseHTTPRequestHandler):
                 files[value["path"]] = StoredFile(base64.b64decode(value["content"]), is_lfs=False)
             elif key == "lfsFile":
                 files[value["path"]] = StoredFile(self.hub.lfs[value["oid"]], is_lfs=True)
-            elif key == "deletedFile":
-                del files[value["path"]]
+            elif value.get("parentCommit", repo.head) != repo.head:
+                raise HubError(412, "the repo has changed since its parent commit")
         sha = repo.commit(files)
         return {"success": True, "commitOid": sha, "commitUrl": f"{self.web_url(kind, repo_id)}/commit/{sha}"}
 

@@ -1,0 +1,122 @@
+"""The scores of metrics.json as a model card shows them: the model-index of its header, and its Evaluation section."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from huggingface_hub import EvalResult, RepoCard
+from huggingface_hub.repocard_data import eval_results_to_model_index
+
+from higgs_recipes.markdown import facts, table
+from higgs_recipes.records import Fields, public_name, with_revision
+
+
+UNTRAINED = "> **The base model is untrained: its weights are random. What this model makes is no speech.**\n"
+BEGIN, END = "<!-- evaluation: written from metrics.json -->", "<!-- end of evaluation -->"
+
+SYSTEMS = {  # row of metrics.json to its name in the table
+    "real": "real recordings",
+    "codec": "codec resynthesis",
+    "base": "base model",
+    "finetuned": "this model",
+}
+METRICS = {  # metric of metrics.json to its column and the factor that it is shown with
+    "wer": ("WER %", 100),
+    "cer": ("CER %", 100),
+    "similarity": ("similarity", 1),
+    "stop_rate": ("stopped by itself %", 100),
+    "duration_ratio": ("duration ratio", 1),
+}
+
+
+def update_evaluation(card: str, metrics: Mapping[str, Any], *, name: str) -> str:
+    """The same card with this evaluation in its model-index and in its Evaluation section; all else stays.
+
+    The Hub takes each score of a model-index as the model's own, so only those of the fine-tuned model stand there;
+    the section compares them with base, codec and recordings. Results on other datasets are kept.
+
+    Args:
+        card: README.md, or "".
+        metrics: metrics.json.
+        name: the model's Hub id or folder.
+
+    Raises:
+        InputError: a field of metrics.json is missing.
+    """
+    metrics = Fields(metrics, "metrics.json")
+    card = RepoCard(card if re.match(r"\s*---\r?\n", card) else f"---\n{{}}\n---\n{card}")
+    ours = _model_index_results(metrics)
+    if ours:
+        old = [result for entry in card.data.get("model-index", []) for result in entry["results"]]
+        kept = [result for result in old if _task_and_dataset(result) != _task_and_dataset(ours[0])]
+        card.data["model-index"] = [{"name": public_name(name), "results": kept + ours}]
+    section = f"{BEGIN}\n{_section(metrics)}{END}"
+    before, begin, rest = card.text.partition(BEGIN)
+    card.text = before + section + rest.partition(END)[2] if begin else f"{before.rstrip()}\n\n{section}\n"
+    return str(card)
+
+
+def _model_index_results(metrics: Fields) -> list[dict]:
+    """The results of a model-index: one with all scores of the fine-tuned model, or none where it was not measured."""
+    if "finetuned" not in metrics["rows"]:
+        return []
+    scores, dataset, similarity = metrics["rows"]["finetuned"], metrics["dataset"], metrics["speaker_score"]
+    kinds = {
+        "wer": ("wer", "WER"),
+        "cer": ("cer", "CER"),
+        "similarity": (similarity, f"Speaker similarity ({similarity})"),
+    }
+    results = [
+        EvalResult(
+            task_type="text-to-speech",
+            task_name="Text to speech",
+            dataset_type=public_name(dataset),
+            dataset_name=public_name(dataset),
+            metric_type=kind,
+            metric_name=title,
+            metric_value=scores[metric]["value"],
+        )
+        for metric, (kind, title) in kinds.items()
+        if metric in scores and scores[metric]["value"] is not None
+    ]
+    return eval_results_to_model_index("", results)[0]["results"] if results else []
+
+
+def _task_and_dataset(result: Mapping[str, Any]) -> tuple[str, str]:
+    return result["task"]["type"], result["dataset"]["type"]
+
+
+def _section(metrics: Fields) -> str:
+    rows = metrics["rows"]
+    columns = [metric for metric in METRICS if any(metric in scores for scores in rows.values())]
+    lines = [
+        [title] + [_score(rows[system], metric) for metric in columns]
+        for system, title in SYSTEMS.items()
+        if system in rows
+    ]
+    about = {
+        "dataset": public_name(metrics["dataset"]),
+        "protocol": metrics["protocol"],
+        "texts": f"{metrics['n']} scored, {metrics['skipped']} skipped",
+        "recogniser": with_revision(metrics["asr"], metrics["asr_revision"]),
+        "normaliser": metrics["normalizer"],
+        "speaker score": metrics["speaker_score"],
+        "speaker model": with_revision(metrics["speaker"], metrics["speaker_revision"]),
+        "codec": metrics["codec"],
+        "seeds": metrics["seeds"],
+        "hardware": metrics["hardware"],
+        "commit": metrics["git_commit"],
+    }
+    untrained = UNTRAINED + "\n" if metrics["untrained_base"] else ""
+    head = ["", *(METRICS[metric][0] for metric in columns)]
+    note = "In brackets the 95 % bootstrap interval, n the number of clips scored.\n"
+    return f"## Evaluation\n\n{untrained}{table(head, lines)}\n{note}\n{facts(about)}"
+
+
+def _score(scores: Mapping[str, Any], metric: str) -> str:
+    if metric not in scores or scores[metric]["value"] is None:
+        return "not measured"
+    score, factor = scores[metric], METRICS[metric][1]
+    has_interval = score["low"] is not None and score["high"] is not None
+    interval = f" [{score['low'] * factor:.3g}, {score['high'] * factor:.3g}]" if has_interval else ""
+    return f"{score['value'] * factor:.3g}{interval}, n={score['n']}"

@@ -1,0 +1,204 @@
+"""Pushes to the Hub: a folder in one commit, private by default, and on failure the one command that tries again."""
+
+import logging
+import shlex
+import sys
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from huggingface_hub import CommitOperationAdd, HfApi, ModelInfo, hf_hub_download
+from huggingface_hub.errors import (
+    HTTPError,  # of httpx or httpx2: whichever this huggingface_hub is built on
+    LocalEntryNotFoundError,
+    LocalTokenNotFoundError,
+    OfflineModeIsEnabled,
+    RemoteEntryNotFoundError,
+)
+from huggingface_hub.hf_api import DatasetInfo
+from huggingface_hub.utils import DEFAULT_IGNORE_PATTERNS, filter_repo_objects
+
+from higgs_recipes.card_scores import SYSTEMS, update_evaluation
+from higgs_recipes.cards import adapter_card, merged_card
+from higgs_recipes.errors import InputError
+from higgs_recipes.files import UNSAFE_PATTERNS, atomic_write, hub_reason
+from higgs_recipes.records import Fields, file_inside, read_record
+
+
+logger = logging.getLogger(__name__)
+
+RepoType = Literal["model", "dataset"]
+
+# Pickles nobody should load, states only needed to resume, and what a killed run left half-written.
+NOT_PUSHED = (*UNSAFE_PATTERNS, "checkpoint-*/*", "*.partial", "*.partial/*")
+EVALUATION_FOLDER = "evaluation"
+# What huggingface_hub raises when a push fails; its xet client, written in Rust, raises RuntimeError.
+PUSH_FAILURES = (HTTPError, OSError, ValueError, RuntimeError)
+
+
+class PushError(InputError):
+    """A push that failed: why, that everything is on disk and where, and the one command that tries again."""
+
+
+def resolve_repo_id(name: str) -> str:
+    """ "my-voice" -> "<user>/my-voice", "user/name" as it is.
+
+    Raises:
+        InputError: the user is not known: no token, a wrong one, or no way to the Hub.
+    """
+    if "/" in name:
+        return name
+    try:
+        return f"{HfApi().whoami()['name']}/{name}"
+    except (HTTPError, OSError) as error:
+        raise InputError(f"whose {name!r} is meant cannot be asked: {_why(error)}; or name it user/{name}") from error
+
+
+def push_folder(
+    folder: str | Path, *, repo_id: str, repo_type: RepoType, private: bool = True, commit_message: str
+) -> str:
+    """Push a folder in one commit and return the commit's URL.
+
+    A repo that is not there is made, private unless told otherwise; one that is there keeps its visibility.
+    Files that match `NOT_PUSHED` stay here.
+
+    Raises:
+        InputError: no such folder, nothing in it, or a link in it that leads out.
+        PushError: the push failed; the folder is untouched.
+    """
+    folder = Path(folder).resolve()
+    operations = [CommitOperationAdd(path, folder / path) for path in _files_to_push(folder)]
+    excluded = sorted({p for p in NOT_PUSHED if any(filter_repo_objects(_relative_files(folder), allow_patterns=[p]))})
+    command = ["hf", "upload", repo_id, str(folder), ".", "--repo-type", repo_type]
+    command += ["--private"] * private + [f"--exclude={pattern}" for pattern in excluded]
+    try:
+        repo = _ready_repo(repo_id, repo_type, private=private)
+        # Not upload_folder: it may cut a large folder into several commits, and a reader could fetch half of it.
+        commit = HfApi().create_commit(repo.id, operations, repo_type=repo_type, commit_message=commit_message)
+    except PUSH_FAILURES as error:
+        raise _push_error(error, repo_id=repo_id, folder=folder, command=command) from error
+    return commit.commit_url
+
+
+def write_adapter_card(folder: str | Path, *, name: str | None = None) -> None:
+    """Write README.md of an adapter folder from its run.json, evaluation/metrics.json and samples/*.wav.
+
+    Args:
+        folder: what the trainer saved.
+        name: the Hub id that it goes to; default is the folder.
+
+    Raises:
+        InputError: run.json is missing, or a field of a record is.
+    """
+    folder = Path(folder)
+    scores = folder / EVALUATION_FOLDER / "metrics.json"
+    card = adapter_card(
+        read_record(folder / "run.json"),
+        name=name or str(folder),
+        metrics=read_record(scores) if scores.exists() else None,
+        samples=sorted(path.relative_to(folder).as_posix() for path in folder.glob("samples/**/*.wav")),
+    )
+    atomic_write(folder / "README.md", card)
+
+
+def write_merged_card(folder: str | Path, *, name: str | None = None) -> None:
+    """Write README.md of a merged checkpoint from its merge.json and, where the adapter had one, run.json.
+
+    Raises:
+        InputError: merge.json is missing, or a field of a record is.
+    """
+    folder = Path(folder)
+    run = read_record(folder / "run.json") if (folder / "run.json").exists() else None
+    card = merged_card(read_record(folder / "merge.json"), name=name or str(folder), run=run)
+    atomic_write(folder / "README.md", card)
+
+
+def push_report(report_folder: str | Path, *, repo_id: str, private: bool = True) -> str:
+    """Push an evaluation into a model's repo, below evaluation/, and its scores into the model's card; one commit.
+
+    The card keeps all that it says beside this evaluation. Returns the commit's URL.
+
+    Raises:
+        InputError: metrics.json is missing or incomplete, or names a file outside the folder.
+        PushError: the push failed, or the repo's card has a header that cannot be read; the folder is untouched.
+    """
+    folder = Path(report_folder).resolve()
+    metrics = read_record(folder / "metrics.json")
+    _check_clips(metrics, folder)
+    update_evaluation("", metrics, name=repo_id)  # what is missing is found before the Hub is asked for anything
+    operations = [CommitOperationAdd(f"{EVALUATION_FOLDER}/{path}", folder / path) for path in _files_to_push(folder)]
+    retry = f"from higgs_recipes.hub import push_report; push_report({str(folder)!r}, repo_id={repo_id!r}, {private=})"
+    try:
+        repo = _ready_repo(repo_id, "model", private=private)
+        try:
+            card = update_evaluation(_remote_card(repo), metrics, name=repo.id)
+        except (yaml.YAMLError, KeyError, TypeError) as error:
+            raise InputError(f"the header of its README.md cannot be read ({error}); mend it there") from error
+        operations.append(CommitOperationAdd("README.md", card.encode()))
+        # With its parent named, the commit is refused where someone has changed the card meanwhile.
+        commit = HfApi().create_commit(repo.id, operations, commit_message="Add evaluation", parent_commit=repo.sha)
+    except PUSH_FAILURES as error:
+        raise _push_error(error, repo_id=repo_id, folder=folder, command=[sys.executable, "-c", retry]) from error
+    return commit.commit_url
+
+
+def _ready_repo(repo_id: str, repo_type: RepoType, *, private: bool) -> ModelInfo | DatasetInfo:
+    """The repo, made if it is not there."""
+    api = HfApi()
+    repo_id = resolve_repo_id(repo_id)
+    api.create_repo(repo_id, repo_type=repo_type, private=private, exist_ok=True)
+    repo = api.repo_info(repo_id, repo_type=repo_type)
+    if private and not repo.private:
+        logger.warning("%s was there before and is public: so is what is pushed now", repo_id)
+    return repo
+
+
+def _remote_card(repo: ModelInfo) -> str:
+    """README.md of that very commit (so no stale copy from the cache), "" where there is none."""
+    try:
+        return Path(hf_hub_download(repo.id, "README.md", revision=repo.sha)).read_text(encoding="utf-8")
+    except RemoteEntryNotFoundError:
+        return ""
+
+
+def _check_clips(metrics: Fields, folder: Path) -> None:
+    """Each clip's recordings are files of the report: metrics.json may come from elsewhere."""
+    for index, clip in enumerate(metrics["clips"]):
+        for system in SYSTEMS:
+            if system in clip:
+                file_inside(folder, clip[system]["wav"], field=f"{metrics.file}: clips[{index}].{system}.wav")
+
+
+def _relative_files(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def _files_to_push(folder: Path) -> list[str]:
+    if not folder.is_dir():
+        raise InputError(f"no such folder: {folder}")
+    ignored = [*NOT_PUSHED, *DEFAULT_IGNORE_PATTERNS]
+    paths = list(filter_repo_objects(_relative_files(folder), ignore_patterns=ignored))
+    if not paths:
+        raise InputError(f"nothing to push in {folder}")
+    for path in paths:
+        file_inside(folder, path, field="a file to push")
+    return paths
+
+
+def _push_error(error: Exception, *, repo_id: str, folder: Path, command: list[str]) -> PushError:
+    said = str(error) if isinstance(error, InputError) else _why(error)
+    return PushError(
+        f"the push to {repo_id} failed: {said}. Everything is on disk at {folder}; to push it again:\n"
+        f"  {shlex.join(command)}"
+    )
+
+
+def _why(error: Exception) -> str:
+    """One line, without the token: what httpx says of a header that it refuses would show it."""
+    if isinstance(error, LocalTokenNotFoundError):
+        return "you are not logged in; run `hf auth login`"
+    if isinstance(error, OfflineModeIsEnabled):
+        return "the Hub is switched off; unset HF_HUB_OFFLINE"
+    if isinstance(error, (HTTPError, LocalEntryNotFoundError)):
+        return hub_reason(error)
+    return " ".join(str(error).split())

@@ -1,0 +1,63 @@
+"""The records that a run leaves behind (run.json, merge.json, metrics.json, corpus.json), read with care."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from higgs_recipes.errors import InputError
+from higgs_recipes.files import is_hub_id
+
+
+class Fields(dict):
+    """A record whose missing field is an `InputError` that names the file and the field."""
+
+    def __init__(self, record: Mapping[str, Any], file: str) -> None:
+        super().__init__(record)
+        self.file = file
+
+    def __missing__(self, field: str) -> Any:
+        raise InputError(f"{self.file}: field {field!r} is missing: make the file again with this version")
+
+
+def read_record(path: str | Path) -> Fields:
+    """A record from its JSON file.
+
+    Raises:
+        InputError: no such file, no JSON, no mapping.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path} is missing: a finished run leaves it there")
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path} is not JSON: {error}") from error
+    if not isinstance(record, dict):
+        raise InputError(f"{path} holds a {type(record).__name__}, not a record")
+    return Fields(record, str(path))
+
+
+def file_inside(folder: str | Path, relative: str, *, field: str) -> Path:
+    """The file that a record names: relative to its folder, there, and inside it.
+
+    Raises:
+        InputError: absolute, outside the folder (by ".." or a link), or no file; names the record's field.
+    """
+    folder = Path(folder).resolve()
+    path = (folder / relative).resolve()
+    if Path(relative).is_absolute() or not path.is_relative_to(folder):
+        raise InputError(f"{field} is {relative!r}: it leaves the folder {folder}")
+    if not path.is_file():
+        raise InputError(f"{field} is {relative!r}: no such file in {folder}")
+    return path
+
+
+def public_name(name: str) -> str:
+    """A Hub id as it is; of a folder only its own name, since where it stands is nobody's business."""
+    return name if is_hub_id(name) else PurePosixPath(name).name
+
+
+def with_revision(name: str, revision: str | None) -> str:
+    """A model with the revision that was used: "user/name @ abc"."""
+    return public_name(name) + (f" @ {revision}" if revision else "")
