@@ -12,7 +12,8 @@ class HiggsCollator:
 
     A sample is {"input_ids": (S0,) with ONE audio token a clip, "labels": (S0,) text targets or -100, "codes":
     [(T_i, C) integers, a clip each], "supervise": [bool, a clip each], "row_index": optional int}. A clip that is not
-    supervised (a reference) is input only. labels and audio_labels are not shifted; the loss shifts.
+    supervised (a reference) is input only. labels and audio_labels are not shifted; the loss shifts. row_index, where
+    samples have it, is in the batch too (one each, in the order of the samples), to name the rows of a bad step.
 
     With `pack_to` the samples are laid end to end into rows of exactly that many positions (first fit, longest
     first): position_ids restart at 0 with each sample and there is no attention_mask, from which transformers knows
@@ -113,6 +114,11 @@ class HiggsCollator:
         }
         # Too many frames for the placeholders would pass the model in silence.
         assert int((expanded["input_ids"] == self.config.audio_token_id).sum()) == len(expanded["frames"])
+        num_positions = len(expanded["input_ids"])
+        if self.pack_to is not None and num_positions > self.pack_to:
+            raise ValueError(f"{name}: {num_positions} positions do not fit pack_to={self.pack_to}; raise it")
+        # Nothing stands before a sample to predict its first token; in a packed row its neighbour would.
+        expanded["labels"][:1] = IGNORE_INDEX
         return expanded
 
     def _pack(self, expanded: list[dict[str, Tensor]]) -> list[list[dict[str, Tensor]]]:
@@ -122,8 +128,6 @@ class HiggsCollator:
         free: list[int] = []
         for index in order:
             length = len(expanded[index]["input_ids"])
-            if length > self.pack_to:
-                raise ValueError(f"a sample of {length} positions does not fit pack_to={self.pack_to}; raise it")
             slot = next((slot for slot, space in enumerate(free) if space >= length), None)
             if slot is None:
                 bins.append([])

@@ -63,7 +63,7 @@ def dual_ffn_losses(model: nn.Module, batch: dict[str, Tensor]) -> DualFFNLosses
             attention_mask (B, S) for a padded batch or position_ids (B, S) for a packed one.
 
     Raises:
-        ValueError: the model has no text head while the batch has text labels.
+        ValueError: the model has no text head.
     """
     attach_losses(_innermost(model))
     inputs = {name: tensor for name, tensor in batch.items() if name != "row_index"}
@@ -109,6 +109,8 @@ def _innermost(model: nn.Module) -> nn.Module:
 
 def _forward_losses(model: nn.Module, *, labels: Tensor, audio_labels: Tensor, **inputs: Tensor) -> DualFFNLosses:
     """Backbone once, then each head only where a target stands."""
+    if model.text_lm_head is None:
+        raise ValueError("the model has no text head: build it with use_text_head=True (modeling.load_model does)")
     num_codebooks, codebook_size = model.config.num_codebooks, model.config.codebook_size
     hidden = model.model(**inputs, use_cache=False).last_hidden_state  # (B, S, H)
 
@@ -126,8 +128,6 @@ def _forward_losses(model: nn.Module, *, labels: Tensor, audio_labels: Tensor, *
 
     next_labels = labels[:, 1:]  # (B, S - 1)
     kept = next_labels != IGNORE_INDEX
-    if model.text_lm_head is None:
-        raise ValueError("the model has no text head: build it with use_text_head=True (modeling.load_model does)")
     text_losses = _cross_entropy(model.text_lm_head(hidden[:, :-1][kept]).float(), next_labels[kept])
 
     return DualFFNLosses(

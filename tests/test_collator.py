@@ -1,0 +1,152 @@
+"""Batches: the reference's tensors, padded and packed; every count checked, every error names its row."""
+
+import pytest
+import torch
+
+from higgs_recipes.collator import HiggsCollator
+from higgs_recipes.delay import IGNORE_INDEX, delay_codes
+from tests.tiny import golden_config, golden_samples, golden_tensors
+
+
+CONFIG = golden_config()
+AUDIO, PAD = CONFIG.audio_token_id, CONFIG.pad_token_id
+PADDED_KEYS = {"input_ids", "labels", "audio_input_ids", "audio_input_ids_mask", "audio_labels", "attention_mask"}
+PACKED_KEYS = PADDED_KEYS - {"attention_mask"} | {"position_ids"}
+
+
+def golden(index: int, name: str) -> torch.Tensor:
+    return golden_tensors()[f"sample{index}.{name}"]
+
+
+def sample(num_steps: int = 2, **changes) -> dict:
+    ready = {
+        "input_ids": torch.tensor([5, AUDIO, 6]),
+        "labels": torch.tensor([-100, -100, 6]),
+        "codes": [torch.zeros((num_steps, 8), dtype=torch.int16)],
+        "supervise": [True],
+        "row_index": 17,
+    }
+    return ready | changes
+
+
+@pytest.mark.parametrize("index", range(4))
+def test_one_sample_is_the_reference_s(index):
+    batch = HiggsCollator(CONFIG)(golden_samples()[index : index + 1])
+    for name in ("input_ids", "labels", "audio_input_ids", "audio_labels"):
+        assert torch.equal(batch[name][0], golden(index, name)), name
+    assert batch["audio_input_ids_mask"].all() and batch["attention_mask"].all()
+
+
+def test_padding_is_on_the_right_and_empty():
+    batch = HiggsCollator(CONFIG)(golden_samples())
+    for index in range(4):
+        num_positions, num_frames = len(golden(index, "input_ids")), len(golden(index, "audio_input_ids"))
+        assert torch.equal(batch["input_ids"][index, :num_positions], golden(index, "input_ids"))
+        assert (batch["input_ids"][index, num_positions:] == PAD).all()
+        assert torch.equal(batch["labels"][index, :num_positions], golden(index, "labels"))
+        assert (batch["labels"][index, num_positions:] == IGNORE_INDEX).all()
+        assert batch["attention_mask"][index].tolist() == [1] * num_positions + [0] * (127 - num_positions)
+        assert torch.equal(batch["audio_input_ids"][index, :num_frames], golden(index, "audio_input_ids"))
+        assert (batch["audio_input_ids"][index, num_frames:] == CONFIG.audio_stream_eos_id).all()
+        assert torch.equal(batch["audio_labels"][index, :num_frames], golden(index, "audio_labels"))
+        assert (batch["audio_labels"][index, num_frames:] == IGNORE_INDEX).all()
+        assert int(batch["audio_input_ids_mask"][index].sum()) == num_frames
+        assert batch["audio_input_ids_mask"][index, :num_frames].all()
+
+
+def test_batch_has_the_model_s_names_and_no_other():
+    plain = [{k: v for k, v in each.items() if k != "row_index"} for each in golden_samples()]
+    assert set(HiggsCollator(CONFIG)(plain)) == PADDED_KEYS
+    assert set(HiggsCollator(CONFIG, pack_to=256)(plain)) == PACKED_KEYS
+    assert HiggsCollator(CONFIG)(golden_samples())["row_index"].tolist() == [0, 1, 2, 3]
+    assert HiggsCollator(CONFIG, pack_to=256)(golden_samples())["row_index"].tolist() == [0, 1, 2, 3]
+
+
+def test_packing_is_first_fit_longest_first_and_keeps_the_order_of_arrival():
+    # Lengths 32, 65, 26, 127: the longest takes a row alone, the other three fill the next.
+    batch = HiggsCollator(CONFIG, pack_to=130)(golden_samples())
+    rows = [torch.cat([golden(index, "input_ids") for index in row]) for row in ([0, 1, 2], [3])]
+    assert [len(row) for row in rows] == [123, 127]
+    for index, row in enumerate(rows):
+        assert batch["input_ids"][index].tolist() == row.tolist() + [PAD] * (130 - len(row))
+
+
+def test_packed_positions_restart_with_each_sample_and_with_the_padding():
+    positions = HiggsCollator(CONFIG, pack_to=130)(golden_samples())["position_ids"]
+    expected = [[*range(32), *range(65), *range(26), *range(7)], [*range(127), *range(3)]]
+    assert positions.tolist() == expected
+
+
+@pytest.mark.parametrize("pack_to", [None, 127, 130, 400])
+def test_no_target_and_no_frame_is_lost(pack_to):
+    batch = HiggsCollator(CONFIG, pack_to=pack_to)(golden_samples())
+    assert int((batch["labels"] != IGNORE_INDEX).sum()) == 4 * 3
+    targets = sum((golden(index, "audio_labels") != IGNORE_INDEX).sum() for index in range(4))
+    assert int((batch["audio_labels"] != IGNORE_INDEX).sum()) == int(targets)
+    num_frames = sum(len(golden(index, "audio_input_ids")) for index in range(4))
+    assert int(batch["audio_input_ids_mask"].sum()) == num_frames
+    assert int((batch["input_ids"] == AUDIO).sum()) == num_frames
+    # Frames and placeholders of a row are as many, or clips of one row would be read by another.
+    assert torch.equal((batch["input_ids"] == AUDIO).sum(dim=1), batch["audio_input_ids_mask"].sum(dim=1))
+
+
+def test_a_reference_clip_is_input_only():
+    reference, target = golden_samples()[1]["codes"]
+    batch = HiggsCollator(CONFIG)([golden_samples()[1]])
+    num_reference_frames = len(reference) + 9
+    assert torch.equal(batch["audio_input_ids"][0, :num_reference_frames], delay_codes(reference))
+    assert (batch["audio_labels"][0, :num_reference_frames] == IGNORE_INDEX).all()
+    assert int((batch["audio_labels"] != IGNORE_INDEX).sum()) == (len(target) + 1) * 8
+
+
+def test_the_first_token_of_a_sample_is_no_target():
+    # In a packed row the neighbour's last position would predict it.
+    labelled = sample(labels=torch.tensor([5, -100, 6]))
+    for collator in (HiggsCollator(CONFIG), HiggsCollator(CONFIG, pack_to=30)):
+        labels = collator([labelled, labelled])["labels"]
+        assert sorted(labels[labels != IGNORE_INDEX].tolist()) == [6, 6]
+    assert labelled["labels"].tolist() == [5, -100, 6]
+
+
+def test_lists_do_as_well_as_tensors():
+    as_lists = {
+        key: [clip.tolist() for clip in value] if key == "codes" else torch.as_tensor(value).tolist()
+        for key, value in golden_samples()[1].items()
+    }
+    expected, batch = HiggsCollator(CONFIG)([golden_samples()[1]]), HiggsCollator(CONFIG)([as_lists])
+    assert all(torch.equal(batch[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize(
+    "bad, message",
+    [
+        ({"labels": torch.tensor([-100, 6])}, "row 17: 2 labels for 3 input_ids"),
+        (
+            {"input_ids": torch.tensor([5, AUDIO, AUDIO])},
+            "row 17: 2 audio placeholders, 1 clips and 1 supervise flags; they must be as many",
+        ),
+        ({"codes": []}, "row 17: 1 audio placeholders, 0 clips and 1 supervise flags; they must be as many"),
+        ({"supervise": [True, False]}, "row 17: 1 audio placeholders, 1 clips and 2 supervise flags; they must be"),
+        ({"codes": [torch.zeros((0, 8), dtype=torch.int16)]}, r"row 17: codes of shape \(0, 8\), not \(T, 8\)"),
+        ({"codes": [torch.zeros((4, 7), dtype=torch.int16)]}, r"row 17: codes of shape \(4, 7\), not \(T, 8\)"),
+        ({"codes": [torch.zeros(8, dtype=torch.int16)]}, r"row 17: codes of shape \(8,\), not \(T, 8\)"),
+        ({"codes": [torch.full((2, 8), 1024)]}, "row 17: codes outside 0 .. 1023"),
+        ({"codes": [torch.full((2, 8), -1)]}, "row 17: codes outside 0 .. 1023"),
+    ],
+)
+def test_a_bad_sample_is_refused_by_its_row(bad, message):
+    with pytest.raises(ValueError, match=message):
+        HiggsCollator(CONFIG)([sample(), sample(**bad)])
+
+
+def test_a_sample_longer_than_the_packed_row_is_refused_by_its_row():
+    with pytest.raises(ValueError, match="row 17: 13 positions do not fit pack_to=12; raise it"):
+        HiggsCollator(CONFIG, pack_to=12)([sample()])
+    assert HiggsCollator(CONFIG, pack_to=13)([sample()])["input_ids"].shape == (1, 13)
+
+
+def test_a_sample_without_a_row_index_is_still_named():
+    bad = sample(labels=[6])
+    del bad["row_index"]
+    with pytest.raises(ValueError, match="^sample: 1 labels for 3 input_ids"):
+        HiggsCollator(CONFIG)([bad])
