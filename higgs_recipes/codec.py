@@ -5,6 +5,7 @@ share a batch, and a batched encode gives the codes of the clip alone but for ro
 """
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from transformers import AutoConfig, HiggsAudioV2TokenizerModel
 
 from higgs_recipes.audio import HOP, SAMPLE_RATE
 from higgs_recipes.errors import InputError
-from higgs_recipes.files import fetch, sha256_file
+from higgs_recipes.files import fetch, is_hub_id, sha256_file
 
 
 WEIGHTS = "model.safetensors"
@@ -146,6 +147,13 @@ def load_codec(name_or_path: str | Path, *, revision: str | None, device: str | 
         missing = sorted(loaded["missing_keys"])
         raise InputError(f"codec {name_or_path}: {WEIGHTS} lacks {len(missing)} weights, e.g. {missing[0]}")
     return Codec(model.eval().requires_grad_(False).to(device), _identity(name_or_path, folder))
+
+
+def codec_revision(name_or_path: str | Path, *, revision: str | None) -> str:
+    """The `Codec.revision` that `load_codec` would give; a codec pinned to a commit need not be there for it."""
+    if is_hub_id(str(name_or_path)) and re.fullmatch("[0-9a-f]{40}", revision or ""):
+        return f"{name_or_path}@{revision}"
+    return _identity(name_or_path, fetch(name_or_path, revision=revision, allow_patterns=[WEIGHTS]))
 
 
 def _identity(name_or_path: str | Path, folder: Path) -> str:

@@ -91,7 +91,7 @@ class SamplingConfig:
             self.ras_win_max_num_repeat >= 1,
             f"ras_win_max_num_repeat must be at least 1, got {self.ras_win_max_num_repeat}",
         )
-        require(self.max_seconds > 0, f"max_seconds must be positive, got {self.max_seconds}")
+        require(self.max_seconds >= 0.04, f"max_seconds must be at least one frame, 0.04, got {self.max_seconds}")
         require(self.batch_size >= 1, f"batch_size must be at least 1, got {self.batch_size}")
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 BOS_CODE = 1024
 EOS_CODE = 1025
 IGNORE_INDEX = -100
+FRAMES_PER_SECOND = 25
 
 
 def delay_codes(codes: Tensor, *, bos: int = BOS_CODE, eos: int = EOS_CODE) -> Tensor:

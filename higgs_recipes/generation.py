@@ -9,13 +9,10 @@ from transformers import GenerationConfig, LogitsProcessorList, PreTrainedTokeni
 from transformers.generation import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 from higgs_recipes.configs import SamplingConfig
-from higgs_recipes.delay import delay_codes, undelay_frames
+from higgs_recipes.delay import FRAMES_PER_SECOND, delay_codes, undelay_frames
 from higgs_recipes.errors import InputError
 from higgs_recipes.modeling import innermost
 from higgs_recipes.samples import tokenize_prompt
-
-
-FRAMES_PER_SECOND = 25
 
 
 @dataclass(frozen=True)
@@ -147,8 +144,8 @@ class SeededSampler(TemperatureLogitsWarper):
     It runs after transformers' own processor of the delay pattern, which forces the codes around a clip, and replaces
     what `HiggsAudioV2GenerationMixin._sample` draws: the same distribution (temperature, top-k, top-p, and repetition-
     aware sampling, arXiv 2406.05370, which draws a code that is frequent in the last frames again from the plain
-    distribution), but from a generator for each clip. BOS is never drawn, EOS only for the first codebook and after one
-    code: the pattern ends the others. (It is a `TemperatureLogitsWarper` because the mixin refuses other types.)
+    distribution), but from a generator for each clip. BOS is never drawn, EOS only for the first codebook and after a
+    code or more: the pattern ends the others. (A `TemperatureLogitsWarper` because the mixin refuses other types.)
 
     Args:
         seeds: one for each clip of the batch.

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -122,6 +123,22 @@ def add_lora(model: HiggsAudioV2ForConditionalGeneration, config: SFTConfig) -> 
     return get_peft_model(model, lora)
 
 
+def build_model(config: SFTConfig) -> tuple[HiggsAudioV2ForConditionalGeneration | PeftModel, PreTrainedTokenizerBase]:
+    """The model to train, whole or with a new adapter as the recipe's method says, and its tokenizer.
+
+    Raises:
+        InputError: what `load_model` and `add_lora` raise.
+    """
+    model, tokenizer = load_model(config)
+    return (add_lora(model, config) if config.method == "lora" else model), tokenizer
+
+
+def load_run(adapter: str | Path, *, revision: str | None = None) -> dict[str, Any] | None:
+    """run.json of an adapter or fine-tuned model, by folder or Hub id; None where it has none."""
+    path = fetch(adapter, revision=revision, allow_patterns=[RUN_INFO]) / RUN_INFO
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
 @contextmanager
 def without_adapter(model: PeftModel) -> Iterator[PeftModel]:
     """The base model alone while the block lasts."""
@@ -188,9 +205,8 @@ def _load_adapter(model: nn.Module, adapter: str, *, revision: str | None, base_
     for file in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
         if not (folder / file).is_file():
             raise InputError(f"{adapter}: no {file}, so no LoRA adapter in safetensors")
-    base = _folder_fingerprint(base_folder)
-    if (folder / RUN_INFO).is_file():
-        run = json.loads((folder / RUN_INFO).read_text(encoding="utf-8"))
+    base, run = _folder_fingerprint(base_folder), load_run(adapter, revision=revision)
+    if run is not None:
         if run.get("base_fingerprint") != base:
             raise InputError(
                 f"{adapter}: trained on {run.get('base_model')} with fingerprint {run.get('base_fingerprint')}; this "

@@ -1,9 +1,15 @@
-"""What a run ran on: the facts that its reports and cards carry."""
+"""What a run ran on and with: the facts that its records, reports and cards carry."""
 
 import platform
+from dataclasses import fields
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 import torch
+from transformers import TrainingArguments
+
+from higgs_recipes.configs import SFTConfig
+from higgs_recipes.files import git_commit
 
 
 LIBRARIES = ("torch", "transformers", "accelerate", "peft", "datasets", "trl", "deepspeed", "huggingface_hub")
@@ -20,6 +26,22 @@ def describe_hardware() -> str:
 def library_versions() -> dict[str, str | None]:
     """Version of each library that a result may depend on; None where it is not installed."""
     return {name: _version(name) for name in LIBRARIES}
+
+
+def surroundings() -> dict[str, Any]:
+    """The commit of this project, the library versions and the hardware."""
+    return {"git_commit": git_commit(), "versions": library_versions(), "hardware": describe_hardware()}
+
+
+def resolved_recipe(config: SFTConfig) -> dict[str, Any]:
+    """The recipe as it ran: our own fields, and those of TrainingArguments that differ from their default."""
+    resolved = config.to_dict()  # enums by value, tokens masked
+    inherited = {field.name: field.default for field in fields(TrainingArguments)}
+    return {
+        field.name: resolved[field.name]
+        for field in fields(config)
+        if field.name not in inherited or getattr(config, field.name) != inherited[field.name]
+    }
 
 
 def _version(name: str) -> str | None:

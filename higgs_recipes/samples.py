@@ -51,8 +51,8 @@ def build_sample(row: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> 
     num_placeholders = int((input_ids == last[1]).sum())
     if num_placeholders != len(clips) or not torch.equal(input_ids[-4:], last):
         raise InputError(
-            f"row {row.get('id', '(without id)')}: {num_placeholders} audio turns for {len(clips)} clips of codes, and "
-            "the last turn must be the assistant's clip; run scripts/encode.py again"
+            f"row {row.get('id', '(without id)')}: {num_placeholders} audio turns for {len(clips)} clips of codes, "
+            "and the last turn must be the assistant's clip; run scripts/encode.py again"
         )
     labels = torch.full_like(input_ids, IGNORE_INDEX)
     labels[[-4, -2, -1]] = last[[0, 2, 3]]

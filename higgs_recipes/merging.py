@@ -1,0 +1,110 @@
+"""Adapter + base -> one native checkpoint that plain transformers loads, with the proof that it says the same."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+from higgs_recipes.chatml import conversation
+from higgs_recipes.collator import HiggsCollator
+from higgs_recipes.configs import MergeConfig, ModelConfig, SamplingConfig
+from higgs_recipes.errors import InputError
+from higgs_recipes.files import atomic_write, fetch, staged_folder
+from higgs_recipes.generation import Request, generate
+from higgs_recipes.modeling import MODEL_PATTERNS, RUN_INFO, innermost, load_model, load_run, merge_adapter
+from higgs_recipes.provenance import surroundings
+from higgs_recipes.samples import build_sample
+
+
+MERGE_INFO = "merge.json"
+CHECK_TEXT = "The birch canoe slid on the smooth planks."
+CHECK_SECONDS = 2.0
+MODEL_INPUTS = ("input_ids", "attention_mask", "audio_input_ids", "audio_input_ids_mask")
+
+
+def merge(config: MergeConfig) -> dict[str, Any]:
+    """Write the merged checkpoint to `config.output_dir`, and return its `merge.json`.
+
+    The folder holds the weights with text head, the base's tokenizer, processor and generation config, `merge.json`
+    and the adapter's `run.json`. With `check`, the logits of the base with its adapter and of the merged checkpoint,
+    loaded again from the files, are compared at every position of a prompt and the clip that the adapter answers.
+
+    Raises:
+        InputError: what `load_model` raises, the adapter is NaN, or the folder is in use or the disk full.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model, tokenizer = load_model(
+        config, adapter=config.adapter, adapter_revision=config.adapter_revision, device=device
+    )
+    batch = _speak(model, tokenizer) if config.check else None
+    expected = None if batch is None else _logits(model, batch)
+    record = surroundings() | {
+        "base_model": config.model_name_or_path,
+        "base_revision": config.model_revision,
+        "adapter": config.adapter,
+        "adapter_revision": config.adapter_revision,
+        "dtype": config.dtype,
+        "max_logit_difference": None,
+        "mean_logit_difference": None,
+        "likeliest_codes_equal": None,
+    }
+    with staged_folder(config.output_dir, overwrite=config.overwrite_output_dir) as staging:
+        try:
+            merged = merge_adapter(model)
+        except ValueError as error:  # peft's safe_merge
+            raise InputError(f"{config.adapter}: {error}") from error
+        merged.save_pretrained(staging)
+        del model, merged  # room for the merged checkpoint on the same device
+        _copy_companions(config, staging)
+        if batch is not None:
+            record |= _compare(_logits(_reload(staging, config, device=device), batch), expected)
+        atomic_write(staging / MERGE_INFO, json.dumps(record, indent=1) + "\n")
+        run = load_run(config.adapter, revision=config.adapter_revision)
+        if run is not None:
+            atomic_write(staging / RUN_INFO, json.dumps(run, indent=1) + "\n")
+    return record
+
+
+def _speak(model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> dict[str, Tensor]:
+    """A prompt and the clip that the model answers greedily, as the inputs of one row."""
+    turns = conversation({"text": CHECK_TEXT}, task="single_speaker_smart_voice")
+    sampling = SamplingConfig(temperature=0, max_seconds=CHECK_SECONDS)
+    (clip,) = generate(model, tokenizer, [Request(turns, [], seed=0)], sampling=sampling)
+    sample = build_sample({"id": "check", "messages": turns, "codes": clip.codes}, tokenizer)
+    batch = HiggsCollator(innermost(model).config)([sample])
+    return {name: batch[name] for name in MODEL_INPUTS}
+
+
+@torch.inference_mode()
+def _logits(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+    """Logits (S, C, V) in float32 on CPU."""
+    config, device = innermost(model).config, innermost(model).device
+    logits = model(**{name: tensor.to(device) for name, tensor in batch.items()}).logits[0]
+    return logits.float().cpu().view(-1, config.num_codebooks, config.codebook_size)
+
+
+def _compare(merged: Tensor, adapted: Tensor) -> dict[str, float]:
+    difference = (merged - adapted).abs()
+    return {
+        "max_logit_difference": float(difference.max()),
+        "mean_logit_difference": float(difference.mean()),
+        "likeliest_codes_equal": float((merged.argmax(dim=-1) == adapted.argmax(dim=-1)).float().mean()),
+    }
+
+
+def _copy_companions(config: MergeConfig, folder: Path) -> None:
+    """The base's tokenizer, processor, template and generation config: what is no weights and not there already."""
+    base = fetch(config.model_name_or_path, revision=config.model_revision, allow_patterns=MODEL_PATTERNS)
+    for path in base.iterdir():
+        is_weights = path.suffix == ".safetensors" or path.name.endswith(".index.json")
+        if path.is_file() and not is_weights and path.suffix != ".md" and not (folder / path.name).exists():
+            shutil.copyfile(path, folder / path.name)
+
+
+def _reload(folder: Path, config: MergeConfig, *, device: torch.device) -> nn.Module:
+    written = ModelConfig(str(folder), dtype=config.dtype, attn_implementation=config.attn_implementation)
+    return load_model(written, device=device)[0]

@@ -1,0 +1,76 @@
+"""What came by while training: losses by codebook, end marks, speed and memory, added up between two logs."""
+
+import resource
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+from transformers import HiggsAudioV2Config
+
+from higgs_recipes.delay import FRAMES_PER_SECOND
+from higgs_recipes.loss import DualFFNLosses
+
+
+def summarize(losses: DualFFNLosses) -> dict[str, float]:
+    """Means in nats and shares of right codes; what has no target is left out.
+
+    Names: loss_text, loss_codebook_k, accuracy_codebook_k, eos_loss, eos_accuracy.
+    """
+    named = [("loss_text", losses.text_sum, losses.text_count)]
+    named += [("eos_loss", losses.eos_sum, losses.eos_count), ("eos_accuracy", losses.eos_hits, losses.eos_count)]
+    for k, (loss_sum, hits, count) in enumerate(
+        zip(losses.codebook_sums, losses.codebook_hits, losses.codebook_counts, strict=True)
+    ):
+        named += [(f"loss_codebook_{k}", loss_sum, count), (f"accuracy_codebook_{k}", hits, count)]
+    return {name: float(total) / int(count) for name, total, count in named if int(count)}
+
+
+class Meter:
+    """What came by since the last log: losses, positions, seconds of audio, time."""
+
+    def __init__(self) -> None:
+        self._reset()
+
+    def _reset(self) -> None:
+        self.losses: DualFFNLosses | None = None
+        self.seen: Tensor | None = None  # (2,) positions, codec steps
+        self.started = time.perf_counter()
+
+    def add(self, losses: DualFFNLosses, batch: dict[str, Tensor], *, config: HiggsAudioV2Config) -> None:
+        frames, is_frame = batch["audio_input_ids"], batch["audio_input_ids_mask"]
+        first_frames = ((frames == config.audio_stream_bos_id).all(dim=-1) & is_frame).sum()
+        steps = is_frame.sum() - first_frames * (config.num_codebooks + 1)
+        seen = torch.stack([(batch["input_ids"] != config.pad_token_id).sum(), steps])
+        self.losses = losses if self.losses is None else self.losses + losses
+        self.seen = seen if self.seen is None else self.seen + seen
+
+    def report(self, accelerator: Accelerator) -> dict[str, float]:
+        """Means over what all processes saw, and how fast; starts anew."""
+        if self.losses is None:
+            return {}
+        losses = self.losses.unpack(accelerator.reduce(self.losses.pack(), reduction="sum"))
+        positions, steps = accelerator.reduce(self.seen, reduction="sum").tolist()
+        seconds = time.perf_counter() - self.started
+        self._reset()
+        return summarize(losses) | {
+            "positions_per_second": positions / seconds,
+            "audio_seconds_per_second": steps / FRAMES_PER_SECOND / seconds,
+            "peak_memory_gib": _peak_memory_gib(),
+        }
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Time inside the block does not count as training."""
+        began = time.perf_counter()
+        yield
+        self.started += time.perf_counter() - began
+
+
+def _peak_memory_gib() -> float:
+    """Of the GPU where there is one, else of the process."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

@@ -1,0 +1,82 @@
+"""A recipe's texts -> requests; what was generated -> wav files and a record of them."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from higgs_recipes.audio import read_audio, write_wav
+from higgs_recipes.chatml import conversation
+from higgs_recipes.codec import Codec
+from higgs_recipes.configs import GenerateConfig
+from higgs_recipes.delay import FRAMES_PER_SECOND
+from higgs_recipes.errors import InputError
+from higgs_recipes.files import atomic_write, staged_folder
+from higgs_recipes.generation import Generation, Request
+from higgs_recipes.text import normalize_transcript
+
+
+RECORD = "generations.jsonl"
+
+
+def read_texts(config: GenerateConfig) -> list[str]:
+    """The texts of the recipe and the lines of its text file, blank lines left out.
+
+    Raises:
+        InputError: no such file, or no text at all.
+    """
+    texts = list(config.text)
+    if config.text_file is not None:
+        path = Path(config.text_file)
+        if not path.is_file():
+            raise InputError(f"text_file: no such file: {path}")
+        texts += [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    if not texts:
+        raise InputError(f"text_file: {config.text_file} holds no text")
+    return texts
+
+
+def build_requests(config: GenerateConfig, codec: Codec) -> list[Request]:
+    """One request a text, text i with seed + i; with `ref_audio` in the voice of that clip.
+
+    Raises:
+        InputError: what is wrong with a text or the reference clip, and which.
+    """
+    task, reference, ref_codes = "single_speaker_smart_voice", {}, []
+    if config.ref_audio is not None:
+        task = "zero_shot_voice_cloning"
+        reference = {"ref_audio": config.ref_audio, "ref_text": normalize_transcript(config.ref_text)}
+        ref_codes = codec.encode([read_audio(config.ref_audio, name=f"ref_audio {config.ref_audio}")])
+    requests = []
+    for index, text in enumerate(read_texts(config)):
+        row = reference | {"id": f"text {index}", "text": normalize_transcript(text), "scene": config.scene}
+        turns = conversation(row, task=task, ref_in_system=config.ref_in_system)
+        requests.append(Request(turns, ref_codes, seed=config.seed + index))
+    return requests
+
+
+def write_speech(config: GenerateConfig, codec: Codec, generations: Sequence[Generation]) -> list[str]:
+    """Write 000.wav ... and `generations.jsonl` (text, seed, whether it stopped, seconds, codes), and say so in lines.
+
+    Raises:
+        InputError: the folder is in use, or the disk full.
+    """
+    texts, lines = read_texts(config), []
+    waveforms, records = codec.decode([generation.codes for generation in generations]), []
+    with staged_folder(config.output_dir, overwrite=config.overwrite_output_dir) as staging:
+        for index, (text, waveform, generation) in enumerate(zip(texts, waveforms, generations, strict=True)):
+            seconds, wav = len(generation.codes) / FRAMES_PER_SECOND, f"{index:03d}.wav"
+            write_wav(staging / wav, waveform)
+            end = "stopped by itself" if generation.stopped else f"hit the cap of {config.max_seconds} s"
+            lines.append(f"{Path(config.output_dir) / wav}: {seconds:.2f} s, {end}, seed {generation.seed}")
+            records.append(
+                {
+                    "wav": wav,
+                    "text": text,
+                    "seed": generation.seed,
+                    "stopped": generation.stopped,
+                    "seconds": seconds,
+                    "codes": generation.codes.tolist(),
+                }
+            )
+        atomic_write(staging / RECORD, "".join(json.dumps(record) + "\n" for record in records))
+    return lines

@@ -1,0 +1,280 @@
+"""A `transformers.Trainer` for the DualFFN loss: divided once a step, reported by codebook, checked first."""
+
+import json
+import logging
+import math
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Subset
+from transformers import Trainer, TrainerCallback
+from transformers.trainer_utils import get_last_checkpoint
+
+from higgs_recipes.collator import HiggsCollator
+from higgs_recipes.configs import SFTConfig
+from higgs_recipes.delay import IGNORE_INDEX
+from higgs_recipes.errors import InputError
+from higgs_recipes.files import atomic_write
+from higgs_recipes.loss import DualFFNLosses, attach_losses, dual_ffn_losses, label_counts
+from higgs_recipes.meter import Meter, summarize
+from higgs_recipes.modeling import RUN_INFO, innermost
+from higgs_recipes.samples import SampleDataset
+
+
+logger = logging.getLogger(__name__)
+
+
+class HiggsTrainer(Trainer):
+    """Fine-tune a Higgs Audio v2 model, whole or with an adapter.
+
+    The loss of an optimizer step is text_weight * text_sum / text_count + audio_weight * sum_k w_k * sum_k / count_k
+    with the sums and counts of ALL its micro-batches on all processes: it does not depend on how the step is cut.
+
+    Args:
+        model: a `HiggsAudioV2ForConditionalGeneration` with text head, or a `PeftModel` around one.
+        args: the recipe.
+        train_dataset, eval_dataset: samples with `row_index`; `row_id` names a row in errors.
+        collator: pads or packs them.
+        run_info: what `run.json` says beside what the trainer adds: base, codec, datasets.
+
+    Raises (by `train`):
+        InputError: the pre-flight finds a codebook that the model does not know.
+        FloatingPointError: the loss is NaN or infinite; names the step and the rows.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        args: SFTConfig,
+        *,
+        train_dataset: SampleDataset,
+        eval_dataset: SampleDataset | None = None,
+        collator: HiggsCollator,
+        run_info: Mapping[str, Any],
+    ) -> None:
+        attach_losses(innermost(model))
+        super().__init__(
+            model=model,
+            args=args,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            data_collator=collator,
+            callbacks=[_StopCleanly(), _Preflight(self), _RefuseNaN(self)],
+        )
+        self.model_accepts_loss_kwargs = True  # compute_loss divides by the counts of the whole step
+        self.run_info = dict(run_info)
+        self.step_batches: list[tuple[Tensor, Tensor]] = []  # (loss, row_index) of the step's micro-batches
+        self.meter = Meter()
+
+    @property
+    def stopped_early(self) -> bool:
+        """Whether `train` was ended by SIGTERM, its checkpoint saved."""
+        return self.state.global_step < self.state.max_steps
+
+    def _get_num_items_in_batch(self, batch_samples: list[dict[str, Tensor]], device: torch.device) -> Tensor | None:
+        """Targets of the whole optimizer step on all processes: text, then one number a codebook, (1 + C,)."""
+        if not batch_samples:
+            return None
+        counts = sum(torch.cat([text[None], audio]) for text, audio in map(label_counts, batch_samples))
+        return self.accelerator.reduce(counts.to(device), reduction="sum")
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | None = None,
+    ) -> Tensor:
+        """This micro-batch's share of the step's loss, times the processes over which gradients are averaged."""
+        assert not return_outputs and num_items_in_batch is not None, "training only; evaluate() goes its own way"
+        losses = dual_ffn_losses(model, inputs)
+        loss = self._weighted(losses, text_count=num_items_in_batch[0], codebook_counts=num_items_in_batch[1:])
+        self.meter.add(losses.detach(), inputs, config=self._higgs_config)
+        self.step_batches.append((loss.detach(), inputs["row_index"]))
+        return loss * self.accelerator.num_processes
+
+    def _weighted(self, losses: DualFFNLosses, *, text_count: Tensor, codebook_counts: Tensor) -> Tensor:
+        weights = self.args.codebook_weights or [1 / len(codebook_counts)] * len(codebook_counts)
+        # A count of 0 has a sum of 0.
+        audio = losses.codebook_sums / codebook_counts.clamp(min=1) * losses.codebook_sums.new_tensor(weights)
+        text = losses.text_sum / text_count.clamp(min=1)
+        return self.args.text_loss_weight * text + self.args.audio_loss_weight * audio.sum()
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add the losses by codebook, the EOS, speed and memory to what transformers logs while training."""
+        if "loss" in logs:
+            logs |= self.meter.report(self.accelerator)
+        super().log(logs, start_time)
+
+    def evaluate(
+        self, eval_dataset: SampleDataset | None = None, ignore_keys: None = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """The losses of a dataset, each row counted once on however many processes; divided at the end.
+
+        Returns:
+            `eval_loss` weighted as in training, `eval_loss_text`, `eval_loss_codebook_0` ..., `eval_eos_loss`, ...
+        """
+        dataset = eval_dataset or self.eval_dataset
+        if dataset is None:
+            raise ValueError("evaluate() needs an eval_dataset")
+        with self.meter.paused():
+            losses = self._sum_losses(dataset)
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in summarize(losses).items()}
+        metrics[f"{metric_key_prefix}_loss"] = float(
+            self._weighted(losses, text_count=losses.text_count, codebook_counts=losses.codebook_counts)
+        )
+        self.log(dict(metrics))
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    @torch.no_grad()
+    def _sum_losses(self, dataset: SampleDataset | Subset) -> DualFFNLosses:
+        """Losses of a whole dataset, added over batches and processes."""
+        model, was_training = self.model_wrapped, self.model.training
+        model.eval()
+        rank, world, size = self.args.process_index, self.args.world_size, self.args.per_device_eval_batch_size
+        num_batches = math.ceil(len(dataset) / (world * size))
+        total: DualFFNLosses | None = None
+        for index in range(num_batches):
+            start = (index * world + rank) * size
+            rows = range(start, min(start + size, len(dataset)))
+            # Sharded models run in step: a process that has no row left runs one without its labels.
+            batch = self.data_collator([dataset[row] for row in rows or range(1)])
+            if not rows:
+                batch["labels"].fill_(IGNORE_INDEX)
+                batch["audio_labels"].fill_(IGNORE_INDEX)
+            with self.accelerator.autocast():
+                losses = dual_ffn_losses(model, self._prepare_inputs(batch))
+            total = losses if total is None else total + losses
+        model.train(was_training)
+        return total.unpack(self.accelerator.reduce(total.pack(), reduction="sum"))
+
+    def preflight(self) -> dict[str, float]:
+        """The model's losses on the recipe's own labels, before the first step.
+
+        Raises:
+            InputError: a codebook is no likelier than chance, ln(V) nats, and `allow_untrained` is off: the codes are
+                not of the model's codec, or delayed or prompted in another way than it was trained.
+        """
+        rows = Subset(self.train_dataset, range(min(self.args.preflight_rows, len(self.train_dataset))))
+        report = summarize(self._sum_losses(rows))
+        chance = math.log(self._higgs_config.codebook_size)
+        found = [report[f"loss_codebook_{k}"] for k in range(self._higgs_config.num_codebooks)]
+        described = ", ".join(f"{loss:.2f}" for loss in found)
+        logger.info("pre-flight on %d rows: loss by codebook %s (chance %.2f)", len(rows), described, chance)
+        if max(found) >= chance:
+            message = (
+                f"pre-flight: the base model's loss by codebook is {described} nats; a pretrained model is below "
+                f"chance, {chance:.2f}, on every one. Is the corpus encoded with the model's codec?"
+            )
+            if not self.args.allow_untrained:
+                raise InputError(f"{message} For a model with random weights set allow_untrained: true")
+            logger.warning("%s allow_untrained is set: going on", message)
+        return report
+
+    def nan_rows(self) -> list[str]:
+        """The rows of the micro-batches of this step whose loss is not finite; forgets the step."""
+        losses = torch.stack([loss for loss, _ in self.step_batches])
+        broken = [] if bool(losses.isfinite().all()) else losses.isfinite().logical_not().nonzero()[:, 0].tolist()
+        rows = [self.train_dataset.row_id(int(row)) for index in broken for row in self.step_batches[index][1]]
+        self.step_batches.clear()
+        return rows
+
+    @property
+    def _higgs_config(self):
+        return innermost(self.accelerator.unwrap_model(self.model)).config
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        """The weights in safetensors, and run.json instead of the pickle that transformers makes of its arguments."""
+        folder = Path(output_dir or self.args.output_dir)
+        super()._save(str(folder), state_dict=state_dict)
+        if not self.args.should_save:
+            return
+        (folder / "training_args.bin").unlink()
+        evaluations = [entry for entry in self.state.log_history if "eval_loss" in entry]
+        trained = [entry for entry in self.state.log_history if "loss" in entry]
+        run = self.run_info | {
+            "steps": self.state.global_step,
+            "losses": (trained[-1] if trained else {}) | (evaluations[-1] if evaluations else {}),
+            "log_history": self.state.log_history,
+        }
+        atomic_write(folder / RUN_INFO, json.dumps(run, indent=1) + "\n")
+
+    def _save_checkpoint(self, model: nn.Module, trial: None) -> None:
+        with self.meter.paused():
+            super()._save_checkpoint(model, trial)
+
+
+def checkpoint_to_resume(args: SFTConfig) -> str | None:
+    """The checkpoint folder that the run starts from: the recipe's, the last one for "true", or None for a new run.
+
+    Raises:
+        InputError: the folder holds a finished run, or checkpoints that the recipe does not ask to resume, or none.
+    """
+    folder, asked = Path(args.output_dir), args.resume_from_checkpoint
+    if (folder / RUN_INFO).is_file():
+        raise InputError(f"{folder}: holds a finished run; choose another output_dir or remove it")
+    last = get_last_checkpoint(str(folder)) if folder.is_dir() else None
+    if asked in (None, False, "false", "False"):
+        if last is not None:
+            raise InputError(f"{last} is of an unfinished run: pass --resume_from_checkpoint true, or remove {folder}")
+        return None
+    if asked in (True, "true", "True"):
+        if last is None:
+            raise InputError(f"{folder}: no checkpoint to resume from; leave resume_from_checkpoint out")
+        return last
+    if not Path(asked).is_dir():
+        raise InputError(f"resume_from_checkpoint: no such folder: {asked}")
+    return asked
+
+
+class _Preflight(TrainerCallback):
+    def __init__(self, trainer: HiggsTrainer) -> None:
+        self.trainer = trainer
+
+    def on_train_begin(self, args, state, control, **kwargs) -> None:
+        if state.global_step == 0:
+            self.trainer.preflight()
+        self.trainer.meter = Meter()
+
+
+class _RefuseNaN(TrainerCallback):
+    def __init__(self, trainer: HiggsTrainer) -> None:
+        self.trainer = trainer
+
+    def on_pre_optimizer_step(self, args, state, control, **kwargs) -> None:
+        rows = self.trainer.nan_rows()
+        if rows:
+            raise FloatingPointError(
+                f"step {state.global_step + 1}: the loss is not finite; rows of the batch: {', '.join(rows)}. The "
+                f"weights are as they were before this step; checkpoints are in {args.output_dir}"
+            )
+
+
+class _StopCleanly(TrainerCallback):
+    """On SIGTERM: finish the step, save a checkpoint, end. transformers' own callback would save within a step."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def on_train_begin(self, args, state, control, **kwargs) -> None:
+        self.previous = signal.signal(signal.SIGTERM, self._ask)
+
+    def _ask(self, signum: int, frame: Any) -> None:
+        self.asked = True
+
+    def on_step_end(self, args, state, control, **kwargs) -> None:
+        # The signal reaches the processes at different steps; all must stop at the same one.
+        asked = torch.tensor([self.asked], dtype=torch.int, device=args.device)
+        if args.world_size > 1:
+            torch.distributed.all_reduce(asked, op=torch.distributed.ReduceOp.MAX)
+        if bool(asked):
+            logger.warning("SIGTERM: saving a checkpoint at step %d and stopping", state.global_step)
+            control.should_save = control.should_training_stop = True
+
+    def on_train_end(self, args, state, control, **kwargs) -> None:
+        signal.signal(signal.SIGTERM, self.previous)

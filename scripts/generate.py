@@ -1,0 +1,33 @@
+"""Text -> wav, with the base model, an adapter (folder or Hub id) or a merged checkpoint.
+
+accelerate launch --config_file accelerate_configs/single_gpu.yaml scripts/generate.py \
+    --config recipes/higgs-3b/generate.yaml --adapter me/my-voice --text "..."
+"""
+
+from accelerate import PartialState
+
+from higgs_recipes.codec import load_codec
+from higgs_recipes.configs import GenerateConfig
+from higgs_recipes.errors import exit_on_input_error
+from higgs_recipes.generation import generate
+from higgs_recipes.modeling import load_model
+from higgs_recipes.recipe_parser import parse_recipe
+from higgs_recipes.speech import build_requests, write_speech
+
+
+def main() -> None:
+    config = parse_recipe(GenerateConfig)
+    device = PartialState().device
+    codec = load_codec(config.codec_name_or_path, revision=config.codec_revision, device=device)
+    requests = build_requests(config, codec)
+    model, tokenizer = load_model(
+        config, adapter=config.adapter, adapter_revision=config.adapter_revision, device=device
+    )
+    generations = generate(model, tokenizer, requests, sampling=config)
+    for line in write_speech(config, codec, generations):
+        print(line)
+
+
+if __name__ == "__main__":
+    with exit_on_input_error():
+        main()

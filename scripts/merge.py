@@ -1,0 +1,40 @@
+"""Merge an adapter into its base: one native checkpoint that plain transformers loads.
+
+python scripts/merge.py --adapter me/my-voice --output_dir merged --check
+"""
+
+from pathlib import Path
+
+from higgs_recipes.configs import MergeConfig
+from higgs_recipes.errors import exit_on_input_error
+from higgs_recipes.hub import push_folder, resolve_repo_id, write_merged_card
+from higgs_recipes.merging import merge
+from higgs_recipes.recipe_parser import parse_recipe
+
+
+def main() -> None:
+    config = parse_recipe(MergeConfig)
+    repo_id = resolve_repo_id(config.hub_model_id or Path(config.output_dir).name) if config.push_to_hub else None
+    record = merge(config)
+    write_merged_card(config.output_dir, name=repo_id)
+    if config.check:
+        print(
+            f"merged against adapter: logits differ by at most {record['max_logit_difference']:.3g}, on average "
+            f"{record['mean_logit_difference']:.3g}; the likeliest codes are equal in "
+            f"{record['likeliest_codes_equal']:.2%}"
+        )
+    print(f"merged checkpoint: {config.output_dir}")
+    if repo_id is not None:
+        url = push_folder(
+            config.output_dir,
+            repo_id=repo_id,
+            repo_type="model",
+            private=config.hub_private_repo,
+            commit_message=f"{config.adapter} merged into its base",
+        )
+        print(f"pushed: {url}")
+
+
+if __name__ == "__main__":
+    with exit_on_input_error():
+        main()

@@ -1,0 +1,69 @@
+"""Fine-tune Higgs Audio v2 on encoded corpora: LoRA or full, one recipe a run.
+
+accelerate launch --config_file accelerate_configs/single_gpu.yaml scripts/sft.py \
+    --config recipes/higgs-3b/voice_lora.yaml --push_to_hub
+"""
+
+from pathlib import Path
+
+from higgs_recipes.collator import HiggsCollator
+from higgs_recipes.configs import SFTConfig
+from higgs_recipes.errors import exit_on_input_error
+from higgs_recipes.hub import push_folder, resolve_repo_id, write_adapter_card
+from higgs_recipes.modeling import base_fingerprint, build_model, innermost
+from higgs_recipes.provenance import resolved_recipe, surroundings
+from higgs_recipes.recipe_parser import parse_recipe
+from higgs_recipes.samples import SampleDataset
+from higgs_recipes.trainer import HiggsTrainer, checkpoint_to_resume
+from higgs_recipes.training_data import load_training_data
+
+
+def main() -> None:
+    config = parse_recipe(SFTConfig)
+    checkpoint = checkpoint_to_resume(config)
+    # The Trainer would push without our card and leave the run without a retry command: the push below is ours.
+    push, config.push_to_hub = config.push_to_hub, False
+    repo_id = resolve_repo_id(config.hub_model_id or Path(config.output_dir).name) if push else None
+
+    train_rows, test_rows, corpora = load_training_data(config)
+    model, tokenizer = build_model(config)
+    trainer = HiggsTrainer(
+        model,
+        config,
+        train_dataset=SampleDataset(train_rows, tokenizer),
+        eval_dataset=SampleDataset(test_rows, tokenizer) if test_rows is not None else None,
+        collator=HiggsCollator(innermost(model).config, pack_to=config.pack_to),
+        run_info=surroundings()
+        | {
+            "recipe": resolved_recipe(config),
+            "method": config.method,
+            "base_model": config.model_name_or_path,
+            "base_revision": config.model_revision,
+            "base_fingerprint": base_fingerprint(config),
+            "codec": train_rows[0]["codec"],
+            "datasets": corpora,
+        },
+    )
+    trainer.train(resume_from_checkpoint=checkpoint)
+    if trainer.stopped_early:
+        print(f"stopped at step {trainer.state.global_step}; go on with --resume_from_checkpoint true")
+        return
+    trainer.save_model()
+    if not trainer.is_world_process_zero():
+        return
+    write_adapter_card(config.output_dir, name=repo_id)
+    print(f"fine-tuned: {config.output_dir}")
+    if push:
+        url = push_folder(
+            config.output_dir,
+            repo_id=repo_id,
+            repo_type="model",
+            private=config.hub_private_repo,
+            commit_message=f"{config.method} fine-tuning, {trainer.state.global_step} steps",
+        )
+        print(f"pushed: {url}")
+
+
+if __name__ == "__main__":
+    with exit_on_input_error():
+        main()
