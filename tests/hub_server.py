@@ -117,7 +117,7 @@ class HubServer:
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._http.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._http.server_port}"
-        threading.Thread(target=self._http.serve_forever, daemon=True).start()
+        threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True).start()
         return self
 
     def __exit__(self, *exception) -> None:
@@ -140,6 +140,10 @@ class HubServer:
     def fail_next(self, status: int, path_regex: str, times: int = 1) -> None:
         """Answer `status` to the next `times` requests whose "METHOD /path" the pattern is found in."""
         self._failures += [(status, re.compile(path_regex))] * times
+
+    def forget_failures(self) -> None:
+        """Answer again as a sound Hub does."""
+        self._failures.clear()
 
     def raise_failure(self, request: str) -> None:
         for failure in self._failures:
