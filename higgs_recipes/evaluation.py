@@ -1,0 +1,187 @@
+"""Held-out texts -> speech -> what a recogniser and a speaker model make of it, beside the real recordings.
+
+Four rows on the same texts: the real recordings, the codec's resynthesis of them (the ceiling of any model that speaks
+in its codes), the base model, and the fine-tuned model with the base's seeds.
+"""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from torch import Tensor
+
+from higgs_recipes.audio import SAMPLE_RATE, read_audio
+from higgs_recipes.codec import Codec, load_codec
+from higgs_recipes.configs import EvaluateConfig
+from higgs_recipes.encoding import check_codec, load_encoded
+from higgs_recipes.errors import InputError
+from higgs_recipes.files import fetch, is_hub_id
+from higgs_recipes.generation import Request, generate
+from higgs_recipes.judges import Recogniser, load_recogniser, load_speaker_model
+from higgs_recipes.metrics import utterance_errors
+from higgs_recipes.modeling import RUN_INFO, base_fingerprint, load_model, load_run, without_adapter
+from higgs_recipes.provenance import surroundings
+from higgs_recipes.records import public_name
+from higgs_recipes.scoring import PROTOCOL, Clip, score_clips
+
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `report.write_report` takes.
+
+    Attributes:
+        metrics: metrics.json.
+        waveforms: for each of its rows the clips (N_i,), in the order of `metrics["clips"]`.
+        run: run.json of the fine-tuning; None where none lies beside the adapter or the model.
+    """
+
+    metrics: dict[str, Any]
+    waveforms: dict[str, list[Tensor]]
+    run: dict[str, Any] | None
+
+
+def evaluate_model(config: EvaluateConfig) -> Evaluation:
+    """Run the whole protocol. What can be wrong with the input is found before the first clip is generated.
+
+    Raises:
+        InputError: another codec than the corpus's, a row without its recording, a clip longer than the recogniser
+            hears, more than one process, or what loading the corpus, the models and the judges raises.
+    """
+    device = _single_device()
+    codec = load_codec(config.codec_name_or_path, revision=config.codec_revision, device=device)
+    encoded = load_encoded(config.dataset, split=config.split)
+    check_codec(encoded, codec.revision)
+    rows = [dict(row) for row in encoded.select(range(min(config.max_rows or len(encoded), len(encoded))))]
+    real = load_recordings(rows, where=f"{config.dataset}, split {config.split}")
+    # A normaliser that does not exist shows here, and not after a night of generating.
+    utterance_errors([], [], normalizer=config.normalizer)
+    recogniser = load_recogniser(config.asr, revision=config.asr_revision, language=config.asr_language, device=device)
+    speaker_model = load_speaker_model(config.speaker, revision=config.speaker_revision, device=device)
+    _check_lengths(rows, real, config=config, recogniser=recogniser)
+
+    resynthesis = _decode([torch.as_tensor(row["codes"], dtype=torch.int16) for row in rows], codec)
+    clips = {"real": [Clip(waveform) for waveform in real], "codec": [Clip(waveform) for waveform in resynthesis]}
+    clips |= _speak(rows, config=config, codec=codec, device=device)
+    logger.info("scoring %d texts in %d rows", len(rows), len(clips))
+    scored = score_clips(
+        [row | {"seed": config.seed + index} for index, row in enumerate(rows)],
+        clips,
+        recogniser=recogniser,
+        speaker_model=speaker_model,
+        normalizer=config.normalizer,
+    )
+    facts = {
+        "protocol": PROTOCOL,
+        "asr": public_name(config.asr),
+        "asr_revision": recogniser.revision,
+        "asr_language": config.asr_language,
+        "speaker": public_name(config.speaker),
+        "speaker_revision": speaker_model.revision,
+        "speaker_score": speaker_model.score_name,
+        "normalizer": config.normalizer,
+        "seeds": f"{config.seed} to {config.seed + len(rows) - 1}, one for each text",
+        "sampling": {name: getattr(config, name) for name in ("temperature", "top_k", "top_p", "max_seconds")},
+        "dataset": public_name(config.dataset),
+        "dataset_fingerprint": encoded._fingerprint,
+        "split": config.split,
+        "codec": codec.revision,
+        "base_model": public_name(config.model_name_or_path),
+        "base_revision": _revision(config.model_name_or_path, config.model_revision),
+        "base_fingerprint": base_fingerprint(config),
+        "adapter": None if config.adapter is None else public_name(config.adapter),
+        "adapter_revision": None if config.adapter is None else _revision(config.adapter, config.adapter_revision),
+        "untrained_base": config.untrained_base,
+    }
+    if config.adapter is None:  # a fully fine-tuned model has its run.json too
+        run = load_run(config.model_name_or_path, revision=config.model_revision)
+    else:
+        run = load_run(config.adapter, revision=config.adapter_revision)
+    waveforms = {name: [clip.waveform for clip in row_clips] for name, row_clips in clips.items()}
+    return Evaluation(metrics=scored | facts | surroundings(), waveforms=waveforms, run=run)
+
+
+def load_recordings(rows: Sequence[Mapping[str, Any]], *, where: str) -> list[Tensor]:
+    """The real recordings (N_i,) of the rows' column `audio`.
+
+    Raises:
+        InputError: no rows, no such column, or a row whose recording was not kept or cannot be read; names the row.
+    """
+    if not rows:
+        raise InputError(f"{where}: no rows to evaluate; encode again with test_size above 0")
+    waveforms = []
+    for row in rows:
+        if row.get("audio") is None:
+            raise InputError(
+                f"{where}: row {row['id']} has no recording in column 'audio'; encode again with keep_audio set"
+            )
+        waveforms.append(read_audio(row["audio"], name=f"row {row['id']}"))
+    return waveforms
+
+
+def _single_device() -> torch.device:
+    state = PartialState()
+    if state.num_processes > 1:
+        raise InputError(f"evaluation runs in one process, {state.num_processes} were launched: use --num_processes 1")
+    return state.device
+
+
+def _check_lengths(
+    rows: Sequence[Mapping[str, Any]], real: Sequence[Tensor], *, config: EvaluateConfig, recogniser: Recogniser
+) -> None:
+    window = recogniser.window_seconds
+    if config.max_seconds > window:
+        raise InputError(f"max_seconds is {config.max_seconds}, but {config.asr} hears {window:.0f} s: lower it")
+    for row, waveform in zip(rows, real, strict=True):
+        if len(waveform) > window * SAMPLE_RATE:
+            raise InputError(
+                f"row {row['id']}: {len(waveform) / SAMPLE_RATE:.1f} s, but {config.asr} hears {window:.0f} s: drop "
+                "the row or use another recogniser"
+            )
+
+
+def _speak(
+    rows: Sequence[Mapping[str, Any]], *, config: EvaluateConfig, codec: Codec, device: torch.device
+) -> dict[str, list[Clip]]:
+    model, tokenizer = load_model(
+        config, adapter=config.adapter, adapter_revision=config.adapter_revision, device=device
+    )
+    requests = [
+        Request(
+            conversation=json.loads(row["messages"]),
+            ref_codes=[torch.as_tensor(codes, dtype=torch.int16) for codes in row["ref_codes"] or []],
+            seed=config.seed + index,
+        )
+        for index, row in enumerate(rows)
+    ]
+    generations = {}
+    if config.adapter is None:
+        logger.info("generating %d clips with the base model", len(rows))
+        generations["base"] = generate(model, tokenizer, requests, sampling=config)
+    else:
+        logger.info("generating %d clips with the base model and as many with the adapter", len(rows))
+        with without_adapter(model):
+            generations["base"] = generate(model, tokenizer, requests, sampling=config)
+        generations["finetuned"] = generate(model, tokenizer, requests, sampling=config)
+    clips = {}
+    for name, made in generations.items():
+        waveforms = _decode([generation.codes for generation in made], codec)
+        clips[name] = [Clip(waveform, each.stopped) for waveform, each in zip(waveforms, made, strict=True)]
+    return clips
+
+
+def _decode(codes: Sequence[Tensor], codec: Codec) -> list[Tensor]:
+    """A waveform for each clip of codes (T_i, C); an empty one where the model ended before its first step."""
+    decoded = iter(codec.decode([clip for clip in codes if len(clip)]))
+    return [next(decoded) if len(clip) else torch.empty(0) for clip in codes]
+
+
+def _revision(name: str, revision: str | None) -> str | None:
+    """The commit that a Hub id stood for in this run; None for a folder."""
+    return fetch(name, revision=revision, allow_patterns=[RUN_INFO]).name if is_hub_id(name) else None

