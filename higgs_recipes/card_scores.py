@@ -18,7 +18,7 @@ SYSTEMS = {  # row of metrics.json to its name in the table
     "real": "real recordings",
     "codec": "codec resynthesis",
     "base": "base model",
-    "finetuned": "this model",
+    "finetuned": "fine-tuned model",
 }
 METRICS = {  # metric of metrics.json to its column and the factor that it is shown with
     "wer": ("WER %", 100),
@@ -32,8 +32,9 @@ METRICS = {  # metric of metrics.json to its column and the factor that it is sh
 def update_evaluation(card: str, metrics: Mapping[str, Any], *, name: str) -> str:
     """The same card with this evaluation in its model-index and in its Evaluation section; all else stays.
 
-    The Hub takes each score of a model-index as the model's own, so only those of the fine-tuned model stand there;
-    the section compares them with base, codec and recordings. Results on other datasets are kept.
+    The Hub takes each score of a model-index as the model's own, so only those of the card's model stand there: of
+    the adapter, or without one of the model that was evaluated itself. The section compares them with the other
+    rows. Results on other datasets are kept.
 
     Args:
         card: README.md, or "".
@@ -57,10 +58,8 @@ def update_evaluation(card: str, metrics: Mapping[str, Any], *, name: str) -> st
 
 
 def _model_index_results(metrics: Fields) -> list[dict]:
-    """The results of a model-index: one with all scores of the fine-tuned model, or none where it was not measured."""
-    if "finetuned" not in metrics["rows"]:
-        return []
-    scores, dataset, similarity = metrics["rows"]["finetuned"], metrics["dataset"], metrics["speaker_score"]
+    """The results of a model-index: one with all measured scores of the card's model, or none where there are none."""
+    scores, similarity = metrics["rows"][_own_row(metrics)], metrics["speaker_score"]
     kinds = {
         "wer": ("wer", "WER"),
         "cer": ("cer", "CER"),
@@ -70,8 +69,9 @@ def _model_index_results(metrics: Fields) -> list[dict]:
         EvalResult(
             task_type="text-to-speech",
             task_name="Text to speech",
-            dataset_type=public_name(dataset),
-            dataset_name=public_name(dataset),
+            dataset_type=public_name(metrics["dataset"]),
+            dataset_name=public_name(metrics["dataset"]),
+            dataset_split=metrics["split"],
             metric_type=kind,
             metric_name=title,
             metric_value=scores[metric]["value"],
@@ -82,20 +82,25 @@ def _model_index_results(metrics: Fields) -> list[dict]:
     return eval_results_to_model_index("", results)[0]["results"] if results else []
 
 
-def _task_and_dataset(result: Mapping[str, Any]) -> tuple[str, str]:
-    return result["task"]["type"], result["dataset"]["type"]
+def _own_row(metrics: Fields) -> str:
+    """The row of the card's model. A model fine-tuned as a whole has no adapter: it is evaluated as a base."""
+    return "base" if metrics["adapter"] is None else "finetuned"
+
+
+def _task_and_dataset(result: Mapping[str, Any]) -> tuple[str, str, str | None]:
+    return result["task"]["type"], result["dataset"]["type"], result["dataset"].get("split")
 
 
 def _section(metrics: Fields) -> str:
-    rows = metrics["rows"]
+    rows, titles = metrics["rows"], SYSTEMS | {_own_row(metrics): "this model"}
     columns = [metric for metric in METRICS if any(metric in scores for scores in rows.values())]
     lines = [
         [title] + [_score(rows[system], metric) for metric in columns]
-        for system, title in SYSTEMS.items()
+        for system, title in titles.items()
         if system in rows
     ]
     about = {
-        "dataset": public_name(metrics["dataset"]),
+        "dataset": f"{public_name(metrics['dataset'])}, split {metrics['split']}",
         "protocol": metrics["protocol"],
         "texts": f"{metrics['n']} scored, {metrics['skipped']} skipped",
         "recogniser": with_revision(metrics["asr"], metrics["asr_revision"]),

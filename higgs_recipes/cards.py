@@ -98,12 +98,17 @@ def merged_card(merge: Record, *, name: str, run: Record | None = None) -> str:
 
     Args:
         merge: merge.json: {"base_model", "base_revision", "adapter", "adapter_revision", "dtype", "git_commit",
-            "versions", "max_logit_difference" (to the adapter; null unless checked)}.
+            "versions", "hardware", and the comparison of its logits with the adapter's, null unless checked:
+            "max_logit_difference", "mean_logit_difference", "likeliest_codes_equal"}.
         name: what a reader gives to load it: the Hub id, else the folder.
         run: run.json of the adapter, if it has one.
     """
     merge, run = Fields(merge, "merge.json"), run and Fields(run, "run.json")
     base, difference = merge["base_model"], merge["max_logit_difference"]
+    check = "not checked"
+    if difference is not None:
+        check = f"logits differ by at most {difference:.3g}, on average {merge['mean_logit_difference']:.3g}; "
+        check += f"the likeliest codes are equal in {merge['likeliest_codes_equal']:.2%}"
     untrained = run is not None and _is_untrained(run, None)
     data = ModelCardData(
         base_model=base if is_hub_id(base) else None,
@@ -116,8 +121,9 @@ def merged_card(merge: Record, *, name: str, run: Record | None = None) -> str:
         "base model": with_revision(base, merge["base_revision"]),
         "adapter": with_revision(merge["adapter"], merge["adapter_revision"]),
         "weights": merge["dtype"],
-        "largest difference of a logit to the adapter": "not measured" if difference is None else difference,
+        "merged against adapter": check,
         "commit": merge["git_commit"],
+        "hardware": merge["hardware"],
         "versions": merge["versions"],
     }
     sections = [

@@ -70,7 +70,7 @@ def push_folder(
     operations = [CommitOperationAdd(path, folder / path) for path in _files_to_push(folder)]
     excluded = sorted({p for p in NOT_PUSHED if any(filter_repo_objects(_relative_files(folder), allow_patterns=[p]))})
     command = ["hf", "upload", repo_id, str(folder), ".", "--repo-type", repo_type]
-    command += ["--private"] * private + [f"--exclude={pattern}" for pattern in excluded]
+    command += (["--private"] if private else []) + [f"--exclude={pattern}" for pattern in excluded]
     try:
         repo = _ready_repo(repo_id, repo_type, private=private)
         # Not upload_folder: it may cut a large folder into several commits, and a reader could fetch half of it.
@@ -162,10 +162,10 @@ def _remote_card(repo: ModelInfo) -> str:
 
 
 def _check_clips(metrics: Fields, folder: Path) -> None:
-    """Each clip's recordings are files of the report: metrics.json may come from elsewhere."""
+    """Each clip's recordings are files of the report (None: no sound): metrics.json may come from elsewhere."""
     for index, clip in enumerate(metrics["clips"]):
         for system in SYSTEMS:
-            if system in clip:
+            if system in clip and clip[system]["wav"] is not None:
                 file_inside(folder, clip[system]["wav"], field=f"{metrics.file}: clips[{index}].{system}.wav")
 
 

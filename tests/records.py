@@ -30,7 +30,10 @@ MERGE = {
     "dtype": "bfloat16",
     "git_commit": "0123456789abcdef",
     "versions": {"peft": "0.21.0"},
+    "hardware": "1 x NVIDIA H100",
     "max_logit_difference": 0.015625,
+    "mean_logit_difference": 0.001,
+    "likeliest_codes_equal": 0.9999,
 }
 METRICS = {
     "rows": {
@@ -58,6 +61,7 @@ METRICS = {
     "skipped": 1,
     "seeds": [0, 1, 2, 3],
     "dataset": "tester/corpus",
+    "split": "test",
     "codec": RUN["codec"],
     "base_model": RUN["base_model"],
     "adapter": "tester/voice",
@@ -65,7 +69,7 @@ METRICS = {
     "git_commit": "0123456789abcdef",
     "hardware": "1 x NVIDIA H100",
     "versions": {"torch": "2.11.0"},
-    "clips": [{"id": "a", "text": "One.", "seed": 0, "finetuned": {"wav": "samples/finetuned/a.wav", "wer": 0.0}}],
+    "clips": [{"id": "a", "text": "One.", "seed": 0, "finetuned": {"wav": "samples/a.wav"}, "base": {"wav": None}}],
 }
 CORPUS = {
     "codec": RUN["codec"],

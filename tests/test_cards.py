@@ -124,8 +124,8 @@ def test_scores_of_the_finetuned_model_become_the_model_index():
         ("wer", "WER", 0.05),
         ("ge2e_cosine", "Speaker similarity (ge2e_cosine)", 0.875),
     ]
-    assert {(score.task_type, score.dataset_name) for score in card.data.eval_results} == {
-        ("text-to-speech", "tester/corpus")
+    assert {(score.task_type, score.dataset_name, score.dataset_split) for score in card.data.eval_results} == {
+        ("text-to-speech", "tester/corpus", "test")
     }
     assert card.data.model_name == "tester/voice"
     assert "|  | WER % | CER % | similarity | stopped by itself % |\n" in card.text
@@ -135,8 +135,15 @@ def test_scores_of_the_finetuned_model_become_the_model_index():
     assert "- texts: 4 scored, 1 skipped\n" in card.text
     assert "codec resynthesis" not in card.text
 
-    base_only = METRICS | {"rows": {"base": METRICS["rows"]["base"]}}
-    assert "model-index" not in update_evaluation("", base_only, name="tester/voice")
+
+def test_a_model_without_adapter_is_scored_as_itself():
+    alone = METRICS | {"rows": {"base": METRICS["rows"]["base"]}, "adapter": None}
+    card = ModelCard(update_evaluation("", alone, name="tester/whole"))
+    assert [score.metric_value for score in card.data.eval_results] == [0.25, 0.5]
+    assert "| this model | 25 [12.5, 50], n=4 |" in card.text and "base model" not in card.text
+
+    silent = alone | {"rows": {"base": {"wer": {"value": None, "low": None, "high": None, "n": 0}}}}
+    assert "model-index" not in update_evaluation("", silent, name="tester/whole")
 
 
 def test_an_evaluation_changes_nothing_else_in_a_card():
@@ -165,12 +172,12 @@ def test_merged_card_names_its_parents():
     card = ModelCard(merged_card(MERGE, name="tester/merged", run=RUN))
     assert card.data.library_name == "transformers" and card.data.base_model == RUN["base_model"]
     assert f"- base model: {RUN['base_model']} @ {RUN['base_revision']}\n- adapter: tester/voice\n" in card.text
-    assert "- largest difference of a logit to the adapter: 0.01562\n" in card.text
+    assert "- merged against adapter: logits differ by at most 0.0156, on average 0.001; the likeliest" in card.text
     assert 'ModelConfig(model_name_or_path="tester/merged")' in card.text
     assert "fingerprint1" in card.text and LICENSE_NOTICE in card.text
 
     unchecked = merged_card(MERGE | {"max_logit_difference": None}, name="tester/merged")
-    assert "to the adapter: not measured" in unchecked
+    assert "- merged against adapter: not checked\n" in unchecked
     assert "How the adapter was trained is not recorded" in unchecked
 
 

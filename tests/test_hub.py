@@ -79,8 +79,8 @@ def adapter(tmp_path) -> Path:
 @pytest.fixture
 def report(tmp_path) -> Path:
     folder = tmp_path / "report"
-    (folder / "samples" / "finetuned").mkdir(parents=True)
-    (folder / "samples" / "finetuned" / "a.wav").write_bytes(b"RIFF")
+    (folder / "samples").mkdir(parents=True)
+    (folder / "samples" / "a.wav").write_bytes(b"RIFF")
     (folder / "report.md").write_text("# Report")
     (folder / "metrics.json").write_text(json.dumps(METRICS))
     return folder
