@@ -1,0 +1,254 @@
+"""Rows to train on, and the rejects with their reasons: nothing is replaced, nothing is dropped silently."""
+
+import hashlib
+import json
+import logging
+import random
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any
+
+from accelerate import PartialState
+from accelerate.utils import gather_object
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from higgs_recipes.audio import SAMPLE_RATE, read_audio, recorded_seconds
+from higgs_recipes.chatml import conversation
+from higgs_recipes.configs import EncodeConfig
+from higgs_recipes.errors import InputError
+from higgs_recipes.sources import Source, open_sources
+from higgs_recipes.text import normalize_transcript
+
+
+logger = logging.getLogger(__name__)
+
+Row = dict[str, Any]
+
+# The samples of a silent recording stay below this: -60 dB of full scale. Dither is not silence to the codec.
+SILENCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """The checked rows of a recipe's sources.
+
+    Attributes:
+        rows: {"id", "text" (normalised), "raw_text", "speaker", "language", "scene", "task", "messages" (JSON),
+            "seconds", "clips", "ref_texts", "file", "source" and "row" (indexes)}. "clips" are its recordings, the
+            references first: {"seconds", "content_hash", "reference" (its index, None for the row's own)}.
+        rejects: {"file", "row", "id", "reason"}; the row's index counts from 0.
+        num_not_drawn: good rows that the weights of a mixture leave out, by source.
+    """
+
+    sources: list[Source]
+    rows: list[Row]
+    rejects: list[dict[str, Any]]
+    num_not_drawn: dict[str, int]
+
+    def recording(self, row: Row, *, reference: int | None = None) -> dict[str, Any]:
+        """The undecoded cell {"path", "bytes"} of the row, or of one of its reference clips."""
+        stored = self.sources[row["source"]].row(row["row"])
+        return stored["audio"] if reference is None else _references(stored, row["task"])[reference]["ref_audio"]
+
+    def reject_counts(self) -> dict[str, int]:
+        """How many rows were rejected for which reason, the commonest first."""
+        return dict(Counter(short_reason(reject["reason"]) for reject in self.rejects).most_common())
+
+
+def load_rows(config: EncodeConfig) -> Corpus:
+    """Read, check and, where the sources have weights, mix the rows of a recipe. Several processes share the reading.
+
+    Weights are relative probabilities, as `datasets.interleave_datasets` has them: rows are drawn in these proportions
+    until the first source is used up, each row at most once.
+
+    Raises:
+        InputError: what `open_sources` finds, or not one good row is left.
+    """
+    sources = open_sources(config)
+    state = PartialState()
+    places = [(source, row) for source in range(len(sources)) for row in range(len(sources[source].table))]
+    with state.split_between_processes(places) as share:
+        progress = tqdm(share, desc="Checking", unit=" rows", disable=not state.is_main_process)
+        checked = [_check_place(sources, source, row, config) for source, row in progress]
+    checked = gather_object(checked)
+
+    rows, rejects = _reject_duplicates(checked)
+    rejects.sort(key=lambda reject: (reject["source"], reject["row"]))
+    rows, num_not_drawn = _draw_mixture(rows, sources, seed=config.seed)
+    rejects = [{key: reject[key] for key in ("file", "row", "id", "reason")} for reject in rejects]
+    corpus = Corpus(sources, rows, rejects, num_not_drawn)
+    if not rows:
+        raise InputError(f"no row is left of {len(places)}: {corpus.reject_counts()}; the first: {rejects[0]}")
+    return corpus
+
+
+def split_rows(rows: Sequence[Row], config: EncodeConfig) -> dict[str, list[Row]]:
+    """{"train": ..., "test": ...} by `split_by`, `test_size` and `seed`; no "test" where test_size is 0.
+
+    Groups (rows of one sentence, or of one speaker) are drawn until the test split has its size, so the last one may
+    make it larger.
+
+    Raises:
+        InputError: a row has no speaker to split by, or nothing would be left to train on.
+    """
+    if config.test_size == 0:
+        return {"train": list(rows)}
+    target = config.test_size if config.test_size >= 1 else max(1, round(config.test_size * len(rows)))
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        if config.split_by == "speaker" and row["speaker"] is None:
+            raise InputError(f"row {row['id']}: no speaker to split by; map a column to speaker or use split_by: text")
+        groups.setdefault(row["speaker"] if config.split_by == "speaker" else _sentence(row["text"]), []).append(row)
+    keys = sorted(groups)
+    random.Random(config.seed).shuffle(keys)
+
+    held_out: list[Row] = []
+    for key in keys:
+        if len(held_out) < target:
+            held_out += groups[key]
+    if len(held_out) == len(rows):
+        raise InputError(
+            f"test_size {config.test_size} by {config.split_by} takes all {len(rows)} rows ({len(groups)} groups): "
+            "nothing is left to train on; make it smaller"
+        )
+    ids = {row["id"] for row in held_out}
+    return {
+        "train": [row for row in rows if row["id"] not in ids],
+        "test": [row for row in rows if row["id"] in ids],
+    }
+
+
+def short_reason(reason: str) -> str:
+    """What rejects are counted by.
+
+    >>> short_reason("too short: 0.05 s, min_seconds is 0.3")
+    'too short'
+    """
+    return re.split(r"[:;(]", reason)[0].strip()
+
+
+def _check_place(sources: Sequence[Source], source: int, row: int, config: EncodeConfig) -> Row:
+    """The checked row, or its reject (with a "reason"); both know their place."""
+    place = {"source": source, "row": row, "file": sources[source].label, "id": None}
+    try:
+        stored = sources[source].row(row)
+        place["id"] = _row_id(stored, sources, source, row)
+        return place | _check_row(stored | {"id": place["id"]}, config)
+    except InputError as error:
+        return place | {"reason": str(error).removeprefix(f"row {place['id']}: ")}
+
+
+def _row_id(stored: Row, sources: Sequence[Source], source: int, row: int) -> str:
+    """The row's own id, else its recording's place in the folder, else its number; fit for a file name."""
+    name, cell, folder = stored.get("id"), stored["audio"], sources[source].folder
+    if name is None and cell and cell["bytes"] is None:
+        name = PurePath(cell["path"]).relative_to(folder).with_suffix("")
+    fit = re.sub(r"[^\w.-]+", "_", str(f"{row:06d}" if name is None else name)).lstrip(".")
+    return f"{source}-{fit}" if len(sources) > 1 else fit  # sources may number their rows alike
+
+
+def _check_row(row: Row, config: EncodeConfig) -> Row:
+    raw_text = row["text"]
+    if raw_text is not None and not isinstance(raw_text, str):
+        raise InputError(f"transcript is no text: {raw_text!r} is a {type(raw_text).__name__}")
+    text = normalize_transcript(raw_text or "")
+    if len(text) > config.max_text_chars:
+        raise InputError(f"transcript too long: {len(text)} characters, max_text_chars is {config.max_text_chars}")
+
+    references = _references(row, config.task)
+    clips = [_check_clip(each["ref_audio"], config, reference=index) for index, each in enumerate(references)]
+    clips.append(_check_clip(row["audio"], config))
+    seconds = clips[-1]["seconds"]
+    if len(text) / seconds > config.max_chars_per_second:
+        raise InputError(
+            f"transcript too long for its clip: {len(text)} characters in {seconds:.2f} s, max_chars_per_second is "
+            f"{config.max_chars_per_second}"
+        )
+    facts = {name: None if row.get(name) is None else str(row[name]) for name in ("speaker", "language", "scene")}
+    ref_texts = [each["ref_text"] for each in references]
+    checked = {"text": text, "raw_text": raw_text, **facts, "task": config.task, "seconds": seconds, "clips": clips}
+    # Only the recordings' names go into the conversation: where they lie is nobody's business.
+    turns = conversation(_named_recordings(row) | facts | {"text": text}, task=config.task)
+    return checked | {"ref_texts": ref_texts, "messages": json.dumps(turns, ensure_ascii=False)}
+
+
+def _references(row: Row, task: str) -> list[Row]:
+    """The reference clips of a row in the order of its turns: {"ref_audio", "ref_text"} each."""
+    if task == "zero_shot_voice_cloning":
+        return [{"ref_audio": row.get("ref_audio"), "ref_text": row.get("ref_text")}]
+    return list(row.get("ref_speakers") or []) if task == "multi_speaker_voice_cloning" else []
+
+
+def _named_recordings(row: Row) -> Row:
+    def name(cell: dict[str, Any] | None) -> str | None:
+        return cell and (PurePath(cell["path"]).name if cell["path"] else "recording")
+
+    speakers = [{**each, "ref_audio": name(each.get("ref_audio"))} for each in row.get("ref_speakers") or []]
+    return row | {"audio": name(row["audio"]), "ref_audio": name(row.get("ref_audio")), "ref_speakers": speakers}
+
+
+def _check_clip(cell: dict[str, Any] | None, config: EncodeConfig, *, reference: int | None = None) -> Row:
+    """{"seconds", "content_hash", "reference"} of a recording that can be encoded."""
+    name = "recording" if reference is None else f"reference clip {reference}"
+    try:
+        if cell is None:
+            raise InputError("missing; give the row one or drop it")
+        _check_seconds(recorded_seconds(cell, name=name), config)  # before a ten-hour file is decoded
+        waveform = read_audio(cell, name=name)
+        seconds = len(waveform) / SAMPLE_RATE
+        _check_seconds(seconds, config)
+        if waveform.abs().max() < SILENCE:
+            raise InputError("silent; record it again or drop it")
+    except InputError as error:
+        raise InputError(f"{name} {str(error).removeprefix(f'{name}: ')}") from error
+    return {"seconds": seconds, "content_hash": content_hash(waveform), "reference": reference}
+
+
+def _check_seconds(seconds: float, config: EncodeConfig) -> None:
+    if seconds < config.min_seconds:
+        raise InputError(f"too short: {seconds:.2f} s, min_seconds is {config.min_seconds}")
+    if seconds > config.max_seconds:
+        raise InputError(f"too long: {seconds:.2f} s, max_seconds is {config.max_seconds}")
+
+
+def content_hash(waveform: Tensor) -> str:
+    """Name of a sound: the same samples (N,) have the same, whatever file they came in."""
+    return hashlib.sha256(waveform.numpy().tobytes()).hexdigest()[:32]
+
+
+def _reject_duplicates(checked: Sequence[Row]) -> tuple[list[Row], list[Row]]:
+    rows, rejects, first = [], [], {}
+    for row in checked:
+        if "reason" not in row and row["id"] in first:
+            other = first[row["id"]]
+            row = row | {"reason": f"duplicate id: row {other['row']} of {other['file']} has it too"}
+        elif "reason" not in row:
+            first[row["id"]] = row
+        (rejects if "reason" in row else rows).append(row)
+    return rows, rejects
+
+
+def _draw_mixture(rows: list[Row], sources: Sequence[Source], *, seed: int) -> tuple[list[Row], dict[str, int]]:
+    if sources[0].weight is None:
+        return rows, {}
+    by_source = [[row for row in rows if row["source"] == index] for index in range(len(sources))]
+    scale = min(len(mine) / source.weight for mine, source in zip(by_source, sources, strict=True))
+    drawn, num_not_drawn = [], {}
+    for index, (mine, source) in enumerate(zip(by_source, sources, strict=True)):
+        if not mine:
+            raise InputError(f"{source.label}: no good row is left, so its weight {source.weight} cannot be met")
+        # A rounding error below a whole number must not cost a row.
+        num_drawn = max(1, int(source.weight * scale + 1e-9))
+        kept = sorted(random.Random(f"{seed} {index}").sample(range(len(mine)), num_drawn))
+        drawn += [mine[position] for position in kept]
+        num_not_drawn[source.label] = len(mine) - num_drawn
+    return drawn, num_not_drawn
+
+
+def _sentence(text: str) -> str:
+    """What two readings of one sentence share: its letters and digits."""
+    return "".join(re.findall(r"\w+", text.casefold()))

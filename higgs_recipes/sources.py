@@ -1,0 +1,279 @@
+"""Where recordings come from: a Hub dataset or a folder, opened as rows that are read one at a time, undecoded.
+
+`datasets` decodes audio, and even opens audio folders, through torchcodec, which needs FFmpeg. Here audio stays
+undecoded, and a folder of recordings with its metadata file is read directly, by the same rules.
+"""
+
+import difflib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any
+
+from accelerate import PartialState
+from datasets import Audio, ClassLabel, Dataset, DatasetDict, List, load_dataset, load_dataset_builder, load_from_disk
+from datasets.builder import GeneratorBasedBuilder
+from datasets.config import HF_DATASETS_CACHE
+from datasets.exceptions import DatasetBuildError, DatasetNotFoundError, DatasetsError
+from datasets.packaged_modules.audiofolder.audiofolder import AudioFolder
+from huggingface_hub.errors import HfHubHTTPError, HTTPError
+
+from higgs_recipes.configs import EncodeConfig
+from higgs_recipes.errors import InputError
+from higgs_recipes.files import explain_full_disk, fetch, hub_reason, is_hub_id
+from higgs_recipes.metadata import METADATA_FILES, find_metadata, read_metadata
+
+
+# Our columns. Text and recording must be there; a constant of the source stands for a column of the same name.
+CONSTANTS = ("speaker", "language", "scene")
+AUDIO_COLUMNS = ("audio", "ref_audio")
+COLUMNS = ("id", "text", *CONSTANTS, *AUDIO_COLUMNS, "ref_text", "ref_speakers")
+REQUIRED = ("text", "audio")
+SOURCE_KEYS = ("path", "name", "split", "revision", "weight", "columns", *CONSTANTS)
+
+DEFAULT_SPLIT = "train"
+
+
+@dataclass(frozen=True)
+class Source:
+    """One corpus, open.
+
+    Attributes:
+        label: path and split, as messages and rejects name it.
+        table: the rows as they are stored.
+        columns: our column to the corpus's.
+        constants: our column to the value that all rows have.
+        weight: share in the mixture, relative to the other sources; None takes all rows.
+        folder: where recordings lie that rows name by path; None where rows must hold the bytes (a Hub dataset).
+        class_names: of each column that is stored as numbers of classes.
+    """
+
+    label: str
+    table: Sequence[Mapping[str, Any]]
+    columns: Mapping[str, str]
+    constants: Mapping[str, str]
+    weight: float | None
+    folder: Path | None
+    class_names: Mapping[str, ClassLabel]
+
+    def row(self, index: int) -> dict[str, Any]:
+        """The row under our column names; a recording is a cell {"path", "bytes"} or None.
+
+        Raises:
+            InputError: a recording's path leaves the source's folder, or the column holds no recording.
+        """
+        stored = self.table[index]
+        row = {ours: stored.get(theirs) for ours, theirs in self.columns.items()}
+        for ours, label in self.class_names.items():
+            row[ours] = None if row[ours] is None else label.int2str(row[ours])
+        for column in AUDIO_COLUMNS:
+            if column in row:
+                row[column] = self._cell(row[column], column)
+        if row.get("ref_speakers"):
+            speakers = row["ref_speakers"]
+            row["ref_speakers"] = [
+                {**speaker, "ref_audio": self._cell(speaker.get("ref_audio"), "ref_audio")} for speaker in speakers
+            ]
+        return row | self.constants
+
+    def _cell(self, value: Any, column: str) -> dict[str, Any] | None:
+        if value is None:
+            return None
+        cell = {"path": value, "bytes": None} if isinstance(value, str) else value
+        if not isinstance(cell, Mapping) or not {"path", "bytes"} <= cell.keys():
+            raise InputError(f"{column} holds no recording: it is a {type(value).__name__}, need a file name or bytes")
+        if cell["bytes"] is not None:
+            return {"path": cell["path"], "bytes": cell["bytes"]}
+        if cell["path"] is None:
+            return None
+        if self.folder is None:
+            raise InputError(f"{column} names a file but holds no bytes: embed the recordings in the dataset")
+        # Not resolved: in the Hub's cache every file is a link, and a person's own links are theirs to make.
+        path = PurePath(cell["path"])
+        if path.is_absolute() and path.is_relative_to(self.folder):
+            path = path.relative_to(self.folder)
+        if path.is_absolute() or ".." in path.parts:
+            raise InputError(f"{column} leaves the folder {self.folder}: {path}; move the recording into it")
+        return {"path": str(self.folder / path), "bytes": None}
+
+
+def open_sources(config: EncodeConfig) -> list[Source]:
+    """Open each source of the recipe.
+
+    Raises:
+        InputError: an unknown key or column, a source that is not there, not readable or empty, a split that it does
+            not have (names those it has), a missing column (names those there are), weights on some sources only.
+    """
+    shared_columns = _mapping(config.columns or {}, field="columns")
+    specs = [_source_spec(entry) for entry in config.sources]
+    weights = [spec.get("weight") for spec in specs]
+    if None in weights and any(weight is not None for weight in weights):
+        raise InputError("sources: some have a weight and some have none; give one to all or to none of them")
+    with PartialState().main_process_first():  # the others find what it has downloaded
+        return [_open(spec, shared_columns) for spec in specs]
+
+
+def _mapping(value: Any, *, field: str) -> dict[str, Any]:
+    """A mapping from YAML as it is; from the command line it comes as JSON."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError as error:
+            raise InputError(f'{field}: not JSON ({error}); write e.g. \'{{"text": "sentence"}}\'') from error
+    if not isinstance(value, dict):
+        raise InputError(f"{field}: must be a mapping, got {type(value).__name__}")
+    return value
+
+
+def _source_spec(entry: str | dict[str, Any]) -> dict[str, Any]:
+    spec = _mapping(entry, field="sources") if isinstance(entry, dict) or entry.startswith("{") else {"path": entry}
+    for key, value in spec.items():
+        _require_known(key, SOURCE_KEYS, field="sources")
+        expected = {"weight": (int, float), "columns": (dict,)}.get(key, (str,))
+        if value is not None and (not isinstance(value, expected) or isinstance(value, bool)):
+            raise InputError(f"sources: {key} is {value!r}; it must be {' or '.join(t.__name__ for t in expected)}")
+    if not spec.get("path"):
+        raise InputError(f"sources: {spec} has no path; name a Hub id or a folder")
+    if spec.get("weight") is not None and not 0 < spec["weight"] < float("inf"):
+        raise InputError(f"sources: weight of {spec['path']} is {spec['weight']}; it must be positive")
+    return spec
+
+
+def _require_known(name: str, known: Sequence[str], *, field: str) -> None:
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        raise InputError(
+            f"{field}: unknown key {name!r}; "
+            + (f"did you mean {near[0]!r}?" if near else f"allowed are {', '.join(known)}")
+        )
+
+
+def _open(spec: dict[str, Any], shared_columns: dict[str, str]) -> Source:
+    path, split = spec["path"], spec.get("split") or DEFAULT_SPLIT
+    folder: Path | None = Path(path).expanduser()
+    if folder.is_dir():
+        table, folder = _open_folder(folder, spec, split)
+    elif is_hub_id(path):
+        table, folder = _open_hub(spec, split)
+    else:
+        raise InputError(f"sources: no such folder, and no Hub id of the form user/name: {path}")
+    label = f"{path}:{split}"
+    if not len(table):
+        raise InputError(f"{label}: no rows")
+
+    constants = {key: spec[key] for key in CONSTANTS if spec.get(key) is not None}
+    is_dataset = isinstance(table, Dataset)
+    present = table.column_names if is_dataset else list(dict.fromkeys(key for row in table for key in row))
+    columns = _map_columns(shared_columns | (spec.get("columns") or {}), present, label=label)
+    class_names = {}
+    if is_dataset:
+        table = table.select_columns(sorted(set(columns.values())))
+        for name, feature in table.features.items():
+            if _undecoded(feature) != feature:
+                table = table.cast_column(name, _undecoded(feature))
+        features = table.features
+        class_names = {o: features[t] for o, t in columns.items() if isinstance(features[t], ClassLabel)}
+    return Source(label, table, columns, constants, spec.get("weight"), folder, class_names)
+
+
+def _map_columns(wanted: dict[str, str], present: Sequence[str], *, label: str) -> dict[str, str]:
+    for ours in wanted:
+        _require_known(ours, COLUMNS, field="columns")
+    for ours in [*wanted, *REQUIRED]:
+        theirs = wanted.get(ours, ours)
+        if theirs not in present:
+            raise InputError(
+                f"{label}: no column {theirs!r} for {ours}; it has {', '.join(present)}; name the right one under "
+                f"columns, e.g. {{{ours}: {present[0]}}}"
+            )
+    return {ours: ours for ours in COLUMNS if ours in present} | wanted
+
+
+def _undecoded(feature: Any) -> Any:
+    """The feature with `decode=False` in every audio inside it."""
+    if isinstance(feature, Audio):
+        return Audio(decode=False)
+    if isinstance(feature, List):
+        return List(_undecoded(feature.feature), length=feature.length)
+    if isinstance(feature, dict):
+        return {name: _undecoded(inner) for name, inner in feature.items()}
+    return feature
+
+
+def _open_hub(spec: dict[str, Any], split: str) -> tuple[Sequence[Mapping], Path | None]:
+    path = spec["path"]
+    with _explain_datasets(spec, split):
+        builder = load_dataset_builder(path, spec.get("name"), revision=spec.get("revision"))
+        if isinstance(builder, AudioFolder):
+            snapshot = fetch(path, repo_type="dataset", revision=spec.get("revision"))
+            return _open_folder(snapshot, spec, split)
+        if isinstance(builder, GeneratorBasedBuilder):
+            raise InputError(
+                f"{path}: its files are read through FFmpeg; set revision: refs/convert/parquet, which the Hub makes "
+                "of most datasets"
+            )
+        return load_dataset(path, spec.get("name"), split=split, revision=spec.get("revision")), None
+
+
+@contextmanager
+def _explain_datasets(spec: dict[str, Any], split: str) -> Iterator[None]:
+    path = spec["path"]
+    wanted = f"dataset '{path}'" + "".join(f", {key} {spec[key]!r}" for key in ("name", "revision") if spec.get(key))
+    try:
+        with explain_full_disk(HF_DATASETS_CACHE):
+            yield
+    except InputError:
+        raise
+    except DatasetNotFoundError as error:
+        raise InputError(
+            f"{wanted}: {error}; check the name, or run `hf auth login` with an account that may read it"
+        ) from error
+    except (HfHubHTTPError, HTTPError) as error:
+        raise InputError(f"{wanted} could not be fetched: {hub_reason(error)}") from error
+    except DatasetBuildError as error:
+        raise InputError(f"{wanted}, split {split!r}: its files cannot be read: {error.__cause__ or error}") from error
+    except (DatasetsError, ValueError, RuntimeError, FileNotFoundError, ConnectionError) as error:
+        # An unknown split or name (the message lists those there are), no data files, a loading script, no connection.
+        raise InputError(f"{wanted}, split {split!r}: {error}") from error
+
+
+def _open_folder(folder: Path, spec: dict[str, Any], split: str) -> tuple[Sequence[Mapping], Path]:
+    """A folder saved by `save_to_disk`, one with a metadata file beside the recordings, or one of parquet files."""
+    if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
+        with _explain_datasets(spec, split):
+            saved = load_from_disk(folder)
+        if isinstance(saved, DatasetDict):
+            if split not in saved:
+                raise InputError(f"{folder}: no split {split!r}; it has {', '.join(saved)}")
+            return saved[split], folder
+        _require_default_split(folder, split)
+        return saved, folder
+
+    if found := find_metadata(folder):
+        _require_default_split(folder, split)
+        return _audio_rows(found), folder
+    if found := find_metadata(folder / split):
+        return _audio_rows(found), folder / split
+    split_folders = sorted(inner.parent.name for name in METADATA_FILES for inner in folder.glob(f"*/{name}"))
+    if split_folders:
+        raise InputError(f"{folder}: no split {split!r}; it has {', '.join(split_folders)}")
+    if next(folder.rglob("*.parquet"), None) is None:
+        raise InputError(
+            f"{folder}: no corpus; need metadata.csv or metadata.jsonl (file_name, text, ...) beside the recordings, "
+            "parquet files, or a folder made by save_to_disk"
+        )
+    with _explain_datasets(spec, split):
+        return load_dataset(str(folder), spec.get("name"), split=split), folder
+
+
+def _audio_rows(metadata: Path) -> list[dict[str, Any]]:
+    """As in an audio folder: `file_name` is the audio column, and `ref_audio_file_name` is ref_audio."""
+    names = {"file_name": "audio"} | {f"{column}_file_name": column for column in AUDIO_COLUMNS}
+    return [{names.get(key, key): value for key, value in row.items()} for row in read_metadata(metadata)]
+
+
+def _require_default_split(folder: Path, split: str) -> None:
+    if split != DEFAULT_SPLIT:
+        raise InputError(f"{folder}: no split {split!r}; it has only one, leave split out")
