@@ -1,7 +1,7 @@
 """Every knob of every recipe: one flat dataclass a stage, declared once, with its reason, and checked here."""
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from transformers import TrainingArguments
 
@@ -21,6 +21,9 @@ Task = Literal[
     "multi_speaker_voice_cloning",
 ]
 Dtype = Literal["float32", "bfloat16"]
+Normalizer = Literal["none", "basic", "whisper_en_no_spelling", "seed_tts_en", "seed_tts_zh"]
+# A text, or a mapping of fields; the parser of flags knows no such union, so to it this is a str.
+Source = Annotated[str, dict]
 
 
 def knob(default: Any, help: str) -> Any:
@@ -99,7 +102,7 @@ class SamplingConfig:
 class EncodeConfig(CodecConfig, HubConfig):
     """Corpus -> codes: what to read, what to keep, how to split it, where it goes."""
 
-    sources: list[str] = knob(
+    sources: list[Source] = knob(
         [],
         "Corpora: a Hub id, a folder (audiofolder, parquet, save_to_disk) or a mapping with path and any of name, "
         "split, revision, weight, columns, and constant speaker, language, scene.",
@@ -129,6 +132,7 @@ class EncodeConfig(CodecConfig, HubConfig):
     def __post_init__(self) -> None:
         CodecConfig.__post_init__(self)
         require(bool(self.sources), "sources is empty: name at least one Hub id or folder")
+        require(not isinstance(self.columns, str), f"columns must be a mapping in braces, got {self.columns!r}")
         require(
             0 < self.min_seconds < self.max_seconds,
             f"min_seconds {self.min_seconds} and max_seconds {self.max_seconds}: need 0 < min_seconds < max_seconds",
@@ -173,6 +177,7 @@ class SFTConfig(TrainingArguments, CodecConfig, ModelConfig):
         require(bool(self.datasets), "datasets is empty: name at least one encoded corpus")
         require(not self.remove_unused_columns, "remove_unused_columns must be false: the collator needs the codes")
         require(self.lora_r >= 1, f"lora_r must be at least 1, got {self.lora_r}")
+        require(self.lora_alpha >= 1, f"lora_alpha must be at least 1, got {self.lora_alpha}")
         require(0 <= self.lora_dropout < 1, f"lora_dropout must be in [0, 1), got {self.lora_dropout}")
         require(bool(self.lora_targets) or self.method == "full", "lora_targets is empty: name what to adapt")
         for name in ("text_loss_weight", "audio_loss_weight"):
@@ -229,7 +234,7 @@ class EvaluateConfig(SamplingConfig, CodecConfig, AdapterConfig, ModelConfig, Hu
     asr_language: str = knob("en", "Language that the recogniser is told.")
     speaker: str = knob("microsoft/wavlm-base-plus-sv", "Speaker model: an x-vector model, or package:resemblyzer.")
     speaker_revision: str | None = knob(None, "Commit, tag or branch of the speaker model.")
-    normalizer: str = knob("whisper_en", "Text normaliser before scoring, by its name in higgs_recipes.metrics.")
+    normalizer: Normalizer = knob("whisper_en_no_spelling", "Text normaliser before scoring, of metrics.NORMALIZERS.")
     untrained_base: bool = knob(False, "Say in the report that the base model has random weights.")
     hub_model_id: str | None = knob(None, "Model that gets the report, as user/name; default is the adapter's id.")
     output_dir: str = knob("outputs/evaluate", "Folder of metrics.json, report.md, report.html and the wav files.")

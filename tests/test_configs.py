@@ -1,0 +1,123 @@
+"""Configs: pinned revisions, every check with its message, and names that other modules must agree on."""
+
+from dataclasses import fields, is_dataclass
+from typing import get_args
+
+import pytest
+
+from higgs_recipes import chatml, configs, metrics
+from higgs_recipes.configs import (
+    CodecConfig,
+    EncodeConfig,
+    EvaluateConfig,
+    GenerateConfig,
+    InitConfig,
+    MergeConfig,
+    ModelConfig,
+    SamplingConfig,
+    SFTConfig,
+)
+from higgs_recipes.errors import InputError
+
+
+NEEDED = {
+    EncodeConfig: {"sources": ["corpus"]},
+    SFTConfig: {"datasets": ["codes"], "use_cpu": True, "report_to": "none"},
+    GenerateConfig: {"text": ["Hello."]},
+    EvaluateConfig: {"dataset": "codes"},
+    MergeConfig: {"adapter": "mine"},
+    InitConfig: {"model_config": "tiny.json"},
+    ModelConfig: {},
+    CodecConfig: {},
+    SamplingConfig: {},
+}
+
+
+def make(config_class, **values):
+    return config_class(**NEEDED[config_class] | values)
+
+
+@pytest.mark.parametrize("config_class", NEEDED)
+def test_defaults_and_what_is_needed_make_a_config(config_class):
+    make(config_class)
+
+
+def test_literals_are_the_names_that_the_modules_have():
+    assert get_args(configs.Task) == chatml.TASKS
+    assert get_args(configs.Normalizer) == tuple(metrics.NORMALIZERS)
+
+
+@pytest.mark.parametrize("config_class", [ModelConfig, SFTConfig, GenerateConfig, EvaluateConfig, MergeConfig])
+def test_the_known_base_model_is_pinned_and_no_other(config_class):
+    assert make(config_class).model_revision == "d80c511612b3040ff2877ce3d408747df1739f11"
+    assert make(config_class, model_revision="main").model_revision == "main"
+    assert make(config_class, model_name_or_path="me/other").model_revision is None
+
+
+@pytest.mark.parametrize("config_class", [CodecConfig, EncodeConfig, SFTConfig, GenerateConfig, EvaluateConfig])
+def test_the_known_codec_is_pinned_and_no_other(config_class):
+    assert make(config_class).codec_revision == "403fbacf2f60caaa102f893fdfabb694619b2417"
+    assert make(config_class, codec_name_or_path="outputs/codec").codec_revision is None
+
+
+def test_lists_are_not_shared_between_configs():
+    make(SFTConfig).lora_targets.append("heads")
+    assert make(SFTConfig).lora_targets == ["attention"]
+
+
+def test_every_knob_says_its_reason():
+    own = [each for each in vars(configs).values() if is_dataclass(each) and each.__module__ == configs.__name__]
+    assert SFTConfig in own and InitConfig in own
+    for config_class in own:
+        for field in fields(config_class):
+            if field.name in config_class.__annotations__:
+                assert field.metadata["help"].endswith("."), field.name
+
+
+@pytest.mark.parametrize(
+    "config_class, values, message",
+    [
+        (EncodeConfig, {"sources": []}, "sources is empty: name at least one Hub id or folder"),
+        (EncodeConfig, {"columns": "text"}, "columns must be a mapping in braces, got 'text'"),
+        (EncodeConfig, {"min_seconds": 0}, "need 0 < min_seconds < max_seconds"),
+        (EncodeConfig, {"max_seconds": 0.1}, "min_seconds 0.3 and max_seconds 0.1: need 0 < min_seconds < max"),
+        (EncodeConfig, {"max_text_chars": 0}, "max_text_chars must be at least 1, got 0"),
+        (EncodeConfig, {"max_chars_per_second": 0}, "max_chars_per_second must be positive, got 0"),
+        (EncodeConfig, {"test_size": -1}, "test_size must be 0 or positive, got -1"),
+        (EncodeConfig, {"batch_seconds": 0}, "batch_seconds must be positive, got 0"),
+        (SFTConfig, {"datasets": []}, "datasets is empty: name at least one encoded corpus"),
+        (SFTConfig, {"remove_unused_columns": True}, "remove_unused_columns must be false: the collator needs"),
+        (SFTConfig, {"lora_r": 0}, "lora_r must be at least 1, got 0"),
+        (SFTConfig, {"lora_alpha": 0}, "lora_alpha must be at least 1, got 0"),
+        (SFTConfig, {"lora_dropout": 1.0}, r"lora_dropout must be in \[0, 1\), got 1.0"),
+        (SFTConfig, {"lora_targets": []}, "lora_targets is empty: name what to adapt"),
+        (SFTConfig, {"text_loss_weight": -1.0}, "text_loss_weight must be 0 or positive, got -1.0"),
+        (SFTConfig, {"audio_loss_weight": -1.0}, "audio_loss_weight must be 0 or positive, got -1.0"),
+        (SFTConfig, {"codebook_weights": [1.0] * 7}, "codebook_weights needs 8, got 7"),
+        (SFTConfig, {"codebook_weights": [0.0] * 8}, "codebook_weights must be 0 or positive"),
+        (SFTConfig, {"pack_to": 0}, "pack_to must be positive, got 0"),
+        (SFTConfig, {"preflight_rows": 0}, "preflight_rows must be at least 1, got 0"),
+        (SamplingConfig, {"temperature": -0.1}, "temperature must be 0 .greedy. or positive, got -0.1"),
+        (SamplingConfig, {"top_k": -1}, "top_k must be 0 .all. or positive, got -1"),
+        (SamplingConfig, {"top_p": 0.0}, r"top_p must be in \(0, 1\], got 0.0"),
+        (SamplingConfig, {"ras_win_len": -1}, "ras_win_len must be 0 .off. or positive, got -1"),
+        (SamplingConfig, {"ras_win_max_num_repeat": 0}, "ras_win_max_num_repeat must be at least 1, got 0"),
+        (SamplingConfig, {"max_seconds": 0}, "max_seconds must be at least one frame, 0.04, got 0"),
+        (SamplingConfig, {"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        (GenerateConfig, {"top_p": 2.0}, "top_p must be in"),
+        (GenerateConfig, {"text": []}, "nothing to speak: give text or text_file"),
+        (GenerateConfig, {"ref_audio": "a.wav"}, "cloning needs both ref_audio and ref_text"),
+        (EvaluateConfig, {"dataset": ""}, "dataset is empty: name an encoded corpus"),
+        (EvaluateConfig, {"max_rows": 0}, "max_rows must be positive, got 0"),
+        (EvaluateConfig, {"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        (MergeConfig, {"adapter": None}, "adapter is missing: name the folder or Hub id of the adapter to merge"),
+        (InitConfig, {"model_config": ""}, "model_config is missing: name a JSON file of a HiggsAudioV2Config"),
+    ],
+)
+def test_a_value_that_cannot_be_meant_is_refused(config_class, values, message):
+    with pytest.raises(InputError, match=message):
+        make(config_class, **values)
+
+
+def test_no_adapter_needs_no_targets():
+    assert make(SFTConfig, method="full", lora_targets=[]).method == "full"
