@@ -57,7 +57,7 @@ class Codec:
                 encoded = self.model.encode(batch[:, None].to(self.model.device)).audio_codes  # (B, C, T)
             assert encoded.shape == (len(indexes), self.num_codebooks, steps[indexes[0]]), encoded.shape
             for index, clip in zip(indexes, encoded.transpose(1, 2).to("cpu", torch.int16), strict=True):
-                codes[index] = clip.clone()  # a view would keep the whole batch in memory
+                codes[index] = clip.clone(memory_format=torch.contiguous_format)  # a view keeps the whole batch
         return codes
 
     @torch.inference_mode()

@@ -1,0 +1,216 @@
+"""Corpus -> codes: recordings are checked, encoded once, and written as a dataset to train on and to push."""
+
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path, PurePath
+from typing import Any
+
+from accelerate import PartialState
+from datasets import Audio, Dataset, Features, List, Value, load_dataset
+from datasets.config import HF_DATASETS_CACHE
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from higgs_recipes.audio import HOP, SAMPLE_RATE, read_audio, read_bytes
+from higgs_recipes.cards import corpus_card
+from higgs_recipes.code_cache import CodeCache
+from higgs_recipes.codec import Codec, equal_length_batches, load_codec, num_steps
+from higgs_recipes.configs import EncodeConfig
+from higgs_recipes.corpus import Corpus, Row, load_rows, split_rows
+from higgs_recipes.errors import InputError
+from higgs_recipes.files import atomic_write, explain_full_disk, fetch, git_commit, staged_folder
+from higgs_recipes.provenance import library_versions
+
+
+logger = logging.getLogger(__name__)
+
+TEXT_COLUMNS = ("id", "text", "raw_text", "speaker", "language", "scene", "task", "messages", "codec", "content_hash")
+SHARD_BYTES = 256 * 2**20
+# Audio is written as the struct that it is stored as: making an Audio feature from values needs torchcodec.
+STORED_AUDIO = {"bytes": Value("binary"), "path": Value("string")}
+
+
+def encode_corpus(config: EncodeConfig) -> Path:
+    """Encode the recipe's corpus into the folder `output_dir` and return it.
+
+    The folder holds data/<split>-*.parquet, corpus.json, rejects.jsonl and README.md, and appears when all is written.
+    Started by `accelerate launch` on several processes, each encodes its share and the main one writes.
+
+    Raises:
+        InputError: what `load_codec`, `load_rows` and `split_rows` find, a finished corpus in `output_dir`, a full disk.
+    """
+    state = PartialState()
+    with ExitStack() as stack:
+        if state.is_main_process:  # first, so that a folder in the way is found before hours of encoding
+            folder = stack.enter_context(staged_folder(config.output_dir, overwrite=config.overwrite_output_dir))
+        codec = load_codec(config.codec_name_or_path, revision=config.codec_revision, device=state.device)
+        corpus = load_rows(config)
+        splits = split_rows(corpus.rows, config)
+        encode_clips(corpus, codec, config)
+        if state.is_main_process:
+            cache = CodeCache(config.cache_dir, codec=codec.revision)  # with what the other processes have added
+            for split, rows in splits.items():
+                keep_audio = config.keep_audio in (split, "all")
+                _write_split(folder, corpus, split, rows, cache=cache, codec=codec, keep_audio=keep_audio)
+            _write_records(folder, corpus, splits, codec=codec, config=config)
+    state.wait_for_everyone()
+    return Path(config.output_dir)
+
+
+def encode_clips(corpus: Corpus, codec: Codec, config: EncodeConfig) -> None:
+    """Put the codes of all recordings into the cache: of those that are not there yet, this process's share."""
+    state = PartialState()
+    cache = CodeCache(config.cache_dir, codec=codec.revision)
+    clips = {clip["content_hash"]: (row, clip) for row in corpus.rows for clip in row["clips"]}
+    missing = [clips[content_hash] for content_hash in sorted(clips) if content_hash not in cache]
+    logger.info("%d of %d recordings are in the cache %s", len(clips) - len(missing), len(clips), cache.folder)
+    state.wait_for_everyone()  # the cache must not grow while another process looks what is missing
+
+    steps = [num_steps(round(clip["seconds"] * SAMPLE_RATE)) for _, clip in missing]
+    batches = equal_length_batches(steps, batch_seconds=config.batch_seconds)
+    shares = [batches[process :: state.num_processes] for process in range(state.num_processes)]
+    with state.split_between_processes(shares) as (share,):
+        progress = tqdm(share, desc="Encoding", unit=" batches", disable=not state.is_main_process)
+        unsaved: dict[str, Tensor] = {}
+        for batch in progress:
+            picked = [missing[index] for index in batch]
+            codes = codec.encode([_waveform(corpus, row, clip) for row, clip in picked])
+            unsaved |= {clip["content_hash"]: each for (_, clip), each in zip(picked, codes, strict=True)}
+            if sum(map(len, unsaved.values())) * HOP >= config.batch_seconds * SAMPLE_RATE:
+                cache.add(unsaved)
+                unsaved = {}
+        if unsaved:
+            cache.add(unsaved)
+    state.wait_for_everyone()
+
+
+def load_encoded(name_or_path: str | Path, *, split: str, revision: str | None = None) -> Dataset:
+    """A split of an encoded corpus, from a folder or the Hub.
+
+    Raises:
+        InputError: not to be fetched, no encoded corpus (its files or columns are missing), or no such split.
+    """
+    folder = fetch(name_or_path, repo_type="dataset", revision=revision, allow_patterns=["corpus.json", "data/*"])
+    paths = sorted(str(path) for path in (folder / "data").glob("*-of-*.parquet"))
+    if not paths:
+        raise InputError(f"{name_or_path}: no encoded corpus (no data/*.parquet): make one with scripts/encode.py")
+    by_split: dict[str, list[str]] = {}
+    for path in paths:
+        by_split.setdefault(PurePath(path).name.rsplit("-", 3)[0], []).append(path)
+    if split not in by_split:
+        raise InputError(f"{name_or_path}: no split {split!r}; it has {', '.join(by_split)}")
+    with explain_full_disk(HF_DATASETS_CACHE):
+        rows = load_dataset("parquet", data_files={split: by_split[split]}, split=split)
+    missing = sorted(set(_features(num_codebooks=1)) - set(rows.column_names))
+    if missing:
+        raise InputError(
+            f"{name_or_path}: no encoded corpus, columns {', '.join(missing)} are missing: make one with scripts/encode.py"
+        )
+    return rows.cast_column("audio", Audio(decode=False))
+
+
+def check_codec(rows: Dataset, codec_revision: str) -> None:
+    """Refuse codes of another codec: they mean other sounds.
+
+    Args:
+        codec_revision: `Codec.revision` of the codec in use.
+
+    Raises:
+        InputError: a row has another; names both and says what to do.
+    """
+    others = sorted(set(rows.unique("codec")) - {codec_revision})
+    if others:
+        raise InputError(
+            f"column codec: the codes were made by {', '.join(map(str, others))}, the recipe's codec is {codec_revision}: "
+            "set codec_name_or_path and codec_revision to the corpus's, or run scripts/encode.py with this codec"
+        )
+
+
+def _waveform(corpus: Corpus, row: Row, clip: Row) -> Tensor:
+    return read_audio(corpus.recording(row, reference=clip["reference"]), name=f"row {row['id']}")
+
+
+def _features(*, num_codebooks: int) -> Features:
+    codes = List(List(Value("int16"), length=num_codebooks))
+    texts = {name: Value("string") for name in TEXT_COLUMNS}
+    others = {
+        "codes": codes,
+        "ref_codes": List(codes),
+        "ref_texts": List(Value("string")),
+        "seconds": Value("float32"),
+    }
+    return Features(texts | others | {"audio": STORED_AUDIO})
+
+
+def _write_split(
+    folder: Path, corpus: Corpus, split: str, rows: Sequence[Row], *, cache: CodeCache, codec: Codec, keep_audio: bool
+) -> None:
+    shards = list(_shards(rows, keep_audio=keep_audio))
+    (folder / "data").mkdir(exist_ok=True)
+    for index, shard in enumerate(tqdm(shards, desc=f"Writing {split}", unit=" files")):
+        encoded = [_encoded_row(corpus, row, cache=cache, codec=codec, keep_audio=keep_audio) for row in shard]
+        table = Dataset.from_list(encoded, features=_features(num_codebooks=codec.num_codebooks))
+        table = table.cast_column("audio", Audio(decode=False))
+        table.to_parquet(folder / "data" / f"{split}-{index:05d}-of-{len(shards):05d}.parquet")
+
+
+def _shards(rows: Sequence[Row], *, keep_audio: bool) -> Iterator[list[Row]]:
+    """Rows for one file each, of about `SHARD_BYTES`: a shard is built in memory."""
+    bytes_per_second = 2 * SAMPLE_RATE if keep_audio else SAMPLE_RATE // HOP * 16
+    shard: list[Row] = []
+    seconds = 0.0
+    for row in rows:
+        if shard and (seconds + row["seconds"]) * bytes_per_second > SHARD_BYTES:
+            yield shard
+            shard, seconds = [], 0.0
+        shard.append(row)
+        seconds += row["seconds"]
+    yield shard
+
+
+def _encoded_row(corpus: Corpus, row: Row, *, cache: CodeCache, codec: Codec, keep_audio: bool) -> dict[str, Any]:
+    *references, own = [clip["content_hash"] for clip in row["clips"]]
+    encoded = {name: row[name] for name in TEXT_COLUMNS if name in row}
+    encoded |= {"codec": codec.revision, "content_hash": own, "seconds": row["seconds"], "ref_texts": row["ref_texts"]}
+    encoded |= {"codes": cache[own].numpy(), "ref_codes": [cache[each].numpy() for each in references], "audio": None}
+    if keep_audio:
+        cell = corpus.recording(row)
+        name = PurePath(cell["path"]).name if cell["path"] else None
+        encoded["audio"] = {"bytes": read_bytes(cell, name=f"row {row['id']}"), "path": name}
+    return encoded
+
+
+def _write_records(
+    folder: Path, corpus: Corpus, splits: dict[str, list[Row]], *, codec: Codec, config: EncodeConfig
+) -> None:
+    record = {
+        "codec": codec.revision,
+        "sources": config.sources,
+        "splits": {
+            split: {"rows": len(rows), "seconds": round(sum(row["seconds"] for row in rows), 2)}
+            for split, rows in splits.items()
+        },
+        "rejects": corpus.reject_counts(),
+        "not_drawn": corpus.num_not_drawn,
+        "recipe": asdict(config),
+        "git_commit": git_commit(),
+        "versions": library_versions(),
+    }
+    rejects = [json.dumps(reject, ensure_ascii=False) + "\n" for reject in corpus.rejects]
+    atomic_write(folder / "corpus.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    atomic_write(folder / "rejects.jsonl", "".join(rejects))
+    name = config.hub_dataset_id or PurePath(config.output_dir).name
+    atomic_write(folder / "README.md", corpus_card(record, name=name))
+    _log_summary(record, corpus)
+
+
+def _log_summary(record: dict[str, Any], corpus: Corpus) -> None:
+    for split, size in record["splits"].items():
+        logger.info("%s: %d rows, %.2f hours", split, size["rows"], size["seconds"] / 3600)
+    for reason, count in record["rejects"].items():
+        logger.warning("rejected: %d rows, %s", count, reason)
+    for source, count in corpus.num_not_drawn.items():
+        logger.info("not drawn from %s by its weight: %d rows", source, count)
