@@ -44,9 +44,9 @@ def _options(hint: Any) -> tuple[Any, ...]:
     if get_origin(hint) not in (Union, types.UnionType, Annotated):
         return (hint,)
     options = [each for option in get_args(hint) for each in _options(option)]
-    if any(_is_enum(option) for option in options):
-        options.remove(str)  # transformers spells "a member of this Enum, by its value" as `Enum | str`
-    return tuple(options)
+    # transformers spells "a member of this Enum, by its value" as `Enum | str`.
+    has_enum = any(_is_enum(option) for option in options)
+    return tuple(option for option in options if not (has_enum and option is str))
 
 
 def _is_enum(hint: Any) -> bool:

@@ -180,7 +180,7 @@ def test_texts_that_yaml_reads_as_mappings_are_refused(recipe):
         (["--lora", "4"], "unknown flag '--lora'; did you mean '--lora_r'?"),
         (["stray"], "command line: unknown flag 'stray'; allowed are "),
         (["--lora_r", "four"], "command line: argument --lora_r/--lora-r: invalid int value: 'four'"),
-        (["--method", "qlora"], "argument --method: invalid choice: 'qlora' (choose from 'lora', 'full')"),
+        (["--method", "qlora"], "argument --method: invalid choice: 'qlora' (choose from "),
         (["--allow_untrained", "maybe"], "Truthy value expected: got maybe"),
         (["--datasets"], "argument --datasets: expected at least one argument"),
         (["--codebook_weights", "1", "null"], "--codebook_weights takes null alone or values, not both"),
