@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path, PurePath
 from typing import Any
 
+import torch
 from accelerate import PartialState
 from datasets import Audio, Dataset, Features, List, Value, load_dataset
 from datasets.config import HF_DATASETS_CACHE
@@ -40,9 +41,10 @@ def encode_corpus(config: EncodeConfig) -> Path:
     Started by `accelerate launch` on several processes, each encodes its share and the main one writes.
 
     Raises:
-        InputError: what `load_codec`, `load_rows` and `split_rows` find, a finished corpus in `output_dir`, a full disk.
+        InputError: what `load_codec`, `load_rows` and `split_rows` find, a corpus in `output_dir`, a full disk.
     """
-    state = PartialState()
+    # Unless it is told so, accelerate takes two processes without a GPU for two runs of one.
+    state = PartialState(cpu=not torch.accelerator.is_available())
     with ExitStack() as stack:
         if state.is_main_process:  # first, so that a folder in the way is found before hours of encoding
             folder = stack.enter_context(staged_folder(config.output_dir, overwrite=config.overwrite_output_dir))
@@ -104,11 +106,9 @@ def load_encoded(name_or_path: str | Path, *, split: str, revision: str | None =
         raise InputError(f"{name_or_path}: no split {split!r}; it has {', '.join(by_split)}")
     with explain_full_disk(HF_DATASETS_CACHE):
         rows = load_dataset("parquet", data_files={split: by_split[split]}, split=split)
-    missing = sorted(set(_features(num_codebooks=1)) - set(rows.column_names))
+    missing = ", ".join(sorted(set(_features(num_codebooks=1)) - set(rows.column_names)))
     if missing:
-        raise InputError(
-            f"{name_or_path}: no encoded corpus, columns {', '.join(missing)} are missing: make one with scripts/encode.py"
-        )
+        raise InputError(f"{name_or_path}: no encoded corpus (no column {missing}): make one with scripts/encode.py")
     return rows.cast_column("audio", Audio(decode=False))
 
 
@@ -121,11 +121,11 @@ def check_codec(rows: Dataset, codec_revision: str) -> None:
     Raises:
         InputError: a row has another; names both and says what to do.
     """
-    others = sorted(set(rows.unique("codec")) - {codec_revision})
+    others = ", ".join(sorted(map(str, set(rows.unique("codec")) - {codec_revision})))
     if others:
         raise InputError(
-            f"column codec: the codes were made by {', '.join(map(str, others))}, the recipe's codec is {codec_revision}: "
-            "set codec_name_or_path and codec_revision to the corpus's, or run scripts/encode.py with this codec"
+            f"column codec: the codes were made by {others}, the recipe's codec is {codec_revision}: set "
+            "codec_name_or_path and codec_revision to the corpus's, or run scripts/encode.py with this codec"
         )
 
 
