@@ -8,7 +8,7 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from accelerate import PartialState
@@ -89,6 +89,7 @@ def evaluate_model(config: EvaluateConfig) -> Evaluation:
         "seeds": f"{config.seed} to {config.seed + len(rows) - 1}, one for each text",
         "sampling": {name: getattr(config, name) for name in ("temperature", "top_k", "top_p", "max_seconds")},
         "dataset": public_name(config.dataset),
+        "dataset_revision": _revision(config.dataset, None, repo_type="dataset"),
         "dataset_fingerprint": encoded._fingerprint,
         "split": config.split,
         "codec": codec.revision,
@@ -182,6 +183,8 @@ def _decode(codes: Sequence[Tensor], codec: Codec) -> list[Tensor]:
     return [next(decoded) if len(clip) else torch.empty(0) for clip in codes]
 
 
-def _revision(name: str, revision: str | None) -> str | None:
+def _revision(name: str, revision: str | None, *, repo_type: Literal["model", "dataset"] = "model") -> str | None:
     """The commit that a Hub id stood for in this run; None for a folder."""
-    return fetch(name, revision=revision, allow_patterns=[RUN_INFO]).name if is_hub_id(name) else None
+    if not is_hub_id(name):
+        return None
+    return fetch(name, repo_type=repo_type, revision=revision, allow_patterns=[RUN_INFO, "corpus.json"]).name

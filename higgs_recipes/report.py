@@ -239,7 +239,7 @@ def _facts(metrics: Mapping[str, Any], run: Mapping[str, Any] | None) -> list[tu
         "speaker model": f"{speaker_model}, score {metrics['speaker_score']}",
         "texts": f"{metrics['n']} scored, {metrics['skipped']} skipped",
         "seeds": metrics["seeds"],
-        "dataset": metrics["dataset"],
+        "dataset": with_revision(metrics["dataset"], metrics["dataset_revision"]) + f", split {metrics['split']}",
         "codec": metrics["codec"],
         "base model": with_revision(metrics["base_model"], metrics["base_revision"]),
         "adapter": with_revision(metrics["adapter"], metrics["adapter_revision"]) if metrics["adapter"] else "none",

