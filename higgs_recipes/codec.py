@@ -150,14 +150,20 @@ def load_codec(name_or_path: str | Path, *, revision: str | None, device: str | 
 
 
 def codec_revision(name_or_path: str | Path, *, revision: str | None) -> str:
-    """The `Codec.revision` that `load_codec` would give; a codec pinned to a commit need not be there for it."""
+    """The `Codec.revision` that `load_codec` would give; a codec pinned to a commit need not be there for it.
+
+    Raises:
+        InputError: not to be fetched, or a folder without the weights.
+    """
     if is_hub_id(str(name_or_path)) and re.fullmatch("[0-9a-f]{40}", revision or ""):
         return f"{name_or_path}@{revision}"
-    return _identity(name_or_path, fetch(name_or_path, revision=revision, allow_patterns=[WEIGHTS]))
+    return _identity(name_or_path, fetch(name_or_path, revision=revision, allow_patterns=["config.json"]))
 
 
 def _identity(name_or_path: str | Path, folder: Path) -> str:
     if folder == Path(name_or_path).expanduser():
+        if not (folder / WEIGHTS).is_file():
+            raise InputError(f"codec {name_or_path}: no {WEIGHTS}; give a transformers checkpoint of {_MODEL_TYPE}")
         return f"local@{sha256_file(folder / WEIGHTS)[:16]}"
     return f"{name_or_path}@{folder.name}"  # a snapshot's folder is named by its commit
 

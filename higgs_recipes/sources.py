@@ -5,7 +5,6 @@ undecoded, and a folder of recordings with its metadata file is read directly, b
 """
 
 import difflib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -106,29 +105,16 @@ def open_sources(config: EncodeConfig) -> list[Source]:
         InputError: an unknown key or column, a source that is not there, not readable or empty, a split that it does
             not have (names those it has), a missing column (names those there are), weights on some sources only.
     """
-    shared_columns = _mapping(config.columns or {}, field="columns")
     specs = [_source_spec(entry) for entry in config.sources]
     weights = [spec.get("weight") for spec in specs]
     if None in weights and any(weight is not None for weight in weights):
         raise InputError("sources: some have a weight and some have none; give one to all or to none of them")
     with PartialState().main_process_first():  # the others find what it has downloaded
-        return [_open(spec, shared_columns) for spec in specs]
-
-
-def _mapping(value: Any, *, field: str) -> dict[str, Any]:
-    """A mapping from YAML as it is; from the command line it comes as JSON."""
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except ValueError as error:
-            raise InputError(f'{field}: not JSON ({error}); write e.g. \'{{"text": "sentence"}}\'') from error
-    if not isinstance(value, dict):
-        raise InputError(f"{field}: must be a mapping, got {type(value).__name__}")
-    return value
+        return [_open(spec, config.columns or {}) for spec in specs]
 
 
 def _source_spec(entry: str | dict[str, Any]) -> dict[str, Any]:
-    spec = _mapping(entry, field="sources") if isinstance(entry, dict) or entry.startswith("{") else {"path": entry}
+    spec = {"path": entry} if isinstance(entry, str) else entry
     for key, value in spec.items():
         _require_known(key, SOURCE_KEYS, field="sources")
         expected = {"weight": (int, float), "columns": (dict,)}.get(key, (str,))
