@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
-from higgs_recipes.codec_init import init_codec
+from higgs_recipes.codec import load_codec
 from higgs_recipes.configs import EncodeConfig, EvaluateConfig, SFTConfig
 from higgs_recipes.encoding import encode_corpus, load_encoded
 from higgs_recipes.errors import InputError
@@ -15,20 +16,20 @@ from higgs_recipes.generation import Request, generate
 from higgs_recipes.judges import PACKAGE_RECOGNISER, PACKAGE_SPEAKER_MODEL
 from higgs_recipes.modeling import add_lora
 from tests.checkpoints import load_tiny, tiny_folder
-from tests.tiny_codec import CORPUS, REPO, tiny_codec
+from tests.tiny_codec import CORPUS
 from tests.whisper import save_random_whisper
 
 
-NUM_ROWS = 4
+NUM_ROWS = 2
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """corpus/: six real recordings of two voices, encoded, four held out. adapter/: a new one, which adds nothing."""
+    """corpus/: three real recordings of a voice, encoded, two held out. adapter/: a new one, which adds nothing."""
     folder = tmp_path_factory.mktemp("evaluation")
     (folder / "recordings").mkdir()
     with (CORPUS / "metadata.csv").open(encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))[: NUM_ROWS + 2]
+        rows = [row for row in csv.DictReader(file) if row["speaker"] == "heart"][1 : NUM_ROWS + 2]
     with (folder / "recordings/metadata.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=rows[0])
         writer.writeheader()
@@ -79,7 +80,7 @@ def evaluation(folder):
 
 def test_the_four_rows_speak_the_same_texts_with_the_same_seeds(evaluation):
     assert list(evaluation.waveforms) == list(evaluation.metrics["rows"]) == ["real", "codec", "base", "finetuned"]
-    assert [clip["seed"] for clip in evaluation.metrics["clips"]] == [11, 12, 13, 14]
+    assert [clip["seed"] for clip in evaluation.metrics["clips"]] == [11, 12]
     # A new LoRA adapter changes nothing, so the same text and seed give the same sound.
     for base, finetuned in zip(evaluation.waveforms["base"], evaluation.waveforms["finetuned"], strict=True):
         assert torch.equal(base, finetuned)
@@ -88,15 +89,15 @@ def test_the_four_rows_speak_the_same_texts_with_the_same_seeds(evaluation):
 def test_the_real_recordings_are_heard_and_recognised(evaluation):
     real = evaluation.metrics["rows"]["real"]
     assert real["wer"]["value"] < 0.2 and real["wer"]["n"] == NUM_ROWS
-    alone = [clip for clip in evaluation.metrics["clips"] if clip["real"]["similarity"] is None]
-    assert real["similarity"]["n"] == NUM_ROWS - len(alone) and real["similarity"]["value"] > 0.8
+    assert real["similarity"]["value"] > 0.7 and real["similarity"]["n"] == NUM_ROWS
 
 
 def test_base_clips_are_those_of_generate(folder, evaluation):
     row = load_encoded(str(folder / "corpus"), split="test")[0]
     request = Request(json.loads(row["messages"]), [], seed=11)
     (generation,) = generate(*load_tiny(), [request], sampling=config(folder))
-    (waveform,) = tiny_codec().decode([generation.codes])
+    codec = load_codec(tiny_folder() / "codec", revision=None, device="cpu")
+    (waveform,) = codec.decode([generation.codes])
     torch.testing.assert_close(evaluation.waveforms["base"][0], waveform, atol=1e-5, rtol=0)
     assert evaluation.metrics["clips"][0]["base"]["stopped"] == generation.stopped
 
@@ -111,7 +112,7 @@ def test_the_record_tells_what_was_measured_and_with_what_and_no_path_of_the_mac
     assert metrics["speaker_score"] == "ge2e_cosine"
     assert (metrics["dataset"], metrics["adapter"], metrics["base_model"]) == ("corpus", "adapter", "model")
     assert (metrics["n"], metrics["skipped"]) == (NUM_ROWS, 0)
-    assert metrics["codec"] == tiny_codec().revision and metrics["hardware"] and metrics["versions"]["torch"]
+    assert metrics["codec"].startswith("local@") and metrics["hardware"] and metrics["versions"]["torch"]
 
 
 def test_without_an_adapter_the_base_speaks_alone(folder):
@@ -134,8 +135,11 @@ def test_a_split_without_rows_is_refused():
 
 
 def test_codes_of_another_codec_are_refused(folder, tmp_path):
-    init_codec(REPO / "recipes/tiny/codec.json", seed=1, output_dir=tmp_path)
-    with pytest.raises(InputError, match="codec"):
+    shutil.copytree(tiny_folder() / "codec", tmp_path, dirs_exist_ok=True)
+    weights = load_file(tmp_path / "model.safetensors")
+    name = min(weights)
+    save_file(weights | {name: weights[name] + 1}, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match="the codes were made by local@.*, the recipe's codec is local@"):
         evaluate_model(config(folder, codec_name_or_path=str(tmp_path)))
 
 
