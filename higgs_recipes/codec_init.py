@@ -1,6 +1,8 @@
 """A codec with random weights, for tests and demos: its codes mean something, its sound does not."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -31,7 +33,7 @@ def init_codec(config_json: str | Path, *, seed: int, output_dir: str | Path) ->
         InputError: the file is missing, not JSON or no such config; or the disk is full.
     """
     config = _read_config(Path(config_json))
-    with torch.random.fork_rng(devices=[]), torch.inference_mode():
+    with torch.random.fork_rng(devices=[]), torch.inference_mode(), _one_thread():
         torch.manual_seed(seed)
         model = HiggsAudioV2TokenizerModel(config).eval()
         _fill_from_sounds(model)
@@ -39,6 +41,18 @@ def init_codec(config_json: str | Path, *, seed: int, output_dir: str | Path) ->
         model.save_pretrained(output_dir)
         # So that transformers' own processor for the model finds its audio half.
         DacFeatureExtractor(sampling_rate=SAMPLE_RATE, hop_length=HOP).save_pretrained(output_dir)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    # Sums are rounded by how they are shared out: one thread gives the same weights on every machine, and layers this
+    # small gain nothing from more.
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(num_threads)
 
 
 def _read_config(path: Path) -> HiggsAudioV2TokenizerConfig:

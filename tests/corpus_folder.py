@@ -39,5 +39,6 @@ def make_corpus(folder: Path, num_rows: int = 6, *, first_hertz: float = 200.0) 
 
 def encode_config(folder: Path | str, **fields: Any) -> EncodeConfig:
     """The recipe of a test: the tiny codec, and short hums are long enough."""
-    fields = {"sources": [str(folder)], "test_size": 2, "codec_name_or_path": str(tiny_codec_folder())} | fields
-    return EncodeConfig(**fields)
+    if "codec_name_or_path" not in fields:
+        fields["codec_name_or_path"] = str(tiny_codec_folder())
+    return EncodeConfig(**{"sources": [str(folder)], "test_size": 2} | fields)

@@ -17,8 +17,10 @@ from huggingface_hub import DatasetCard
 from higgs_recipes import encoding
 from higgs_recipes.audio import read_audio
 from higgs_recipes.code_cache import CodeCache
+from higgs_recipes.configs import EncodeConfig
 from higgs_recipes.encoding import check_codec, encode_corpus, load_encoded
 from higgs_recipes.errors import InputError
+from higgs_recipes.recipe_parser import parse_recipe
 from tests.corpus_folder import encode_config, make_corpus, write_metadata, write_tone
 from tests.hub_server import HubServer
 from tests.tiny_codec import CORPUS, REPO, tiny_codec, tiny_codec_folder
@@ -199,6 +201,7 @@ KILLED = """
     import sys, time
     from higgs_recipes import encoding
     from higgs_recipes.code_cache import CodeCache
+from higgs_recipes.configs import EncodeConfig
     from tests.corpus_folder import encode_config
     add = CodeCache.add
     def slow_add(self, codes):
@@ -315,15 +318,12 @@ def test_corpora_come_from_the_hub(config, tmp_path):
     assert "doesn't contain any data files" in found["empty"] and "scripts are no longer supported" in found["script"]
 
 
-def test_the_tiny_recipe_encodes_the_corpus_of_the_repo(tmp_path):
-    arguments = ["--codec_name_or_path", str(tiny_codec_folder()), "--output_dir", str(tmp_path / "corpus")]
-    command = [sys.executable, "scripts/encode.py", "--config", "recipes/tiny/encode.yaml", *arguments]
-    environment = os.environ | {"PYTHONPATH": str(REPO), "OMP_NUM_THREADS": "1"}
-    run = subprocess.run(
-        [*command, "--cache_dir", str(tmp_path / "codes")], cwd=REPO, env=environment, capture_output=True, text=True
-    )
-    assert run.returncode == 0 and run.stdout.splitlines()[-1] == f"corpus: {tmp_path}/corpus", run.stderr
-    train, test = (load_encoded(tmp_path / "corpus", split=split) for split in ("train", "test"))
+def test_the_tiny_recipe_encodes_the_corpus_of_the_repo(tmp_path, monkeypatch):
+    monkeypatch.chdir(REPO)
+    own = ["--codec_name_or_path", str(tiny_codec_folder()), "--output_dir", str(tmp_path / "corpus")]
+    own += ["--cache_dir", str(tmp_path / "codes")]
+    folder = encode_corpus(parse_recipe(EncodeConfig, ["--config", "recipes/tiny/encode.yaml", *own]))
+    train, test = (load_encoded(folder, split=split) for split in ("train", "test"))
     assert len(train) == 32 and len(test) == 8 and set(test["speaker"]) == {"heart", "rms"}
     assert not set(train["text"]) & set(test["text"]) and None not in test["audio"][:]
-    assert (tmp_path / "corpus/rejects.jsonl").read_text() == ""
+    assert (folder / "rejects.jsonl").read_text() == ""
