@@ -206,7 +206,7 @@ class GenerateConfig(SamplingConfig, CodecConfig, AdapterConfig, ModelConfig):
 
     text: list[str] = knob([], "Texts to speak, one wav each.")
     text_file: str | None = knob(None, "File with one text a line, spoken after those of `text`.")
-    scene: str | None = knob("Audio is recorded from a quiet room.", "Scene description; null is none.")
+    scene: str | None = knob(None, "A sentence on the recording, as the corpus had it; null is none.")
     ref_audio: str | None = knob(None, "Reference clip: its voice is cloned.")
     ref_text: str | None = knob(None, "What the reference clip says.")
     ref_in_system: bool = knob(False, "Put the reference clip in the system message instead of a turn of its own.")

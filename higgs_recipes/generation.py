@@ -145,7 +145,8 @@ class SeededSampler(TemperatureLogitsWarper):
     what `HiggsAudioV2GenerationMixin._sample` draws: the same distribution (temperature, top-k, top-p, and repetition-
     aware sampling, arXiv 2406.05370, which draws a code that is frequent in the last frames again from the plain
     distribution), but from a generator for each clip. BOS is never drawn, EOS only for the first codebook and after a
-    code or more: the pattern ends the others. (A `TemperatureLogitsWarper` because the mixin refuses other types.)
+    code or more; it then ends codebook k k frames later, as in training, where transformers' processor is a frame late
+    and would let a code be drawn behind the end. (A `TemperatureLogitsWarper`: the mixin refuses other types.)
 
     Args:
         seeds: one for each clip of the batch.
@@ -170,11 +171,17 @@ class SeededSampler(TemperatureLogitsWarper):
         codebook_size = scores.shape[-1]
         scores = scores.view(-1, self.num_codebooks, codebook_size).clone()  # (B, C, V)
         is_free = scores.isfinite().sum(dim=-1) > 1  # (B, C)
-        forbid_eos = is_free.clone()
+        may_end = torch.zeros_like(is_free)
         if self.history:
-            forbid_eos[:, 0] &= self.history[-1][:, 0] == self.bos
+            first_codebook = torch.stack(self.history)[..., 0]  # (F, B)
+            may_end[:, 0] = first_codebook[-1] != self.bos
+            num_ended = (first_codebook == self.eos).sum(dim=0)[:, None]  # frames since the end began, (B, 1)
+            ends = (torch.arange(self.num_codebooks, device=scores.device) <= num_ended) & (num_ended > 0)
+            may_end |= ends
+            others = torch.arange(codebook_size, device=scores.device) != self.eos
+            scores.masked_fill_(ends[..., None] & others, -torch.inf)
         scores[..., self.bos].masked_fill_(is_free, -torch.inf)
-        scores[..., self.eos].masked_fill_(forbid_eos, -torch.inf)
+        scores[..., self.eos].masked_fill_(is_free & ~may_end, -torch.inf)
         drawn = self._draw(scores)
         self.history.append(drawn)
         only = torch.full_like(scores, -torch.inf).scatter_(2, drawn[..., None], 0.0)

@@ -71,7 +71,7 @@ def byte_tokenizer(config: HiggsAudioV2Config) -> PreTrainedTokenizerFast:
 
 
 def init_checkpoint(config: InitConfig) -> tuple[Path, Path | None]:
-    """Write `output_dir/model` (weights, tokenizer, processor, generation config) and, where asked, `output_dir/codec`.
+    """Write `output_dir/model` (weights, tokenizer, processor, generation config) and `output_dir/codec`.
 
     The weights are those of transformers' own initialisation under `seed`, drawn on the GPU where there is one.
 

@@ -1,0 +1,62 @@
+"""Tiny checkpoints of the real classes on disk, made once a test session."""
+
+import json
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from higgs_recipes.chatml import conversation
+from higgs_recipes.configs import InitConfig, ModelConfig
+from higgs_recipes.init import init_checkpoint
+from higgs_recipes.modeling import load_model
+
+
+ROOT = Path(__file__).parents[1]
+# Held for the whole session: its folder goes when the interpreter does.
+_FOLDER = tempfile.TemporaryDirectory(prefix="higgs_recipes_tests_")
+
+
+@cache
+def tiny_folder() -> Path:
+    """`model` and `codec` as recipes/tiny makes them, the model smaller still."""
+    folder = Path(_FOLDER.name)
+    fields = json.loads((ROOT / "recipes/tiny/model.json").read_text(encoding="utf-8"))
+    fields |= {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "head_dim": 16}
+    (folder / "model.json").write_text(json.dumps(fields), encoding="utf-8")
+    init_checkpoint(
+        InitConfig(
+            model_config=str(folder / "model.json"),
+            codec_config=str(ROOT / "recipes/tiny/codec.json"),
+            output_dir=str(folder),
+        )
+    )
+    return folder
+
+
+def tiny_model_config() -> ModelConfig:
+    return ModelConfig(model_name_or_path=str(tiny_folder() / "model"), dtype="float32")
+
+
+def load_tiny():
+    """A new tiny model and its tokenizer."""
+    return load_model(tiny_model_config(), device="cpu")
+
+
+def random_rows(num_rows: int, *, num_steps: int = 10) -> list[dict]:
+    """Rows of an encoded corpus with drawn codes; each is a step longer than the one before, the odd ones clone."""
+    generator = torch.Generator().manual_seed(0)
+    rows = []
+    for index in range(num_rows):
+        row = {"id": f"row{index}", "text": f"Text number {index}.", "ref_audio": "ref.wav", "ref_text": "Words."}
+        task = ("single_speaker_smart_voice", "zero_shot_voice_cloning")[index % 2]
+        rows.append(
+            row
+            | {
+                "messages": json.dumps(conversation(row, task=task)),
+                "codes": torch.randint(0, 1024, (num_steps + index, 8), generator=generator).tolist(),
+                "ref_codes": [torch.randint(0, 1024, (5, 8), generator=generator).tolist()] * (index % 2),
+            }
+        )
+    return rows

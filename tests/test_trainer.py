@@ -1,0 +1,217 @@
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import TrainerCallback
+
+from higgs_recipes.collator import HiggsCollator
+from higgs_recipes.configs import SFTConfig
+from higgs_recipes.errors import InputError
+from higgs_recipes.loss import dual_ffn_losses
+from higgs_recipes.meter import summarize
+from higgs_recipes.trainer import checkpoint_to_resume
+from tests.checkpoints import ROOT, tiny_folder
+from tests.train_once import make_trainer, trained_weights
+
+
+def run(folder, **fields):
+    trainer = make_trainer(folder, model_folder=tiny_folder() / "model", **fields)
+    trainer.train()
+    return trainer
+
+
+def assert_same_weights(one: dict, two: dict, *, tolerance: float = 1e-5) -> None:
+    assert one.keys() == two.keys()
+    for name, weight in one.items():
+        torch.testing.assert_close(
+            two[name], weight, atol=tolerance, rtol=tolerance, msg=lambda m, n=name: f"{n}: {m}"
+        )
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    """Two optimizer steps on all 8 rows at once, and the log of them."""
+    trainer = run(tmp_path_factory.mktemp("reference"), per_device_train_batch_size=8)
+    return trained_weights(trainer), trainer.state.log_history
+
+
+@pytest.mark.parametrize("batch_size", [8, 4, 2, 1])
+@pytest.mark.parametrize("pack_to", [None, 200], ids=["padded", "packed"])
+def test_the_update_does_not_depend_on_how_the_step_is_cut(tmp_path, reference, batch_size, pack_to):
+    cut = {"per_device_train_batch_size": batch_size, "gradient_accumulation_steps": 8 // batch_size}
+    trainer = run(tmp_path, pack_to=pack_to, **cut)
+    weights, log = reference
+    assert_same_weights(weights, trained_weights(trainer))
+    for expected, found in zip(log[:2], trainer.state.log_history[:2], strict=True):
+        for name in ("loss", "loss_text", "loss_codebook_0", "loss_codebook_7", "eos_loss"):
+            assert found[name] == pytest.approx(expected[name], abs=2e-5), name
+
+
+def test_the_update_does_move_the_weights(reference):
+    initial = load_file(tiny_folder() / "model" / "model.safetensors")
+    weights, _ = reference
+    moved = {name for name, weight in weights.items() if (weight - initial[name]).abs().max() > 1e-4}
+    assert {"text_lm_head.weight", "audio_lm_head.weight", "model.layers.0.audio_mlp.up_proj.weight"} <= moved
+
+
+def test_two_processes_give_the_update_and_the_evaluation_of_one(tmp_path, reference):
+    fields = {"model_folder": str(tiny_folder() / "model"), "per_device_train_batch_size": 4}
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    subprocess.run(
+        [*launch, "-m", "tests.train_once", tmp_path / "weights.safetensors", json.dumps(fields)],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        check=True,
+        capture_output=True,
+        timeout=180,
+    )
+    about = json.loads((tmp_path / "weights.json").read_text())
+    weights, log = reference
+    assert about["processes"] == 2
+    assert_same_weights(weights, load_file(tmp_path / "weights.safetensors"))
+    assert about["log"][0]["loss"] == pytest.approx(log[0]["loss"], abs=2e-5)
+    alone = run(tmp_path / "alone", per_device_train_batch_size=8).evaluate()
+    for name, value in alone.items():
+        assert about["metrics"][name] == pytest.approx(value, abs=2e-5), name
+
+
+def test_gradient_checkpointing_gives_the_same_update(tmp_path, reference):
+    checkpointed = run(tmp_path, per_device_train_batch_size=8, gradient_checkpointing=True)
+    assert_same_weights(reference[0], trained_weights(checkpointed))
+
+
+def test_bf16_computes_in_bfloat16_and_keeps_float32_weights(tmp_path, reference):
+    trainer = run(tmp_path, per_device_train_batch_size=8, bf16=True)
+    assert {weight.dtype for weight in trained_weights(trainer).values()} == {torch.float32}
+    loss = trainer.state.log_history[0]["loss"]
+    assert loss == pytest.approx(reference[1][0]["loss"], rel=0.01) and loss != reference[1][0]["loss"]
+
+
+def test_weights_of_text_audio_and_codebooks_scale_their_losses(tmp_path):
+    weights = {"text_loss_weight": 0.5, "audio_loss_weight": 2.0, "codebook_weights": [1.0] + [0.0] * 7}
+    (first, *_) = run(tmp_path, per_device_train_batch_size=8, max_steps=1, **weights).state.log_history
+    assert first["loss"] == pytest.approx(0.5 * first["loss_text"] + 2.0 * first["loss_codebook_0"], abs=1e-4)
+
+
+def test_the_log_has_what_a_run_is_watched_by(reference):
+    first = reference[1][0]
+    by_codebook = [first[f"loss_codebook_{k}"] for k in range(8)]
+    assert first["loss"] == pytest.approx(first["loss_text"] + sum(by_codebook) / 8, abs=1e-4)
+    assert 0 <= first["eos_accuracy"] <= 1 and 0 < first["eos_loss"] < 20
+    assert first["positions_per_second"] > first["audio_seconds_per_second"] > 0
+    assert 0.01 < first["peak_memory_gib"] < 64
+
+
+def test_evaluation_counts_each_row_once(tmp_path):
+    trainer = make_trainer(tmp_path, model_folder=tiny_folder() / "model", per_device_eval_batch_size=2)
+    metrics = trainer.evaluate()
+    batch = HiggsCollator(trainer.model.config)([trainer.eval_dataset[index] for index in range(5)])
+    with torch.inference_mode():
+        expected = summarize(dual_ffn_losses(trainer.model, batch))
+    for name, value in expected.items():
+        assert metrics[f"eval_{name}"] == pytest.approx(value, abs=1e-5), name
+    audio = sum(expected[f"loss_codebook_{k}"] for k in range(8)) / 8
+    assert metrics["eval_loss"] == pytest.approx(expected["loss_text"] + audio, abs=1e-4)
+
+
+class Terminate(TrainerCallback):
+    """What a cluster does when it wants the machine back."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step_begin(self, args, state, control, **kwargs) -> None:
+        if state.global_step == self.step:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_a_run_ended_by_sigterm_and_resumed_is_bit_equal_to_one_left_alone(tmp_path, method):
+    fields = {"method": method, "optim": "adamw_torch", "lr_scheduler_type": "linear", "learning_rate": 1e-3}
+    fields |= {"max_steps": 6, "per_device_train_batch_size": 2, "lora_dropout": 0.1 * (method == "lora")}
+    uninterrupted = run(tmp_path / "whole", **fields)
+    assert not uninterrupted.stopped_early
+
+    interrupted = make_trainer(tmp_path / "cut", model_folder=tiny_folder() / "model", **fields)
+    interrupted.add_callback(Terminate(step=2))
+    interrupted.train()
+    assert interrupted.stopped_early and interrupted.state.global_step == 3
+
+    resumed = make_trainer(
+        tmp_path / "cut", model_folder=tiny_folder() / "model", resume_from_checkpoint="true", **fields
+    )
+    checkpoint = checkpoint_to_resume(resumed.args)
+    assert Path(checkpoint).name == "checkpoint-3"
+    resumed.train(resume_from_checkpoint=checkpoint)
+    assert not resumed.stopped_early
+    one, two = trained_weights(uninterrupted), trained_weights(resumed)
+    assert all(torch.equal(weight, two[name]) for name, weight in one.items())
+    assert uninterrupted.state.log_history[-2]["loss"] == resumed.state.log_history[-2]["loss"]
+
+
+def test_sigterm_reaches_the_process_as_before_when_training_is_over(tmp_path):
+    before = signal.getsignal(signal.SIGTERM)
+    run(tmp_path, per_device_train_batch_size=8, max_steps=1)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+class Poison(TrainerCallback):
+    def on_step_begin(self, args, state, control, model=None, **kwargs) -> None:
+        if state.global_step == 1:
+            model.audio_lm_head.weight.data[0, 0] = math.nan
+
+
+def test_a_nan_loss_stops_with_the_step_and_the_rows(tmp_path):
+    trainer = make_trainer(tmp_path, model_folder=tiny_folder() / "model", per_device_train_batch_size=3)
+    trainer.add_callback(Poison())
+    with pytest.raises(
+        FloatingPointError, match=r"step 2: the loss is not finite; rows of the batch: (row\d, ){2}row\d\."
+    ):
+        trainer.train()
+    before = load_file(tiny_folder() / "model" / "model.safetensors")["model.norm.weight"]
+    assert trainer.state.global_step == 1 and trainer.model.model.norm.weight.isfinite().all()
+    assert not torch.equal(before, trainer.model.model.norm.weight)  # step 1 did update
+
+
+def test_the_preflight_refuses_a_model_that_does_not_know_its_labels(tmp_path):
+    with pytest.raises(InputError, match=r"loss by codebook is .* below chance, 6.93, .* allow_untrained: true"):
+        run(tmp_path, allow_untrained=False)
+    assert not list(tmp_path.glob("checkpoint-*"))
+
+
+def test_a_saved_run_holds_its_record_and_no_pickle(tmp_path):
+    trainer = run(tmp_path, per_device_train_batch_size=8, method="lora", eval_strategy="steps", eval_steps=1)
+    trainer.save_model()
+    assert not list(tmp_path.glob("*.bin"))
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert record["method"] == "lora" and record["steps"] == 2
+    assert record["losses"]["loss_codebook_3"] == record["log_history"][-3]["loss_codebook_3"]
+    assert record["losses"]["eval_loss"] == record["log_history"][-2]["eval_loss"]
+    with pytest.raises(InputError, match="holds a finished run; choose another output_dir"):
+        checkpoint_to_resume(trainer.args)
+
+
+def resume_config(folder, asked: str | None) -> SFTConfig:
+    return SFTConfig(output_dir=str(folder), datasets=["none"], resume_from_checkpoint=asked, report_to="none")
+
+
+def test_an_unfinished_run_is_neither_overwritten_nor_resumed_unasked(tmp_path):
+    assert checkpoint_to_resume(resume_config(tmp_path, None)) is None
+    with pytest.raises(InputError, match="no checkpoint to resume from"):
+        checkpoint_to_resume(resume_config(tmp_path, "true"))
+    with pytest.raises(InputError, match="resume_from_checkpoint: no such folder: .*nowhere"):
+        checkpoint_to_resume(resume_config(tmp_path, str(tmp_path / "nowhere")))
+    for step in (3, 12):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+    with pytest.raises(InputError, match="checkpoint-12 is of an unfinished run: pass --resume_from_checkpoint true"):
+        checkpoint_to_resume(resume_config(tmp_path, None))
+    assert checkpoint_to_resume(resume_config(tmp_path, "true")) == str(tmp_path / "checkpoint-12")
+    chosen = str(tmp_path / "checkpoint-3")
+    assert checkpoint_to_resume(resume_config(tmp_path, chosen)) == chosen

@@ -1,0 +1,61 @@
+"""One short training run on drawn rows; a program, so that tests can launch it on two processes.
+
+python -m torch.distributed.run --standalone --nproc_per_node 2 -m tests.train_once WEIGHTS.safetensors '{...}'
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from higgs_recipes.collator import HiggsCollator
+from higgs_recipes.configs import SFTConfig
+from higgs_recipes.modeling import build_model, innermost
+from higgs_recipes.samples import SampleDataset
+from higgs_recipes.trainer import HiggsTrainer
+from tests.checkpoints import random_rows
+
+
+NUM_ROWS = 8
+
+
+def make_trainer(folder: str | Path, *, model_folder: str | Path, **fields) -> HiggsTrainer:
+    """A trainer on `NUM_ROWS` drawn rows; plain SGD without clipping, so that the update is the gradient."""
+    plain = {"dtype": "float32", "datasets": ["none"], "use_cpu": True, "report_to": "none", "method": "full"}
+    plain |= {"optim": "sgd", "learning_rate": 0.05, "lr_scheduler_type": "constant", "max_grad_norm": 0.0}
+    plain |= {"allow_untrained": True, "save_strategy": "no", "max_steps": 2, "logging_steps": 1, "disable_tqdm": True}
+    config = SFTConfig(model_name_or_path=str(model_folder), output_dir=str(folder), **(plain | fields))
+    torch.manual_seed(0)  # of a fresh adapter
+    model, tokenizer = build_model(config)
+    return HiggsTrainer(
+        model,
+        config,
+        train_dataset=SampleDataset(random_rows(NUM_ROWS), tokenizer),
+        eval_dataset=SampleDataset(random_rows(5), tokenizer),
+        collator=HiggsCollator(innermost(model).config, pack_to=config.pack_to),
+        run_info={"method": config.method},
+    )
+
+
+def trained_weights(trainer: HiggsTrainer) -> dict[str, torch.Tensor]:
+    return {name: weight.detach().clone() for name, weight in trainer.model.named_parameters() if weight.requires_grad}
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    output, fields = Path(sys.argv[1]), json.loads(sys.argv[2])
+    trainer = make_trainer(output.parent / "run", **fields)
+    trainer.train()
+    metrics = trainer.evaluate()
+    if trainer.is_world_process_zero():
+        about = {"processes": trainer.accelerator.num_processes, "metrics": metrics, "log": trainer.state.log_history}
+        output.with_suffix(".json").write_text(json.dumps(about), encoding="utf-8")
+        save_file(trained_weights(trainer), output)
+
+
+if __name__ == "__main__":
+    os.environ["ACCELERATE_USE_CPU"] = "true"
+    main()
