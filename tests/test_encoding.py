@@ -201,7 +201,6 @@ KILLED = """
     import sys, time
     from higgs_recipes import encoding
     from higgs_recipes.code_cache import CodeCache
-from higgs_recipes.configs import EncodeConfig
     from tests.corpus_folder import encode_config
     add = CodeCache.add
     def slow_add(self, codes):
@@ -217,12 +216,11 @@ from higgs_recipes.configs import EncodeConfig
 
 def test_a_killed_encode_goes_on_where_it_was(config, encoded_clips, tmp_path):
     paths = [config().sources[0], str(tiny_codec_folder()), config().output_dir, config().cache_dir]
-    process = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(KILLED), *paths], cwd=REPO, stderr=subprocess.DEVNULL
-    )
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(KILLED), *paths], cwd=REPO, stderr=log)
     deadline = time.monotonic() + 60
     while not list((tmp_path / "codes").glob("*/*.safetensors")):
-        assert process.poll() is None and time.monotonic() < deadline
+        assert process.poll() is None and time.monotonic() < deadline, (tmp_path / "log").read_text()
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.wait()
