@@ -69,23 +69,22 @@ def encode_clips(corpus: Corpus, codec: Codec, config: EncodeConfig) -> None:
     clips = {clip["content_hash"]: (row, clip) for row in corpus.rows for clip in row["clips"]}
     missing = [clips[content_hash] for content_hash in sorted(clips) if content_hash not in cache]
     logger.info("%d of %d recordings are in the cache %s", len(clips) - len(missing), len(clips), cache.folder)
-    state.wait_for_everyone()  # the cache must not grow while another process looks what is missing
+    # Shared out by content, so that it does not matter if another process sees a fuller cache.
+    mine = [each for each in missing if int(each[1]["content_hash"], 16) % state.num_processes == state.process_index]
 
-    steps = [num_steps(round(clip["seconds"] * SAMPLE_RATE)) for _, clip in missing]
+    steps = [num_steps(round(clip["seconds"] * SAMPLE_RATE)) for _, clip in mine]
     batches = equal_length_batches(steps, batch_seconds=config.batch_seconds)
-    shares = [batches[process :: state.num_processes] for process in range(state.num_processes)]
-    with state.split_between_processes(shares) as (share,):
-        progress = tqdm(share, desc="Encoding", unit=" batches", disable=not state.is_main_process)
-        unsaved: dict[str, Tensor] = {}
-        for batch in progress:
-            picked = [missing[index] for index in batch]
-            codes = codec.encode([_waveform(corpus, row, clip) for row, clip in picked])
-            unsaved |= {clip["content_hash"]: each for (_, clip), each in zip(picked, codes, strict=True)}
-            if sum(map(len, unsaved.values())) * HOP >= config.batch_seconds * SAMPLE_RATE:
-                cache.add(unsaved)
-                unsaved = {}
-        if unsaved:
+    unsaved: dict[str, Tensor] = {}
+    for batch in tqdm(batches, desc="Encoding", unit=" batches", disable=not state.is_main_process):
+        picked = [mine[index] for index in batch]
+        waveforms = [_waveform(corpus, row, clip) for row, clip in picked]
+        codes = codec.encode(waveforms, batch_seconds=config.batch_seconds)
+        unsaved |= {clip["content_hash"]: each for (_, clip), each in zip(picked, codes, strict=True)}
+        if sum(map(len, unsaved.values())) * HOP >= config.batch_seconds * SAMPLE_RATE:
             cache.add(unsaved)
+            unsaved = {}
+    if unsaved:
+        cache.add(unsaved)
     state.wait_for_everyone()
 
 
