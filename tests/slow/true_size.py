@@ -1,0 +1,219 @@
+"""The road at the true size on one GPU, with random weights: load, LoRA steps, save, reload, generate, merge, reload.
+
+python -m tests.slow.true_size OUTPUT.json [FOLDER]
+
+Needs only the core (torch, transformers, accelerate, peft), 40 GB of disk and a GPU with 80 GB. The speed of training
+stands beside that of transformers as it is (its own loss, over all positions), measured in the same run.
+"""
+
+import json
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import nn
+from transformers import HiggsAudioV2ForConditionalGeneration
+
+from higgs_recipes.chatml import conversation
+from higgs_recipes.collator import HiggsCollator
+from higgs_recipes.configs import InitConfig, MergeConfig, ModelConfig, SamplingConfig, SFTConfig
+from higgs_recipes.generation import Generation, Request, generate
+from higgs_recipes.init import init_checkpoint
+from higgs_recipes.merging import merge
+from higgs_recipes.modeling import add_lora, base_fingerprint, innermost, load_model
+from higgs_recipes.provenance import surroundings
+from higgs_recipes.samples import SampleDataset
+from higgs_recipes.trainer import HiggsTrainer
+
+
+ROOT = Path(__file__).parents[2]
+CLIP_STEPS = 250  # 10 s
+NUM_ROWS = 64
+TEXTS = [f"Sentence number {index} is spoken by a model of the true size." for index in range(8)]
+
+
+def read_yaml(name: str) -> dict[str, Any]:
+    return yaml.safe_load((ROOT / "recipes/higgs-3b" / name).read_text(encoding="utf-8"))
+
+
+def rows(num_rows: int) -> list[dict]:
+    """10 s clips of drawn codes, each with some 80 tokens of text."""
+    generator = torch.Generator().manual_seed(0)
+    turns = json.dumps(conversation({"text": "A clip."}, task="single_speaker_smart_voice"))
+    codes = torch.randint(0, 1024, (num_rows, CLIP_STEPS, 8), generator=generator, dtype=torch.int16)
+    return [{"id": str(index), "messages": turns, "codes": clip} for index, clip in enumerate(codes)]
+
+
+def gib(num_bytes: int) -> float:
+    return round(num_bytes / 2**30, 2)
+
+
+def fresh_lora(config: SFTConfig) -> tuple[nn.Module, Any]:
+    model, tokenizer = load_model(config, device="cuda")
+    torch.manual_seed(0)
+    return add_lora(model, config), tokenizer
+
+
+def train(folder: Path, base: Path, *, steps: int, **fields: Any) -> tuple[HiggsTrainer, dict[str, Any]]:
+    """voice_lora.yaml's own values but for the paths, the number of steps, and `fields`."""
+    recipe = read_yaml("voice_lora.yaml") | {"model_name_or_path": str(base), "model_revision": None}
+    recipe |= {"output_dir": str(folder), "max_steps": steps, "logging_steps": steps // 2, "eval_strategy": "no"}
+    recipe |= {"save_strategy": "no", "allow_untrained": True, "disable_tqdm": True, "warmup_steps": 0}
+    config = SFTConfig(**(recipe | fields))
+    torch.cuda.reset_peak_memory_stats()
+    model, tokenizer = fresh_lora(config)
+    trainer = HiggsTrainer(
+        model,
+        config,
+        train_dataset=SampleDataset(rows(NUM_ROWS), tokenizer),
+        collator=HiggsCollator(innermost(model).config, pack_to=config.pack_to),
+        run_info={"base_model": str(base), "base_fingerprint": base_fingerprint(config), "method": "lora"},
+    )
+    trainer.train()
+    logged = [entry for entry in trainer.state.log_history if "loss" in entry][-1]
+    names = ("loss", "loss_text", "loss_codebook_0", "positions_per_second", "audio_seconds_per_second")
+    return trainer, {name: round(logged[name], 3) for name in names} | {
+        "peak_gib": round(logged["peak_memory_gib"], 2),
+        "batch": config.per_device_train_batch_size,
+        "accumulation": config.gradient_accumulation_steps,
+        "gradient_checkpointing": bool(config.gradient_checkpointing),
+        "packed_to": config.pack_to,
+    }
+
+
+def train_plain(base: Path, *, batch_size: int, steps: int) -> dict[str, Any]:
+    """transformers as it is: the same LoRA, padded batch, optimizer and autocast; its own loss over all positions."""
+    recipe = read_yaml("voice_lora.yaml") | {"model_name_or_path": str(base), "model_revision": None}
+    model, tokenizer = fresh_lora(SFTConfig(**(recipe | {"output_dir": "unused", "eval_strategy": "no"})))
+    samples = SampleDataset(rows(batch_size), tokenizer)
+    batch = HiggsCollator(innermost(model).config)([samples[index] for index in range(batch_size)])
+    del batch["row_index"]
+    inputs = {name: tensor.cuda() for name, tensor in batch.items()}
+    optimizer = torch.optim.AdamW([weight for weight in model.parameters() if weight.requires_grad], lr=1e-4)
+    model.train()
+    torch.cuda.reset_peak_memory_stats()
+    for step in range(steps):
+        if step == steps // 2:
+            torch.cuda.synchronize()
+            began = time.perf_counter()
+        with torch.autocast("cuda", dtype=torch.bfloat16):
+            loss = model(**inputs).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    torch.cuda.synchronize()
+    seconds = time.perf_counter() - began
+    positions = int(inputs["attention_mask"].sum()) * (steps - steps // 2)
+    return {
+        "positions_per_second": round(positions / seconds, 1),
+        "peak_gib": gib(torch.cuda.max_memory_allocated()),
+        "batch": batch_size,
+    }
+
+
+def speak(model: nn.Module, tokenizer: Any, *, batch_size: int, **sampling: Any) -> tuple[list[Generation], float]:
+    requests = [
+        Request(conversation({"text": text}, task="single_speaker_smart_voice"), [], seed)
+        for seed, text in enumerate(TEXTS)
+    ]
+    torch.cuda.synchronize()
+    began = time.perf_counter()
+    made = generate(
+        model, tokenizer, requests, sampling=SamplingConfig(max_seconds=4.0, batch_size=batch_size, **sampling)
+    )
+    torch.cuda.synchronize()
+    return made, sum(len(clip.codes) for clip in made) / (time.perf_counter() - began)
+
+
+def same_share(one: list[Generation], two: list[Generation]) -> float:
+    """How many of the clips' codes are equal, place by place."""
+    pairs = [(a.codes, b.codes[: len(a.codes)]) for a, b in zip(one, two, strict=True)]
+    equal = sum(int((a[: len(b)] == b).sum()) for a, b in pairs)
+    return round(equal / sum(a.numel() for a, _ in pairs), 4)
+
+
+def run(folder: Path) -> dict[str, Any]:
+    report: dict[str, Any] = surroundings()
+    began = time.perf_counter()
+    init = InitConfig(**(read_yaml("init.yaml") | {"output_dir": str(folder), "overwrite_output_dir": True}))
+    init.model_config = str(ROOT / init.model_config)
+    base, _ = init_checkpoint(init)
+    torch.cuda.empty_cache()
+    report["init"] = {"seconds": round(time.perf_counter() - began, 1)}
+
+    began = time.perf_counter()
+    model, tokenizer = load_model(ModelConfig(str(base)), device="cuda")
+    report["load"] = {
+        "seconds": round(time.perf_counter() - began, 1),
+        "parameters": sum(weight.numel() for weight in model.parameters()),
+        "gib": gib(torch.cuda.memory_allocated()),
+    }
+    base_clips, frames_per_second = speak(model, tokenizer, batch_size=8, temperature=0)
+    report["generate_base_8_streams"] = {"frames_per_second": round(frames_per_second, 1)}
+    del model
+
+    report["plain_transformers_batch_16"] = train_plain(base, batch_size=16, steps=8)
+    torch.cuda.empty_cache()
+    fast = {"per_device_train_batch_size": 16, "gradient_accumulation_steps": 1, "gradient_checkpointing": False}
+    _, report["train_batch_16"] = train(folder / "batch_16", base, steps=8, **fast)
+    torch.cuda.empty_cache()
+    trainer, report["train_voice_lora_recipe"] = train(folder / "lora", base, steps=8, learning_rate=2e-3)
+
+    trainer.save_model()
+    trained_clips, _ = speak(trainer.model.eval(), tokenizer, batch_size=8, temperature=0)
+    del trainer
+    torch.cuda.empty_cache()
+    adapted, _ = load_model(ModelConfig(str(base)), adapter=folder / "lora", device="cuda")
+    reloaded_clips, _ = speak(adapted, tokenizer, batch_size=8, temperature=0)
+    one, frames_per_second = speak(adapted, tokenizer, batch_size=1)
+    eight, _ = speak(adapted, tokenizer, batch_size=8)
+    report["adapter"] = {
+        "codes_equal_after_reload": same_share(trained_clips, reloaded_clips),
+        "codes_equal_to_base": same_share(base_clips, reloaded_clips),
+        "codes_of_a_seed_equal_in_batches_of_1_and_8": same_share(one, eight),
+        "frames_per_second_1_stream": round(frames_per_second, 1),
+    }
+    del adapted
+    torch.cuda.empty_cache()
+
+    for dtype in ("bfloat16", "float32"):
+        torch.cuda.reset_peak_memory_stats()
+        config = MergeConfig(
+            model_name_or_path=str(base),
+            adapter=str(folder / "lora"),
+            dtype=dtype,
+            output_dir=str(folder / f"merged_{dtype}"),
+            check=True,
+        )
+        record = merge(config)
+        names = ("max_logit_difference", "mean_logit_difference", "likeliest_codes_equal")
+        report[f"merge_{dtype}"] = {name: record[name] for name in names}
+        report[f"merge_{dtype}"]["peak_gib"] = gib(torch.cuda.max_memory_allocated())
+        torch.cuda.empty_cache()
+        if dtype == "bfloat16":
+            merged, loaded = HiggsAudioV2ForConditionalGeneration.from_pretrained(
+                config.output_dir, dtype=torch.bfloat16, device_map={"": "cuda"}, output_loading_info=True
+            )
+            merged_clips, _ = speak(merged, tokenizer, batch_size=8, temperature=0)
+            report["merge_bfloat16"]["missing_keys"] = sorted(loaded["missing_keys"])
+            report["merge_bfloat16"]["codes_equal_to_adapter"] = same_share(reloaded_clips, merged_clips)
+            del merged
+        shutil.rmtree(config.output_dir)
+    return report
+
+
+def main() -> None:
+    output = Path(sys.argv[1])
+    with tempfile.TemporaryDirectory() as temporary:
+        report = run(Path(sys.argv[2] if len(sys.argv) > 2 else temporary))
+    output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(report, indent=1))  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()
