@@ -5,7 +5,8 @@ from tests.slow.true_size import run
 
 @pytest.mark.gpu
 def test_the_road_at_the_true_size(tmp_path):
-    report = run(tmp_path)
+    report = {}
+    run(tmp_path, report)
     assert report["load"]["parameters"] == 5_771_044_864
     assert report["train_voice_lora_recipe"]["peak_gib"] < 24
     assert report["adapter"]["codes_equal_after_reload"] == 1.0

@@ -137,8 +137,9 @@ def same_share(one: list[Generation], two: list[Generation]) -> float:
     return round(equal / sum(a.numel() for a, _ in pairs), 4)
 
 
-def run(folder: Path) -> dict[str, Any]:
-    report: dict[str, Any] = surroundings()
+def run(folder: Path, report: dict[str, Any]) -> None:
+    """Do it all in `folder` and fill the report, section by section."""
+    report |= surroundings()
     began = time.perf_counter()
     init = InitConfig(**(read_yaml("init.yaml") | {"output_dir": str(folder), "overwrite_output_dir": True}))
     init.model_config = str(ROOT / init.model_config)
@@ -204,14 +205,15 @@ def run(folder: Path) -> dict[str, Any]:
             report["merge_bfloat16"]["codes_equal_to_adapter"] = same_share(reloaded_clips, merged_clips)
             del merged
         shutil.rmtree(config.output_dir)
-    return report
 
 
 def main() -> None:
-    output = Path(sys.argv[1])
-    with tempfile.TemporaryDirectory() as temporary:
-        report = run(Path(sys.argv[2] if len(sys.argv) > 2 else temporary))
-    output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    report: dict[str, Any] = {}
+    try:
+        with tempfile.TemporaryDirectory() as temporary:
+            run(Path(sys.argv[2] if len(sys.argv) > 2 else temporary), report)
+    finally:  # what was measured before a failure is worth keeping
+        Path(sys.argv[1]).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(report, indent=1))  # noqa: T201
 
 
