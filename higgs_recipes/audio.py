@@ -14,12 +14,10 @@ import torch
 import torchaudio
 from torch import Tensor
 
+from higgs_recipes.delay import SAMPLE_RATE
 from higgs_recipes.errors import InputError
 from higgs_recipes.files import atomic_write
 
-
-SAMPLE_RATE = 24_000  # Hz
-HOP = 960  # samples of one codec step: 25 steps a second
 
 AudioSource = str | Path | bytes | Mapping[str, Any]
 

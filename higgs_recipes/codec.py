@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoConfig, HiggsAudioV2TokenizerModel
 
-from higgs_recipes.audio import HOP, SAMPLE_RATE
+from higgs_recipes.delay import HOP, SAMPLE_RATE
 from higgs_recipes.errors import InputError
 from higgs_recipes.files import fetch, is_hub_id, sha256_file
 

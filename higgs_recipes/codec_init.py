@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import DacFeatureExtractor, HiggsAudioV2TokenizerConfig, HiggsAudioV2TokenizerModel
 
-from higgs_recipes.audio import HOP, SAMPLE_RATE
+from higgs_recipes.delay import HOP, SAMPLE_RATE
 from higgs_recipes.errors import InputError
 from higgs_recipes.files import explain_full_disk
 

@@ -16,9 +16,10 @@ from accelerate.utils import gather_object
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from higgs_recipes.audio import SAMPLE_RATE, read_audio, recorded_seconds
+from higgs_recipes.audio import read_audio, recorded_seconds
 from higgs_recipes.chatml import conversation
 from higgs_recipes.configs import EncodeConfig
+from higgs_recipes.delay import SAMPLE_RATE
 from higgs_recipes.errors import InputError
 from higgs_recipes.sources import Source, open_sources
 from higgs_recipes.text import normalize_transcript

@@ -13,7 +13,9 @@ from torch import Tensor
 BOS_CODE = 1024
 EOS_CODE = 1025
 IGNORE_INDEX = -100
-FRAMES_PER_SECOND = 25
+SAMPLE_RATE = 24_000  # Hz
+HOP = 960  # audio samples of one codec step
+FRAMES_PER_SECOND = SAMPLE_RATE // HOP
 
 
 def delay_codes(codes: Tensor, *, bos: int = BOS_CODE, eos: int = EOS_CODE) -> Tensor:

@@ -15,12 +15,13 @@ from datasets.config import HF_DATASETS_CACHE
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from higgs_recipes.audio import HOP, SAMPLE_RATE, read_audio, read_bytes
+from higgs_recipes.audio import read_audio, read_bytes
 from higgs_recipes.cards import corpus_card
 from higgs_recipes.code_cache import CodeCache
 from higgs_recipes.codec import Codec, equal_length_batches, load_codec, num_steps
 from higgs_recipes.configs import EncodeConfig
 from higgs_recipes.corpus import Corpus, Row, load_rows, split_rows
+from higgs_recipes.delay import HOP, SAMPLE_RATE
 from higgs_recipes.errors import InputError
 from higgs_recipes.files import atomic_write, explain_full_disk, fetch, git_commit, staged_folder
 from higgs_recipes.provenance import library_versions

@@ -14,9 +14,10 @@ import torch
 from accelerate import PartialState
 from torch import Tensor
 
-from higgs_recipes.audio import SAMPLE_RATE, read_audio
+from higgs_recipes.audio import read_audio
 from higgs_recipes.codec import Codec, load_codec
 from higgs_recipes.configs import EvaluateConfig
+from higgs_recipes.delay import SAMPLE_RATE
 from higgs_recipes.encoding import check_codec, load_encoded
 from higgs_recipes.errors import InputError
 from higgs_recipes.files import fetch, is_hub_id

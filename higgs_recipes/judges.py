@@ -25,7 +25,7 @@ from transformers import (
     AutoProcessor,
 )
 
-from higgs_recipes.audio import SAMPLE_RATE
+from higgs_recipes.delay import SAMPLE_RATE
 from higgs_recipes.errors import InputError
 from higgs_recipes.files import fetch, sha256_file
 

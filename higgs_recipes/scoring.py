@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from higgs_recipes.audio import SAMPLE_RATE
+from higgs_recipes.delay import SAMPLE_RATE
 from higgs_recipes.judges import Recogniser, SpeakerModel
 from higgs_recipes.metrics import WordErrors, bootstrap_interval, utterance_errors
 

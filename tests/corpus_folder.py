@@ -6,8 +6,8 @@ from typing import Any
 
 import soundfile
 
-from higgs_recipes.audio import SAMPLE_RATE
 from higgs_recipes.configs import EncodeConfig
+from higgs_recipes.delay import SAMPLE_RATE
 from tests.tiny_codec import tiny_codec_folder, tone
 
 

@@ -7,7 +7,8 @@ import soundfile
 import torch
 
 from higgs_recipes import audio
-from higgs_recipes.audio import SAMPLE_RATE, read_audio, read_bytes, recorded_seconds, wav_bytes, write_wav
+from higgs_recipes.audio import read_audio, read_bytes, recorded_seconds, wav_bytes, write_wav
+from higgs_recipes.delay import SAMPLE_RATE
 from higgs_recipes.errors import InputError
 from tests.tiny_codec import CORPUS, tone
 

@@ -8,9 +8,10 @@ from safetensors.torch import load_file, save_file
 from transformers import HiggsAudioV2TokenizerModel
 
 from higgs_recipes import codec as codec_module
-from higgs_recipes.audio import HOP, read_audio
+from higgs_recipes.audio import read_audio
 from higgs_recipes.codec import equal_length_batches, load_codec, num_steps, pad_to_steps
 from higgs_recipes.codec_init import init_codec
+from higgs_recipes.delay import HOP
 from higgs_recipes.errors import InputError
 from tests.tiny_codec import CORPUS, REPO, tiny_codec, tiny_codec_folder, tone
 

@@ -25,9 +25,6 @@ FLOOR_OF = {module: floor for floor, modules in FLOORS.items() for module in mod
 SAME_FLOOR = {
     "loss": {"delay"},
     "records": {"files"},
-    "codec": {"audio"},
-    "codec_init": {"audio"},
-    "judges": {"audio"},
     "corpus": {"audio", "sources"},
     "init": {"codec_init"},
     "modeling": {"samples"},

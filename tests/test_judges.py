@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from transformers import Wav2Vec2FeatureExtractor, WavLMConfig, WavLMForXVector, WavLMModel
 
-from higgs_recipes.audio import SAMPLE_RATE, read_audio
+from higgs_recipes.audio import read_audio
+from higgs_recipes.delay import SAMPLE_RATE
 from higgs_recipes.errors import InputError
 from higgs_recipes.judges import (
     PACKAGE_RECOGNISER,

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from higgs_recipes.audio import SAMPLE_RATE, read_audio
+from higgs_recipes.audio import read_audio
+from higgs_recipes.delay import SAMPLE_RATE
 from higgs_recipes.errors import InputError
 from higgs_recipes.plots import training_plots
 from higgs_recipes.report import MAX_PLAYED_TEXTS, render_markdown, write_report

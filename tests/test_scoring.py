@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from higgs_recipes import scoring
-from higgs_recipes.audio import SAMPLE_RATE
+from higgs_recipes.delay import SAMPLE_RATE
 from higgs_recipes.scoring import Clip, leave_one_out_centroids, score_clips
 
 

@@ -3,8 +3,9 @@ import json
 import pytest
 import torch
 
-from higgs_recipes.audio import SAMPLE_RATE, read_audio, write_wav
+from higgs_recipes.audio import read_audio, write_wav
 from higgs_recipes.configs import GenerateConfig
+from higgs_recipes.delay import SAMPLE_RATE
 from higgs_recipes.errors import InputError
 from higgs_recipes.generation import Generation
 from higgs_recipes.speech import build_requests, read_texts, write_speech

@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from higgs_recipes.audio import SAMPLE_RATE
 from higgs_recipes.codec import Codec, load_codec
 from higgs_recipes.codec_init import init_codec
+from higgs_recipes.delay import SAMPLE_RATE
 
 
 REPO = Path(__file__).parent.parent
