@@ -114,6 +114,10 @@ def _generate_batch(
         # sampler has drawn; it leaves one code, which is the likeliest.
         generation_config=GenerationConfig(
             do_sample=False,
+            # What is left out here is filled in from the checkpoint, and its repetition-aware sampling would replace
+            # codes behind the sampler's back: a window of one frame never holds two repeats.
+            ras_win_len=1,
+            ras_win_max_num_repeat=2,
             max_new_tokens=max_steps + num_codebooks + 1,
             eos_token_id=config.eos_token_id,
             pad_token_id=config.pad_token_id,

@@ -65,6 +65,14 @@ def test_greedy_codes_are_the_likeliest_of_a_whole_forward_pass(loaded, request_
         assert torch.equal(likeliest, made.codes[: num_steps - k, k].long()), f"codebook {k}"
 
 
+def test_the_checkpoint_s_own_repetition_aware_sampling_draws_nothing():
+    model, tokenizer = load_tiny()
+    assert model.generation_config.ras_win_len == 7  # as the published checkpoint has it
+    model.audio_lm_head.weight.data.zero_()  # all codes are equally likely: the greedy choice is code 0, over and over
+    (made,) = generate(model, tokenizer, [smart_voice("Hi.", 0)], sampling=SamplingConfig(temperature=0, max_seconds=1))
+    assert not made.codes.any()
+
+
 def test_the_cap_cuts_the_clip_and_says_so(loaded):
     (made,) = generate(*loaded, [smart_voice("Hello.", 0)], sampling=SamplingConfig(max_seconds=0.4))
     assert made.codes.shape == (10, 8) and made.codes.dtype == torch.int16
