@@ -17,6 +17,8 @@ class InputError(ValueError):
 def exit_on_input_error() -> Iterator[None]:
     """Turn an `InputError` into one logged line and exit code 2; every other exception keeps its traceback."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    for http_client in ("httpx", "httpx2"):  # of huggingface_hub: a line for each request, with its signed URL
+        logging.getLogger(http_client).setLevel(logging.WARNING)
     try:
         yield
     except InputError as error:

@@ -110,6 +110,19 @@ def hub_reason(error: Exception) -> str:
     return f"{said}; wait a little and run again" if status == 429 or status >= 500 else said
 
 
+def check_output_dir(path: str | Path, *, overwrite: bool = False) -> None:
+    """Refuse what `staged_folder` would refuse; for work that takes long before it writes.
+
+    Raises:
+        InputError: `path` is a file, or a folder with something in it and `overwrite` is false.
+    """
+    path = Path(path).expanduser().resolve()
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path} is a file, a folder is to be written there: remove it or choose another output_dir")
+    if path.is_dir() and any(path.iterdir()) and not overwrite:
+        raise InputError(f"{path} exists and is not empty: choose another output_dir or pass --overwrite_output_dir")
+
+
 @contextmanager
 def staged_folder(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
     """A hidden sibling of `path` to write into: it becomes `path` when the block ends well, and goes when it fails.
@@ -119,11 +132,8 @@ def staged_folder(path: str | Path, *, overwrite: bool = False) -> Iterator[Path
     Raises:
         InputError: `path` is a file, or a folder with something in it and `overwrite` is false; or the disk is full.
     """
+    check_output_dir(path, overwrite=overwrite)
     path = Path(path).expanduser().resolve()
-    if path.exists() and not path.is_dir():
-        raise InputError(f"{path} is a file, a folder is to be written there: remove it or choose another output_dir")
-    if path.is_dir() and any(path.iterdir()) and not overwrite:
-        raise InputError(f"{path} exists and is not empty: choose another output_dir or pass --overwrite_output_dir")
     for leftover in path.parent.glob(f".{glob.escape(path.name)}.*"):
         if leftover.suffix in (".partial", ".replaced"):
             logger.warning("%s was left by a run that was killed or is still writing: remove it if none is", leftover)

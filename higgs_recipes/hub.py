@@ -41,17 +41,16 @@ class PushError(InputError):
 
 
 def resolve_repo_id(name: str) -> str:
-    """ "my-voice" -> "<user>/my-voice", "user/name" as it is.
+    """ "my-voice" -> "<user>/my-voice", "user/name" as it is; asked before the work whose result is to be pushed.
 
     Raises:
         InputError: the user is not known: no token, a wrong one, or no way to the Hub.
     """
-    if "/" in name:
-        return name
     try:
-        return f"{HfApi().whoami()['name']}/{name}"
-    except (HTTPError, OSError) as error:
-        raise InputError(f"whose {name!r} is meant cannot be asked: {_why(error)}; or name it user/{name}") from error
+        user = HfApi().whoami()["name"]
+    except PUSH_FAILURES as error:
+        raise InputError(f"{name!r} cannot be pushed: {_why(error)}") from error
+    return name if "/" in name else f"{user}/{name}"
 
 
 def push_folder(
@@ -145,8 +144,7 @@ def push_report(report_folder: str | Path, *, repo_id: str, private: bool = True
 def _ready_repo(repo_id: str, repo_type: RepoType, *, private: bool) -> ModelInfo | DatasetInfo:
     """The repo, made if it is not there."""
     api = HfApi()
-    repo_id = resolve_repo_id(repo_id)
-    api.create_repo(repo_id, repo_type=repo_type, private=private, exist_ok=True)
+    repo_id = api.create_repo(repo_id, repo_type=repo_type, private=private, exist_ok=True).repo_id
     repo = api.repo_info(repo_id, repo_type=repo_type)
     if private and not repo.private:
         logger.warning("%s was there before and is public: so is what is pushed now", repo_id)

@@ -14,6 +14,7 @@ sys.path.sort(key=lambda folder: Path(folder).resolve() == Path(__file__).resolv
 from higgs_recipes.configs import EvaluateConfig
 from higgs_recipes.errors import exit_on_input_error
 from higgs_recipes.evaluation import evaluate_model
+from higgs_recipes.files import check_output_dir
 from higgs_recipes.hub import push_report, resolve_repo_id
 from higgs_recipes.recipe_parser import parse_recipe
 from higgs_recipes.records import public_name
@@ -22,6 +23,7 @@ from higgs_recipes.report import write_report
 
 def main() -> None:
     config = parse_recipe(EvaluateConfig)
+    check_output_dir(config.output_dir, overwrite=config.overwrite_output_dir)
     # Asked for before the work: a missing token shows now, and not after hours of generating.
     name = config.hub_model_id or public_name(config.adapter or config.output_dir)
     repo_id = resolve_repo_id(name) if config.push_to_hub else None

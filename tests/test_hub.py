@@ -164,8 +164,7 @@ def test_every_failure_is_one_message_without_the_token(hub, adapter, tmp_path):
     assert hub.repos["models", "tester/public"].files == {"README.md": b"theirs"}
 
     nobody = attempt(hub.env(None), push(adapter, "voice"), push(adapter, "tester/voice"))
-    assert "failed: whose 'voice' is meant cannot be asked: you are not logged in; run `hf auth login`" in nobody[0]
-    assert f"failed: {hub.url} refused the token or found none (401)" in nobody[1]
+    assert all(f"failed: {hub.url} refused the token or found none (401)" in message for message in nobody)
     wrong_tokens = ("hf_wrong", "hf_wröng")
     wrong = [attempt(hub.env() | {"HF_TOKEN": token}, push(adapter, "tester/voice"))[0] for token in wrong_tokens]
     offline = attempt(hub.env() | {"HF_HUB_OFFLINE": "1"}, push(adapter, "tester/voice"))
@@ -180,6 +179,15 @@ def test_every_failure_is_one_message_without_the_token(hub, adapter, tmp_path):
         assert message.startswith("PushError: the push to ") and f"Everything is on disk at {adapter}" in message
         for token in (*TOKENS.values(), *wrong_tokens):
             assert token not in message
+
+
+def test_who_may_not_push_is_told_before_the_work(hub):
+    asked = [("resolve_repo_id", {"name": name}) for name in ("voice", "tester/voice")]
+    for name, message in zip(("voice", "tester/voice"), attempt(hub.env(None), *asked), strict=True):
+        assert message == f"InputError: '{name}' cannot be pushed: you are not logged in; run `hf auth login`"
+    for token in ("hf_wrong", "hf_wröng"):
+        messages = attempt(hub.env() | {"HF_TOKEN": token}, *asked)
+        assert all("cannot be pushed: " in message and token not in message for message in messages)
 
 
 def test_a_report_joins_the_adapter_and_its_card(hub, adapter, report):
