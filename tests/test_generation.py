@@ -69,7 +69,9 @@ def test_the_checkpoint_s_own_repetition_aware_sampling_draws_nothing():
     model, tokenizer = load_tiny()
     assert model.generation_config.ras_win_len == 7  # as the published checkpoint has it
     model.audio_lm_head.weight.data.zero_()  # all codes are equally likely: the greedy choice is code 0, over and over
-    (made,) = generate(model, tokenizer, [smart_voice("Hi.", 0)], sampling=SamplingConfig(temperature=0, max_seconds=1))
+    (made,) = generate(
+        model, tokenizer, [smart_voice("Hi.", 0)], sampling=SamplingConfig(temperature=0, max_seconds=1)
+    )
     assert not made.codes.any()
 
 
