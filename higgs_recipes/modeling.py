@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors import SafetensorError, safe_open
-from torch import nn
+from torch import Tensor, nn
 from transformers import (
     AutoTokenizer,
     HiggsAudioV2Config,
@@ -84,6 +84,8 @@ def load_model(
         )
     # What an adapter's config and card name as their base: the id that others can load, not this machine's folder.
     model.name_or_path = name
+    # Autocast on CUDA sums in float32; transformers puts that sum beside text embeddings of the weights' type.
+    model.model.embed_audio_tokens.register_forward_hook(_in_dtype_of_weights)
     tokenizer = _load_tokenizer(folder, higgs_config, name)
     if adapter is not None:
         model = _load_adapter(model, str(adapter), revision=adapter_revision, base_folder=folder)
@@ -158,6 +160,10 @@ def merge_adapter(model: PeftModel) -> HiggsAudioV2ForConditionalGeneration:
 def innermost(model: nn.Module) -> HiggsAudioV2ForConditionalGeneration:
     """transformers' model under peft, with the adapter's layers in place."""
     return model.get_base_model() if isinstance(model, PeftModel) else model
+
+
+def _in_dtype_of_weights(module: nn.Module, inputs: tuple, embeddings: Tensor) -> Tensor:
+    return embeddings.to(next(module.parameters()).dtype)
 
 
 def _matching(names: list[str], pattern: str) -> list[str]:
