@@ -1,7 +1,6 @@
 """Adapter + base -> one native checkpoint that plain transformers loads, with the proof that it says the same."""
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +12,21 @@ from higgs_recipes.chatml import conversation
 from higgs_recipes.collator import HiggsCollator
 from higgs_recipes.configs import MergeConfig, ModelConfig, SamplingConfig
 from higgs_recipes.errors import InputError
-from higgs_recipes.files import atomic_write, fetch, staged_folder
+from higgs_recipes.files import atomic_write, staged_folder
 from higgs_recipes.generation import Request, generate
-from higgs_recipes.modeling import MODEL_PATTERNS, RUN_INFO, innermost, load_model, load_run, merge_adapter
+from higgs_recipes.modeling import (
+    MERGE_INFO,
+    RUN_INFO,
+    copy_companions,
+    innermost,
+    load_model,
+    load_run,
+    merge_adapter,
+)
 from higgs_recipes.provenance import surroundings
 from higgs_recipes.samples import build_sample
 
 
-MERGE_INFO = "merge.json"
 CHECK_TEXT = "The birch canoe slid on the smooth planks."
 CHECK_SECONDS = 2.0
 MODEL_INPUTS = ("input_ids", "attention_mask", "audio_input_ids", "audio_input_ids_mask")
@@ -59,7 +65,7 @@ def merge(config: MergeConfig) -> dict[str, Any]:
             raise InputError(f"{config.adapter}: {error}") from error
         merged.save_pretrained(staging)
         del model, merged  # room for the merged checkpoint on the same device
-        _copy_companions(config, staging)
+        copy_companions(config, staging)
         if batch is not None:
             record |= _compare(_logits(_reload(staging, config, device=device), batch), expected)
         atomic_write(staging / MERGE_INFO, json.dumps(record, indent=1) + "\n")
@@ -94,15 +100,6 @@ def _compare(merged: Tensor, adapted: Tensor) -> dict[str, float]:
         "mean_logit_difference": float(difference.mean()),
         "likeliest_codes_equal": float((merged.argmax(dim=-1) == adapted.argmax(dim=-1)).float().mean()),
     }
-
-
-def _copy_companions(config: MergeConfig, folder: Path) -> None:
-    """The base's tokenizer, processor, template and generation config: what is no weights and not there already."""
-    base = fetch(config.model_name_or_path, revision=config.model_revision, allow_patterns=MODEL_PATTERNS)
-    for path in base.iterdir():
-        is_weights = path.suffix == ".safetensors" or path.name.endswith(".index.json")
-        if path.is_file() and not is_weights and path.suffix != ".md" and not (folder / path.name).exists():
-            shutil.copyfile(path, folder / path.name)
 
 
 def _reload(folder: Path, config: MergeConfig, *, device: torch.device) -> nn.Module:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,7 +38,8 @@ LORA_TARGETS = {
     "mlp": r"\.mlp\.(gate|up|down)_proj",
     "heads": r"(audio|text)_lm_head",
 }
-ADAPTER_WEIGHTS, ADAPTER_CONFIG, RUN_INFO = "adapter_model.safetensors", "adapter_config.json", "run.json"
+ADAPTER_WEIGHTS, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
+RUN_INFO, MERGE_INFO = "run.json", "merge.json"
 MODEL_PATTERNS = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model"]
 # A few rows of these weights tell one base from another without reading 12 GB.
 FINGERPRINT_WEIGHTS = ("model.norm.weight", "model.layers.0.self_attn.q_proj.weight", "audio_lm_head.weight")
@@ -155,6 +157,18 @@ def merge_adapter(model: PeftModel) -> HiggsAudioV2ForConditionalGeneration:
         ValueError: the merged weights hold NaN.
     """
     return model.merge_and_unload(safe_merge=True)
+
+
+def copy_companions(config: ModelConfig, folder: Path) -> None:
+    """Copy the base's tokenizer, processor, template and generation config into a folder of weights.
+
+    What is there already stays, and the records of how the base itself was made are left out.
+    """
+    base = fetch(config.model_name_or_path, revision=config.model_revision, allow_patterns=MODEL_PATTERNS)
+    others = ("*.safetensors", "*.index.json", RUN_INFO, MERGE_INFO)
+    for path in sorted({path for pattern in MODEL_PATTERNS for path in base.glob(pattern)}):
+        if not any(path.match(pattern) for pattern in others) and not (folder / path.name).exists():
+            shutil.copyfile(path, folder / path.name)
 
 
 def innermost(model: nn.Module) -> HiggsAudioV2ForConditionalGeneration:

@@ -12,16 +12,16 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Subset
 from transformers import Trainer, TrainerCallback
-from transformers.trainer_utils import get_last_checkpoint
+from transformers.trainer import TRAINER_STATE_NAME
 
 from higgs_recipes.collator import HiggsCollator
 from higgs_recipes.configs import SFTConfig
 from higgs_recipes.delay import IGNORE_INDEX
 from higgs_recipes.errors import InputError
-from higgs_recipes.files import atomic_write
+from higgs_recipes.files import atomic_write, explain_full_disk
 from higgs_recipes.loss import DualFFNLosses, attach_losses, dual_ffn_losses, label_counts
 from higgs_recipes.meter import Meter, summarize
-from higgs_recipes.modeling import RUN_INFO, innermost
+from higgs_recipes.modeling import RUN_INFO, copy_companions, innermost
 from higgs_recipes.samples import SampleDataset
 
 
@@ -166,7 +166,7 @@ class HiggsTrainer(Trainer):
         found = [report[f"loss_codebook_{k}"] for k in range(self._higgs_config.num_codebooks)]
         described = ", ".join(f"{loss:.2f}" for loss in found)
         logger.info("pre-flight on %d rows: loss by codebook %s (chance %.2f)", len(rows), described, chance)
-        if max(found) >= chance:
+        if not all(loss < chance for loss in found):  # a NaN is below nothing
             message = (
                 f"pre-flight: the base model's loss by codebook is {described} nats; a pretrained model is below "
                 f"chance, {chance:.2f}, on every one. Is the corpus encoded with the model's codec?"
@@ -189,11 +189,17 @@ class HiggsTrainer(Trainer):
         return innermost(self.accelerator.unwrap_model(self.model)).config
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        """The weights in safetensors, and run.json instead of the pickle that transformers makes of its arguments."""
+        """The weights in safetensors, and run.json instead of the pickle that transformers makes of its arguments.
+
+        A whole model gets the base's tokenizer and processor too, so that its folder loads as the base's does.
+        """
         folder = Path(output_dir or self.args.output_dir)
-        super()._save(str(folder), state_dict=state_dict)
-        if not self.args.should_save:
-            return
+        with explain_full_disk(folder):
+            super()._save(str(folder), state_dict=state_dict)
+            if not self.args.should_save:
+                return
+            if self.args.method == "full":
+                copy_companions(self.args, folder)
         (folder / "training_args.bin").unlink()
         evaluations = [entry for entry in self.state.log_history if "eval_loss" in entry]
         trained = [entry for entry in self.state.log_history if "loss" in entry]
@@ -205,7 +211,7 @@ class HiggsTrainer(Trainer):
         atomic_write(folder / RUN_INFO, json.dumps(run, indent=1) + "\n")
 
     def _save_checkpoint(self, model: nn.Module, trial: None) -> None:
-        with self.meter.paused():
+        with self.meter.paused(), explain_full_disk(self.args.output_dir):
             super()._save_checkpoint(model, trial)
 
 
@@ -213,22 +219,24 @@ def checkpoint_to_resume(args: SFTConfig) -> str | None:
     """The checkpoint folder that the run starts from: the recipe's, the last one for "true", or None for a new run.
 
     Raises:
-        InputError: the folder holds a finished run, or checkpoints that the recipe does not ask to resume, or none.
+        InputError: the folder holds a finished run, or checkpoints that the recipe does not ask to resume, or none
+            that is whole.
     """
     folder, asked = Path(args.output_dir), args.resume_from_checkpoint
     if (folder / RUN_INFO).is_file():
         raise InputError(f"{folder}: holds a finished run; choose another output_dir or remove it")
-    last = get_last_checkpoint(str(folder)) if folder.is_dir() else None
+    whole = [path.parent for path in folder.glob(f"checkpoint-*/{TRAINER_STATE_NAME}")]  # what is written last
+    last = str(max(whole, key=lambda path: int(path.name.rpartition("-")[2]))) if whole else None
     if asked in (None, False, "false", "False"):
         if last is not None:
             raise InputError(f"{last} is of an unfinished run: pass --resume_from_checkpoint true, or remove {folder}")
         return None
     if asked in (True, "true", "True"):
         if last is None:
-            raise InputError(f"{folder}: no checkpoint to resume from; leave resume_from_checkpoint out")
+            raise InputError(f"{folder}: no whole checkpoint to resume from; leave resume_from_checkpoint out")
         return last
-    if not Path(asked).is_dir():
-        raise InputError(f"resume_from_checkpoint: no such folder: {asked}")
+    if not (Path(asked) / TRAINER_STATE_NAME).is_file():
+        raise InputError(f"resume_from_checkpoint: no whole checkpoint (no {TRAINER_STATE_NAME}) at {asked}")
     return asked
 
 

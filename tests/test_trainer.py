@@ -1,3 +1,4 @@
+import errno
 import json
 import math
 import os
@@ -12,10 +13,11 @@ from safetensors.torch import load_file
 from transformers import TrainerCallback
 
 from higgs_recipes.collator import HiggsCollator
-from higgs_recipes.configs import SFTConfig
+from higgs_recipes.configs import ModelConfig, SFTConfig
 from higgs_recipes.errors import InputError
 from higgs_recipes.loss import dual_ffn_losses
 from higgs_recipes.meter import summarize
+from higgs_recipes.modeling import load_model
 from higgs_recipes.trainer import checkpoint_to_resume
 from tests.checkpoints import ROOT, tiny_folder
 from tests.train_once import make_trainer, trained_weights
@@ -186,6 +188,36 @@ def test_the_preflight_refuses_a_model_that_does_not_know_its_labels(tmp_path):
     assert not list(tmp_path.glob("checkpoint-*"))
 
 
+def test_the_preflight_refuses_a_model_with_nan_in_one_codebook(tmp_path):
+    trainer = run(tmp_path, per_device_train_batch_size=8, max_steps=4, learning_rate=1.0)
+    trainer.args.allow_untrained = False
+    trainer.preflight()
+    trainer.model.audio_lm_head.weight.data.view(8, 1026, -1)[1, 0] = math.nan
+    with pytest.raises(InputError, match=r"loss by codebook is \d\.\d\d, nan, \d"):
+        trainer.preflight()
+
+
+def test_a_fully_fine_tuned_model_loads_like_its_base(tmp_path):
+    trainer = run(tmp_path, per_device_train_batch_size=8, max_steps=1)
+    trainer.save_model()
+    model, tokenizer = load_model(ModelConfig(model_name_or_path=str(tmp_path), dtype="float32"))
+    assert tokenizer.convert_tokens_to_ids("<|AUDIO_OUT|>") == model.config.audio_token_id
+    for name, weight in trained_weights(trainer).items():
+        assert torch.equal(weight, model.get_parameter(name)), name
+
+
+def test_a_full_disk_while_saving_is_one_message_and_no_checkpoint(tmp_path, monkeypatch):
+    def no_space(*args, **kwargs):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("torch.save", no_space)  # the optimizer's state, after the weights
+    with pytest.raises(InputError, match="disk full at .*: .* MB free; make room"):
+        run(tmp_path, per_device_train_batch_size=8, max_steps=1, save_strategy="steps", save_steps=1)
+    assert (tmp_path / "checkpoint-1/model.safetensors").is_file()
+    with pytest.raises(InputError, match="no whole checkpoint to resume from"):
+        checkpoint_to_resume(resume_config(tmp_path, "true"))
+
+
 def test_a_saved_run_holds_its_record_and_no_pickle(tmp_path):
     trainer = run(tmp_path, per_device_train_batch_size=8, method="lora", eval_strategy="steps", eval_steps=1)
     trainer.save_model()
@@ -204,12 +236,14 @@ def resume_config(folder, asked: str | None) -> SFTConfig:
 
 def test_an_unfinished_run_is_neither_overwritten_nor_resumed_unasked(tmp_path):
     assert checkpoint_to_resume(resume_config(tmp_path, None)) is None
-    with pytest.raises(InputError, match="no checkpoint to resume from"):
+    with pytest.raises(InputError, match="no whole checkpoint to resume from"):
         checkpoint_to_resume(resume_config(tmp_path, "true"))
-    with pytest.raises(InputError, match="resume_from_checkpoint: no such folder: .*nowhere"):
+    with pytest.raises(InputError, match="resume_from_checkpoint: no whole checkpoint .*nowhere"):
         checkpoint_to_resume(resume_config(tmp_path, str(tmp_path / "nowhere")))
     for step in (3, 12):
         (tmp_path / f"checkpoint-{step}").mkdir()
+        (tmp_path / f"checkpoint-{step}/trainer_state.json").touch()
+    (tmp_path / "checkpoint-15").mkdir()  # of a run that was killed while it saved: not to be resumed
     with pytest.raises(InputError, match="checkpoint-12 is of an unfinished run: pass --resume_from_checkpoint true"):
         checkpoint_to_resume(resume_config(tmp_path, None))
     assert checkpoint_to_resume(resume_config(tmp_path, "true")) == str(tmp_path / "checkpoint-12")
