@@ -16,16 +16,15 @@ from higgs_recipes.records import public_name
 
 def main() -> None:
     config = parse_recipe(EncodeConfig)
-    # Asked for before the work: a missing token shows now, and not after hours of encoding.
-    name = config.hub_dataset_id or public_name(config.output_dir)
-    repo_id = resolve_repo_id(name) if config.push_to_hub else None
+    if config.push_to_hub:  # asked for before the work: a missing token shows now, and not after hours of encoding
+        config.hub_dataset_id = resolve_repo_id(config.hub_dataset_id or public_name(config.output_dir))
     folder = encode_corpus(config)
     if not PartialState().is_main_process:
         return
-    if repo_id:
+    if config.push_to_hub:
         url = push_folder(
             folder,
-            repo_id=repo_id,
+            repo_id=config.hub_dataset_id,
             repo_type="dataset",
             private=config.hub_private_repo,
             commit_message="Add encoded corpus",
