@@ -5,6 +5,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
+from hashlib import sha256
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -23,7 +24,7 @@ from higgs_recipes.configs import EncodeConfig
 from higgs_recipes.corpus import Corpus, Row, load_rows, split_rows
 from higgs_recipes.delay import HOP, SAMPLE_RATE
 from higgs_recipes.errors import InputError
-from higgs_recipes.files import atomic_write, explain_full_disk, fetch, git_commit, staged_folder
+from higgs_recipes.files import atomic_write, explain_full_disk, fetch, git_commit, sha256_file, staged_folder
 from higgs_recipes.provenance import library_versions
 
 
@@ -90,7 +91,7 @@ def encode_clips(corpus: Corpus, codec: Codec, config: EncodeConfig) -> None:
 
 
 def load_encoded(name_or_path: str | Path, *, split: str, revision: str | None = None) -> Dataset:
-    """A split of an encoded corpus, from a folder or the Hub.
+    """A split of an encoded corpus, from a folder or the Hub; its fingerprint is that of the files' content.
 
     Raises:
         InputError: not to be fetched, no encoded corpus (its files or columns are missing), or no such split.
@@ -109,7 +110,10 @@ def load_encoded(name_or_path: str | Path, *, split: str, revision: str | None =
     missing = ", ".join(sorted(set(_features(num_codebooks=1)) - set(rows.column_names)))
     if missing:
         raise InputError(f"{name_or_path}: no encoded corpus (no column {missing}): make one with scripts/encode.py")
-    return rows.cast_column("audio", Audio(decode=False))
+    rows = rows.cast_column("audio", Audio(decode=False))
+    # Of the content: the one that `datasets` gives changes with the folder that the files lie in.
+    rows._fingerprint = sha256("".join(map(sha256_file, by_split[split])).encode()).hexdigest()[:16]
+    return rows
 
 
 def check_codec(rows: Dataset, codec_revision: str) -> None:

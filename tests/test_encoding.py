@@ -88,6 +88,13 @@ def test_the_records_tell_what_was_done(config):
     assert 'load_dataset("user/hums"' in card.text
 
 
+def test_the_fingerprint_is_of_the_content_and_not_of_the_place(config, tmp_path):
+    folder = encode_corpus(config())
+    shutil.copytree(folder, tmp_path / "elsewhere")
+    train, test = (load_encoded(folder, split=split)._fingerprint for split in ("train", "test"))
+    assert load_encoded(tmp_path / "elsewhere", split="train")._fingerprint == train != test
+
+
 @pytest.mark.parametrize("keep, kept", [("all", {"train", "test"}), ("test", {"test"}), ("none", set())])
 def test_recordings_are_kept_where_the_recipe_says(config, keep, kept):
     folder = encode_corpus(config(keep_audio=keep))

@@ -1,0 +1,112 @@
+"""The real scripts, each in a process of its own, while their imports are paid for once: a Python that forks.
+
+    with Scripts(hub.env(), folder) as scripts:
+        done = scripts.run("generate", "--config", "recipes/tiny/generate.yaml")
+        assert done.code == 0, done.said
+
+A fork is a whole process: it has the script's arguments, its own state, exit code and signals.
+"""
+
+import gc
+import importlib
+import json
+import os
+import runpy
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+
+ROOT = Path(__file__).parents[1]
+TIMEOUT = 120.0  # seconds; a script of the tests takes two
+
+
+@dataclass(frozen=True)
+class Done:
+    """A script that has ended: its exit code, and all that it wrote to stdout and stderr."""
+
+    code: int
+    said: str
+
+
+class Scripts:
+    """Starts scripts, one at a time, in forks of one Python that has the environment `env`."""
+
+    def __init__(self, env: dict[str, str], folder: Path) -> None:
+        # As accelerate_configs/cpu.yaml has it; merge.py is no child of accelerate.
+        self.env = env | {"ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+        self.folder = folder
+        self.count = 0
+
+    def __enter__(self) -> "Scripts":
+        command = [sys.executable, "-u", "-m", "tests.forked_scripts"]
+        pipe = subprocess.PIPE
+        self.python = subprocess.Popen(command, cwd=ROOT, env=self.env, stdin=pipe, stdout=pipe, text=True)
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self.python.stdin.close()
+        self.python.wait(TIMEOUT)
+        self.python.stdout.close()
+
+    def start(self, script: str, *args: object, **env: str | None) -> int:
+        """Start scripts/`script`.py and return its process id; `env` changes the environment, None takes out."""
+        self.count += 1
+        self.output = self.folder / f"{self.count:02d}_{script}.log"
+        job = {"script": script, "args": list(map(str, args)), "env": env, "output": str(self.output)}
+        self.python.stdin.write(json.dumps(job) + "\n")
+        self.python.stdin.flush()
+        return int(self.python.stdout.readline())
+
+    def wait_for(self, words: str) -> None:
+        """Wait until the script that was started has said these words."""
+        deadline = time.monotonic() + TIMEOUT
+        while words not in self.said():
+            assert time.monotonic() < deadline, self.said()
+            time.sleep(0.01)
+
+    def said(self) -> str:
+        return self.output.read_text(encoding="utf-8", errors="replace") if self.output.exists() else ""
+
+    def finish(self) -> Done:
+        """Wait for the script that was started."""
+        code = int(self.python.stdout.readline())
+        return Done(code, self.said())
+
+    def run(self, script: str, *args: object, **env: str | None) -> Done:
+        self.start(script, *args, **env)
+        return self.finish()
+
+
+def run_script(script: str, args: list[str], env: dict[str, str | None], output: str) -> None:
+    """Be `python scripts/<script>.py <args>`, with its output in a file."""
+    file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(file, stream.fileno())
+    for name, value in env.items():
+        os.environ.pop(name, None)
+        os.environ |= {name: value} if value is not None else {}
+    path = ROOT / "scripts" / f"{script}.py"
+    sys.argv = [str(path), *args]
+    sys.path.insert(0, str(path.parent))  # where Python looks first
+    runpy.run_path(str(path), run_name="__main__")
+
+
+def main() -> None:
+    for module in ("encoding", "evaluation", "hub", "init", "merging", "recipe_parser", "report", "speech", "trainer"):
+        importlib.import_module(f"higgs_recipes.{module}")
+    gc.freeze()  # a fork that collected all this at its end would copy it first
+    for line in sys.stdin:
+        child = os.fork()
+        if child == 0:
+            run_script(**json.loads(line))
+            return
+        sys.stdout.write(f"{child}\n")
+        _, status = os.waitpid(child, 0)
+        sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,303 @@
+"""The whole road by the real scripts over a local Hub: recordings -> codes -> adapter -> speech, scores, merged."""
+
+import csv
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from huggingface_hub import DatasetCard, ModelCard
+from transformers import AutoTokenizer, HiggsAudioV2ForConditionalGeneration
+
+from higgs_recipes.chatml import conversation
+from higgs_recipes.delay import undelay_frames
+from tests.checkpoints import tiny_folder
+from tests.forked_scripts import ROOT, Done, Scripts
+from tests.hub_server import TOKENS, HubServer, Repo
+from tests.test_judges import save_random_wavlm
+from tests.whisper import save_random_whisper
+
+
+CORPUS = ROOT / "recipes/tiny/corpus"
+NUM_CLIPS, NUM_TEST = 8, 3
+TEXT = "The birch canoe slid on the smooth planks."
+SECONDS = 0.4  # of what is generated
+
+
+@dataclass(frozen=True)
+class Road:
+    """A Hub with the recordings as tester/recordings, the scripts, and a folder for all that they write."""
+
+    hub: HubServer
+    scripts: Scripts
+    folder: Path
+
+    def run(self, script: str, *args: object, **env: str | None) -> Done:
+        done = self.scripts.run(script, *args, **env)
+        assert done.code == 0, done.said
+        return done
+
+    def refused(self, script: str, *args: object, **env: str | None) -> str:
+        """The one line that a script ends with, exit code 2."""
+        (line,) = error_lines(self.scripts.run(script, *args, **env))
+        return line
+
+    def repo(self, kind: str, name: str) -> Repo:
+        return self.hub.repos[kind, f"tester/{name}"]
+
+    def encode_flags(self, output: str) -> list[object]:
+        flags = ["--config", "recipes/tiny/encode.yaml", *models()[2:], "--test_size", NUM_TEST]
+        flags += ["--sources", "tester/recordings", "--cache_dir", self.folder / "cache"]
+        return [*flags, "--output_dir", self.folder / output]
+
+    def sft_flags(self, output: str) -> list[object]:
+        flags = ["--config", "recipes/tiny/voice_lora.yaml", *models(), "--datasets", "tester/corpus"]
+        flags += ["--per_device_train_batch_size", 2, "--logging_steps", 1]
+        return [*flags, "--output_dir", self.folder / output]
+
+    def generate_flags(self, output: str, *, adapter: object) -> list[object]:
+        flags = ["--config", "recipes/tiny/generate.yaml", *models(), "--max_seconds", SECONDS, "--text", TEXT]
+        return [*flags, "--adapter", adapter, "--output_dir", self.folder / output, "--overwrite_output_dir", "false"]
+
+    def evaluate_flags(self, output: str) -> list[object]:
+        flags = ["--config", "recipes/tiny/evaluate.yaml", *models(), "--max_seconds", SECONDS, "--max_rows", 2]
+        flags += ["--adapter", "tester/voice", "--dataset", "tester/corpus", "--output_dir", self.folder / output]
+        return [*flags, "--asr", self.folder / "asr", "--speaker", self.folder / "speaker", "--push_to_hub"]
+
+    def merge_flags(self, output: str) -> list[object]:
+        return [*models()[:2], "--dtype", "float32", "--adapter", "tester/voice", "--output_dir", self.folder / output]
+
+    def codes(self, output: str) -> list[list[list[int]]]:
+        lines = (self.folder / output / "generations.jsonl").read_text().splitlines()
+        return [json.loads(line)["codes"] for line in lines]
+
+
+def error_lines(done: Done) -> list[str]:
+    """The lines of the error that a script refused its input with."""
+    assert done.code == 2 and "Traceback" not in done.said, done.said
+    _, error = done.said.split("ERROR higgs_recipes.errors: ")
+    return error.strip().splitlines()
+
+
+def models() -> list[object]:
+    """The flags that name the tiny model, then those for the tiny codec."""
+    return ["--model_name_or_path", tiny_folder() / "model", "--codec_name_or_path", tiny_folder() / "codec"]
+
+
+def recordings() -> dict[str, bytes]:
+    """Some clips of one voice as an audio dataset."""
+    with (CORPUS / "metadata.csv").open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["speaker"] == "heart"][:NUM_CLIPS]
+    metadata = "file_name,text,speaker\n" + "".join(f"{row['file_name']},{row['text']},heart\n" for row in rows)
+    clips = {row["file_name"]: (CORPUS / row["file_name"]).read_bytes() for row in rows}
+    return clips | {"metadata.csv": metadata.encode(), "README.md": b"# Recordings\n"}
+
+
+@pytest.fixture(scope="module")
+def road(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("road")
+    with HubServer(folder / "clients") as hub, Scripts(hub.env(), folder) as scripts:
+        hub.add_repo("tester/recordings", recordings(), kind="datasets", private=True)
+        yield Road(hub, scripts, folder)
+
+
+@pytest.fixture(scope="module")
+def corpus(road) -> str:
+    return road.run("encode", *road.encode_flags("corpus"), "--push_to_hub", "--hub_dataset_id", "corpus").said
+
+
+@pytest.fixture(scope="module")
+def stopped(road, corpus) -> Done:
+    """A fine-tuning on the pushed corpus, ended by SIGTERM long before its last step."""
+    process = road.scripts.start("sft", *road.sft_flags("voice"), "--max_steps", 1000)
+    road.scripts.wait_for("{'loss': ")
+    os.kill(process, signal.SIGTERM)
+    return road.scripts.finish()
+
+
+@pytest.fixture(scope="module")
+def adapter(road, stopped) -> Path:
+    """The same run, two steps further, pushed."""
+    (checkpoint,) = (road.folder / "voice").glob("checkpoint-*")
+    steps = int(checkpoint.name.removeprefix("checkpoint-")) + 2
+    push = ["--push_to_hub", "--hub_model_id", "tester/voice"]
+    resume = ["--resume_from_checkpoint", "true", "--max_steps", steps]
+    road.run("sft", *road.sft_flags("voice"), *resume, *push)
+    return road.folder / "voice"
+
+
+@pytest.fixture(scope="module")
+def report(road, adapter) -> Path:
+    save_random_whisper(road.folder / "asr", is_multilingual=False)
+    save_random_wavlm(road.folder / "speaker")
+    road.run("evaluate", *road.evaluate_flags("report"))
+    return road.folder / "report"
+
+
+@pytest.fixture(scope="module")
+def other(road) -> Path:
+    """Another model and another codec."""
+    road.run("init_model", "--config", "recipes/tiny/init.yaml", "--seed", 1, "--output_dir", road.folder / "other")
+    return road.folder / "other"
+
+
+def test_a_corpus_on_the_hub_is_encoded_and_pushed_in_private(road, corpus):
+    repo = road.repo("datasets", "corpus")
+    data = {f"data/{split}-00000-of-00001.parquet" for split in ("train", "test")}
+    assert repo.private and set(repo.files) == {"README.md", "corpus.json", "rejects.jsonl"} | data
+    assert f"pushed: {road.hub.url}/datasets/tester/corpus/commit/{repo.head}" in corpus
+    card = DatasetCard(repo.files["README.md"].decode())
+    assert card.data["source_datasets"] == ["tester/recordings"]
+    assert 'load_dataset("tester/corpus", split="train")' in card.text
+    record = json.loads(repo.files["corpus.json"])
+    assert [record["splits"][split]["rows"] for split in ("train", "test")] == [NUM_CLIPS - NUM_TEST, NUM_TEST]
+    assert "HTTP Request" not in corpus  # a line for each of the Hub's files would bury what matters
+
+
+def test_a_run_told_to_end_saves_and_says_how_to_go_on(road, stopped):
+    (checkpoint,) = (road.folder / "voice").glob("checkpoint-*")
+    step = checkpoint.name.removeprefix("checkpoint-")
+    assert stopped.code == 0, stopped.said
+    assert f"stopped at step {step}; go on with --resume_from_checkpoint true" in stopped.said
+    assert (checkpoint / "adapter_model.safetensors").is_file()
+
+
+def test_an_adapter_is_pushed_in_private_with_its_record_and_card(road, adapter):
+    repo = road.repo("models", "voice")
+    assert repo.private
+    trained = {"adapter_model.safetensors", "adapter_config.json", "run.json", "README.md"}
+    assert trained <= set(repo.files)
+    assert {path for path in repo.files if not path.startswith("evaluation/")} == trained
+    assert repo.files["adapter_model.safetensors"] == (adapter / "adapter_model.safetensors").read_bytes()
+
+    run = json.loads(repo.files["run.json"])
+    assert run["datasets"][0]["path"] == "tester/corpus" and run["datasets"][0]["rows"] == NUM_CLIPS - NUM_TEST
+    assert run["log_history"][0]["step"] == 1  # of the run before it was ended: the record is of both
+    assert run["steps"] == run["recipe"]["max_steps"]
+    card = ModelCard(repo.files["README.md"].decode())
+    assert card.data.datasets == ["tester/corpus"]
+    for fact in (run["git_commit"], run["datasets"][0]["fingerprint"], run["base_fingerprint"], run["codec"]):
+        assert str(fact) in card.text
+    assert "lora_r: 16" in card.text and 'adapter="tester/voice"' in card.text
+
+
+def test_an_adapter_from_the_hub_speaks_as_the_one_on_disk(road, adapter):
+    road.run("generate", *road.generate_flags("local", adapter=adapter))
+    said = road.run("generate", *road.generate_flags("pulled", adapter="tester/voice")).said
+    assert f"{road.folder}/pulled/000.wav: {SECONDS:.2f} s, hit the cap of {SECONDS} s, seed 0" in said
+    assert road.codes("local") == road.codes("pulled")
+    assert torch.tensor(road.codes("pulled")).shape == (1, round(SECONDS * 25), 8)
+
+
+def test_a_report_joins_its_adapter_on_the_hub(road, report):
+    repo = road.repo("models", "voice")
+    files = {path.relative_to(report).as_posix() for path in report.rglob("*") if path.is_file()}
+    assert {"metrics.json", "report.md", "report.html", "samples/0001_finetuned.wav"} <= files
+    assert {path for path in repo.files if path.startswith("evaluation/")} == {f"evaluation/{file}" for file in files}
+    metrics = json.loads(repo.files["evaluation/metrics.json"])
+    assert list(metrics["rows"]) == ["real", "codec", "base", "finetuned"] and metrics["n"] == 2
+    assert metrics["adapter"] == "tester/voice" and metrics["adapter_revision"] in repo.commits
+
+    card = ModelCard(repo.files["README.md"].decode())
+    (score, *_) = card.data.eval_results
+    assert (score.metric_type, score.metric_value) == ("wer", metrics["rows"]["finetuned"]["wer"]["value"])
+    assert "## Training" in card.text and "## Evaluation" in card.text and "lora_r: 16" in card.text
+
+
+def test_a_merged_checkpoint_speaks_as_its_adapter_in_plain_transformers(road, adapter):
+    said = road.run("merge", *road.merge_flags("merged"), "--check").said
+    assert "the likeliest codes are equal in 100.00%" in said
+    road.run("generate", *road.generate_flags("greedy", adapter="tester/voice"), "--temperature", 0)
+
+    model = HiggsAudioV2ForConditionalGeneration.from_pretrained(road.folder / "merged").eval()
+    tokenizer = AutoTokenizer.from_pretrained(road.folder / "merged")
+    turns = conversation({"text": TEXT}, task="single_speaker_smart_voice")[:-1]
+    prompt = tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+    inputs = tokenizer(prompt, add_special_tokens=False, return_tensors="pt")
+    (expected,) = torch.tensor(road.codes("greedy"))
+    frames = model.generate(**inputs, do_sample=False, ras_win_len=None, max_new_tokens=len(expected) + 9)[0]
+    assert torch.equal(undelay_frames(frames)[: len(expected) - 8], expected[:-8])
+
+
+def test_a_failed_push_leaves_the_adapter_on_disk_and_its_command_pushes_it(road, corpus):
+    road.hub.fail_next(500, "POST .*/commit/main", times=9)
+    flags = [*road.sft_flags("second"), "--max_steps", 1, "--eval_strategy", "no", "--save_strategy", "no"]
+    done = road.scripts.run("sft", *flags, "--push_to_hub", "--hub_model_id", "tester/second")
+    road.hub.forget_failures()
+    first, command = error_lines(done)
+    assert first.startswith(f"the push to tester/second failed: {road.hub.url} answered 500")
+    assert f"Everything is on disk at {road.folder / 'second'}; to push it again:" in first
+    on_disk = {path.name: path.read_bytes() for path in (road.folder / "second").iterdir()}
+    assert set(on_disk) == {"adapter_model.safetensors", "adapter_config.json", "run.json", "README.md"}
+
+    env = road.hub.env() | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    again = subprocess.run(shlex.split(command), env=env, cwd=ROOT, capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    assert road.repo("models", "second").files == on_disk and road.repo("models", "second").private
+
+
+def test_what_is_not_on_the_hub_is_named(road, corpus):
+    missing = f"'tester/nowhere' is no folder here and not on {road.hub.url}"
+    assert missing in road.refused("sft", *road.sft_flags("none"), "--datasets", "tester/nowhere")
+    assert missing in road.refused("generate", *road.generate_flags("none", adapter="tester/nowhere"))
+    error = road.refused("encode", *road.encode_flags("none"), "--sources", "tester/nowhere")
+    assert error.startswith("dataset 'tester/nowhere': ") and "hf auth login" in error
+    road.hub.add_repo("tester/secret", {}, kind="datasets", private=True)
+    error = road.refused("sft", *road.sft_flags("none"), "--datasets", "tester/secret", HF_TOKEN=None)
+    assert error.startswith("dataset 'tester/secret' ") and "hf auth login" in error
+    assert not (road.folder / "none").exists()
+
+
+def test_without_a_login_nothing_is_begun_that_is_to_be_pushed(road):
+    asked = len(road.hub.requests)
+    for script, flags in (
+        ("encode", [*road.encode_flags("none"), "--hub_dataset_id", "tester/none"]),
+        ("sft", [*road.sft_flags("none"), "--hub_model_id", "tester/none"]),
+        ("evaluate", road.evaluate_flags("none")),
+        ("merge", [*road.merge_flags("none"), "--hub_model_id", "tester/none"]),
+    ):
+        error = road.refused(script, *flags, "--push_to_hub", HF_TOKEN=None)
+        assert error.endswith("cannot be pushed: you are not logged in; run `hf auth login`")
+    assert len(road.hub.requests) == asked and not (road.folder / "none").exists()
+
+
+def test_a_recipe_with_an_unknown_field_is_refused(road, tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text((ROOT / "recipes/tiny/voice_lora.yaml").read_text() + "learning_rat: 1.0e-4\n")
+    error = road.refused("sft", "--config", recipe)
+    assert error == f"{recipe}: unknown field 'learning_rat'; did you mean 'learning_rate'?"
+
+
+def test_an_adapter_of_another_base_is_refused(road, adapter, other):
+    flags = [*road.generate_flags("none", adapter="tester/voice"), "--model_name_or_path", other / "model"]
+    error = road.refused("generate", *flags)
+    assert error.startswith("tester/voice: trained on ") and "give the adapter's own base" in error
+
+
+def test_codes_of_another_codec_are_refused(road, adapter, other):
+    for script, flags in (("sft", road.sft_flags("none")), ("evaluate", road.evaluate_flags("none"))):
+        error = road.refused(script, *flags, "--codec_name_or_path", other / "codec")
+        assert error.startswith("column codec: the codes were made by local@")
+
+
+def test_what_is_finished_is_not_written_over(road, adapter, report):
+    voice, said = road.folder / "voice", "exists and is not empty: choose another output_dir or pass --overwrite"
+    assert road.refused("sft", *road.sft_flags("voice")).startswith(f"{voice}: holds a finished run; choose another")
+    assert said in road.refused("generate", *road.generate_flags("voice", adapter=voice))
+    assert said in road.refused("evaluate", *road.evaluate_flags("report"), "--overwrite_output_dir", "false")
+    assert said in road.refused("merge", *road.merge_flags("voice"))
+
+
+def test_no_token_and_no_pickle_is_anywhere(road, adapter, report):
+    pushed = [(path, content) for repo in road.hub.repos.values() for path, content in repo.files.items()]
+    written = [(str(path), path.read_bytes()) for path in road.folder.rglob("*") if path.is_file()]
+    for path, content in pushed + written:
+        assert not any(token.encode() in content for token in TOKENS.values()), path
+    assert not any(path.endswith((".bin", ".pt", ".pth")) or "checkpoint" in path for path, _ in pushed)
+    assert not any(path.endswith("training_args.bin") for path, _ in written)
