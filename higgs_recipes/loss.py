@@ -67,11 +67,12 @@ def dual_ffn_losses(model: nn.Module, batch: dict[str, Tensor]) -> DualFFNLosses
     """
     attach_losses(_innermost(model))
     inputs = {name: tensor for name, tensor in batch.items() if name != "row_index"}
-    return model(**inputs, output_losses=True)
+    return DualFFNLosses(**model(**inputs, output_losses=True))
 
 
 def attach_losses(model: nn.Module) -> None:
-    """Teach a bare model `model(**batch, output_losses=True)`; without that flag its forward is unchanged.
+    """Teach a bare model `model(**batch, output_losses=True)`: the fields of `DualFFNLosses` as a dict, in which every
+    wrapper finds the tensors that its hooks hang on. Without that flag its forward is unchanged.
 
     The losses are computed inside the forward, as Liger does it, so that every wrapper (DDP, FSDP, ZeRO, autocast)
     has the heads' weights in place. Must come before a wrapper that replaces `forward` on the instance.
@@ -107,7 +108,7 @@ def _innermost(model: nn.Module) -> nn.Module:
             return model
 
 
-def _forward_losses(model: nn.Module, *, labels: Tensor, audio_labels: Tensor, **inputs: Tensor) -> DualFFNLosses:
+def _forward_losses(model: nn.Module, *, labels: Tensor, audio_labels: Tensor, **inputs: Tensor) -> dict[str, Tensor]:
     """Backbone once, then each head only where a target stands."""
     if model.text_lm_head is None:
         raise ValueError("the model has no text head: build it with use_text_head=True (modeling.load_model does)")
@@ -130,16 +131,16 @@ def _forward_losses(model: nn.Module, *, labels: Tensor, audio_labels: Tensor, *
     kept = next_labels != IGNORE_INDEX
     text_losses = _cross_entropy(model.text_lm_head(hidden[:, :-1][kept]).float(), next_labels[kept])
 
-    return DualFFNLosses(
-        text_sum=text_losses.sum(),
-        text_count=kept.sum(),
-        codebook_sums=audio_losses.sum(dim=0),
-        codebook_counts=(targets != IGNORE_INDEX).sum(dim=0),
-        codebook_hits=hits.sum(dim=0),
-        eos_sum=(audio_losses.detach() * is_eos).sum(),
-        eos_count=is_eos.sum(),
-        eos_hits=(hits * is_eos).sum(),
-    )
+    return {
+        "text_sum": text_losses.sum(),
+        "text_count": kept.sum(),
+        "codebook_sums": audio_losses.sum(dim=0),
+        "codebook_counts": (targets != IGNORE_INDEX).sum(dim=0),
+        "codebook_hits": hits.sum(dim=0),
+        "eos_sum": (audio_losses.detach() * is_eos).sum(),
+        "eos_count": is_eos.sum(),
+        "eos_hits": (hits * is_eos).sum(),
+    }
 
 
 def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:

@@ -67,17 +67,17 @@ def test_two_processes_give_the_update_and_the_evaluation_of_one(tmp_path, refer
     fields = {"model_folder": str(tiny_folder() / "model"), "per_device_train_batch_size": 4}
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     subprocess.run(
-        [*launch, "-m", "tests.train_once", tmp_path / "weights.safetensors", json.dumps(fields)],
+        [*launch, "-m", "tests.train_once", tmp_path / "run", json.dumps(fields)],
         cwd=ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         check=True,
         capture_output=True,
         timeout=180,
     )
-    about = json.loads((tmp_path / "weights.json").read_text())
+    about = json.loads((tmp_path / "run/about.json").read_text())
     weights, log = reference
-    assert about["processes"] == 2
-    assert_same_weights(weights, load_file(tmp_path / "weights.safetensors"))
+    assert about["processes"] == 2 and about["distributed_type"] == "MULTI_CPU"
+    assert_same_weights(weights, load_file(tmp_path / "run/model.safetensors"))
     assert about["log"][0]["loss"] == pytest.approx(log[0]["loss"], abs=2e-5)
     alone = run(tmp_path / "alone", per_device_train_batch_size=8).evaluate()
     for name, value in alone.items():

@@ -1,15 +1,13 @@
 """One short training run on drawn rows; a program, so that tests can launch it on two processes.
 
-python -m torch.distributed.run --standalone --nproc_per_node 2 -m tests.train_once WEIGHTS.safetensors '{...}'
+python -m torch.distributed.run --standalone --nproc_per_node 2 -m tests.train_once OUTPUT_FOLDER '{...}'
 """
 
 import json
-import os
 import sys
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 
 from higgs_recipes.collator import HiggsCollator
 from higgs_recipes.configs import SFTConfig
@@ -46,16 +44,20 @@ def trained_weights(trainer: HiggsTrainer) -> dict[str, torch.Tensor]:
 
 def main() -> None:
     torch.set_num_threads(1)
-    output, fields = Path(sys.argv[1]), json.loads(sys.argv[2])
-    trainer = make_trainer(output.parent / "run", **fields)
+    folder, fields = Path(sys.argv[1]), json.loads(sys.argv[2])
+    trainer = make_trainer(folder, **fields)
     trainer.train()
     metrics = trainer.evaluate()
+    trainer.save_model()
     if trainer.is_world_process_zero():
-        about = {"processes": trainer.accelerator.num_processes, "metrics": metrics, "log": trainer.state.log_history}
-        output.with_suffix(".json").write_text(json.dumps(about), encoding="utf-8")
-        save_file(trained_weights(trainer), output)
+        about = {
+            "processes": trainer.accelerator.num_processes,
+            "distributed_type": str(trainer.accelerator.distributed_type.value),
+            "metrics": metrics,
+            "log": trainer.state.log_history,
+        }
+        (folder / "about.json").write_text(json.dumps(about), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    os.environ["ACCELERATE_USE_CPU"] = "true"
     main()
