@@ -109,7 +109,7 @@ def add_lora(model: HiggsAudioV2ForConditionalGeneration, config: SFTConfig) -> 
     Raises:
         InputError: a target that names no module.
     """
-    patterns = [LORA_TARGETS.get(target, rf"(^|\.){target}") for target in config.lora_targets]
+    patterns = [LORA_TARGETS.get(target, rf"(^|\.){re.escape(target)}") for target in config.lora_targets]
     linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
     for target, pattern in zip(config.lora_targets, patterns, strict=True):
         if not _matching(linear, pattern):
@@ -189,7 +189,11 @@ def _check_config(folder: Path, name: str) -> HiggsAudioV2Config:
     if not path.is_file():
         adapter = " (it holds an adapter: give that as --adapter)" if (folder / ADAPTER_CONFIG).is_file() else ""
         raise InputError(f"{name}: no config.json, so no model checkpoint{adapter}")
-    model_type = json.loads(path.read_text(encoding="utf-8")).get("model_type")
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{name}: config.json is not JSON: {error}") from error
+    model_type = fields.get("model_type") if isinstance(fields, dict) else None
     if model_type == "higgs_audio":
         raise InputError(
             f"{name}: a checkpoint in the old boson_multimodal layout (model_type higgs_audio); use the transformers "
@@ -211,7 +215,7 @@ def _load_tokenizer(folder: Path, config: HiggsAudioV2Config, name: str) -> PreT
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError) as error:
-        raise InputError(f"{name}: no tokenizer can be loaded from it: {error}") from error
+        raise InputError(f"{name}: no tokenizer can be loaded from it: {str(error).splitlines()[0]}") from error
     bos, audio, _, eot = LAST_TOKENS
     expected = {audio: config.audio_token_id, bos: config.audio_bos_token_id, eot: config.eos_token_id}
     found = {token: tokenizer.convert_tokens_to_ids(token) for token in expected}

@@ -22,14 +22,17 @@ def read_texts(config: GenerateConfig) -> list[str]:
     """The texts of the recipe and the lines of its text file, blank lines left out.
 
     Raises:
-        InputError: no such file, or no text at all.
+        InputError: no such file, one that is not UTF-8, or no text at all.
     """
     texts = list(config.text)
     if config.text_file is not None:
         path = Path(config.text_file)
         if not path.is_file():
             raise InputError(f"text_file: no such file: {path}")
-        texts += [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        try:
+            texts += [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        except UnicodeDecodeError as error:
+            raise InputError(f"text_file: {path} is not UTF-8 ({error}); save it as UTF-8") from error
     if not texts:
         raise InputError(f"text_file: {config.text_file} holds no text")
     return texts

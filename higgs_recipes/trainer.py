@@ -57,6 +57,8 @@ class HiggsTrainer(Trainer):
         run_info: Mapping[str, Any],
     ) -> None:
         attach_losses(innermost(model))
+        if args.n_gpu > 1:  # one process beside several GPUs: transformers would wrap the model in DataParallel
+            args._n_gpu = 1
         super().__init__(
             model=model,
             args=args,

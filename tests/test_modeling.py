@@ -83,6 +83,8 @@ def test_a_target_adapts_its_modules_and_no_others(tmp_path, target, adapted):
 def test_a_target_that_names_nothing_is_an_error(tmp_path):
     with pytest.raises(InputError, match="lora_targets: 'attn' names no linear module.*attention, audio_mlp"):
         add_lora(load_tiny()[0], sft_config(tmp_path, lora_targets=["attention", "attn"]))
+    with pytest.raises(InputError, match=r"lora_targets: 'attn\(' names no linear module"):
+        add_lora(load_tiny()[0], sft_config(tmp_path, lora_targets=["attn("]))
 
 
 def test_the_loss_is_the_same_through_a_fresh_adapter(tmp_path):
@@ -136,6 +138,13 @@ def test_the_old_layout_is_refused_with_the_new_name(tmp_path):
 def test_another_kind_of_model_is_refused(tmp_path):
     with pytest.raises(InputError, match="model_type 'llama', not 'higgs_audio_v2'"):
         load_model(copy_model(tmp_path / "llama", model_type="llama"))
+
+
+@pytest.mark.parametrize("content, message", [("{", "is not JSON: "), ("[]", "has model_type None")])
+def test_a_broken_config_is_refused(tmp_path, content, message):
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(InputError, match=f"config.json {message}"):
+        load_model(ModelConfig(model_name_or_path=str(tmp_path)))
 
 
 def test_the_default_codebook_size_is_refused(tmp_path):

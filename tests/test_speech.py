@@ -31,6 +31,9 @@ def test_texts_of_a_file_come_after_those_of_the_recipe(tmp_path):
 def test_a_missing_or_empty_text_file_is_an_error(tmp_path):
     with pytest.raises(InputError, match="text_file: no such file: .*nowhere.txt"):
         read_texts(config(tmp_path, text_file=str(tmp_path / "nowhere.txt")))
+    (tmp_path / "latin.txt").write_bytes("Grüße".encode("latin-1"))
+    with pytest.raises(InputError, match="latin.txt is not UTF-8 .*; save it as UTF-8"):
+        read_texts(config(tmp_path, text_file=str(tmp_path / "latin.txt")))
     (tmp_path / "empty.txt").write_text("\n")
     with pytest.raises(InputError, match="empty.txt holds no text"):
         read_texts(config(tmp_path, text=[], text_file=str(tmp_path / "empty.txt")))
