@@ -15,6 +15,7 @@ import runpy
 import subprocess
 import sys
 import time
+import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,8 +81,8 @@ class Scripts:
         return self.finish()
 
 
-def run_script(script: str, args: list[str], env: dict[str, str | None], output: str) -> None:
-    """Be `python scripts/<script>.py <args>`, with its output in a file."""
+def run_script(script: str, args: list[str], env: dict[str, str | None], output: str) -> int:
+    """Be `python scripts/<script>.py <args>`, with its output in a file; returns the exit code."""
     file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for stream in (sys.stdout, sys.stderr):
         os.dup2(file, stream.fileno())
@@ -91,18 +92,26 @@ def run_script(script: str, args: list[str], env: dict[str, str | None], output:
     path = ROOT / "scripts" / f"{script}.py"
     sys.argv = [str(path), *args]
     sys.path.insert(0, str(path.parent))  # where Python looks first
-    runpy.run_path(str(path), run_name="__main__")
+    try:
+        runpy.run_path(str(path), run_name="__main__")
+    except SystemExit as error:
+        return error.code
+    except Exception:
+        traceback.print_exc()
+        return 1
+    return 0
 
 
 def main() -> None:
     for module in ("encoding", "evaluation", "hub", "init", "merging", "recipe_parser", "report", "speech", "trainer"):
         importlib.import_module(f"higgs_recipes.{module}")
-    gc.freeze()  # a fork that collected all this at its end would copy it first
+    gc.freeze()  # a fork that looks through all this for garbage would copy it
     for line in sys.stdin:
         child = os.fork()
         if child == 0:
-            run_script(**json.loads(line))
-            return
+            code = run_script(**json.loads(line))
+            sys.stdout.flush()
+            os._exit(code)  # to take down all that was imported would copy it first
         sys.stdout.write(f"{child}\n")
         _, status = os.waitpid(child, 0)
         sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")
