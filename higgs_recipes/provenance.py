@@ -6,6 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from transformers import TrainingArguments
 
 from higgs_recipes.configs import SFTConfig
@@ -16,10 +17,10 @@ LIBRARIES = ("torch", "transformers", "accelerate", "peft", "datasets", "trl", "
 
 
 def describe_hardware() -> str:
-    """The accelerators by name, or the processor and how many threads torch uses of it."""
-    if torch.cuda.is_available():
-        names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-        return ", ".join(f"{names.count(name)} x {name}" for name in dict.fromkeys(names))
+    """The GPUs in use, one a process, by name; or the processor and how many threads torch uses of it."""
+    state = PartialState()
+    if state.device.type == "cuda":
+        return f"{state.num_processes} x {torch.cuda.get_device_name(state.device)}"
     return f"CPU {platform.machine()}, {torch.get_num_threads()} threads"
 
 

@@ -9,6 +9,10 @@ from higgs_recipes.configs import SFTConfig
 from higgs_recipes.encoding import check_codec, load_encoded
 
 
+# What a sample is made of. The recordings that a corpus may keep would be read with every row, and thrown away.
+COLUMNS = ["id", "messages", "codes", "ref_codes", "codec"]
+
+
 def load_training_data(config: SFTConfig) -> tuple[Dataset, Dataset | None, list[dict[str, Any]]]:
     """The train rows, the test rows (None where the recipe does not evaluate), and what run.json says of the corpora.
 
@@ -21,11 +25,12 @@ def load_training_data(config: SFTConfig) -> tuple[Dataset, Dataset | None, list
     for path in config.datasets:
         rows = load_encoded(path, split=config.train_split)
         check_codec(rows, revision)
-        train.append(rows)
+        train.append(rows.select_columns(COLUMNS))
         described.append(
             {"path": path, "fingerprint": rows._fingerprint, "rows": len(rows), "seconds": sum(rows["seconds"])}
         )
         if evaluates:
-            test.append(load_encoded(path, split=config.test_split))
-            check_codec(test[-1], revision)
+            held_out = load_encoded(path, split=config.test_split)
+            check_codec(held_out, revision)
+            test.append(held_out.select_columns(COLUMNS))
     return concatenate_datasets(train), concatenate_datasets(test) if test else None, described
