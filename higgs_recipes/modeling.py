@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from transformers import (
@@ -25,6 +25,7 @@ from higgs_recipes.configs import ModelConfig, SFTConfig
 from higgs_recipes.delay import BOS_CODE, EOS_CODE
 from higgs_recipes.errors import InputError
 from higgs_recipes.files import fetch
+from higgs_recipes.records import read_record
 from higgs_recipes.samples import LAST_TOKENS
 
 
@@ -140,7 +141,7 @@ def build_model(config: SFTConfig) -> tuple[HiggsAudioV2ForConditionalGeneration
 def load_run(adapter: str | Path, *, revision: str | None = None) -> dict[str, Any] | None:
     """run.json of an adapter or fine-tuned model, by folder or Hub id; None where it has none."""
     path = fetch(adapter, revision=revision, allow_patterns=[RUN_INFO]) / RUN_INFO
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    return read_record(path) if path.is_file() else None
 
 
 @contextmanager
@@ -242,6 +243,10 @@ def _load_adapter(model: nn.Module, adapter: str, *, revision: str | None, base_
         adapted = PeftModel.from_pretrained(model, folder, torch_device="cpu")
     except (RuntimeError, ValueError, SafetensorError) as error:
         raise InputError(f"{adapter}: does not fit the base {model.name_or_path}: {error}") from error
+    with safe_open(folder / ADAPTER_WEIGHTS, framework="pt") as weights:
+        missing = sorted(set(get_peft_model_state_dict(adapted, save_embedding_layers=False)) - set(weights.keys()))
+    if missing:  # peft would leave them as drawn, with a warning
+        raise InputError(f"{adapter}: {ADAPTER_WEIGHTS} lacks {len(missing)} weights, the first {missing[0]}")
     return adapted
 
 

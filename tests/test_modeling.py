@@ -122,6 +122,17 @@ def test_an_adapter_of_another_shape_is_refused_where_it_has_no_record(tmp_path)
         load_model(tiny_model_config(), adapter=folder)
 
 
+def test_an_adapter_that_lacks_weights_or_has_a_broken_record_is_refused(tmp_path):
+    folder, _ = save_adapter(tmp_path, None)
+    weights = load_file(folder / "adapter_model.safetensors")
+    save_file(dict(list(weights.items())[1:]), folder / "adapter_model.safetensors")
+    with pytest.raises(InputError, match="adapter_model.safetensors lacks 1 weights, the first base_model"):
+        load_model(tiny_model_config(), adapter=folder)
+    (folder / "run.json").write_text("{")
+    with pytest.raises(InputError, match="run.json is not JSON"):
+        load_model(tiny_model_config(), adapter=folder)
+
+
 def test_a_pickled_adapter_is_refused(tmp_path):
     folder, _ = save_adapter(tmp_path, None)
     (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin")
