@@ -1,0 +1,31 @@
+# Two commands do all set-up: `make demo` and `make test` make .venv and install what they need.
+PYTHON ?= python3
+BIN := .venv/bin
+# More threads than free cores make a tiny model many times slower.
+RUN := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/accelerate launch --quiet --config_file accelerate_configs/cpu.yaml
+
+.PHONY: demo test slow_test quality
+
+demo: .venv/installed
+	rm -rf outputs/tiny
+	HF_HUB_OFFLINE=1 $(BIN)/python scripts/init_model.py --config recipes/tiny/init.yaml
+	$(RUN) scripts/encode.py --config recipes/tiny/encode.yaml
+	$(RUN) scripts/sft.py --config recipes/tiny/voice_lora.yaml
+	$(RUN) scripts/generate.py --config recipes/tiny/generate.yaml
+	$(RUN) scripts/evaluate.py --config recipes/tiny/evaluate.yaml
+
+test: .venv/installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+slow_test: .venv/installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow
+
+quality: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+.venv/installed: setup.cfg pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --editable ".[scripts,evaluate,small,dev]"
+	$(BIN)/pip install --quiet --no-deps Resemblyzer==0.1.4
+	touch $@
