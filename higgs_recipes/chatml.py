@@ -112,7 +112,7 @@ def conversation(row: Mapping[str, Any], *, task: str, ref_in_system: bool = Fal
 
 
 def _described_speakers(row: Mapping[str, Any], text: str) -> list[dict]:
-    described = {_tag(row, speaker): speaker.get("description") for speaker in row.get("ref_speakers") or []}
+    described = {tag: speaker.get("description") for tag, speaker in _speakers(row).items()}
     return [
         _text(f"{tag}: {described.get(tag) or ('feminine', 'masculine')[index % 2]}")
         for index, tag in enumerate(_speaker_tags(row, text))
@@ -123,11 +123,22 @@ def _reference_clips(row: Mapping[str, Any], text: str, task: str) -> list[tuple
     """For each reference clip its speaker tag, what its user turn starts with, and who has ref_audio and ref_text."""
     if task == "zero_shot_voice_cloning":
         return [("SPEAKER0", "", row)]
-    clips = {_tag(row, speaker): speaker for speaker in row.get("ref_speakers") or []}
+    clips = _speakers(row)
     missing = [tag for tag in _speaker_tags(row, text) if tag not in clips]
     if missing:
         raise _error(row, "ref_speakers", f"has no entry for {', '.join(missing)}; give every speaker of the text one")
     return [(tag, f"[{tag}] ", clip) for tag, clip in clips.items()]
+
+
+def _speakers(row: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The entries of `ref_speakers` by their tags, in their order."""
+    speakers: dict[str, Mapping[str, Any]] = {}
+    for speaker in row.get("ref_speakers") or []:
+        tag = _tag(row, speaker)
+        if tag in speakers:  # one of two recordings would be encoded and have no turn
+            raise _error(row, "ref_speakers", f"has two entries for {tag}; keep one")
+        speakers[tag] = speaker
+    return speakers
 
 
 def _speaker_tags(row: Mapping[str, Any], text: str) -> list[str]:

@@ -116,19 +116,20 @@ def load_encoded(name_or_path: str | Path, *, split: str, revision: str | None =
     return rows
 
 
-def check_codec(rows: Dataset, codec_revision: str) -> None:
+def check_codec(rows: Dataset, codec_revision: str, *, where: str) -> None:
     """Refuse codes of another codec: they mean other sounds.
 
     Args:
         codec_revision: `Codec.revision` of the codec in use.
+        where: the corpus and its split.
 
     Raises:
-        InputError: a row has another; names both and says what to do.
+        InputError: a row has another; names the corpus and both codecs and says what to do.
     """
     others = ", ".join(sorted(map(str, set(rows.unique("codec")) - {codec_revision})))
     if others:
         raise InputError(
-            f"column codec: the codes were made by {others}, the recipe's codec is {codec_revision}: set "
+            f"{where}: column codec: the codes were made by {others}, the recipe's codec is {codec_revision}: set "
             "codec_name_or_path and codec_revision to the corpus's, or run scripts/encode.py with this codec"
         )
 

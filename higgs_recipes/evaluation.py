@@ -57,10 +57,10 @@ def evaluate_model(config: EvaluateConfig) -> Evaluation:
     """
     device = _single_device()
     codec = load_codec(config.codec_name_or_path, revision=config.codec_revision, device=device)
-    encoded = load_encoded(config.dataset, split=config.split)
-    check_codec(encoded, codec.revision)
+    encoded, where = load_encoded(config.dataset, split=config.split), f"{config.dataset}, split {config.split}"
+    check_codec(encoded, codec.revision, where=where)
     rows = [dict(row) for row in encoded.select(range(min(config.max_rows or len(encoded), len(encoded))))]
-    real = load_recordings(rows, where=f"{config.dataset}, split {config.split}")
+    real = load_recordings(rows, where=where)
     # A normaliser that does not exist shows here, and not after a night of generating.
     utterance_errors([], [], normalizer=config.normalizer)
     recogniser = load_recogniser(config.asr, revision=config.asr_revision, language=config.asr_language, device=device)

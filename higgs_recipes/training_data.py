@@ -24,13 +24,13 @@ def load_training_data(config: SFTConfig) -> tuple[Dataset, Dataset | None, list
     train, test, described = [], [], []
     for path in config.datasets:
         rows = load_encoded(path, split=config.train_split)
-        check_codec(rows, revision)
+        check_codec(rows, revision, where=f"{path}, split {config.train_split}")
         train.append(rows.select_columns(COLUMNS))
         described.append(
             {"path": path, "fingerprint": rows._fingerprint, "rows": len(rows), "seconds": sum(rows["seconds"])}
         )
         if evaluates:
             held_out = load_encoded(path, split=config.test_split)
-            check_codec(held_out, revision)
+            check_codec(held_out, revision, where=f"{path}, split {config.test_split}")
             test.append(held_out.select_columns(COLUMNS))
     return concatenate_datasets(train), concatenate_datasets(test) if test else None, described

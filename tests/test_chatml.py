@@ -129,6 +129,14 @@ def test_what_a_row_lacks_is_named():
     )
 
 
+@pytest.mark.parametrize("task", ["multi_speaker_smart_voice", "multi_speaker_voice_cloning"])
+def test_two_entries_for_one_speaker_are_refused(task):
+    twice = [*SPEAKERS, SPEAKERS[0] | {"speaker_tag": "[SPEAKER0]"}]
+    assert refused(ROWS["multi_speaker_voice_cloning"] | {"ref_speakers": twice}, task=task) == (
+        "row r1: ref_speakers has two entries for SPEAKER0; keep one"
+    )
+
+
 def test_reference_texts_are_not_needed_in_the_system_turn():
     row = ROWS["zero_shot_voice_cloning"] | {"ref_text": None}
     assert conversation(row, task="zero_shot_voice_cloning", ref_in_system=True)[1]["content"][1:] == [

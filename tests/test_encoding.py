@@ -241,11 +241,12 @@ def test_a_killed_encode_goes_on_where_it_was(config, encoded_clips, tmp_path):
 
 def test_codes_of_another_codec_are_refused(config):
     rows = load_encoded(encode_corpus(config()), split="train")
-    check_codec(rows, tiny_codec().revision)
+    check_codec(rows, tiny_codec().revision, where="my corpus")
     with pytest.raises(
-        InputError, match=r"codes were made by local@\w+, the recipe's codec is user/codec@abc: set codec"
+        InputError,
+        match=r"my corpus: column codec: the codes were made by local@\w+, the recipe's codec is user/codec@abc: set",
     ):
-        check_codec(rows, "user/codec@abc")
+        check_codec(rows, "user/codec@abc", where="my corpus")
 
 
 def test_folders_that_are_no_encoded_corpus_are_named(config, tmp_path):

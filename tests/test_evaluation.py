@@ -139,7 +139,9 @@ def test_codes_of_another_codec_are_refused(folder, tmp_path):
     weights = load_file(tmp_path / "model.safetensors")
     name = min(weights)
     save_file(weights | {name: weights[name] + 1}, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(InputError, match="the codes were made by local@.*, the recipe's codec is local@"):
+    with pytest.raises(
+        InputError, match="corpus, split test: .* the codes were made by local@.*, the recipe's codec is local@"
+    ):
         evaluate_model(config(folder, codec_name_or_path=str(tmp_path)))
 
 
