@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+import os
 import signal
 from collections.abc import Mapping
 from pathlib import Path
@@ -167,7 +168,8 @@ class HiggsTrainer(Trainer):
         chance = math.log(self._higgs_config.codebook_size)
         found = [report[f"loss_codebook_{k}"] for k in range(self._higgs_config.num_codebooks)]
         described = ", ".join(f"{loss:.2f}" for loss in found)
-        logger.info("pre-flight on %d rows: loss by codebook %s (chance %.2f)", len(rows), described, chance)
+        if self.is_world_process_zero():
+            logger.info("pre-flight on %d rows: loss by codebook %s (chance %.2f)", len(rows), described, chance)
         if not all(loss < chance for loss in found):  # a NaN is below nothing
             message = (
                 f"pre-flight: the base model's loss by codebook is {described} nats; a pretrained model is below "
@@ -175,7 +177,8 @@ class HiggsTrainer(Trainer):
             )
             if not self.args.allow_untrained:
                 raise InputError(f"{message} For a model with random weights set allow_untrained: true")
-            logger.warning("%s allow_untrained is set: going on", message)
+            if self.is_world_process_zero():
+                logger.warning("%s allow_untrained is set: going on", message)
         return report
 
     def nan_rows(self) -> list[str]:
@@ -260,8 +263,8 @@ class _RefuseNaN(TrainerCallback):
         rows = self.trainer.nan_rows()
         if rows:
             raise FloatingPointError(
-                f"step {state.global_step + 1}: the loss is not finite; rows of the batch: {', '.join(rows)}. The "
-                f"weights are as they were before this step; checkpoints are in {args.output_dir}"
+                f"step {state.global_step + 1}: the loss is not finite; rows of the batch: {', '.join(rows)}. "
+                f"Look at these rows, or lower learning_rate; the last checkpoint in {args.output_dir} is from before"
             )
 
 
@@ -273,13 +276,16 @@ class _StopCleanly(TrainerCallback):
 
     def on_train_begin(self, args, state, control, **kwargs) -> None:
         self.previous = signal.signal(signal.SIGTERM, self._ask)
+        # `accelerate launch` of one process (only then it sets this) dies of a SIGTERM and does not pass it on.
+        self.launcher = os.getppid() if "ACCELERATE_USE_CPU" in os.environ else None
 
     def _ask(self, signum: int, frame: Any) -> None:
         self.asked = True
 
     def on_step_end(self, args, state, control, **kwargs) -> None:
         # The signal reaches the processes at different steps; all must stop at the same one.
-        asked = torch.tensor([self.asked], dtype=torch.int, device=args.device)
+        is_orphan = self.launcher is not None and os.getppid() != self.launcher
+        asked = torch.tensor([self.asked or is_orphan], dtype=torch.int, device=args.device)
         if args.world_size > 1:
             torch.distributed.all_reduce(asked, op=torch.distributed.ReduceOp.MAX)
         if bool(asked):

@@ -18,11 +18,16 @@ class LaunchedScripts:
     def __init__(self, env: dict[str, str]) -> None:
         self.env = env | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 
-    def run(self, script: str, *args: object) -> Done:
+    def start(self, script: str, *args: object) -> subprocess.Popen:
         launcher = [Path(sys.executable).with_name("accelerate"), "launch", "--config_file"]
         command = [*launcher, "accelerate_configs/cpu.yaml", f"scripts/{script}.py", *map(str, args)]
-        ended = subprocess.run(command, env=self.env, cwd=ROOT, capture_output=True, text=True)
-        return Done(ended.returncode, ended.stdout + ended.stderr)
+        said = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        return subprocess.Popen(command, env=self.env, cwd=ROOT, **said)
+
+    def run(self, script: str, *args: object) -> Done:
+        launched = self.start(script, *args)
+        said, _ = launched.communicate()
+        return Done(launched.returncode, said)
 
 
 @pytest.mark.slow
@@ -46,3 +51,20 @@ def test_every_script_runs_by_accelerate_launch(tmp_path):
         # accelerate makes 1 of every exit code and adds a traceback of its own; the line is there all the same.
         refused = road.scripts.run("sft", *road.sft_flags("voice"))
         assert refused.code == 1 and f"{tmp_path}/voice: holds a finished run; choose another" in refused.said
+
+
+@pytest.mark.slow
+def test_a_sigterm_to_the_launcher_saves_a_checkpoint(tmp_path):
+    with HubServer(tmp_path / "clients") as hub:
+        hub.add_repo("tester/recordings", recordings(), kind="datasets", private=True)
+        road = Road(hub, LaunchedScripts(hub.env()), tmp_path)
+        road.run("encode", *road.encode_flags("corpus"))
+        flags = [*road.sft_flags("voice"), "--datasets", tmp_path / "corpus", "--max_steps", 3000]
+        launcher = road.scripts.start("sft", *flags, "--logging_steps", 1)
+        for line in launcher.stdout:
+            if "'loss'" in line:
+                break
+        launcher.terminate()
+        said = launcher.stdout.read()  # ends when the orphan has ended
+        assert "go on with --resume_from_checkpoint true" in said
+        assert list((tmp_path / "voice").glob("checkpoint-*/trainer_state.json"))
