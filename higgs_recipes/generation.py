@@ -1,5 +1,6 @@
 """Conversations -> codes with transformers' own `generate`: a seed for each clip, and a word on whether it stopped."""
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -164,7 +165,9 @@ class SeededSampler(TemperatureLogitsWarper):
         self.num_codebooks = num_codebooks
         self.bos, self.eos = bos, eos
         self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        self.history: list[Tensor] = []  # (B, C) drawn, a frame each
+        # The frames drawn last, (B, C) each: the window of repetition-aware sampling, and at least one.
+        self.recent: deque[Tensor] = deque(maxlen=max(1, sampling.ras_win_len))
+        self.num_ended: Tensor | int = 0  # frames since the end began, (B, 1)
         self.warpers = LogitsProcessorList()
         if sampling.top_k:
             self.warpers.append(TopKLogitsWarper(sampling.top_k))
@@ -176,20 +179,23 @@ class SeededSampler(TemperatureLogitsWarper):
         scores = scores.view(-1, self.num_codebooks, codebook_size).clone()  # (B, C, V)
         is_free = scores.isfinite().sum(dim=-1) > 1  # (B, C)
         may_end = torch.zeros_like(is_free)
-        if self.history:
-            first_codebook = torch.stack(self.history)[..., 0]  # (F, B)
-            may_end[:, 0] = first_codebook[-1] != self.bos
-            num_ended = (first_codebook == self.eos).sum(dim=0)[:, None]  # frames since the end began, (B, 1)
-            ends = (torch.arange(self.num_codebooks, device=scores.device) <= num_ended) & (num_ended > 0)
+        if self.recent:
+            may_end[:, 0] = self.recent[-1][:, 0] != self.bos
+            ends = (torch.arange(self.num_codebooks, device=scores.device) <= self.num_ended) & (self.num_ended > 0)
             may_end |= ends
             others = torch.arange(codebook_size, device=scores.device) != self.eos
             scores.masked_fill_(ends[..., None] & others, -torch.inf)
         scores[..., self.bos].masked_fill_(is_free, -torch.inf)
         scores[..., self.eos].masked_fill_(is_free & ~may_end, -torch.inf)
         drawn = self._draw(scores)
-        self.history.append(drawn)
+        self.remember(drawn)
         only = torch.full_like(scores, -torch.inf).scatter_(2, drawn[..., None], 0.0)
         return only.view(-1, codebook_size)
+
+    def remember(self, drawn: Tensor) -> None:
+        """Take note of a frame (B, C): the next ones hang on it."""
+        self.recent.append(drawn)
+        self.num_ended = self.num_ended + (drawn[:, :1] == self.eos)
 
     def _draw(self, scores: Tensor) -> Tensor:
         """A code for each codebook: (B, C, V) -> (B, C)."""
@@ -200,9 +206,9 @@ class SeededSampler(TemperatureLogitsWarper):
         first, again = torch.stack(draws, dim=1).to(scores.device)  # (B, C) each
         warped = super().__call__(None, scores).flatten(0, 1)
         drawn = _inverse_cdf(self.warpers(None, warped).view(scores.shape), first)
-        if not (self.sampling.ras_win_len and self.history):
+        if not (self.sampling.ras_win_len and self.recent):
             return drawn
-        window = torch.stack(self.history[-self.sampling.ras_win_len :])  # (W, B, C)
+        window = torch.stack(list(self.recent))  # (W, B, C)
         is_mark = (window == self.bos) | (window == self.eos)
         repeats = ((window == drawn) & ~is_mark).sum(dim=0)
         return torch.where(repeats >= self.sampling.ras_win_max_num_repeat, _inverse_cdf(scores, again), drawn)

@@ -105,7 +105,8 @@ def draw(sampling: SamplingConfig, scores: torch.Tensor, *, seeds=(0,), history=
     """The codes (B, C) that a sampler leaves of scores (B, C, V) with BOS 6 and EOS 7."""
     batch, num_codebooks, codebook_size = scores.shape
     sampler = SeededSampler(sampling, seeds=seeds, num_codebooks=num_codebooks, bos=6, eos=7)
-    sampler.history = [torch.tensor(frame).expand(batch, num_codebooks) for frame in history]
+    for frame in history:
+        sampler.remember(torch.tensor(frame).expand(batch, num_codebooks))
     left = sampler(None, scores.view(-1, codebook_size).clone()).view(batch, num_codebooks, codebook_size)
     assert bool((left.isfinite().sum(dim=-1) == 1).all())
     return left.argmax(dim=-1)
@@ -156,3 +157,21 @@ def test_a_code_that_repeats_is_drawn_again_from_all_codes():
     assert (draw(SamplingConfig(ras_win_len=7, **only_first), scores, seeds=range(400), history=fresh) == 0).all()
     assert (draw(SamplingConfig(ras_win_len=1, **only_first), scores, seeds=range(400), history=repeated) == 0).all()
     assert (draw(SamplingConfig(ras_win_len=0, **only_first), scores, seeds=range(400), history=repeated) == 0).all()
+
+
+def test_a_sampler_keeps_the_window_and_not_the_whole_clip():
+    sampler = SeededSampler(SamplingConfig(ras_win_len=3), seeds=[0], num_codebooks=3, bos=6, eos=7)
+    for frame in [[6, 6, 6], *[[step % 4, 1, 2] for step in range(50)], *[[7, 7, 7]] * 5]:
+        sampler.remember(torch.tensor([frame]))
+    assert len(sampler.recent) == 3
+    left = sampler(None, torch.zeros(3, 8))
+    assert left.argmax(dim=-1).tolist() == [7, 7, 7]
+
+
+def test_an_end_that_began_outside_the_window_still_goes_down_the_codebooks():
+    scores = torch.zeros(1, 5, 8)
+    scores[..., 0] = 1.0
+    history = [[6] * 5, [1] * 5, [7, 2, 2, 2, 2], [7, 7, 2, 2, 2], [7, 7, 7, 2, 2]]
+    for ras_win_len in (0, 1, 7):
+        drawn = draw(SamplingConfig(temperature=0, ras_win_len=ras_win_len), scores, history=history)
+        assert drawn.tolist() == [[7, 7, 7, 7, 0]]
