@@ -7,7 +7,7 @@ in its codes), the base model, and the fine-tuned model with the base's seeds.
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from higgs_recipes.audio import read_audio
 from higgs_recipes.codec import Codec, load_codec
-from higgs_recipes.configs import EvaluateConfig
+from higgs_recipes.configs import EvaluateConfig, SamplingConfig
 from higgs_recipes.delay import SAMPLE_RATE
 from higgs_recipes.encoding import check_codec, load_encoded
 from higgs_recipes.errors import InputError
@@ -67,7 +67,7 @@ def evaluate_model(config: EvaluateConfig) -> Evaluation:
     speaker_model = load_speaker_model(config.speaker, revision=config.speaker_revision, device=device)
     _check_lengths(rows, real, config=config, recogniser=recogniser)
 
-    resynthesis = _decode([torch.as_tensor(row["codes"], dtype=torch.int16) for row in rows], codec)
+    resynthesis = codec.decode([torch.as_tensor(row["codes"], dtype=torch.int16) for row in rows])
     clips = {"real": [Clip(waveform) for waveform in real], "codec": [Clip(waveform) for waveform in resynthesis]}
     clips |= _speak(rows, config=config, codec=codec, device=device)
     logger.info("scoring %d texts in %d rows", len(rows), len(clips))
@@ -88,7 +88,7 @@ def evaluate_model(config: EvaluateConfig) -> Evaluation:
         "speaker_score": speaker_model.score_name,
         "normalizer": config.normalizer,
         "seeds": f"{config.seed} to {config.seed + len(rows) - 1}, one for each text",
-        "sampling": {name: getattr(config, name) for name in ("temperature", "top_k", "top_p", "max_seconds")},
+        "sampling": {each.name: getattr(config, each.name) for each in fields(SamplingConfig)},
         "dataset": public_name(config.dataset),
         "dataset_revision": _revision(config.dataset, None, repo_type="dataset"),
         "dataset_fingerprint": encoded._fingerprint,
@@ -173,15 +173,9 @@ def _speak(
         generations["finetuned"] = generate(model, tokenizer, requests, sampling=config)
     clips = {}
     for name, made in generations.items():
-        waveforms = _decode([generation.codes for generation in made], codec)
+        waveforms = codec.decode([generation.codes for generation in made])
         clips[name] = [Clip(waveform, each.stopped) for waveform, each in zip(waveforms, made, strict=True)]
     return clips
-
-
-def _decode(codes: Sequence[Tensor], codec: Codec) -> list[Tensor]:
-    """A waveform for each clip of codes (T_i, C); an empty one where the model ended before its first step."""
-    decoded = iter(codec.decode([clip for clip in codes if len(clip)]))
-    return [next(decoded) if len(clip) else torch.empty(0) for clip in codes]
 
 
 def _revision(name: str, revision: str | None, *, repo_type: Literal["model", "dataset"] = "model") -> str | None:

@@ -65,8 +65,7 @@ def write_report(
         wavs: dict[str, bytes] = {}
         for row, clips in waveforms.items():
             for clip, waveform in zip(metrics["clips"], clips, strict=True):
-                if len(waveform):
-                    wavs[clip[row]["wav"]] = wav_bytes(waveform)
+                wavs[clip[row]["wav"]] = wav_bytes(waveform)
         for path, wav in wavs.items():
             (folder / path).write_bytes(wav)
         encoded = json.dumps(metrics, indent=2, ensure_ascii=False, allow_nan=False)
@@ -76,7 +75,7 @@ def write_report(
 
 
 def render_page(metrics: Mapping[str, Any], wavs: Mapping[str, bytes], *, run: Mapping[str, Any] | None) -> str:
-    """report.html; `wavs` holds the files that the clips name, and what is not in it has no player."""
+    """report.html; `wavs` holds the files that the clips name."""
     page = jinja2.Environment(autoescape=True, trim_blocks=True).from_string(PAGE)
     shown = [name for name in SYSTEMS if name in metrics["rows"]]
     log_history = run["log_history"] if run else []
@@ -116,7 +115,7 @@ def render_markdown(metrics: Mapping[str, Any]) -> str:
         lines += [f"### {_plain(clip['text'])}", "", _plain(_text_note(clip)), ""]
         for name in shown:
             heard = clip[name]
-            title = f"[{SYSTEMS[name]}]({heard['wav']})" if heard["wav"] else SYSTEMS[name]
+            title = f"[{SYSTEMS[name]}]({heard['wav']})"
             lines.append(f"- {title}: {_plain(heard['transcript']) or 'nothing heard'} ({_clip_note(heard)})")
         lines.append("")
     lines += ["## How it was measured", ""]
@@ -185,7 +184,7 @@ def _number(value: float, factor: int) -> str:
 
 
 def _sources(clip: Mapping[str, Any], shown: Sequence[str], wavs: Mapping[str, bytes], index: int) -> dict[str, str]:
-    paths = {name: clip[name]["wav"] for name in shown if clip[name]["wav"] in wavs}
+    paths = {name: clip[name]["wav"] for name in shown}
     if index >= MAX_PLAYED_TEXTS:
         return paths
     return {name: "data:audio/wav;base64," + base64.b64encode(wavs[path]).decode() for name, path in paths.items()}
@@ -196,7 +195,7 @@ def _text(clip: Mapping[str, Any], shown: Sequence[str], sources: Mapping[str, s
         {
             "key": name,
             "title": SYSTEMS[name],
-            "source": sources.get(name),
+            "source": sources[name],
             "words": _marked_words(clip["text"], clip[name]["transcript"]),
             "note": _clip_note(clip[name]),
         }

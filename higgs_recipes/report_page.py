@@ -120,11 +120,7 @@ a { color: var(--finetuned); }
 {% for clip in text.clips %}
 <div class="clip {{ clip.key }}">
 <h3 class="name">{{ clip.title }}</h3>
-{% if clip.source %}
 <audio controls preload="metadata" src="{{ clip.source }}" aria-label="{{ clip.title }}: {{ text.text }}"></audio>
-{% else %}
-<p class="faint">no audio: the model ended the clip at once</p>
-{% endif %}
 <p>
 {%- for word, differs in clip.words %}
 {% if differs %}<mark>{{ word }}</mark>{% else %}{{ word }}{% endif %}

@@ -24,7 +24,7 @@ BOOTSTRAP_SEED = 0
 
 @dataclass(frozen=True)
 class Clip:
-    """A waveform (N,), N may be 0, and whether its generation ended by itself; None where nothing was generated."""
+    """A waveform (N,) and whether its generation ended by itself; None where nothing was generated."""
 
     waveform: Tensor
     stopped: bool | None = None
@@ -74,7 +74,7 @@ def score_clips(
         for index, clip in enumerate(row_clips):
             details[index][name] = {
                 # By number: a row's id is anybody's text, and no file name.
-                "wav": f"samples/{index:04d}_{name}.wav" if len(clip.waveform) else None,
+                "wav": f"samples/{index:04d}_{name}.wav",
                 "transcript": transcripts[index],
                 "wer": words[index].rate,
                 "similarity": similarities[index],

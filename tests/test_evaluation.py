@@ -110,6 +110,15 @@ def test_the_record_tells_what_was_measured_and_with_what_and_no_path_of_the_mac
         "Resemblyzer 0.1.4",
     )
     assert metrics["speaker_score"] == "ge2e_cosine"
+    assert metrics["sampling"] == {
+        "temperature": 1.0,
+        "top_k": 50,
+        "top_p": 0.95,
+        "ras_win_len": 7,
+        "ras_win_max_num_repeat": 2,
+        "max_seconds": 0.8,
+        "batch_size": 8,
+    }
     assert (metrics["dataset"], metrics["adapter"], metrics["base_model"]) == ("corpus", "adapter", "model")
     assert (metrics["n"], metrics["skipped"]) == (NUM_ROWS, 0)
     assert metrics["codec"].startswith("local@") and metrics["hardware"] and metrics["versions"]["torch"]

@@ -194,17 +194,6 @@ def test_a_score_that_nobody_has_is_not_a_number(tmp_path):
     assert not (tmp_path / "nan").exists()
 
 
-def test_an_empty_clip_has_no_player_and_no_file(tmp_path):
-    record, sounds = metrics(1), waveforms(1)
-    record["clips"][0]["base"] |= {"wav": None, "transcript": "", "seconds": 0.0}
-    sounds["base"] = [torch.empty(0)]
-    write_report(record, sounds, run=None, output_dir=tmp_path / "report")
-    page = Page((tmp_path / "report/report.html").read_text(encoding="utf-8"))
-    assert len([tag for tag, _ in page.tags if tag == "audio"]) == 3
-    assert "the model ended the clip at once" in page.text and "nothing heard" in page.text
-    assert not (tmp_path / "report/samples/0000_base.wav").exists()
-
-
 def test_many_texts_play_from_the_samples_folder(tmp_path):
     num_clips = MAX_PLAYED_TEXTS + 1
     page, _ = write(tmp_path, metrics(num_clips), num_clips=num_clips)
