@@ -1,9 +1,12 @@
 """Every knob of every recipe: one flat dataclass a stage, declared once, with its reason, and checked here."""
 
 from dataclasses import dataclass, field
+from importlib.util import find_spec
+from math import inf
 from typing import Annotated, Any, Literal
 
 from transformers import TrainingArguments
+from transformers.integrations import get_available_reporting_integrations
 
 from higgs_recipes.errors import InputError
 
@@ -37,6 +40,11 @@ def require(condition: bool, message: str) -> None:
     """Raise `InputError(message)` unless the condition holds."""
     if not condition:
         raise InputError(message)
+
+
+def require_seed(seed: int) -> None:
+    """Raise `InputError` unless torch's generators take the seed and a row's number added to it."""
+    require(0 <= seed < 2**63, f"seed must be in 0 .. 2**63 - 1, got {seed}")
 
 
 @dataclass
@@ -94,7 +102,10 @@ class SamplingConfig:
             self.ras_win_max_num_repeat >= 1,
             f"ras_win_max_num_repeat must be at least 1, got {self.ras_win_max_num_repeat}",
         )
-        require(self.max_seconds >= 0.04, f"max_seconds must be at least one frame, 0.04, got {self.max_seconds}")
+        require(
+            0.04 <= self.max_seconds < inf,
+            f"max_seconds must be at least one frame, 0.04, and finite, got {self.max_seconds}",
+        )
         require(self.batch_size >= 1, f"batch_size must be at least 1, got {self.batch_size}")
 
 
@@ -135,15 +146,17 @@ class EncodeConfig(CodecConfig, HubConfig):
         require(bool(self.sources), "sources is empty: name at least one Hub id or folder")
         require(not isinstance(self.columns, str), f"columns must be a mapping in braces, got {self.columns!r}")
         require(
-            0 < self.min_seconds < self.max_seconds,
-            f"min_seconds {self.min_seconds} and max_seconds {self.max_seconds}: need 0 < min_seconds < max_seconds",
+            0 < self.min_seconds < self.max_seconds < inf,
+            f"min_seconds {self.min_seconds} and max_seconds {self.max_seconds}: need 0 < min_seconds < max_seconds, "
+            "and max_seconds finite",
         )
         require(self.max_text_chars >= 1, f"max_text_chars must be at least 1, got {self.max_text_chars}")
         require(
             self.max_chars_per_second > 0, f"max_chars_per_second must be positive, got {self.max_chars_per_second}"
         )
         require(self.test_size >= 0, f"test_size must be 0 or positive, got {self.test_size}")
-        require(self.batch_seconds > 0, f"batch_seconds must be positive, got {self.batch_seconds}")
+        require(0 < self.batch_seconds < inf, f"batch_seconds must be positive and finite, got {self.batch_seconds}")
+        require_seed(self.seed)
 
 
 @dataclass
@@ -189,7 +202,29 @@ class SFTConfig(TrainingArguments, CodecConfig, ModelConfig):
             require(min(weights) >= 0 < max(weights), f"codebook_weights must be 0 or positive, got {weights}")
         require(self.pack_to is None or self.pack_to >= 1, f"pack_to must be positive, got {self.pack_to}")
         require(self.preflight_rows >= 1, f"preflight_rows must be at least 1, got {self.preflight_rows}")
+        self._check_inherited()
         super().__post_init__()
+
+    def _check_inherited(self) -> None:
+        """What TrainingArguments takes and fails on later, or would be ignored."""
+        for name in ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"):
+            require(getattr(self, name) >= 1, f"{name} must be at least 1, got {getattr(self, name)}")
+        rate, smoothing = self.learning_rate, self.label_smoothing_factor
+        require(0 <= rate < inf, f"learning_rate must be 0 or positive, and finite, got {rate}")
+        require(smoothing == 0, f"label_smoothing_factor must be 0, got {smoothing}: the losses here smooth no labels")
+        require(0 <= self.seed < 2**32, f"seed must be in 0 .. 2**32 - 1, got {self.seed}")  # numpy's
+        require(
+            not self.deepspeed or find_spec("deepspeed") is not None,
+            "deepspeed is set, but the package is not installed: pip install deepspeed",
+        )
+        asked = [self.report_to] if isinstance(self.report_to, str) else self.report_to or []
+        available = get_available_reporting_integrations()
+        for name in asked:
+            require(
+                name in ("none", "all", *available),
+                f"report_to: {name} is not installed, or unknown to transformers: pip install it, or use "
+                f"{', '.join(['none', *available])}",
+            )
 
 
 @dataclass
@@ -220,6 +255,7 @@ class GenerateConfig(SamplingConfig, CodecConfig, AdapterConfig, ModelConfig):
         SamplingConfig.__post_init__(self)
         require(bool(self.text) or self.text_file is not None, "nothing to speak: give text or text_file")
         require((self.ref_audio is None) == (self.ref_text is None), "cloning needs both ref_audio and ref_text")
+        require_seed(self.seed)
 
 
 @dataclass
@@ -247,6 +283,7 @@ class EvaluateConfig(SamplingConfig, CodecConfig, AdapterConfig, ModelConfig, Hu
         SamplingConfig.__post_init__(self)
         require(bool(self.dataset), "dataset is empty: name an encoded corpus")
         require(self.max_rows is None or self.max_rows >= 1, f"max_rows must be positive, got {self.max_rows}")
+        require_seed(self.seed)
 
 
 @dataclass
@@ -276,3 +313,4 @@ class InitConfig:
 
     def __post_init__(self) -> None:
         require(bool(self.model_config), "model_config is missing: name a JSON file of a HiggsAudioV2Config")
+        require_seed(self.seed)

@@ -61,7 +61,8 @@ def load_model(
 
     Raises:
         InputError: no such checkpoint, one of another class or of the old boson_multimodal layout, weights that are
-            missing or no safetensors, token ids that are not the tokenizer's, an adapter of another base.
+            missing or no safetensors, an `attn_implementation` that is unknown or not installed, token ids that are
+            not the tokenizer's, an adapter of another base.
     """
     folder = fetch(config.model_name_or_path, revision=config.model_revision, allow_patterns=MODEL_PATTERNS)
     name = config.model_name_or_path
@@ -79,6 +80,9 @@ def load_model(
         )
     except (OSError, SafetensorError) as error:
         raise InputError(f"{name}: the weights cannot be read as safetensors: {error}") from error
+    except (ValueError, ImportError) as error:
+        asked = f"attn_implementation {config.attn_implementation!r}"
+        raise InputError(f"{name}: cannot be loaded with {asked}: {error}") from error
     if loaded["missing_keys"] or loaded["mismatched_keys"]:
         missing = sorted(map(str, [*loaded["missing_keys"], *loaded["mismatched_keys"]]))
         raise InputError(

@@ -1,6 +1,8 @@
 """Configs: pinned revisions, every check with its message, and names that other modules must agree on."""
 
 from dataclasses import fields, is_dataclass
+from importlib.util import find_spec
+from math import inf, nan
 from typing import get_args
 
 import pytest
@@ -84,7 +86,11 @@ def test_every_knob_says_its_reason():
         (EncodeConfig, {"max_text_chars": 0}, "max_text_chars must be at least 1, got 0"),
         (EncodeConfig, {"max_chars_per_second": 0}, "max_chars_per_second must be positive, got 0"),
         (EncodeConfig, {"test_size": -1}, "test_size must be 0 or positive, got -1"),
-        (EncodeConfig, {"batch_seconds": 0}, "batch_seconds must be positive, got 0"),
+        (EncodeConfig, {"max_seconds": inf}, "max_seconds inf: need .* and max_seconds finite"),
+        (EncodeConfig, {"max_seconds": nan}, "max_seconds nan: need .* and max_seconds finite"),
+        (EncodeConfig, {"batch_seconds": 0}, "batch_seconds must be positive and finite, got 0"),
+        (EncodeConfig, {"batch_seconds": inf}, "batch_seconds must be positive and finite, got inf"),
+        (EncodeConfig, {"seed": -1}, r"seed must be in 0 .. 2\*\*63 - 1, got -1"),
         (SFTConfig, {"datasets": []}, "datasets is empty: name at least one encoded corpus"),
         (SFTConfig, {"remove_unused_columns": True}, "remove_unused_columns must be false: the collator needs"),
         (SFTConfig, {"lora_r": 0}, "lora_r must be at least 1, got 0"),
@@ -97,26 +103,46 @@ def test_every_knob_says_its_reason():
         (SFTConfig, {"codebook_weights": [0.0] * 8}, "codebook_weights must be 0 or positive"),
         (SFTConfig, {"pack_to": 0}, "pack_to must be positive, got 0"),
         (SFTConfig, {"preflight_rows": 0}, "preflight_rows must be at least 1, got 0"),
+        (SFTConfig, {"per_device_train_batch_size": 0}, "per_device_train_batch_size must be at least 1, got 0"),
+        (SFTConfig, {"per_device_eval_batch_size": -1}, "per_device_eval_batch_size must be at least 1, got -1"),
+        (SFTConfig, {"gradient_accumulation_steps": 0}, "gradient_accumulation_steps must be at least 1, got 0"),
+        (SFTConfig, {"learning_rate": nan}, "learning_rate must be 0 or positive, and finite, got nan"),
+        (SFTConfig, {"learning_rate": -1e-4}, "learning_rate must be 0 or positive, and finite, got -0.0001"),
+        (SFTConfig, {"label_smoothing_factor": 0.1}, "label_smoothing_factor must be 0, got 0.1: the losses here"),
+        (SFTConfig, {"seed": 2**32}, r"seed must be in 0 .. 2\*\*32 - 1, got 4294967296"),
+        (SFTConfig, {"report_to": "wandbb"}, "report_to: wandbb is not installed, or unknown to transformers: pip"),
+        (SFTConfig, {"report_to": ["none", "x"]}, "report_to: x is not installed, or unknown .* or use none"),
         (SamplingConfig, {"temperature": -0.1}, "temperature must be 0 .greedy. or positive, got -0.1"),
         (SamplingConfig, {"top_k": -1}, "top_k must be 0 .all. or positive, got -1"),
         (SamplingConfig, {"top_p": 0.0}, r"top_p must be in \(0, 1\], got 0.0"),
         (SamplingConfig, {"ras_win_len": -1}, "ras_win_len must be 0 .off. or positive, got -1"),
         (SamplingConfig, {"ras_win_max_num_repeat": 0}, "ras_win_max_num_repeat must be at least 1, got 0"),
-        (SamplingConfig, {"max_seconds": 0}, "max_seconds must be at least one frame, 0.04, got 0"),
+        (SamplingConfig, {"max_seconds": 0}, "max_seconds must be at least one frame, 0.04, and finite, got 0"),
+        (SamplingConfig, {"max_seconds": inf}, "max_seconds must be at least one frame, 0.04, and finite, got inf"),
+        (SamplingConfig, {"max_seconds": nan}, "max_seconds must be at least one frame, 0.04, and finite, got nan"),
         (SamplingConfig, {"batch_size": 0}, "batch_size must be at least 1, got 0"),
         (GenerateConfig, {"top_p": 2.0}, "top_p must be in"),
         (GenerateConfig, {"text": []}, "nothing to speak: give text or text_file"),
         (GenerateConfig, {"ref_audio": "a.wav"}, "cloning needs both ref_audio and ref_text"),
+        (GenerateConfig, {"seed": 2**63}, r"seed must be in 0 .. 2\*\*63 - 1, got 9223372036854775808"),
+        (EvaluateConfig, {"seed": -1}, r"seed must be in 0 .. 2\*\*63 - 1, got -1"),
         (EvaluateConfig, {"dataset": ""}, "dataset is empty: name an encoded corpus"),
         (EvaluateConfig, {"max_rows": 0}, "max_rows must be positive, got 0"),
         (EvaluateConfig, {"batch_size": 0}, "batch_size must be at least 1, got 0"),
         (MergeConfig, {"adapter": None}, "adapter is missing: name the folder or Hub id of the adapter to merge"),
+        (InitConfig, {"seed": -1}, r"seed must be in 0 .. 2\*\*63 - 1, got -1"),
         (InitConfig, {"model_config": ""}, "model_config is missing: name a JSON file of a HiggsAudioV2Config"),
     ],
 )
 def test_a_value_that_cannot_be_meant_is_refused(config_class, values, message):
     with pytest.raises(InputError, match=message):
         make(config_class, **values)
+
+
+@pytest.mark.skipif(find_spec("deepspeed") is not None, reason="deepspeed is installed")
+def test_deepspeed_that_is_not_installed_is_one_line():
+    with pytest.raises(InputError, match="deepspeed is set, but the package is not installed: pip install deepspeed"):
+        make(SFTConfig, deepspeed="zero2.json")
 
 
 def test_no_adapter_needs_no_targets():

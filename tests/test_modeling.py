@@ -183,6 +183,16 @@ def test_pickled_and_broken_weights_are_refused(tmp_path):
         load_model(config)
 
 
+@pytest.mark.parametrize(
+    "attention, problem",
+    [("flash", 'attn_implementation="flash"` is not supported'), ("flash_attention_4", "install")],
+)
+def test_an_attention_that_is_not_there_is_refused_by_its_field(attention, problem):
+    config = ModelConfig(str(tiny_folder() / "model"), attn_implementation=attention)
+    with pytest.raises(InputError, match=f"cannot be loaded with attn_implementation '{attention}': .*{problem}"):
+        load_model(config)
+
+
 def test_a_tokenizer_of_another_model_is_refused(tmp_path):
     with pytest.raises(InputError, match="the tokenizer has .* config.json .* must be of one checkpoint"):
         load_model(copy_model(tmp_path / "model", audio_token_id=300))
