@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from accelerate import PartialState
 from torch import Tensor, nn
 from transformers import GenerationConfig, LogitsProcessorList, PreTrainedTokenizerBase
 from transformers.generation import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
@@ -38,6 +39,18 @@ class Generation:
     codes: Tensor
     stopped: bool
     seed: int
+
+
+def single_device() -> torch.device:
+    """The device of a script that speaks; it does so in one process.
+
+    Raises:
+        InputError: several were launched; each would generate everything and write the same folder.
+    """
+    state = PartialState()
+    if state.num_processes > 1:
+        raise InputError(f"generation runs in one process, {state.num_processes} were launched: use --num_processes 1")
+    return state.device
 
 
 def generate(

@@ -4,13 +4,11 @@ accelerate launch --config_file accelerate_configs/single_gpu.yaml scripts/gener
     --config recipes/higgs-3b/generate.yaml --adapter me/my-voice --text "..."
 """
 
-from accelerate import PartialState
-
 from higgs_recipes.codec import load_codec
 from higgs_recipes.configs import GenerateConfig
 from higgs_recipes.errors import exit_on_input_error
 from higgs_recipes.files import check_output_dir
-from higgs_recipes.generation import generate
+from higgs_recipes.generation import generate, single_device
 from higgs_recipes.modeling import load_model
 from higgs_recipes.recipe_parser import parse_recipe
 from higgs_recipes.speech import build_requests, write_speech
@@ -19,7 +17,7 @@ from higgs_recipes.speech import build_requests, write_speech
 def main() -> None:
     config = parse_recipe(GenerateConfig)
     check_output_dir(config.output_dir, overwrite=config.overwrite_output_dir)
-    device = PartialState().device
+    device = single_device()
     codec = load_codec(config.codec_name_or_path, revision=config.codec_revision, device=device)
     requests = build_requests(config, codec)
     model, tokenizer = load_model(

@@ -1,12 +1,13 @@
 import pytest
 import torch
+from accelerate import PartialState
 
 from higgs_recipes.chatml import conversation
 from higgs_recipes.collator import HiggsCollator
 from higgs_recipes.configs import SamplingConfig
 from higgs_recipes.delay import BOS_CODE, EOS_CODE, delay_codes
 from higgs_recipes.errors import InputError
-from higgs_recipes.generation import Request, SeededSampler, _codes_of, generate
+from higgs_recipes.generation import Request, SeededSampler, _codes_of, generate, single_device
 from higgs_recipes.samples import build_sample
 from tests.checkpoints import load_tiny
 
@@ -175,3 +176,10 @@ def test_an_end_that_began_outside_the_window_still_goes_down_the_codebooks():
     for ras_win_len in (0, 1, 7):
         drawn = draw(SamplingConfig(temperature=0, ras_win_len=ras_win_len), scores, history=history)
         assert drawn.tolist() == [[7, 7, 7, 7, 0]]
+
+
+def test_several_processes_are_refused(monkeypatch):
+    assert single_device() == torch.device("cpu")
+    monkeypatch.setitem(PartialState._shared_state, "num_processes", 2)
+    with pytest.raises(InputError, match="generation runs in one process, 2 were launched: use --num_processes 1"):
+        single_device()
