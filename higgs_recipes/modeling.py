@@ -99,6 +99,16 @@ def load_model(
     return model.eval(), tokenizer
 
 
+def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
+    """The tokenizer of a base, without the model.
+
+    Raises:
+        InputError: no such checkpoint, or one whose config and tokenizer `load_model` would refuse.
+    """
+    folder = fetch(config.model_name_or_path, revision=config.model_revision, allow_patterns=MODEL_PATTERNS)
+    return _load_tokenizer(folder, _check_config(folder, config.model_name_or_path), config.model_name_or_path)
+
+
 def base_fingerprint(config: ModelConfig) -> str:
     """First 16 hexadecimal digits of a SHA-256 over a few rows of the base's weights, rounded to bfloat16.
 
