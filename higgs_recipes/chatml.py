@@ -98,7 +98,7 @@ def conversation(row: Mapping[str, Any], *, task: str, ref_in_system: bool = Fal
             if ref_in_system:
                 scene += [_text(f"{tag}:"), audio]
             else:
-                words = _required(row, clip, "ref_text", "give the words of ref_audio, or set ref_in_system")
+                words = _required(row, clip, "ref_text", "give the words of ref_audio")
                 references += [_turn("user", _text(prefix + words.removeprefix(prefix))), _turn("assistant", audio)]
     turns = [
         _turn("system", _text(_DIALOGUE_SYSTEM if task == "multi_speaker_smart_voice" else _SYSTEM)),

@@ -127,7 +127,6 @@ class EncodeConfig(CodecConfig, HubConfig):
     task: Task = knob("single_speaker_smart_voice", "What the rows teach.")
     min_seconds: float = knob(0.3, "Shorter clips are rejected.")
     max_seconds: float = knob(30.0, "Longer clips are rejected.")
-    max_text_chars: int = knob(1000, "Longer transcripts are rejected.")
     max_chars_per_second: float = knob(40.0, "A transcript that cannot be spoken in its clip is rejected.")
     test_size: float = knob(0.1, "Share (below 1) or number of rows held out; 0 is none.")
     split_by: Literal["text", "speaker"] = knob(
@@ -150,7 +149,6 @@ class EncodeConfig(CodecConfig, HubConfig):
             f"min_seconds {self.min_seconds} and max_seconds {self.max_seconds}: need 0 < min_seconds < max_seconds, "
             "and max_seconds finite",
         )
-        require(self.max_text_chars >= 1, f"max_text_chars must be at least 1, got {self.max_text_chars}")
         require(
             self.max_chars_per_second > 0, f"max_chars_per_second must be positive, got {self.max_chars_per_second}"
         )
@@ -167,7 +165,6 @@ class SFTConfig(TrainingArguments, CodecConfig, ModelConfig):
     """
 
     datasets: list[str] = knob([], "Encoded corpora by folder or Hub id, concatenated; made by the recipe's codec.")
-    train_split: str = knob("train", "Split to train on.")
     test_split: str | None = knob("test", "Split whose losses are reported at eval_strategy; null is none.")
     method: Literal["lora", "full"] = knob("lora", "lora: a small adapter. full: all weights.")
     lora_r: int = knob(16, "Rank of the adapter.")
@@ -181,7 +178,6 @@ class SFTConfig(TrainingArguments, CodecConfig, ModelConfig):
     codebook_weights: list[float] | None = knob(None, "Weight of each codebook's mean loss; default 1/8 each.")
     pack_to: int | None = knob(None, "Pack samples into rows of this many positions; null pads instead.")
     allow_untrained: bool = knob(False, "Pre-flight warns instead of refusing: for a model with random weights.")
-    preflight_rows: int = knob(8, "Rows whose loss is looked at before the first step.")
     hub_private_repo: bool | None = knob(True, "Create the repository as private. A voice is personal data.")
     remove_unused_columns: bool | None = knob(False, "The samples' columns are the collator's, not the model's.")
 
@@ -201,7 +197,6 @@ class SFTConfig(TrainingArguments, CodecConfig, ModelConfig):
             require(len(weights) == NUM_CODEBOOKS, f"codebook_weights needs {NUM_CODEBOOKS}, got {len(weights)}")
             require(min(weights) >= 0 < max(weights), f"codebook_weights must be 0 or positive, got {weights}")
         require(self.pack_to is None or self.pack_to >= 1, f"pack_to must be positive, got {self.pack_to}")
-        require(self.preflight_rows >= 1, f"preflight_rows must be at least 1, got {self.preflight_rows}")
         self._check_inherited()
         super().__post_init__()
 
@@ -244,7 +239,6 @@ class GenerateConfig(SamplingConfig, CodecConfig, AdapterConfig, ModelConfig):
     scene: str | None = knob(None, "A sentence on the recording, as the corpus had it; null is none.")
     ref_audio: str | None = knob(None, "Reference clip: its voice is cloned.")
     ref_text: str | None = knob(None, "What the reference clip says.")
-    ref_in_system: bool = knob(False, "Put the reference clip in the system message instead of a turn of its own.")
     seed: int = knob(0, "Seed of the first text; text i has seed + i.")
     output_dir: str = knob("outputs/generate", "Folder of the wav files and generations.jsonl.")
     overwrite_output_dir: bool = knob(False, "Replace what stands in output_dir.")

@@ -52,7 +52,7 @@ def build_requests(config: GenerateConfig, codec: Codec) -> list[Request]:
     requests = []
     for index, text in enumerate(read_texts(config)):
         row = reference | {"id": f"text {index}", "text": normalize_transcript(text), "scene": config.scene}
-        turns = conversation(row, task=task, ref_in_system=config.ref_in_system)
+        turns = conversation(row, task=task)
         requests.append(Request(turns, ref_codes, seed=config.seed + index))
     return requests
 

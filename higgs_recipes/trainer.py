@@ -28,6 +28,9 @@ from higgs_recipes.samples import SampleDataset
 
 logger = logging.getLogger(__name__)
 
+# Some thousand frames: a loss by codebook that tells chance from knowledge, in less than a step's time.
+PREFLIGHT_ROWS = 8
+
 
 class HiggsTrainer(Trainer):
     """Fine-tune a Higgs Audio v2 model, whole or with an adapter.
@@ -163,7 +166,7 @@ class HiggsTrainer(Trainer):
             InputError: a codebook is no likelier than chance, ln(V) nats, and `allow_untrained` is off: the codes are
                 not of the model's codec, or delayed or prompted in another way than it was trained.
         """
-        rows = Subset(self.train_dataset, range(min(self.args.preflight_rows, len(self.train_dataset))))
+        rows = Subset(self.train_dataset, range(min(PREFLIGHT_ROWS, len(self.train_dataset))))
         report = summarize(self._sum_losses(rows))
         chance = math.log(self._higgs_config.codebook_size)
         found = [report[f"loss_codebook_{k}"] for k in range(self._higgs_config.num_codebooks)]

@@ -17,6 +17,7 @@ from higgs_recipes.modeling import load_tokenizer
 from higgs_recipes.samples import tokenize_prompt
 
 
+TRAIN_SPLIT = "train"  # as scripts/encode.py names it
 # What a sample is made of. The recordings that a corpus may keep would be read with every row, and thrown away.
 COLUMNS = ["id", "messages", "codes", "ref_codes", "codec"]
 
@@ -32,8 +33,8 @@ def load_training_data(config: SFTConfig) -> tuple[Dataset, Dataset | None, list
     evaluates = config.eval_strategy != "no" and config.test_split is not None
     train, test, described = [], [], []
     for path in config.datasets:
-        rows = load_encoded(path, split=config.train_split)
-        check_codec(rows, revision, where=f"{path}, split {config.train_split}")
+        rows = load_encoded(path, split=TRAIN_SPLIT)
+        check_codec(rows, revision, where=f"{path}, split {TRAIN_SPLIT}")
         train.append(rows.select_columns(COLUMNS))
         described.append(
             {"path": path, "fingerprint": rows._fingerprint, "rows": len(rows), "seconds": sum(rows["seconds"])}

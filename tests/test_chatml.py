@@ -116,7 +116,7 @@ def test_what_a_row_lacks_is_named():
         "row r1: ref_audio is missing; zero_shot_voice_cloning needs a recording of the voice to clone"
     )
     assert refused(cloning | {"ref_text": ""}, task="zero_shot_voice_cloning") == (
-        "row r1: ref_text is missing; give the words of ref_audio, or set ref_in_system"
+        "row r1: ref_text is missing; give the words of ref_audio"
     )
     assert refused(ROW, task="multi_speaker_smart_voice") == (
         "row r1: text has no speaker tag; start each turn with [SPEAKER0], [SPEAKER1], ..."

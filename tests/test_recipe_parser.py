@@ -144,7 +144,7 @@ def test_the_command_line_is_read_when_no_arguments_are_given(monkeypatch, recip
         ("learning_rate: '1e-4'", "field 'learning_rate' is '1e-4'; it must be float"),
         ("pack_to: [1]", "field 'pack_to' is [1]; it must be int or null"),
         ("allow_untrained: 1", "field 'allow_untrained' is 1; it must be bool"),
-        ("train_split: on", "field 'train_split' is True; it must be str"),
+        ("model_name_or_path: on", "field 'model_name_or_path' is True; it must be str"),
         ("method: qlora", "field 'method' is 'qlora'; it must be one of 'lora', 'full'"),
         ("dtype: float16", "field 'dtype' is 'float16'; it must be one of 'float32', 'bfloat16'"),
         ("eval_strategy: sometimes", "field 'eval_strategy' is 'sometimes'; it must be one of 'no', 'steps', 'epoch'"),

@@ -39,16 +39,14 @@ def test_a_missing_or_empty_text_file_is_an_error(tmp_path):
         read_texts(config(tmp_path, text=[], text_file=str(tmp_path / "empty.txt")))
 
 
-@pytest.mark.parametrize("ref_in_system", [False, True])
-def test_a_reference_clip_is_encoded_and_stands_before_the_text(tmp_path, ref_in_system):
+def test_a_reference_clip_is_encoded_and_stands_before_the_text(tmp_path):
     write_wav(tmp_path / "ref.wav", tone(1.0))
-    fields = {"ref_audio": str(tmp_path / "ref.wav"), "ref_text": "A hum", "ref_in_system": ref_in_system}
+    fields = {"ref_audio": str(tmp_path / "ref.wav"), "ref_text": "A hum"}
     requests = build_requests(config(tmp_path, **fields), tiny_codec())
     (codes,) = tiny_codec().encode([read_audio(tmp_path / "ref.wav", name="ref")])
     assert all(torch.equal(request.ref_codes[0], codes) for request in requests)
     roles = [turn["role"] for turn in requests[0].conversation]
-    expected = ["system", "scene"] if ref_in_system else ["system", "user", "assistant"]
-    assert roles == [*expected, "user", "assistant"]
+    assert roles == ["system", "user", "assistant", "user", "assistant"]
 
 
 def test_wavs_and_their_record_are_written(tmp_path):
