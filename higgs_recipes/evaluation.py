@@ -8,7 +8,7 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from accelerate import PartialState
@@ -20,11 +20,11 @@ from higgs_recipes.configs import EvaluateConfig, SamplingConfig
 from higgs_recipes.delay import SAMPLE_RATE
 from higgs_recipes.encoding import check_codec, load_encoded
 from higgs_recipes.errors import InputError
-from higgs_recipes.files import fetch, is_hub_id
+from higgs_recipes.files import resolved_revision
 from higgs_recipes.generation import Request, generate
 from higgs_recipes.judges import Recogniser, load_recogniser, load_speaker_model
 from higgs_recipes.metrics import utterance_errors
-from higgs_recipes.modeling import RUN_INFO, base_fingerprint, load_model, load_run, without_adapter
+from higgs_recipes.modeling import base_fingerprint, load_model, load_run, without_adapter
 from higgs_recipes.provenance import surroundings
 from higgs_recipes.records import public_name
 from higgs_recipes.scoring import PROTOCOL, Clip, score_clips
@@ -90,15 +90,17 @@ def evaluate_model(config: EvaluateConfig) -> Evaluation:
         "seeds": f"{config.seed} to {config.seed + len(rows) - 1}, one for each text",
         "sampling": {each.name: getattr(config, each.name) for each in fields(SamplingConfig)},
         "dataset": public_name(config.dataset),
-        "dataset_revision": _revision(config.dataset, None, repo_type="dataset"),
+        "dataset_revision": resolved_revision(config.dataset, None, repo_type="dataset"),
         "dataset_fingerprint": encoded._fingerprint,
         "split": config.split,
         "codec": codec.revision,
         "base_model": public_name(config.model_name_or_path),
-        "base_revision": _revision(config.model_name_or_path, config.model_revision),
+        "base_revision": resolved_revision(config.model_name_or_path, config.model_revision),
         "base_fingerprint": base_fingerprint(config),
         "adapter": None if config.adapter is None else public_name(config.adapter),
-        "adapter_revision": None if config.adapter is None else _revision(config.adapter, config.adapter_revision),
+        "adapter_revision": None
+        if config.adapter is None
+        else resolved_revision(config.adapter, config.adapter_revision),
         "untrained_base": config.untrained_base,
     }
     if config.adapter is None:  # a fully fine-tuned model has its run.json too
@@ -176,10 +178,3 @@ def _speak(
         waveforms = codec.decode([generation.codes for generation in made])
         clips[name] = [Clip(waveform, each.stopped) for waveform, each in zip(waveforms, made, strict=True)]
     return clips
-
-
-def _revision(name: str, revision: str | None, *, repo_type: Literal["model", "dataset"] = "model") -> str | None:
-    """The commit that a Hub id stood for in this run; None for a folder."""
-    if not is_hub_id(name):
-        return None
-    return fetch(name, repo_type=repo_type, revision=revision, allow_patterns=[RUN_INFO, "corpus.json"]).name

@@ -92,6 +92,17 @@ def fetch(
     return Path(snapshot)
 
 
+def resolved_revision(
+    name: str, revision: str | None, *, repo_type: Literal["model", "dataset"] = "model"
+) -> str | None:
+    """The commit that a Hub id stands for; None for a folder. Asked for what has been fetched, it needs no network.
+
+    Raises:
+        InputError: what `fetch` raises.
+    """
+    return fetch(name, repo_type=repo_type, revision=revision, allow_patterns=[]).name if is_hub_id(name) else None
+
+
 def is_hub_id(name: str) -> bool:
     """Whether `fetch` would look for `name` on the Hub: the form user/name, and no folder here."""
     return re.fullmatch(r"[\w.-]+/[\w.-]+", name) is not None and name[0] != "." and not Path(name).is_dir()

@@ -16,6 +16,7 @@ from higgs_recipes.files import (
     fetch,
     git_commit,
     is_hub_id,
+    resolved_revision,
     sha256_file,
     staged_folder,
 )
@@ -262,6 +263,21 @@ def test_a_hub_id_is_what_fetch_would_ask_the_hub_for(tmp_path, monkeypatch):
     assert is_hub_id("user/my-voice_1.0")
     for name in ("outputs/corpus", "voice", "a/b/c", "./voice", "../voice", "/voice", "a/b c", ""):
         assert not is_hub_id(name)
+
+
+def test_a_revision_is_the_commit_that_was_fetched(tmp_path):
+    assert resolved_revision(str(tmp_path), None) is None
+    code = """
+import sys
+from higgs_recipes.files import fetch, resolved_revision
+fetch("tester/model", allow_patterns=["*.json"])
+print(resolved_revision("tester/model", None), resolved_revision("tester/model", "main"))
+"""
+    with HubServer(tmp_path) as hub:
+        repo = hub.add_repo("tester/model", {"config.json": b"{}", "README.md": b"Not fetched."})
+        online = run_python(code, hub.env())
+        offline = run_python(code, hub.env() | {"HF_HUB_OFFLINE": "1"})
+    assert online == offline == f"{repo.head} {repo.head}\n"
 
 
 def test_git_commit_names_the_checkout(tmp_path):
