@@ -1,12 +1,15 @@
 """The scores of metrics.json as a model card shows them: the model-index of its header, and its Evaluation section."""
 
+import html
 import re
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
-from huggingface_hub import EvalResult, RepoCard
+from huggingface_hub import EvalResult, RepoCard, constants
 from huggingface_hub.repocard_data import eval_results_to_model_index
 
+from higgs_recipes.files import is_hub_id
 from higgs_recipes.markdown import facts, table
 from higgs_recipes.records import Fields, public_name, with_revision
 
@@ -20,6 +23,9 @@ SYSTEMS = {  # row of metrics.json to its name in the table
     "base": "base model",
     "finetuned": "fine-tuned model",
 }
+EVALUATION_FOLDER = "evaluation"  # where a model's repo or folder holds the report
+PLAYED = ("real", "base", "finetuned")
+MAX_PLAYED_TEXTS = 3
 METRICS = {  # metric of metrics.json to its column and the factor that it is shown with
     "wer": ("WER %", 100),
     "cer": ("CER %", 100),
@@ -51,7 +57,7 @@ def update_evaluation(card: str, metrics: Mapping[str, Any], *, name: str) -> st
         old = [result for entry in card.data.get("model-index", []) for result in entry["results"]]
         kept = [result for result in old if _task_and_dataset(result) != _task_and_dataset(ours[0])]
         card.data["model-index"] = [{"name": public_name(name), "results": kept + ours}]
-    section = f"{BEGIN}\n{_section(metrics)}{END}"
+    section = f"{BEGIN}\n{_section(metrics)}{_players(metrics, name)}{END}"
     before, begin, rest = card.text.partition(BEGIN)
     card.text = before + section + rest.partition(END)[2] if begin else f"{before.rstrip()}\n\n{section}\n"
     return str(card)
@@ -116,6 +122,24 @@ def _section(metrics: Fields) -> str:
     head = ["", *(METRICS[metric][0] for metric in columns)]
     note = "In brackets the 95 % bootstrap interval, n the number of clips scored.\n"
     return f"## Evaluation\n\n{untrained}{table(head, lines)}\n{note}\n{facts(about)}"
+
+
+def _players(metrics: Fields, name: str) -> str:
+    """The first texts with their recordings, as one block of HTML: texts come from anywhere, and Markdown ends there.
+
+    A card on the Hub needs the whole address of a recording; in a folder the report lies beside the card.
+    """
+    titles = SYSTEMS | {_own_row(metrics): "this model"}
+    shown = [system for system in PLAYED if system in metrics["rows"]]
+    place = f"{constants.ENDPOINT}/{name}/resolve/main/{EVALUATION_FOLDER}" if is_hub_id(name) else EVALUATION_FOLDER
+    lines = ["<tr><th>text</th>" + "".join(f"<th>{titles[system]}</th>" for system in shown) + "</tr>"]
+    for clip in metrics["clips"][:MAX_PLAYED_TEXTS]:
+        cells = [html.escape(" ".join(clip["text"].split()))]
+        for system in shown:
+            source = html.escape(f"{place}/{quote(clip[system]['wav'])}")
+            cells.append(f'<audio controls src="{source}"></audio>')
+        lines.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
+    return "\n<table>\n" + "\n".join(lines) + "\n</table>\n\n" if len(lines) > 1 else ""
 
 
 def _score(scores: Mapping[str, Any], metric: str) -> str:

@@ -6,9 +6,7 @@ A field that a card needs and its record lacks is an `InputError` that names fil
 import json
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import PurePosixPath
 from typing import Any
-from urllib.parse import quote
 
 from huggingface_hub import DatasetCardData, ModelCardData
 from huggingface_hub.utils import yaml_dump
@@ -58,14 +56,13 @@ CORPUS_COLUMNS = {
 }
 
 
-def adapter_card(run: Record, *, name: str, metrics: Record | None = None, samples: Sequence[str] = ()) -> str:
+def adapter_card(run: Record, *, name: str, metrics: Record | None = None) -> str:
     """The card of an adapter, or of a whole fine-tuned model where the method was "full".
 
     Args:
         run: run.json.
         name: what a reader gives to load it: the Hub id, else the folder.
         metrics: metrics.json of its evaluation, if there is one.
-        samples: paths of wav files, relative to the card.
     """
     run = Fields(run, "run.json")
     base, is_adapter, untrained = run["base_model"], run["method"] == "lora", _is_untrained(run, metrics)
@@ -78,14 +75,12 @@ def adapter_card(run: Record, *, name: str, metrics: Record | None = None, sampl
         **({} if untrained else LICENSE),  # random weights derive from nobody's
     )
     kind = "A LoRA adapter" if is_adapter else "A fine-tuned model"
-    links = [f"- [{PurePosixPath(path).name}]({quote(path)})\n" for path in samples]
     sections = [
         f"# {public_name(name)}\n",
         UNTRAINED if untrained else "",
         f"{kind} for speech, made from the Higgs Audio v2 model "
         f"`{with_revision(base, run['base_revision'])}` in {run['steps']} steps with higgs_recipes.\n",
         _loading(name, base=base if is_adapter else None, revision=run["base_revision"]),
-        "## Samples\n\n" + "".join(links) if links else "",
         _training(run),
         _licence(untrained),
     ]

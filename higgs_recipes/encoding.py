@@ -26,6 +26,7 @@ from higgs_recipes.delay import HOP, SAMPLE_RATE
 from higgs_recipes.errors import InputError
 from higgs_recipes.files import atomic_write, explain_full_disk, fetch, git_commit, sha256_file, staged_folder
 from higgs_recipes.provenance import library_versions
+from higgs_recipes.records import public_path, public_record
 
 
 logger = logging.getLogger(__name__)
@@ -191,7 +192,7 @@ def _encoded_row(corpus: Corpus, row: Row, *, cache: CodeCache, codec: Codec, ke
 def _write_records(
     folder: Path, corpus: Corpus, splits: dict[str, list[Row]], *, codec: Codec, config: EncodeConfig
 ) -> None:
-    record = {
+    facts = {
         "codec": codec.revision,
         "sources": config.sources,
         "splits": {
@@ -199,17 +200,25 @@ def _write_records(
             for split, rows in splits.items()
         },
         "rejects": corpus.reject_counts(),
-        "not_drawn": corpus.num_not_drawn,
+        "not_drawn": {public_path(source): count for source, count in corpus.num_not_drawn.items()},
         "recipe": asdict(config),
         "git_commit": git_commit(),
         "versions": library_versions(),
     }
-    rejects = [json.dumps(reject, ensure_ascii=False) + "\n" for reject in corpus.rejects]
+    record = public_record(facts)
+    rejects = [json.dumps(_public_reject(reject, corpus), ensure_ascii=False) + "\n" for reject in corpus.rejects]
     atomic_write(folder / "corpus.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
     atomic_write(folder / "rejects.jsonl", "".join(rejects))
     name = config.hub_dataset_id or PurePath(config.output_dir).name
     atomic_write(folder / "README.md", corpus_card(record, name=name))
     _log_summary(record, corpus)
+
+
+def _public_reject(reject: dict[str, Any], corpus: Corpus) -> dict[str, Any]:
+    reason = reject["reason"]
+    for source in corpus.sources:  # a reason may name a row of any of them, or the file of a recording
+        reason = reason.replace(source.label, public_path(source.label)).replace(f"{source.folder}/", "")
+    return reject | {"file": public_path(reject["file"]), "reason": reason}
 
 
 def _log_summary(record: dict[str, Any], corpus: Corpus) -> None:

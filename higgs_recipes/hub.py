@@ -1,5 +1,6 @@
 """Pushes to the Hub: a folder in one commit, private by default, and on failure the one command that tries again."""
 
+import json
 import logging
 import shlex
 import sys
@@ -18,26 +19,35 @@ from huggingface_hub.errors import (
 from huggingface_hub.hf_api import DatasetInfo
 from huggingface_hub.utils import DEFAULT_IGNORE_PATTERNS, filter_repo_objects
 
-from higgs_recipes.card_scores import SYSTEMS, update_evaluation
+from higgs_recipes.card_scores import EVALUATION_FOLDER, SYSTEMS, update_evaluation
 from higgs_recipes.cards import adapter_card, merged_card
 from higgs_recipes.errors import InputError
 from higgs_recipes.files import UNSAFE_PATTERNS, atomic_write, hub_reason
-from higgs_recipes.records import Fields, file_inside, read_record
+from higgs_recipes.records import Fields, file_inside, public_record, read_record
 
 
 logger = logging.getLogger(__name__)
 
 RepoType = Literal["model", "dataset"]
 
-# Pickles nobody should load, states only needed to resume, and what a killed run left half-written.
-NOT_PUSHED = (*UNSAFE_PATTERNS, "checkpoint-*/*", "*.partial", "*.partial/*")
-EVALUATION_FOLDER = "evaluation"
+# Pickles nobody should load, states only needed to resume, what a killed run left half-written, and TensorBoard's
+# logs, whose names hold the name of the machine.
+NOT_PUSHED = (*UNSAFE_PATTERNS, "checkpoint-*/*", "*.partial", "*.partial/*", "runs/*")
 # What huggingface_hub raises when a push fails; its xet client, written in Rust, raises RuntimeError.
 PUSH_FAILURES = (HTTPError, OSError, ValueError, RuntimeError)
 
 
 class PushError(InputError):
     """A push that failed: why, that everything is on disk and where, and the one command that tries again."""
+
+
+def resolve_target(name: str | None, *, output_dir: str | Path, push: bool) -> str | None:
+    """The repo that a result is to be pushed to, None without `push`: the one named, else the folder's name.
+
+    Raises:
+        InputError: what `resolve_repo_id` raises.
+    """
+    return resolve_repo_id(name or Path(output_dir).resolve().name) if push else None
 
 
 def resolve_repo_id(name: str) -> str:
@@ -54,33 +64,34 @@ def resolve_repo_id(name: str) -> str:
 
 
 def push_folder(
-    folder: str | Path, *, repo_id: str, repo_type: RepoType, private: bool = True, commit_message: str
+    folder: str | Path, *, repo_id: str, repo_type: RepoType = "model", private: bool = True, commit_message: str
 ) -> str:
     """Push a folder in one commit and return the commit's URL.
 
     A repo that is not there is made, private unless told otherwise; one that is there keeps its visibility.
-    Files that match `NOT_PUSHED` stay here.
+    Files that match `NOT_PUSHED` stay here, and so does where the codec that a processor names stands.
 
     Raises:
-        InputError: no such folder, nothing in it, or a link in it that leads out.
+        InputError: no such folder, nothing in it, a link in it that leads out, or a processor_config.json that is
+            no JSON.
         PushError: the push failed; the folder is untouched.
     """
     folder = Path(folder).resolve()
-    operations = [CommitOperationAdd(path, folder / path) for path in _files_to_push(folder)]
-    excluded = sorted({p for p in NOT_PUSHED if any(filter_repo_objects(_relative_files(folder), allow_patterns=[p]))})
-    command = ["hf", "upload", repo_id, str(folder), ".", "--repo-type", repo_type]
-    command += (["--private"] if private else []) + [f"--exclude={pattern}" for pattern in excluded]
+    operations = [CommitOperationAdd(path, _public_content(folder / path)) for path in _files_to_push(folder)]
+    # Not `hf upload`: it may cut a large folder into several commits, and knows nothing of what stays here.
+    arguments = f"{repo_id=}, {repo_type=}, {private=}, {commit_message=}"
+    retry = f"from higgs_recipes.hub import push_folder; push_folder({str(folder)!r}, {arguments})"
     try:
         repo = _ready_repo(repo_id, repo_type, private=private)
         # Not upload_folder: it may cut a large folder into several commits, and a reader could fetch half of it.
         commit = HfApi().create_commit(repo.id, operations, repo_type=repo_type, commit_message=commit_message)
     except PUSH_FAILURES as error:
-        raise _push_error(error, repo_id=repo_id, folder=folder, command=command) from error
+        raise _push_error(error, repo_id=repo_id, folder=folder, retry=retry) from error
     return commit.commit_url
 
 
 def write_adapter_card(folder: str | Path, *, name: str | None = None) -> None:
-    """Write README.md of an adapter folder from its run.json, evaluation/metrics.json and samples/*.wav.
+    """Write README.md of an adapter folder from its run.json and evaluation/metrics.json.
 
     Args:
         folder: what the trainer saved.
@@ -90,13 +101,11 @@ def write_adapter_card(folder: str | Path, *, name: str | None = None) -> None:
         InputError: run.json is missing, or a field of a record is.
     """
     folder = Path(folder)
-    scores = folder / EVALUATION_FOLDER / "metrics.json"
-    card = adapter_card(
-        read_record(folder / "run.json"),
-        name=name or str(folder),
-        metrics=read_record(scores) if scores.exists() else None,
-        samples=sorted(path.relative_to(folder).as_posix() for path in folder.glob("samples/**/*.wav")),
-    )
+    report = folder / EVALUATION_FOLDER
+    metrics = read_record(report / "metrics.json") if report.exists() else None
+    if metrics is not None:
+        _check_clips(metrics, report)
+    card = adapter_card(read_record(folder / "run.json"), name=name or str(folder), metrics=metrics)
     atomic_write(folder / "README.md", card)
 
 
@@ -137,7 +146,7 @@ def push_report(report_folder: str | Path, *, repo_id: str, private: bool = True
         # With its parent named, the commit is refused where someone has changed the card meanwhile.
         commit = HfApi().create_commit(repo.id, operations, commit_message="Add evaluation", parent_commit=repo.sha)
     except PUSH_FAILURES as error:
-        raise _push_error(error, repo_id=repo_id, folder=folder, command=[sys.executable, "-c", retry]) from error
+        raise _push_error(error, repo_id=repo_id, folder=folder, retry=retry) from error
     return commit.commit_url
 
 
@@ -160,10 +169,10 @@ def _remote_card(repo: ModelInfo) -> str:
 
 
 def _check_clips(metrics: Fields, folder: Path) -> None:
-    """Each clip's recordings are files of the report (None: no sound): metrics.json may come from elsewhere."""
+    """Each clip's recordings are files of the report: metrics.json may come from elsewhere."""
     for index, clip in enumerate(metrics["clips"]):
         for system in SYSTEMS:
-            if system in clip and clip[system]["wav"] is not None:
+            if system in clip:
                 file_inside(folder, clip[system]["wav"], field=f"{metrics.file}: clips[{index}].{system}.wav")
 
 
@@ -183,11 +192,26 @@ def _files_to_push(folder: Path) -> list[str]:
     return paths
 
 
-def _push_error(error: Exception, *, repo_id: str, folder: Path, command: list[str]) -> PushError:
+def _public_content(path: Path) -> Path | bytes:
+    """What is pushed of a file: the file itself, but of a processor a copy that keeps this machine's folders back.
+
+    The file on disk keeps its path: it is where the processor finds its codec.
+    """
+    if path.name != "processor_config.json":
+        return path
+    processor = read_record(path)
+    public = public_record(processor)
+    if public == processor:
+        return path
+    logger.warning("%s names a folder of this machine as its codec; pushed is only the folder's name", path)
+    return (json.dumps(public, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def _push_error(error: Exception, *, repo_id: str, folder: Path, retry: str) -> PushError:
     said = str(error) if isinstance(error, InputError) else _why(error)
     return PushError(
         f"the push to {repo_id} failed: {said}. Everything is on disk at {folder}; to push it again:\n"
-        f"  {shlex.join(command)}"
+        f"  {shlex.join([sys.executable, '-c', retry])}"
     )
 
 

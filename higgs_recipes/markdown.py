@@ -1,5 +1,6 @@
 """Records as Markdown: tables, lists of facts, numbers; text from outside cannot break out of its cell."""
 
+import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -38,6 +39,6 @@ def inline(value: Any) -> str:
 
 
 def cell(value: Any) -> str:
-    """A value as a table's cell: one line, floats with four digits, bars escaped."""
-    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    """A value as a table's cell: one line, floats with four digits, bars and HTML escaped."""
+    text = f"{value:.4g}" if isinstance(value, float) else html.escape(str(value), quote=False)
     return " ".join(text.replace("|", "\\|").split())

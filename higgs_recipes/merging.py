@@ -12,7 +12,7 @@ from higgs_recipes.chatml import conversation
 from higgs_recipes.collator import HiggsCollator
 from higgs_recipes.configs import MergeConfig, ModelConfig, SamplingConfig
 from higgs_recipes.errors import InputError
-from higgs_recipes.files import atomic_write, staged_folder
+from higgs_recipes.files import atomic_write, resolved_revision, staged_folder
 from higgs_recipes.generation import Request, generate
 from higgs_recipes.modeling import (
     MERGE_INFO,
@@ -24,6 +24,7 @@ from higgs_recipes.modeling import (
     merge_adapter,
 )
 from higgs_recipes.provenance import surroundings
+from higgs_recipes.records import public_path, public_record
 from higgs_recipes.samples import build_sample
 
 
@@ -49,10 +50,10 @@ def merge(config: MergeConfig) -> dict[str, Any]:
     batch = _speak(model, tokenizer) if config.check else None
     expected = None if batch is None else _logits(model, batch)
     record = surroundings() | {
-        "base_model": config.model_name_or_path,
-        "base_revision": config.model_revision,
-        "adapter": config.adapter,
-        "adapter_revision": config.adapter_revision,
+        "base_model": public_path(config.model_name_or_path),
+        "base_revision": resolved_revision(config.model_name_or_path, config.model_revision),
+        "adapter": public_path(config.adapter),
+        "adapter_revision": resolved_revision(config.adapter, config.adapter_revision),
         "dtype": config.dtype,
         "max_logit_difference": None,
         "mean_logit_difference": None,
@@ -71,7 +72,7 @@ def merge(config: MergeConfig) -> dict[str, Any]:
         atomic_write(staging / MERGE_INFO, json.dumps(record, indent=1) + "\n")
         run = load_run(config.adapter, revision=config.adapter_revision)
         if run is not None:
-            atomic_write(staging / RUN_INFO, json.dumps(run, indent=1) + "\n")
+            atomic_write(staging / RUN_INFO, json.dumps(public_record(run), indent=1) + "\n")
     return record
 
 

@@ -25,7 +25,7 @@ from higgs_recipes.configs import ModelConfig, SFTConfig
 from higgs_recipes.delay import BOS_CODE, EOS_CODE
 from higgs_recipes.errors import InputError
 from higgs_recipes.files import fetch
-from higgs_recipes.records import read_record
+from higgs_recipes.records import public_path, read_record
 from higgs_recipes.samples import LAST_TOKENS
 
 
@@ -89,13 +89,14 @@ def load_model(
             f"{name}: {len(missing)} weights are missing or of another shape, the first {missing[0]}: "
             "is it a whole HiggsAudioV2ForConditionalGeneration checkpoint with text head?"
         )
-    # What an adapter's config and card name as their base: the id that others can load, not this machine's folder.
-    model.name_or_path = name
+    # What an adapter's config names as its base: the id that others can load. A folder elsewhere on this machine is
+    # nobody's business, and its bare name would be taken for a Hub id.
+    model.name_or_path = name if public_path(name) == name else None
     # Autocast on CUDA sums in float32; transformers puts that sum beside text embeddings of the weights' type.
     model.model.embed_audio_tokens.register_forward_hook(_in_dtype_of_weights)
     tokenizer = _load_tokenizer(folder, higgs_config, name)
     if adapter is not None:
-        model = _load_adapter(model, str(adapter), revision=adapter_revision, base_folder=folder)
+        model = _load_adapter(model, str(adapter), revision=adapter_revision, base=name, base_folder=folder)
     return model.eval(), tokenizer
 
 
@@ -239,24 +240,24 @@ def _load_tokenizer(folder: Path, config: HiggsAudioV2Config, name: str) -> PreT
     return tokenizer
 
 
-def _load_adapter(model: nn.Module, adapter: str, *, revision: str | None, base_folder: Path) -> PeftModel:
+def _load_adapter(model: nn.Module, adapter: str, *, revision: str | None, base: str, base_folder: Path) -> PeftModel:
     folder = fetch(adapter, revision=revision, allow_patterns=[ADAPTER_WEIGHTS, ADAPTER_CONFIG, RUN_INFO])
     for file in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
         if not (folder / file).is_file():
             raise InputError(f"{adapter}: no {file}, so no LoRA adapter in safetensors")
-    base, run = _folder_fingerprint(base_folder), load_run(adapter, revision=revision)
+    fingerprint, run = _folder_fingerprint(base_folder), load_run(adapter, revision=revision)
     if run is not None:
-        if run.get("base_fingerprint") != base:
+        if run.get("base_fingerprint") != fingerprint:
             raise InputError(
                 f"{adapter}: trained on {run.get('base_model')} with fingerprint {run.get('base_fingerprint')}; this "
-                f"base, {model.name_or_path}, has {base}: give the adapter's own base as model_name_or_path"
+                f"base, {base}, has {fingerprint}: give the adapter's own base as model_name_or_path"
             )
     else:
         logger.warning("%s has no %s: nothing tells whether it was trained on this base", adapter, RUN_INFO)
     try:
         adapted = PeftModel.from_pretrained(model, folder, torch_device="cpu")
     except (RuntimeError, ValueError, SafetensorError) as error:
-        raise InputError(f"{adapter}: does not fit the base {model.name_or_path}: {error}") from error
+        raise InputError(f"{adapter}: does not fit the base {base}: {error}") from error
     with safe_open(folder / ADAPTER_WEIGHTS, framework="pt") as weights:
         missing = sorted(set(get_peft_model_state_dict(adapted, save_embedding_layers=False)) - set(weights.keys()))
     if missing:  # peft would leave them as drawn, with a warning

@@ -1,6 +1,7 @@
 """What a run ran on and with: the facts that its records, reports and cards carry."""
 
 import platform
+from collections.abc import Set
 from dataclasses import fields
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -34,15 +35,15 @@ def surroundings() -> dict[str, Any]:
     return {"git_commit": git_commit(), "versions": library_versions(), "hardware": describe_hardware()}
 
 
-def resolved_recipe(config: SFTConfig) -> dict[str, Any]:
-    """The recipe as it ran: our own fields, and those of TrainingArguments that differ from their default."""
+def resolved_recipe(config: SFTConfig, *, given: Set[str]) -> dict[str, Any]:
+    """The recipe as it ran: all fields of ours, and those of TrainingArguments that were given.
+
+    Args:
+        given: the fields that `recipe_parser.given_fields` found; TrainingArguments fills in many of the rest.
+    """
     resolved = config.to_dict()  # enums by value, tokens masked
-    inherited = {field.name: field.default for field in fields(TrainingArguments)}
-    return {
-        field.name: resolved[field.name]
-        for field in fields(config)
-        if field.name not in inherited or getattr(config, field.name) != inherited[field.name]
-    }
+    inherited = {field.name for field in fields(TrainingArguments)}
+    return {name: value for name, value in resolved.items() if name not in inherited or name in given}
 
 
 def _version(name: str) -> str | None:

@@ -175,14 +175,9 @@ def parse_recipe(config_class: type[Config], args: Sequence[str] | None = None) 
         InputError: what `read_recipe` raises, an unknown flag, a flag's value of another type or outside its set, or
             what the config's own checks find.
     """
-    config_flag = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    config_flag.add_argument("--config")
-    try:
-        known, flags = config_flag.parse_known_args(args)
-    except argparse.ArgumentError as error:
-        raise InputError(f"command line: {error}") from error
-    recipe = {} if known.config is None else read_recipe(known.config, config_class)
-    where = " and ".join([*([known.config] if known.config else []), *(["command line"] if flags else [])])
+    path, flags = _split(args)
+    recipe = {} if path is None else read_recipe(path, config_class)
+    where = " and ".join([*([path] if path else []), *(["command line"] if flags else [])])
 
     parser = _Parser(config_class)
     parser.set_defaults_with_config(**recipe)
@@ -191,3 +186,28 @@ def parse_recipe(config_class: type[Config], args: Sequence[str] | None = None) 
     except ValueError as error:
         raise InputError(f"{where or 'no --config'}: {error}") from error
     return config
+
+
+def given_fields(config_class: type, args: Sequence[str] | None = None) -> set[str]:
+    """The names of the fields that the recipe or the command line sets; the rest of the config are defaults.
+
+    Raises:
+        InputError: as `parse_recipe`.
+    """
+    path, flags = _split(args)
+    parser = _Parser(config_class)
+    for action in parser._actions:
+        action.default = argparse.SUPPRESS
+    from_flags, _ = parser.parse_known_args(flags)
+    return set(vars(from_flags)) | set({} if path is None else read_recipe(path, config_class))
+
+
+def _split(args: Sequence[str] | None) -> tuple[str | None, list[str]]:
+    """The recipe that `--config` names, and the rest of the command line."""
+    config_flag = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    config_flag.add_argument("--config")
+    try:
+        known, flags = config_flag.parse_known_args(args)
+    except argparse.ArgumentError as error:
+        raise InputError(f"command line: {error}") from error
+    return known.config, flags

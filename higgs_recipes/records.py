@@ -1,8 +1,9 @@
 """The records that a run leaves behind (run.json, merge.json, metrics.json, corpus.json), read with care."""
 
 import json
+import re
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
 from higgs_recipes.errors import InputError
@@ -56,6 +57,28 @@ def file_inside(folder: str | Path, relative: str, *, field: str) -> Path:
 def public_name(name: str) -> str:
     """A Hub id as it is; of a folder only its own name, since where it stands is nobody's business."""
     return name if is_hub_id(name) else PurePosixPath(name).name
+
+
+def public_path(path: str) -> str:
+    """A Hub id, and a path that stays below the working folder, as it is; of a place elsewhere only its name.
+
+    >>> [public_path(path) for path in ("outputs/voice", "/home/someone/voice", "../voice", "~/voice")]
+    ['outputs/voice', 'voice', 'voice', 'voice']
+    """
+    place = PurePath(path)
+    from_home = place.parts and re.fullmatch(r"~[\w.-]*", place.parts[0])
+    return place.name if place.is_absolute() or ".." in place.parts or from_home else path
+
+
+def public_record(record: Any) -> Any:
+    """The record with `public_path` of every text in it, however deep: it is written to be passed on."""
+    if isinstance(record, str):
+        return public_path(record)
+    if isinstance(record, Mapping):
+        return {field: public_record(value) for field, value in record.items()}
+    if isinstance(record, (list, tuple)):
+        return [public_record(value) for value in record]
+    return record
 
 
 def with_revision(name: str, revision: str | None) -> str:

@@ -94,7 +94,7 @@ class Source:
         if path.is_absolute() and path.is_relative_to(self.folder):
             path = path.relative_to(self.folder)
         if path.is_absolute() or ".." in path.parts:
-            raise InputError(f"{column} leaves the folder {self.folder}: {path}; move the recording into it")
+            raise InputError(f"{column} leaves the folder of its source: {path.name}; move the recording into it")
         return {"path": str(self.folder / path), "bytes": None}
 
 

@@ -9,22 +9,22 @@ from accelerate import PartialState
 from higgs_recipes.configs import EncodeConfig
 from higgs_recipes.encoding import encode_corpus
 from higgs_recipes.errors import exit_on_input_error
-from higgs_recipes.hub import push_folder, resolve_repo_id
+from higgs_recipes.hub import push_folder, resolve_target
 from higgs_recipes.recipe_parser import parse_recipe
-from higgs_recipes.records import public_name
 
 
 def main() -> None:
     config = parse_recipe(EncodeConfig)
-    if config.push_to_hub:  # asked for before the work: a missing token shows now, and not after hours of encoding
-        config.hub_dataset_id = resolve_repo_id(config.hub_dataset_id or public_name(config.output_dir))
+    # Asked for before the work: a missing token shows now, and not after hours of encoding.
+    repo_id = resolve_target(config.hub_dataset_id, output_dir=config.output_dir, push=config.push_to_hub)
+    config.hub_dataset_id = repo_id or config.hub_dataset_id  # the card names it
     folder = encode_corpus(config)
     if not PartialState().is_main_process:
         return
-    if config.push_to_hub:
+    if repo_id:
         url = push_folder(
             folder,
-            repo_id=config.hub_dataset_id,
+            repo_id=repo_id,
             repo_type="dataset",
             private=config.hub_private_repo,
             commit_message="Add encoded corpus",

@@ -15,7 +15,7 @@ from higgs_recipes.configs import EvaluateConfig
 from higgs_recipes.errors import exit_on_input_error
 from higgs_recipes.evaluation import evaluate_model
 from higgs_recipes.files import check_output_dir
-from higgs_recipes.hub import push_report, resolve_repo_id
+from higgs_recipes.hub import push_report, resolve_target
 from higgs_recipes.recipe_parser import parse_recipe
 from higgs_recipes.records import public_name
 from higgs_recipes.report import write_report
@@ -25,8 +25,8 @@ def main() -> None:
     config = parse_recipe(EvaluateConfig)
     check_output_dir(config.output_dir, overwrite=config.overwrite_output_dir)
     # Asked for before the work: a missing token shows now, and not after hours of generating.
-    name = config.hub_model_id or public_name(config.adapter or config.output_dir)
-    repo_id = resolve_repo_id(name) if config.push_to_hub else None
+    name = config.hub_model_id or (config.adapter and public_name(config.adapter))
+    repo_id = resolve_target(name, output_dir=config.output_dir, push=config.push_to_hub)
     evaluation = evaluate_model(config)
     write_report(
         evaluation.metrics,

@@ -3,18 +3,16 @@
 python scripts/merge.py --adapter me/my-voice --output_dir merged --check
 """
 
-from pathlib import Path
-
 from higgs_recipes.configs import MergeConfig
 from higgs_recipes.errors import exit_on_input_error
-from higgs_recipes.hub import push_folder, resolve_repo_id, write_merged_card
+from higgs_recipes.hub import push_folder, resolve_target, write_merged_card
 from higgs_recipes.merging import merge
 from higgs_recipes.recipe_parser import parse_recipe
 
 
 def main() -> None:
     config = parse_recipe(MergeConfig)
-    repo_id = resolve_repo_id(config.hub_model_id or Path(config.output_dir).name) if config.push_to_hub else None
+    repo_id = resolve_target(config.hub_model_id, output_dir=config.output_dir, push=config.push_to_hub)
     record = merge(config)
     write_merged_card(config.output_dir, name=repo_id)
     if config.check:
@@ -24,14 +22,9 @@ def main() -> None:
             f"{record['likeliest_codes_equal']:.2%}"
         )
     print(f"merged checkpoint: {config.output_dir}")
-    if repo_id is not None:
-        url = push_folder(
-            config.output_dir,
-            repo_id=repo_id,
-            repo_type="model",
-            private=config.hub_private_repo,
-            commit_message=f"{config.adapter} merged into its base",
-        )
+    if repo_id:
+        message = f"{record['adapter']} merged into its base"
+        url = push_folder(config.output_dir, repo_id=repo_id, private=config.hub_private_repo, commit_message=message)
         print(f"pushed: {url}")
 
 

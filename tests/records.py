@@ -69,7 +69,10 @@ METRICS = {
     "git_commit": "0123456789abcdef",
     "hardware": "1 x NVIDIA H100",
     "versions": {"torch": "2.11.0"},
-    "clips": [{"id": "a", "text": "One.", "seed": 0, "finetuned": {"wav": "samples/a.wav"}, "base": {"wav": None}}],
+    "clips": [
+        {"id": "a", "text": "One.", "seed": 0}
+        | {row: {"wav": "samples/a.wav"} for row in ("real", "base", "finetuned")}
+    ],
 }
 CORPUS = {
     "codec": RUN["codec"],

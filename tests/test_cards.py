@@ -22,7 +22,7 @@ def without(record: dict, *path: str) -> dict:
 
 
 def test_adapter_card_says_what_the_run_recorded():
-    card = ModelCard(adapter_card(RUN, name="tester/voice", samples=["samples/step 100/a.wav"]))
+    card = ModelCard(adapter_card(RUN, name="tester/voice"))
     assert card.data.to_dict() == {
         "base_model": "bosonai/higgs-tts-2-3b-base",
         "datasets": ["tester/corpus"],  # the other one is a folder
@@ -35,7 +35,6 @@ def test_adapter_card_says_what_the_run_recorded():
     }
     for recorded in (
         "# tester/voice\n",
-        "- [a.wav](samples/step%20100/a.wav)\n",
         f"- base model: {RUN['base_model']} @ {RUN['base_revision']}\n",
         "- fingerprint of the base: basefingerprint\n",
         f"- codec: {RUN['codec']}\n",
@@ -134,6 +133,35 @@ def test_scores_of_the_finetuned_model_become_the_model_index():
     assert "- recogniser: openai/whisper-large-v3 @ asr123\n" in card.text
     assert "- texts: 4 scored, 1 skipped\n" in card.text
     assert "codec resynthesis" not in card.text
+
+
+def test_a_card_plays_the_first_texts_of_its_evaluation():
+    hub = "https://huggingface.co/tester/voice/resolve/main/"
+    clip = {row: {"wav": f"samples/0 {row}.wav"} for row in ("real", "codec", "base", "finetuned")}
+    texts = ["<script>alert(1)</script>\n\n[a](b) & c", *"BCD"]
+    metrics = METRICS | {"clips": [clip | {"text": text} for text in texts]}
+    card = adapter_card(RUN, name="tester/voice", metrics=metrics)
+    table = card.partition("<table>")[2].partition("</table>")[0]
+    head, *lines = table.strip().splitlines()
+    assert "<script>" not in card and "\n\n" not in table  # an empty line would end the block of HTML
+    assert head == "<tr><th>text</th><th>real recordings</th><th>base model</th><th>this model</th></tr>"
+    assert len(lines) == 3 and lines[0] == (
+        "<tr><td>&lt;script&gt;alert(1)&lt;/script&gt; [a](b) &amp; c</td>"
+        + "".join(
+            f'<td><audio controls src="{hub}evaluation/samples/0%20{row}.wav"></audio></td>'
+            for row in ("real", "base", "finetuned")
+        )
+        + "</tr>"
+    )
+    local = adapter_card(RUN, name="outputs/a/voice", metrics=metrics)
+    assert '<audio controls src="evaluation/samples/0%20real.wav"></audio>' in local
+    tricky = METRICS | {"clips": [clip | {"text": "A", "real": {"wav": 'a"><script>.wav'}}]}
+    assert "<script>" not in adapter_card(RUN, name="tester/voice", metrics=tricky)
+
+
+def test_what_records_say_is_no_html_in_a_card():
+    assert "<script>" not in corpus_card(CORPUS | {"rejects": {"<script>": 1}}, name="tester/corpus")
+    assert "<b>" not in adapter_card(RUN | {"hardware": "<b>"}, name="tester/voice", metrics=METRICS)
 
 
 def test_a_model_without_adapter_is_scored_as_itself():

@@ -78,7 +78,7 @@ def test_the_records_tell_what_was_done(config):
     write_tone(Path(config().sources[0]) / "00.wav", seconds=0.05)
     folder = encode_corpus(config(hub_dataset_id="user/hums"))
     record = json.loads((folder / "corpus.json").read_text())
-    assert record["codec"] == tiny_codec().revision and record["sources"] == config().sources
+    assert record["codec"] == tiny_codec().revision and record["sources"] == ["clips"]
     assert {split: size["rows"] for split, size in record["splits"].items()} == {"train": 3, "test": 2}
     assert record["rejects"] == {"recording too short": 1} and record["recipe"]["min_seconds"] == 0.3
     (reject,) = map(json.loads, (folder / "rejects.jsonl").read_text().splitlines())
@@ -86,6 +86,9 @@ def test_the_records_tell_what_was_done(config):
     card = DatasetCard.load(folder / "README.md")
     assert card.data.configs[0]["data_files"][0] == {"split": "train", "path": "data/train-*.parquet"}
     assert 'load_dataset("user/hums"' in card.text
+    assert reject["file"] == "clips:train"
+    for name in ("corpus.json", "rejects.jsonl", "README.md"):
+        assert str(Path(config().sources[0]).parent) not in (folder / name).read_text()
 
 
 def test_the_fingerprint_is_of_the_content_and_not_of_the_place(config, tmp_path):

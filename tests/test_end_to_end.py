@@ -3,17 +3,20 @@
 import csv
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
 import sys
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
+import pyarrow.parquet
 import pytest
 import torch
 from huggingface_hub import DatasetCard, ModelCard
-from transformers import AutoTokenizer, HiggsAudioV2ForConditionalGeneration
+from transformers import AutoTokenizer, HiggsAudioV2ForConditionalGeneration, HiggsAudioV2Processor
 
 from higgs_recipes.chatml import conversation
 from higgs_recipes.delay import undelay_frames
@@ -28,6 +31,7 @@ CORPUS = ROOT / "recipes/tiny/corpus"
 NUM_CLIPS, NUM_TEST = 8, 3
 TEXT = "The birch canoe slid on the smooth planks."
 SECONDS = 0.4  # of what is generated
+PUSH, PUSH_CORPUS = ("--push_to_hub", "--hub_model_id"), ("--push_to_hub", "--hub_dataset_id")
 
 
 @dataclass(frozen=True)
@@ -211,7 +215,7 @@ def test_a_report_joins_its_adapter_on_the_hub(road, report):
 
 
 def test_a_merged_checkpoint_speaks_as_its_adapter_in_plain_transformers(road, adapter):
-    said = road.run("merge", *road.merge_flags("merged"), "--check").said
+    said = road.run("merge", *road.merge_flags("merged"), "--check", *PUSH, "tester/merged").said
     assert "the likeliest codes are equal in 100.00%" in said
     road.run("generate", *road.generate_flags("greedy", adapter="tester/voice"), "--temperature", 0)
 
@@ -223,6 +227,50 @@ def test_a_merged_checkpoint_speaks_as_its_adapter_in_plain_transformers(road, a
     (expected,) = torch.tensor(road.codes("greedy"))
     frames = model.generate(**inputs, do_sample=False, ras_win_len=None, max_new_tokens=len(expected) + 9)[0]
     assert torch.equal(undelay_frames(frames)[: len(expected) - 8], expected[:-8])
+
+
+def test_no_folder_of_this_machine_is_in_anything_that_is_pushed(road, adapter, report):
+    folder = road.folder / "recordings"
+    folder.mkdir()
+    for name, content in recordings().items():
+        (folder / name).write_bytes(content)
+    with (folder / "metadata.csv").open("a") as file:
+        file.write("missing.wav,Nobody reads this.,heart\n/etc/passwd,Nor this.,heart\n")
+    flags = [*road.encode_flags("local"), "--sources", folder, *PUSH_CORPUS, "tester/local"]
+    road.run("encode", *flags)
+    road.run("merge", *road.merge_flags("merged2"), "--adapter", adapter, *PUSH, "tester/merged2")
+
+    assert len(road.repo("datasets", "local").files["rejects.jsonl"].splitlines()) == 2
+    places = [str(place).encode() for place in (road.folder, tiny_folder(), Path.home(), "/etc/passwd")]
+    for repo in road.hub.repos.values():
+        for path, content in repo.files.items():
+            if path.endswith(".parquet"):
+                content = repr(pyarrow.parquet.read_table(BytesIO(content)).to_pylist()).encode()
+            assert not any(place in content for place in places), path
+    merge = json.loads(road.repo("models", "merged2").files["merge.json"])
+    assert (merge["base_model"], merge["adapter"], merge["adapter_revision"]) == ("model", "voice", None)
+    # Here, it still finds its codec.
+    HiggsAudioV2Processor.from_pretrained(road.folder / "merged2")
+
+
+def test_a_revision_that_is_not_named_is_recorded_as_its_commit(road, adapter):
+    base = {path.name: path.read_bytes() for path in (tiny_folder() / "model").iterdir()}
+    repo = road.hub.add_repo("tester/base", base)
+    flags = [*road.sft_flags("of_hub"), "--model_name_or_path", "tester/base", "--max_steps", 1]
+    road.run("sft", *flags, "--eval_strategy", "no", "--save_strategy", "no")
+    run = json.loads((road.folder / "of_hub/run.json").read_text())
+    assert (run["base_model"], run["base_revision"]) == ("tester/base", repo.head)
+    flags = ["--model_name_or_path", "tester/base", "--adapter_revision", "main", "--output_dir", road.folder / "m"]
+    road.run("merge", *road.merge_flags("of_hub"), *flags)
+    merge = json.loads((road.folder / "m/merge.json").read_text())
+    assert merge["base_revision"] == repo.head and merge["adapter_revision"] == road.repo("models", "voice").head
+
+
+def test_a_loss_that_is_no_number_ends_training_with_one_line(road, corpus):
+    done = road.scripts.run("sft", *road.sft_flags("diverged"), "--learning_rate", 1e30, "--max_steps", 9)
+    assert done.code == 1 and "Traceback" not in done.said, done.said
+    _, error = done.said.split("ERROR higgs_recipes.errors: ")
+    assert re.match(r"step \d: the loss is not finite; rows of the batch: .*", error)
 
 
 def test_a_failed_push_leaves_the_adapter_on_disk_and_its_command_pushes_it(road, corpus):
@@ -283,7 +331,7 @@ def test_an_adapter_of_another_base_is_refused(road, adapter, other):
 def test_codes_of_another_codec_are_refused(road, adapter, other):
     for script, flags in (("sft", road.sft_flags("none")), ("evaluate", road.evaluate_flags("none"))):
         error = road.refused(script, *flags, "--codec_name_or_path", other / "codec")
-        assert error.startswith("column codec: the codes were made by local@")
+        assert "column codec: the codes were made by local@" in error
 
 
 def test_what_is_finished_is_not_written_over(road, adapter, report):

@@ -18,7 +18,7 @@ ATTEMPT = """
 import json, sys
 from higgs_recipes.errors import InputError
 from higgs_recipes.files import fetch
-from higgs_recipes.hub import push_folder, push_report, resolve_repo_id
+from higgs_recipes.hub import push_folder, push_report, resolve_repo_id, resolve_target
 for name, arguments in json.loads(sys.argv[1]):
     try:
         outcome = globals()[name](**arguments)
@@ -64,11 +64,11 @@ def hub(tmp_path):
 @pytest.fixture
 def adapter(tmp_path) -> Path:
     folder = tmp_path / "my voice"
-    (folder / "samples").mkdir(parents=True)
+    (folder / "runs").mkdir(parents=True)
     (folder / "checkpoint-5").mkdir()
     (folder / "run.json").write_text(json.dumps(RUN))
     (folder / "adapter_model.safetensors").write_bytes(b"weights" * 100)
-    (folder / "samples" / "a.wav").write_bytes(b"RIFF")
+    (folder / "runs" / "events.out.tfevents.name-of-the-machine").write_bytes(b"log")
     (folder / "training_args.bin").write_bytes(b"a pickle")
     (folder / "checkpoint-5" / "rng.json").write_bytes(b"{}")
     (folder / ".half.1234.partial").write_bytes(b"half")
@@ -87,7 +87,7 @@ def report(tmp_path) -> Path:
 
 
 def test_what_is_pushed_comes_back_equal_and_is_private(hub, adapter):
-    wanted = ("README.md", "run.json", "adapter_model.safetensors", "samples/a.wav")
+    wanted = ("README.md", "run.json", "adapter_model.safetensors")
     pushed = {name: content for name, content in contents(adapter).items() if name in wanted}
     url, again, full_id, fetched = attempt(
         hub.env(),
@@ -119,20 +119,49 @@ def test_a_public_repo_stays_public_and_this_is_said(hub, adapter, tmp_path):
     assert hub.repos["models", "tester/voice"].files["old.txt"] == b"old"
 
 
+def test_a_result_goes_to_the_repo_named_or_that_of_its_folder(hub):
+    targets = [
+        ("resolve_target", {"name": name, "output_dir": output_dir, "push": push})
+        for name, output_dir, push in (
+            ("someone/voice", "outputs/voice", True),
+            ("named", "outputs/voice", True),
+            (None, "outputs/voice", True),  # no such folder, yet no Hub id of a user "outputs"
+            (None, "/anywhere/voice/", True),
+            (None, "outputs/voice", False),
+        )
+    ]
+    found = attempt(hub.env(), *targets)
+    assert found == ["someone/voice", "tester/named", "tester/voice", "tester/voice", "None"]
+
+
+def test_where_the_codec_of_a_processor_stands_is_not_pushed(hub, tmp_path):
+    folder = tmp_path / "merged"
+    folder.mkdir()
+    files = {}
+    for codec in (str(tmp_path / "codec"), "user/codec", "outputs/init/codec"):
+        processor = {"audio_tokenizer": {"audio_tokenizer_name_or_path": codec}, "processor_class": "Processor"}
+        written = json.dumps(processor)
+        (folder / "processor_config.json").write_text(written)
+        attempt(hub.env(), push(folder, "merged"))
+        assert (folder / "processor_config.json").read_text() == written  # here it finds its codec
+        files[codec] = hub.repos["models", "tester/merged"].files["processor_config.json"]
+    assert json.loads(files[str(tmp_path / "codec")])["audio_tokenizer"] == {"audio_tokenizer_name_or_path": "codec"}
+    assert b"user/codec" in files["user/codec"] and b"outputs/init/codec" in files["outputs/init/codec"]
+
+
 def test_a_failed_push_leaves_all_on_disk_and_its_command_tries_again(hub, adapter):
     before = contents(adapter)
     hub.fail_next(500, "POST .*/commit/main", times=9)
     (message,) = attempt(hub.env(), push(adapter, "voice"))
     hub.forget_failures()
     assert message.startswith(f"PushError: the push to voice failed: {hub.url} answered 500 injected failure; wait")
-    assert f"Everything is on disk at {adapter}; to push it again:\n  hf upload voice '{adapter}' . " in message
-    assert "--repo-type model --private '--exclude=*.bin' '--exclude=*.partial' '--exclude=checkpoint-*/*'" in message
+    assert f"Everything is on disk at {adapter}; to push it again:\n  {sys.executable} -c " in message
     assert contents(adapter) == before
 
     run_retry(message, hub.env())
     repo = hub.repos["models", "tester/voice"]
     assert repo.private
-    assert set(repo.files) == {"README.md", "run.json", "adapter_model.safetensors", "samples/a.wav"}
+    assert set(repo.files) == {"README.md", "run.json", "adapter_model.safetensors"}
 
 
 def test_every_failure_is_one_message_without_the_token(hub, adapter, tmp_path):
@@ -264,7 +293,8 @@ def test_cards_are_written_from_the_records_beside_them(adapter, report, tmp_pat
     report.rename(adapter / "evaluation")
     write_adapter_card(adapter)
     card = ModelCard((adapter / "README.md").read_text())
-    assert card.data.eval_results and "[a.wav](samples/a.wav)" in card.text and "# my voice\n" in card.text
+    assert card.data.eval_results and "# my voice\n" in card.text
+    assert '<audio controls src="evaluation/samples/a.wav"></audio>' in card.text
 
     merged = tmp_path / "merged"
     merged.mkdir()

@@ -24,7 +24,7 @@ def adapter(tmp_path_factory):
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.1)
     model.save_pretrained(folder)
-    run = {"base_model": "tiny", "base_fingerprint": base_fingerprint(tiny_model_config())}
+    run = {"base_model": str(folder), "base_fingerprint": base_fingerprint(tiny_model_config())}
     (folder / "run.json").write_text(json.dumps(run))
     return folder
 
@@ -40,7 +40,8 @@ def test_the_merged_checkpoint_says_what_the_adapter_says(adapter, tmp_path):
     assert record["mean_logit_difference"] <= record["max_logit_difference"]
     assert record["likeliest_codes_equal"] == 1.0
     assert json.loads((tmp_path / "merged/merge.json").read_text()) == record
-    assert json.loads((tmp_path / "merged/run.json").read_text())["base_model"] == "tiny"
+    assert (record["base_model"], record["adapter"]) == ("model", adapter.name)
+    assert json.loads((tmp_path / "merged/run.json").read_text())["base_model"] == adapter.name
 
 
 def test_the_merged_checkpoint_is_native_and_whole(adapter, tmp_path):

@@ -103,7 +103,7 @@ def test_an_adapter_comes_back_and_can_be_left_out(tmp_path):
     with without_adapter(loaded):
         assert torch.equal(logits(loaded), logits(load_tiny()[0]))
     assert not torch.equal(logits(loaded), logits(load_tiny()[0]))
-    assert json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"].endswith("model")
+    assert str(tiny_folder()) not in (folder / "adapter_config.json").read_text()
 
 
 def test_an_adapter_for_another_base_is_refused(tmp_path):
