@@ -11,7 +11,6 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
-from accelerate import PartialState
 from torch import Tensor
 
 from higgs_recipes.audio import read_audio
@@ -21,7 +20,7 @@ from higgs_recipes.delay import SAMPLE_RATE
 from higgs_recipes.encoding import check_codec, load_encoded
 from higgs_recipes.errors import InputError
 from higgs_recipes.files import resolved_revision
-from higgs_recipes.generation import Request, generate
+from higgs_recipes.generation import Request, generate, single_device
 from higgs_recipes.judges import Recogniser, load_recogniser, load_speaker_model
 from higgs_recipes.metrics import utterance_errors
 from higgs_recipes.modeling import base_fingerprint, load_model, load_run, without_adapter
@@ -55,7 +54,7 @@ def evaluate_model(config: EvaluateConfig) -> Evaluation:
         InputError: another codec than the corpus's, a row without its recording, a clip longer than the recogniser
             hears, more than one process, or what loading the corpus, the models and the judges raises.
     """
-    device = _single_device()
+    device = single_device()
     codec = load_codec(config.codec_name_or_path, revision=config.codec_revision, device=device)
     encoded, where = load_encoded(config.dataset, split=config.split), f"{config.dataset}, split {config.split}"
     check_codec(encoded, codec.revision, where=where)
@@ -127,13 +126,6 @@ def load_recordings(rows: Sequence[Mapping[str, Any]], *, where: str) -> list[Te
             )
         waveforms.append(read_audio(row["audio"], name=f"row {row['id']}"))
     return waveforms
-
-
-def _single_device() -> torch.device:
-    state = PartialState()
-    if state.num_processes > 1:
-        raise InputError(f"evaluation runs in one process, {state.num_processes} were launched: use --num_processes 1")
-    return state.device
 
 
 def _check_lengths(
