@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoConfig, HiggsAudioV2TokenizerModel
 
+from higgs_recipes.configs import CODEC_BATCH_SECONDS
 from higgs_recipes.delay import HOP, SAMPLE_RATE
 from higgs_recipes.errors import InputError
 from higgs_recipes.files import fetch, is_hub_id, sha256_file
@@ -24,7 +25,6 @@ from higgs_recipes.files import fetch, is_hub_id, sha256_file
 WEIGHTS = "model.safetensors"
 
 _MODEL_TYPE = "higgs_audio_v2_tokenizer"
-_BATCH_SECONDS = 160.0
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Codec:
         return self.model.config.codebook_size
 
     @torch.inference_mode()
-    def encode(self, waveforms: Sequence[Tensor], *, batch_seconds: float = _BATCH_SECONDS) -> list[Tensor]:
+    def encode(self, waveforms: Sequence[Tensor], *, batch_seconds: float = CODEC_BATCH_SECONDS) -> list[Tensor]:
         """Waveforms (N_i,) -> codes (T_i, C), int16 on CPU, in the same order; T_i = ceil(N_i / HOP)."""
         steps = [num_steps(len(waveform)) for waveform in waveforms]
         codes: list[Tensor] = [torch.empty(0)] * len(steps)
@@ -61,7 +61,7 @@ class Codec:
         return codes
 
     @torch.inference_mode()
-    def decode(self, codes: Sequence[Tensor], *, batch_seconds: float = _BATCH_SECONDS) -> list[Tensor]:
+    def decode(self, codes: Sequence[Tensor], *, batch_seconds: float = CODEC_BATCH_SECONDS) -> list[Tensor]:
         """Codes (T_i, C) -> waveforms (T_i * HOP,), float32 on CPU, in the same order.
 
         Raises:

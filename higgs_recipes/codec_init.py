@@ -1,6 +1,5 @@
 """A codec with random weights, for tests and demos: its codes mean something, its sound does not."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,8 +9,8 @@ from torch import Tensor, nn
 from transformers import DacFeatureExtractor, HiggsAudioV2TokenizerConfig, HiggsAudioV2TokenizerModel
 
 from higgs_recipes.delay import HOP, SAMPLE_RATE
-from higgs_recipes.errors import InputError
 from higgs_recipes.files import explain_full_disk
+from higgs_recipes.records import read_config
 
 
 _LOUDNESS = 0.05  # root mean square of decoded sound
@@ -32,7 +31,7 @@ def init_codec(config_json: str | Path, *, seed: int, output_dir: str | Path) ->
     Raises:
         InputError: the file is missing, not JSON or no such config; or the disk is full.
     """
-    config = _read_config(Path(config_json))
+    config = read_config(config_json, HiggsAudioV2TokenizerConfig)
     with torch.random.fork_rng(devices=[]), torch.inference_mode(), _one_thread():
         torch.manual_seed(seed)
         model = HiggsAudioV2TokenizerModel(config).eval()
@@ -53,19 +52,6 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(num_threads)
-
-
-def _read_config(path: Path) -> HiggsAudioV2TokenizerConfig:
-    if not path.is_file():
-        raise InputError(f"{path}: no such codec config")
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path}: not JSON: {error}") from error
-    expected = HiggsAudioV2TokenizerConfig.model_type
-    if not isinstance(fields, dict) or fields.pop("model_type", None) != expected:
-        raise InputError(f'{path}: no codec config; it must hold "model_type": "{expected}"')
-    return HiggsAudioV2TokenizerConfig(**fields)
 
 
 def _fill_from_sounds(model: HiggsAudioV2TokenizerModel) -> None:

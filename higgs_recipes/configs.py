@@ -16,6 +16,7 @@ MODEL_REVISION = "d80c511612b3040ff2877ce3d408747df1739f11"
 CODEC_ID = "bosonai/higgs-audio-v2-tokenizer"
 CODEC_REVISION = "403fbacf2f60caaa102f893fdfabb694619b2417"
 NUM_CODEBOOKS = 8
+CODEC_BATCH_SECONDS = 160.0  # of audio that goes through the codec at once: some GB of a GPU
 
 Task = Literal[
     "single_speaker_smart_voice",
@@ -136,7 +137,9 @@ class EncodeConfig(CodecConfig, HubConfig):
     keep_audio: Literal["test", "all", "none"] = knob(
         "test", "Which rows keep their recording beside the codes; evaluation needs those of the test split."
     )
-    batch_seconds: float = knob(160.0, "Audio encoded together, in seconds; clips in a batch have equal length.")
+    batch_seconds: float = knob(
+        CODEC_BATCH_SECONDS, "Audio encoded together, in seconds; clips in a batch have equal length."
+    )
     hub_dataset_id: str | None = knob(None, "Dataset to push to, as user/name; default is output_dir's name.")
     cache_dir: str | None = knob(None, "Codes already made, by content and codec; default below HF_HOME.")
 

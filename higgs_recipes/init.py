@@ -1,6 +1,5 @@
 """Checkpoints with random weights and a byte tokenizer: the real classes, for demos, tests and speed measurements."""
 
-import json
 from pathlib import Path
 
 import torch
@@ -20,6 +19,7 @@ from higgs_recipes.codec_init import init_codec
 from higgs_recipes.configs import InitConfig
 from higgs_recipes.errors import InputError
 from higgs_recipes.files import staged_folder
+from higgs_recipes.records import read_config
 
 
 # Marks of the prompt whose ids the model's config does not name; they follow the bytes.
@@ -83,7 +83,7 @@ def init_checkpoint(config: InitConfig) -> tuple[Path, Path | None]:
         with staged_folder(codec_folder, overwrite=config.overwrite_output_dir) as staging:
             init_codec(config.codec_config, seed=config.seed, output_dir=staging)
 
-    higgs_config = _read_config(Path(config.model_config))
+    higgs_config = read_config(config.model_config, HiggsAudioV2Config)
     tokenizer = byte_tokenizer(higgs_config)
     model = _random_model(higgs_config, dtype=getattr(torch, config.dtype), seed=config.seed)
     with staged_folder(model_folder, overwrite=config.overwrite_output_dir) as staging:
@@ -122,16 +122,3 @@ def _processor(tokenizer: PreTrainedTokenizerFast, codec_folder: Path) -> HiggsA
     codec = HiggsAudioV2TokenizerModel.from_pretrained(codec_folder, use_safetensors=True)
     feature_extractor = DacFeatureExtractor.from_pretrained(codec_folder)
     return HiggsAudioV2Processor(feature_extractor, tokenizer, codec, chat_template=CHAT_TEMPLATE)
-
-
-def _read_config(path: Path) -> HiggsAudioV2Config:
-    if not path.is_file():
-        raise InputError(f"{path}: no such model config")
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path}: not JSON: {error}") from error
-    expected = HiggsAudioV2Config.model_type
-    if not isinstance(fields, dict) or fields.pop("model_type", None) != expected:
-        raise InputError(f'{path}: no model config; it must hold "model_type": "{expected}"')
-    return HiggsAudioV2Config(**fields)

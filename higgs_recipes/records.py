@@ -1,13 +1,17 @@
-"""The records that a run leaves behind (run.json, merge.json, metrics.json, corpus.json), read with care."""
+"""JSON files read with care: records that a run leaves behind (run.json, merge.json, metrics.json, corpus.json), and
+configs of models to make."""
 
 import json
 import re
 from collections.abc import Mapping
 from pathlib import Path, PurePath, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 from higgs_recipes.errors import InputError
 from higgs_recipes.files import is_hub_id
+
+
+Config = TypeVar("Config")
 
 
 class Fields(dict):
@@ -37,6 +41,21 @@ def read_record(path: str | Path) -> Fields:
     if not isinstance(record, dict):
         raise InputError(f"{path} holds a {type(record).__name__}, not a record")
     return Fields(record, str(path))
+
+
+def read_config(path: str | Path, config_class: type[Config]) -> Config:
+    """A transformers config from its JSON file.
+
+    Raises:
+        InputError: no such file, no JSON, or another `model_type` than the class's.
+    """
+    expected = config_class.model_type
+    if not Path(path).is_file():
+        raise InputError(f"{path}: no such config; name a JSON file of a {config_class.__name__}")
+    fields = dict(read_record(path))
+    if fields.pop("model_type", None) != expected:
+        raise InputError(f'{path}: no {config_class.__name__}; it must hold "model_type": "{expected}"')
+    return config_class(**fields)
 
 
 def file_inside(folder: str | Path, relative: str, *, field: str) -> Path:

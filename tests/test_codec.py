@@ -163,7 +163,8 @@ def test_another_rate_broken_or_missing_weights_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content, message", [(None, "no such codec config"), ("[", "not JSON"), ("{}", 'must hold "model_type"')]
+    "content, message",
+    [(None, "no such config"), ("[", "not JSON"), ("[]", "holds a list"), ("{}", 'must hold "model_type"')],
 )
 def test_a_wrong_codec_config_is_refused(tmp_path, content, message):
     if content is not None:
