@@ -4,7 +4,7 @@ Read by libsndfile (wav, flac, ogg, mp3): nothing here needs FFmpeg.
 """
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -79,6 +79,22 @@ def wav_bytes(waveform: Tensor) -> bytes:
 def write_wav(path: str | Path, waveform: Tensor) -> None:
     """Write a waveform (N,) as `wav_bytes` gives it, whole or not at all."""
     atomic_write(path, wav_bytes(waveform))
+
+
+def join_waveforms(waveforms: Sequence[Tensor], *, gaps: Sequence[float]) -> Tensor:
+    """Waveforms (N_i,) one after the other -> (N,), `gaps` seconds of silence between them; below 0 they overlap.
+
+    >>> join_waveforms([torch.ones(2), torch.ones(3)], gaps=[-1 / SAMPLE_RATE]).tolist()
+    [1.0, 2.0, 1.0, 1.0]
+    """
+    starts = [0]
+    for waveform, gap in zip(waveforms, gaps, strict=False):
+        starts.append(max(0, starts[-1] + len(waveform) + round(gap * SAMPLE_RATE)))
+    ends = [start + len(waveform) for start, waveform in zip(starts, waveforms, strict=True)]
+    joined = torch.zeros(max(ends))
+    for start, end, waveform in zip(starts, ends, waveforms, strict=True):
+        joined[start:end] += waveform
+    return joined
 
 
 def read_bytes(source: AudioSource, *, name: str) -> bytes:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from math import inf
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from transformers import TrainingArguments
 from transformers.integrations import get_available_reporting_integrations
@@ -125,7 +125,19 @@ class EncodeConfig(CodecConfig, HubConfig):
     )
     output_dir: str = knob("outputs/corpus", "Folder of the encoded corpus.")
     overwrite_output_dir: bool = knob(False, "Replace a finished corpus in output_dir.")
-    task: Task = knob("single_speaker_smart_voice", "What the rows teach.")
+    tasks: dict[str, float] = knob(
+        {"single_speaker_smart_voice": 1.0},
+        "What the rows teach: task to weight. Each row is drawn one; a dialogue task joins single utterances.",
+    )
+    ref_in_system: bool = knob(
+        False, "Name reference clips in the system turn, without their texts, and not as turns."
+    )
+    ref_min_seconds: float = knob(2.0, "A reference drawn from the speaker's other clips is at least this long.")
+    ref_max_seconds: float = knob(10.0, "And at most this long.")
+    dialogue_turns: list[int] = knob([2, 4], "Fewest and most turns of a dialogue joined from single utterances.")
+    dialogue_gap_seconds: list[float] = knob(
+        [-0.1, 0.6], "Least and longest silence between turns; below 0 they overlap."
+    )
     min_seconds: float = knob(0.3, "Shorter clips are rejected.")
     max_seconds: float = knob(30.0, "Longer clips are rejected.")
     max_chars_per_second: float = knob(40.0, "A transcript that cannot be spoken in its clip is rejected.")
@@ -155,6 +167,24 @@ class EncodeConfig(CodecConfig, HubConfig):
         require(
             self.max_chars_per_second > 0, f"max_chars_per_second must be positive, got {self.max_chars_per_second}"
         )
+        for task, weight in self.tasks.items():
+            require(task in get_args(Task), f"tasks: {task!r} is none of {', '.join(get_args(Task))}")
+            number = isinstance(weight, (int, float)) and not isinstance(weight, bool)
+            require(
+                number and 0 < weight < inf, f"tasks: weight of {task} is {weight!r}; it must be a positive number"
+            )
+        require(bool(self.tasks), "tasks is empty: name at least one task and its weight")
+        require(
+            0 < self.ref_min_seconds < self.ref_max_seconds < inf,
+            f"ref_min_seconds {self.ref_min_seconds} and ref_max_seconds {self.ref_max_seconds}: need 0 < the "
+            "first < the second",
+        )
+        for name, least in (("dialogue_turns", 2), ("dialogue_gap_seconds", -1.0)):
+            bounds = getattr(self, name)
+            require(
+                len(bounds) == 2 and least <= bounds[0] <= bounds[1] < inf,
+                f"{name} is {bounds}: need two numbers, the smaller first and not below {least}",
+            )
         require(self.test_size >= 0, f"test_size must be 0 or positive, got {self.test_size}")
         require(0 < self.batch_seconds < inf, f"batch_seconds must be positive and finite, got {self.batch_seconds}")
         require_seed(self.seed)

@@ -1,7 +1,6 @@
 """Rows to train on, and the rejects with their reasons: nothing is replaced, nothing is dropped silently."""
 
 import hashlib
-import json
 import logging
 import random
 import re
@@ -16,7 +15,7 @@ from accelerate.utils import gather_object
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from higgs_recipes.audio import read_audio, recorded_seconds
+from higgs_recipes.audio import join_waveforms, read_audio, recorded_seconds
 from higgs_recipes.chatml import conversation
 from higgs_recipes.configs import EncodeConfig
 from higgs_recipes.delay import SAMPLE_RATE
@@ -36,13 +35,30 @@ MAX_TEXT_CHARS = 1000
 
 
 @dataclass(frozen=True)
+class Clip:
+    """A recording that can be encoded, or several laid end to end.
+
+    Attributes:
+        content_hash: name of the sound.
+        place: (index of the source, index of the row, column: "audio", "ref_audio" or "ref_speakers.<index>").
+        parts, gaps: of a joined clip, the clips and the seconds of silence between them (below 0 they overlap).
+    """
+
+    seconds: float
+    content_hash: str
+    place: tuple[int, int, str] | None = None
+    parts: tuple["Clip", ...] = ()
+    gaps: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
 class Corpus:
     """The checked rows of a recipe's sources.
 
     Attributes:
-        rows: {"id", "text" (normalised), "raw_text", "speaker", "language", "scene", "task", "messages" (JSON),
-            "seconds", "clips", "ref_texts", "file", "source" and "row" (indexes)}. "clips" are its recordings, the
-            references first: {"seconds", "content_hash", "reference" (its index, None for the row's own)}.
+        rows: {"id", "text" (normalised), "raw_text", "speaker", "language", "scene", "seconds", "own" (its `Clip`),
+            "name" (of its recording), "reference" and "ref_speakers" (those that it brings itself: {"clip",
+            "ref_text", "name"} and "speaker_tag"), "file", "source" and "row" (indexes)}.
         rejects: {"file", "row", "id", "reason"}; the row's index counts from 0.
         num_not_drawn: good rows that the weights of a mixture leave out, by source.
     """
@@ -52,10 +68,18 @@ class Corpus:
     rejects: list[dict[str, Any]]
     num_not_drawn: dict[str, int]
 
-    def recording(self, row: Row, *, reference: int | None = None) -> dict[str, Any]:
-        """The undecoded cell {"path", "bytes"} of the row, or of one of its reference clips."""
-        stored = self.sources[row["source"]].row(row["row"])
-        return stored["audio"] if reference is None else _references(stored, row["task"])[reference]["ref_audio"]
+    def recording(self, clip: Clip) -> dict[str, Any]:
+        """The undecoded cell {"path", "bytes"} of a clip that is one recording."""
+        source, row, column = clip.place
+        stored = self.sources[source].row(row)
+        column, _, index = column.partition(".")
+        return stored[column][int(index)]["ref_audio"] if index else stored[column]
+
+    def waveform(self, clip: Clip, *, name: str) -> Tensor:
+        """A clip's waveform (N,); `name` stands in errors."""
+        if clip.place is not None:
+            return read_audio(self.recording(clip), name=name)
+        return join_waveforms([self.waveform(part, name=name) for part in clip.parts], gaps=clip.gaps)
 
     def reject_counts(self) -> dict[str, int]:
         """How many rows were rejected for which reason, the commonest first."""
@@ -140,7 +164,7 @@ def _check_place(sources: Sequence[Source], source: int, row: int, config: Encod
     try:
         stored = sources[source].row(row)
         place["id"] = _row_id(stored, sources, source, row)
-        return place | _check_row(stored | {"id": place["id"]}, config)
+        return place | _check_row(stored | {"id": place["id"]}, config, place=(source, row))
     except InputError as error:
         return place | {"reason": str(error).removeprefix(f"row {place['id']}: ")}
 
@@ -154,7 +178,7 @@ def _row_id(stored: Row, sources: Sequence[Source], source: int, row: int) -> st
     return f"{source}-{fit}" if len(sources) > 1 else fit  # sources may number their rows alike
 
 
-def _check_row(row: Row, config: EncodeConfig) -> Row:
+def _check_row(row: Row, config: EncodeConfig, *, place: tuple[int, int]) -> Row:
     raw_text = row["text"]
     if raw_text is not None and not isinstance(raw_text, str):
         raise InputError(f"transcript is no text: {raw_text!r} is a {type(raw_text).__name__}")
@@ -162,41 +186,51 @@ def _check_row(row: Row, config: EncodeConfig) -> Row:
     if len(text) > MAX_TEXT_CHARS:
         raise InputError(f"transcript too long: {len(text)} characters, at most {MAX_TEXT_CHARS} are taken")
 
-    references = _references(row, config.task)
-    clips = [_check_clip(each["ref_audio"], config, reference=index) for index, each in enumerate(references)]
-    clips.append(_check_clip(row["audio"], config))
-    seconds = clips[-1]["seconds"]
+    reference, ref_speakers = None, [dict(each) for each in row.get("ref_speakers") or []]
+    if "zero_shot_voice_cloning" in config.tasks and row.get("ref_audio") is not None:
+        reference = _check_reference(row, config, place=(*place, "ref_audio"), name="reference clip")
+    if "multi_speaker_voice_cloning" in config.tasks:
+        ref_speakers = [
+            each
+            | _check_reference(each, config, place=(*place, f"ref_speakers.{index}"), name=f"reference clip {index}")
+            for index, each in enumerate(ref_speakers)
+        ]
+    own = _check_clip(row["audio"], config, place=(*place, "audio"), name="recording")
+    seconds = own.seconds
     if len(text) / seconds > config.max_chars_per_second:
         raise InputError(
             f"transcript too long for its clip: {len(text)} characters in {seconds:.2f} s, max_chars_per_second is "
             f"{config.max_chars_per_second}"
         )
+    # What no prompt may hold is found here, whatever task the row will teach.
+    conversation({"id": row["id"], "text": text, "scene": row.get("scene")}, task="single_speaker_smart_voice")
     facts = {name: None if row.get(name) is None else str(row[name]) for name in ("speaker", "language", "scene")}
-    ref_texts = [each["ref_text"] for each in references]
-    checked = {"text": text, "raw_text": raw_text, **facts, "task": config.task, "seconds": seconds, "clips": clips}
-    # Only the recordings' names go into the conversation: where they lie is nobody's business.
-    turns = conversation(_named_recordings(row) | facts | {"text": text}, task=config.task)
-    return checked | {"ref_texts": ref_texts, "messages": json.dumps(turns, ensure_ascii=False)}
+    checked = {
+        "text": text,
+        "raw_text": raw_text,
+        **facts,
+        "seconds": seconds,
+        "own": own,
+        "name": _name(row["audio"]),
+    }
+    return checked | {"reference": reference, "ref_speakers": ref_speakers}
 
 
-def _references(row: Row, task: str) -> list[Row]:
-    """The reference clips of a row in the order of its turns: {"ref_audio", "ref_text"} each."""
-    if task == "zero_shot_voice_cloning":
-        return [{"ref_audio": row.get("ref_audio"), "ref_text": row.get("ref_text")}]
-    return list(row.get("ref_speakers") or []) if task == "multi_speaker_voice_cloning" else []
+def _check_reference(owner: Row, config: EncodeConfig, *, place: tuple[int, int, str], name: str) -> Row:
+    """{"clip", "ref_text", "name"} of a reference that the row brings itself."""
+    clip, ref_text = _check_clip(owner.get("ref_audio"), config, place=place, name=name), owner.get("ref_text")
+    if not config.ref_in_system and not (isinstance(ref_text, str) and ref_text.strip()):
+        raise InputError("ref_text is missing; give the words of ref_audio, or set ref_in_system")
+    ref_text = normalize_transcript(ref_text) if ref_text else None
+    return {"clip": clip, "ref_text": ref_text, "name": _name(owner["ref_audio"])}
 
 
-def _named_recordings(row: Row) -> Row:
-    def name(cell: dict[str, Any] | None) -> str | None:
-        return cell and (PurePath(cell["path"]).name if cell["path"] else "recording")
-
-    speakers = [{**each, "ref_audio": name(each.get("ref_audio"))} for each in row.get("ref_speakers") or []]
-    return row | {"audio": name(row["audio"]), "ref_audio": name(row.get("ref_audio")), "ref_speakers": speakers}
+def _name(cell: dict[str, Any]) -> str:
+    return PurePath(cell["path"]).name if cell["path"] else "recording"
 
 
-def _check_clip(cell: dict[str, Any] | None, config: EncodeConfig, *, reference: int | None = None) -> Row:
-    """{"seconds", "content_hash", "reference"} of a recording that can be encoded."""
-    name = "recording" if reference is None else f"reference clip {reference}"
+def _check_clip(cell: dict[str, Any] | None, config: EncodeConfig, *, place: tuple[int, int, str], name: str) -> Clip:
+    """The recording as a clip that can be encoded."""
     try:
         if cell is None:
             raise InputError("missing; give the row one or drop it")
@@ -208,7 +242,7 @@ def _check_clip(cell: dict[str, Any] | None, config: EncodeConfig, *, reference:
             raise InputError("silent; record it again or drop it")
     except InputError as error:
         raise InputError(f"{name} {str(error).removeprefix(f'{name}: ')}") from error
-    return {"seconds": seconds, "content_hash": content_hash(waveform), "reference": reference}
+    return Clip(seconds, content_hash(waveform), place=place)
 
 
 def _check_seconds(seconds: float, config: EncodeConfig) -> None:

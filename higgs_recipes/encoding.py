@@ -16,7 +16,7 @@ from datasets.config import HF_DATASETS_CACHE
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from higgs_recipes.audio import read_audio, read_bytes
+from higgs_recipes.audio import read_bytes, wav_bytes
 from higgs_recipes.cards import corpus_card
 from higgs_recipes.code_cache import CodeCache
 from higgs_recipes.codec import Codec, equal_length_batches, load_codec, num_steps
@@ -27,6 +27,7 @@ from higgs_recipes.errors import InputError
 from higgs_recipes.files import atomic_write, explain_full_disk, fetch, git_commit, sha256_file, staged_folder
 from higgs_recipes.provenance import library_versions
 from higgs_recipes.records import public_path, public_record
+from higgs_recipes.tasks import count_tasks, lay_out_tasks
 
 
 logger = logging.getLogger(__name__)
@@ -53,8 +54,11 @@ def encode_corpus(config: EncodeConfig) -> Path:
             folder = stack.enter_context(staged_folder(config.output_dir, overwrite=config.overwrite_output_dir))
         codec = load_codec(config.codec_name_or_path, revision=config.codec_revision, device=state.device)
         corpus = load_rows(config)
-        splits = split_rows(corpus.rows, config)
-        encode_clips(corpus, codec, config)
+        splits = {
+            split: lay_out_tasks(corpus, rows, config, split=split)
+            for split, rows in split_rows(corpus.rows, config).items()
+        }
+        encode_clips(corpus, [row for rows in splits.values() for row in rows], codec, config)
         if state.is_main_process:
             cache = CodeCache(config.cache_dir, codec=codec.revision)  # with what the other processes have added
             for split, rows in splits.items():
@@ -65,24 +69,24 @@ def encode_corpus(config: EncodeConfig) -> Path:
     return Path(config.output_dir)
 
 
-def encode_clips(corpus: Corpus, codec: Codec, config: EncodeConfig) -> None:
-    """Put the codes of all recordings into the cache: of those that are not there yet, this process's share."""
+def encode_clips(corpus: Corpus, rows: Sequence[Row], codec: Codec, config: EncodeConfig) -> None:
+    """Put the codes of all clips of the rows into the cache: of those that are not there yet, this process's share."""
     state = PartialState()
     cache = CodeCache(config.cache_dir, codec=codec.revision)
-    clips = {clip["content_hash"]: (row, clip) for row in corpus.rows for clip in row["clips"]}
+    clips = {clip.content_hash: (row["id"], clip) for row in rows for clip in row["clips"]}
     missing = [clips[content_hash] for content_hash in sorted(clips) if content_hash not in cache]
     logger.info("%d of %d recordings are in the cache %s", len(clips) - len(missing), len(clips), cache.folder)
     # Shared out by content, so that it does not matter if another process sees a fuller cache.
-    mine = [each for each in missing if int(each[1]["content_hash"], 16) % state.num_processes == state.process_index]
+    mine = [each for each in missing if int(each[1].content_hash, 16) % state.num_processes == state.process_index]
 
-    steps = [num_steps(round(clip["seconds"] * SAMPLE_RATE)) for _, clip in mine]
+    steps = [num_steps(round(clip.seconds * SAMPLE_RATE)) for _, clip in mine]
     batches = equal_length_batches(steps, batch_seconds=config.batch_seconds)
     unsaved: dict[str, Tensor] = {}
     for batch in tqdm(batches, desc="Encoding", unit=" batches", disable=not state.is_main_process):
         picked = [mine[index] for index in batch]
-        waveforms = [_waveform(corpus, row, clip) for row, clip in picked]
+        waveforms = [corpus.waveform(clip, name=f"row {row_id}") for row_id, clip in picked]
         codes = codec.encode(waveforms, batch_seconds=config.batch_seconds)
-        unsaved |= {clip["content_hash"]: each for (_, clip), each in zip(picked, codes, strict=True)}
+        unsaved |= {clip.content_hash: each for (_, clip), each in zip(picked, codes, strict=True)}
         if sum(map(len, unsaved.values())) * HOP >= config.batch_seconds * SAMPLE_RATE:
             cache.add(unsaved)
             unsaved = {}
@@ -135,10 +139,6 @@ def check_codec(rows: Dataset, codec_revision: str, *, where: str) -> None:
         )
 
 
-def _waveform(corpus: Corpus, row: Row, clip: Row) -> Tensor:
-    return read_audio(corpus.recording(row, reference=clip["reference"]), name=f"row {row['id']}")
-
-
 def _features(*, num_codebooks: int) -> Features:
     codes = List(List(Value("int16"), length=num_codebooks))
     texts = {name: Value("string") for name in TEXT_COLUMNS}
@@ -178,15 +178,19 @@ def _shards(rows: Sequence[Row], *, keep_audio: bool) -> Iterator[list[Row]]:
 
 
 def _encoded_row(corpus: Corpus, row: Row, *, cache: CodeCache, codec: Codec, keep_audio: bool) -> dict[str, Any]:
-    *references, own = [clip["content_hash"] for clip in row["clips"]]
+    *references, own = [clip.content_hash for clip in row["clips"]]
     encoded = {name: row[name] for name in TEXT_COLUMNS if name in row}
     encoded |= {"codec": codec.revision, "content_hash": own, "seconds": row["seconds"], "ref_texts": row["ref_texts"]}
     encoded |= {"codes": cache[own].numpy(), "ref_codes": [cache[each].numpy() for each in references], "audio": None}
     if keep_audio:
-        cell = corpus.recording(row)
-        name = PurePath(cell["path"]).name if cell["path"] else None
-        encoded["audio"] = {"bytes": read_bytes(cell, name=f"row {row['id']}"), "path": name}
+        encoded["audio"] = {"bytes": _recorded_bytes(corpus, row), "path": row["name"]}
     return encoded
+
+
+def _recorded_bytes(corpus: Corpus, row: Row) -> bytes:
+    if row["own"].place is None:  # a joined dialogue was never a file
+        return wav_bytes(corpus.waveform(row["own"], name=f"row {row['id']}"))
+    return read_bytes(corpus.recording(row["own"]), name=f"row {row['id']}")
 
 
 def _write_records(
@@ -196,7 +200,11 @@ def _write_records(
         "codec": codec.revision,
         "sources": config.sources,
         "splits": {
-            split: {"rows": len(rows), "seconds": round(sum(row["seconds"] for row in rows), 2)}
+            split: {
+                "rows": len(rows),
+                "seconds": round(sum(row["seconds"] for row in rows), 2),
+                "tasks": count_tasks(rows),
+            }
             for split, rows in splits.items()
         },
         "rejects": corpus.reject_counts(),
@@ -223,7 +231,7 @@ def _public_reject(reject: dict[str, Any], corpus: Corpus) -> dict[str, Any]:
 
 def _log_summary(record: dict[str, Any], corpus: Corpus) -> None:
     for split, size in record["splits"].items():
-        logger.info("%s: %d rows, %.2f hours", split, size["rows"], size["seconds"] / 3600)
+        logger.info("%s: %d rows, %.2f hours: %s", split, size["rows"], size["seconds"] / 3600, size["tasks"])
     for reason, count in record["rejects"].items():
         logger.warning("rejected: %d rows, %s", count, reason)
     for source, count in corpus.num_not_drawn.items():

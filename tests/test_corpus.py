@@ -40,7 +40,7 @@ def test_examples_in_the_docstrings_hold():
 # Rows
 
 
-def test_a_row_is_normalised_checked_and_laid_out_for_its_task(tmp_path):
+def test_a_row_is_normalised_and_checked(tmp_path):
     write_tone(tmp_path / "clips/one.wav", seconds=1.0, rate=44_100)
     write_metadata(
         tmp_path, [{"file_name": "clips/one.wav", "text": " It is  20°C", "speaker": "anna", "scene": "A room."}]
@@ -49,11 +49,9 @@ def test_a_row_is_normalised_checked_and_laid_out_for_its_task(tmp_path):
     (row,) = corpus.rows
     assert row["id"] == "clips_one" and row["speaker"] == "anna" and row["language"] is None
     assert row["raw_text"] == " It is  20°C" and row["text"] == "It is 20 degrees Celsius."
-    assert row["seconds"] == pytest.approx(1.0, abs=1e-3) and row["task"] == "single_speaker_smart_voice"
-    turns = json.loads(row["messages"])
-    assert [turn["role"] for turn in turns] == ["system", "scene", "user", "assistant"]
-    assert turns[-1]["content"][0]["url"] == "one.wav"  # not where it lies on this machine
-    assert len(read_audio(corpus.recording(row), name="one")) == row["seconds"] * 24_000
+    assert row["seconds"] == pytest.approx(1.0, abs=1e-3) and row["scene"] == "A room."
+    assert row["name"] == "one.wav"  # not where it lies on this machine
+    assert len(read_audio(corpus.recording(row["own"]), name="one")) == row["seconds"] * 24_000
 
 
 def test_the_same_sound_has_the_same_hash_in_any_container(tmp_path):
@@ -61,7 +59,7 @@ def test_the_same_sound_has_the_same_hash_in_any_container(tmp_path):
     for name, scale in (("a.wav", 1), ("b.flac", 1), ("c.wav", -1)):
         soundfile.write(tmp_path / name, (scale * samples).numpy(), 24_000)
     write_metadata(tmp_path, [{"file_name": name, "text": "A hum."} for name in ("a.wav", "b.flac", "c.wav")])
-    first, second, other = (row["clips"][0]["content_hash"] for row in load_rows(encode_config(tmp_path)).rows)
+    first, second, other = (row["own"].content_hash for row in load_rows(encode_config(tmp_path)).rows)
     assert first == second != other
 
 
@@ -255,7 +253,7 @@ def assert_is_the_stored_dataset(folder):
         ("8", "Two.", "bert"),
         ("9", "Three.", "anna"),
     ]
-    assert len(read_audio(corpus.recording(corpus.rows[1]), name="8")) == round(0.44 * 24_000)
+    assert len(read_audio(corpus.recording(corpus.rows[1]["own"]), name="8")) == round(0.44 * 24_000)
 
 
 def test_save_to_disk_folders_are_read(tmp_path):
@@ -292,12 +290,10 @@ def test_reference_clips_are_clips_of_the_row(tmp_path):
         write_tone(tmp_path / name, hertz=200.0 if name == "a.wav" else 300.0)
     row = {"file_name": "a.wav", "text": "Hello.", "ref_audio_file_name": "b.wav", "ref_text": "Before."}
     write_metadata(tmp_path, [row | {"id": "good"}, row | {"id": "no_text", "ref_text": ""}])
-    corpus = load_rows(encode_config(tmp_path, task="zero_shot_voice_cloning"))
+    corpus = load_rows(encode_config(tmp_path, tasks={"zero_shot_voice_cloning": 1.0}))
     (row,) = corpus.rows
-    assert [clip["reference"] for clip in row["clips"]] == [0, None] and row["ref_texts"] == ["Before."]
-    assert corpus.recording(row, reference=0)["path"].endswith("b.wav")
-    urls = [turn["content"][0]["url"] for turn in json.loads(row["messages"]) if turn["role"] == "assistant"]
-    assert urls == ["b.wav", "a.wav"]
+    assert row["reference"]["ref_text"] == "Before." and row["reference"]["name"] == "b.wav"
+    assert corpus.recording(row["reference"]["clip"])["path"].endswith("b.wav")
     assert corpus.rejects[0]["reason"].startswith("ref_text is missing")
 
 
@@ -311,10 +307,11 @@ def test_dialogues_have_a_reference_clip_for_each_speaker(tmp_path):
     row = {"file_name": "talk.wav", "text": "[SPEAKER0] Hi.\n[SPEAKER1] Well.", "ref_speakers": speakers}
     bad = row | {"id": "bad", "ref_speakers": [speakers[0] | {"ref_audio": "none.wav"}, speakers[1]]}
     (tmp_path / "metadata.jsonl").write_text(json.dumps(row) + "\n" + json.dumps(bad) + "\n")
-    corpus = load_rows(encode_config(tmp_path, task="multi_speaker_voice_cloning"))
+    corpus = load_rows(encode_config(tmp_path, tasks={"multi_speaker_voice_cloning": 1.0}))
     (row,) = corpus.rows
-    assert [clip["reference"] for clip in row["clips"]] == [0, 1, None]
-    assert row["ref_texts"] == ["I am 0.", "I am 1."]
+    assert [each["ref_text"] for each in row["ref_speakers"]] == ["I am 0.", "I am 1."]
+    names = [corpus.recording(each["clip"])["path"] for each in row["ref_speakers"]]
+    assert [name.rpartition("/")[2] for name in names] == ["a.wav", "b.wav"]
     assert corpus.rejects[0]["reason"].startswith("reference clip 0 cannot be read")
 
 

@@ -120,7 +120,7 @@ def test_reference_clips_are_encoded_beside_their_rows(config, tmp_path):
         for i in range(4)
     ]
     write_metadata(clips, rows)
-    folder = encode_corpus(config(task="zero_shot_voice_cloning", test_size=0))
+    folder = encode_corpus(config(tasks={"zero_shot_voice_cloning": 1.0}, test_size=0))
     encoded = {row["id"]: row for row in load_encoded(folder, split="train")}
     assert encoded["0"]["ref_codes"] == [encoded["1"]["codes"]] and encoded["0"]["ref_texts"] == ["Before."]
 
@@ -276,7 +276,7 @@ HUB = """
     def load(path, **spec):
         try:
             corpus = load_rows(encode_config(path, sources=[{"path": path, **spec}], codec_name_or_path="unused"))
-            return [(row["id"], row["text"], corpus.recording(row)["bytes"] is None) for row in corpus.rows]
+            return [(row["id"], row["text"], corpus.recording(row["own"])["bytes"] is None) for row in corpus.rows]
         except InputError as error:
             return str(error)
 

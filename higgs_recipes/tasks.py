@@ -1,0 +1,217 @@
+"""Which task each row teaches: drawn by the recipe's weights, with references and dialogues made of other rows.
+
+A reference is the row's own or drawn from the same speaker's other clips; a dialogue is the row's own or joined from
+single utterances of two speakers. Draws are seeded. A row that lacks what its task needs is rejected with the reason:
+it never teaches another task in silence.
+"""
+
+import hashlib
+import json
+import random
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from higgs_recipes.chatml import conversation
+from higgs_recipes.configs import EncodeConfig
+from higgs_recipes.corpus import Clip, Corpus, Row
+from higgs_recipes.errors import InputError
+
+
+DIALOGUE_TASKS = ("multi_speaker_smart_voice", "multi_speaker_voice_cloning")
+CLONING_TASKS = ("zero_shot_voice_cloning", "multi_speaker_voice_cloning")
+
+
+def lay_out_tasks(corpus: Corpus, rows: Sequence[Row], config: EncodeConfig, *, split: str) -> list[Row]:
+    """The rows of a split as they are taught: with "task", "messages" (JSON), "clips" (references first), "ref_texts".
+
+    A dialogue takes the place of the utterances that it is joined from. Rejects are added to the corpus's.
+
+    Raises:
+        InputError: not one row of the split is left.
+    """
+    draw = random.Random(f"{config.seed} {split}")
+    task_of = _draw_tasks(rows, config, draw)
+    made: list[Row] = []
+    utterances: dict[str, list[Row]] = {task: [] for task in DIALOGUE_TASKS}
+    by_speaker: dict[str | None, list[Row]] = defaultdict(list)
+    for row in rows:
+        by_speaker[row["speaker"]].append(row)
+    for row, task in zip(rows, task_of, strict=True):
+        if task in DIALOGUE_TASKS and not _is_dialogue(row):
+            utterances[task].append(row)
+            continue
+        try:
+            made.append(_lay_out(row, task, by_speaker, config, draw))
+        except InputError as error:
+            reason = str(error).removeprefix(f"row {row['id']}: ")
+            _reject(corpus, row, f"{task}: {reason}")
+    for task in DIALOGUE_TASKS:
+        made += _dialogues(corpus, utterances[task], task, by_speaker, config, draw, split=split)
+    if not made:
+        raise InputError(f"no row of split {split} is left: {corpus.reject_counts()}; the last: {corpus.rejects[-1]}")
+    return made
+
+
+def count_tasks(rows: Sequence[Row]) -> dict[str, int]:
+    """How many rows teach which task."""
+    return dict(Counter(row["task"] for row in rows))
+
+
+def _draw_tasks(rows: Sequence[Row], config: EncodeConfig, draw: random.Random) -> list[str]:
+    """A task for each row: the weights' shares, rounded to whole rows, in drawn order.
+
+    A row that is a dialogue itself takes one of the dialogue tasks; where the recipe has none it is left as the single
+    speaker's that it is not, and rejected when it is laid out.
+    """
+    tasks, weights = list(config.tasks), list(config.tasks.values())
+    total, ends, passed = sum(weights), [], 0.0
+    for weight in weights:
+        passed += weight
+        ends.append(round(passed / total * len(rows)))
+    drawn = [task for task, start, end in zip(tasks, [0, *ends], ends, strict=False) for _ in range(end - start)]
+    draw.shuffle(drawn)
+    dialogue_tasks = {task: weight for task, weight in config.tasks.items() if task in DIALOGUE_TASKS}
+    for index, row in enumerate(rows):
+        if _is_dialogue(row) and drawn[index] not in DIALOGUE_TASKS and dialogue_tasks:
+            (drawn[index],) = draw.choices(list(dialogue_tasks), list(dialogue_tasks.values()))
+    return drawn
+
+
+def _is_dialogue(row: Row) -> bool:
+    return re.search(r"\[SPEAKER\d+\]", row["text"]) is not None
+
+
+def _lay_out(
+    row: Row, task: str, by_speaker: dict[str | None, list[Row]], config: EncodeConfig, draw: random.Random
+) -> Row:
+    if _is_dialogue(row) and task not in DIALOGUE_TASKS:
+        raise InputError("the text is a dialogue; give tasks a multi_speaker task")
+    references: list[dict[str, Any]] = []
+    if task == "zero_shot_voice_cloning":
+        references = [row["reference"] or _draw_reference(row["speaker"], [row], by_speaker, config, draw)]
+    elif task == "multi_speaker_voice_cloning":
+        references = row["ref_speakers"]
+    return _finish(row, task, references, config)
+
+
+def _draw_reference(
+    speaker: str | None,
+    targets: Sequence[Row],
+    by_speaker: dict[str | None, list[Row]],
+    config: EncodeConfig,
+    draw: random.Random,
+) -> dict[str, Any]:
+    """Another clip of the speaker, none of the targets and of no target's sound, within the recipe's length."""
+    if speaker is None:
+        raise InputError("ref_audio is missing, and without a speaker no other clip can be drawn: map one of the two")
+    sounds = {target["own"].content_hash for target in targets}
+    fit = [
+        row
+        for row in by_speaker[speaker]
+        if row["own"].content_hash not in sounds
+        and config.ref_min_seconds <= row["own"].seconds <= config.ref_max_seconds
+        and not _is_dialogue(row)
+    ]
+    if not fit:
+        raise InputError(
+            f"no reference; speaker {speaker} has no other clip of {config.ref_min_seconds} to "
+            f"{config.ref_max_seconds} s"
+        )
+    chosen = draw.choice(fit)
+    return {"clip": chosen["own"], "ref_text": chosen["text"], "name": chosen["name"]}
+
+
+def _dialogues(
+    corpus: Corpus,
+    rows: Sequence[Row],
+    task: str,
+    by_speaker: dict[str | None, list[Row]],
+    config: EncodeConfig,
+    draw: random.Random,
+    *,
+    split: str,
+) -> list[Row]:
+    """Utterances joined two speakers a dialogue, each utterance in one; what finds no partner is rejected."""
+    left: dict[str, list[Row]] = defaultdict(list)
+    for row in draw.sample(list(rows), len(rows)):
+        if row["speaker"] is None:
+            _reject(corpus, row, f"{task}: no speaker to join dialogues by; map a column to speaker")
+        else:
+            left[row["speaker"]].append(row)
+    made: list[Row] = []
+    while len(able := sorted(speaker for speaker, mine in left.items() if mine)) > 1:
+        # The speakers with most utterances left come first: so few are left without a partner.
+        draw.shuffle(able)
+        first, second = sorted(able, key=lambda speaker: -len(left[speaker]))[:2]
+        turns, seconds, gaps = [], 0.0, []
+        for index in range(draw.randint(*config.dialogue_turns)):
+            mine = left[(first, second)[index % 2]]
+            gap = draw.uniform(*config.dialogue_gap_seconds) if turns else 0.0
+            if not mine or (len(turns) > 1 and seconds + gap + mine[-1]["own"].seconds > config.max_seconds):
+                break
+            seconds += gap + mine[-1]["own"].seconds
+            gaps += [gap] * bool(turns)
+            turns.append(mine.pop())
+        try:
+            if seconds > config.max_seconds:
+                raise InputError(f"too long: two turns of {seconds:.2f} s, max_seconds is {config.max_seconds}")
+            dialogue, tags = _join(turns, gaps, draw, name=f"dialogue-{split}-{task.split('_')[2]}-{len(made):05d}")
+            references = []
+            if task == "multi_speaker_voice_cloning":
+                for speaker, tag in sorted(tags.items(), key=lambda each: each[1]):
+                    drawn = _draw_reference(speaker, turns, by_speaker, config, draw)
+                    references.append(drawn | {"speaker_tag": tag})
+            made.append(_finish(dialogue, task, references, config))
+        except InputError as error:
+            for turn in turns:
+                _reject(corpus, turn, f"{task}: {error}")
+    for row in (row for mine in left.values() for row in mine):
+        _reject(corpus, row, f"{task}: no partner; the other speakers' utterances are used up")
+    return made
+
+
+def _join(
+    turns: Sequence[Row], gaps: Sequence[float], draw: random.Random, *, name: str
+) -> tuple[Row, dict[str, str]]:
+    """The row of a dialogue, and the tag of each speaker; the numbers are shuffled, so that one means nothing."""
+    speakers = list(dict.fromkeys(turn["speaker"] for turn in turns))
+    numbers = draw.sample(range(len(speakers)), len(speakers))
+    tags = {speaker: f"SPEAKER{number}" for speaker, number in zip(speakers, numbers, strict=True)}
+    parts = tuple(turn["own"] for turn in turns)
+    sound = json.dumps([[part.content_hash for part in parts], gaps])
+    clip = Clip(
+        seconds=sum(part.seconds for part in parts) + sum(gaps),
+        content_hash=hashlib.sha256(sound.encode()).hexdigest()[:32],
+        parts=parts,
+        gaps=tuple(gaps),
+    )
+    texts = {
+        name: "\n".join(f"[{tags[turn['speaker']]}] {turn[name]}" for turn in turns) for name in ("text", "raw_text")
+    }
+    shared = {name: turns[0][name] for name in ("language", "scene", "file", "source", "row")}
+    row = {"id": name, "own": clip, "name": f"{name}.wav", "speaker": None, "seconds": clip.seconds}
+    row |= {"reference": None, "ref_speakers": []}
+    return row | texts | shared, tags
+
+
+def _finish(row: Row, task: str, references: Sequence[dict[str, Any]], config: EncodeConfig) -> Row:
+    """The row with its conversation; only the recordings' names go into it: where they lie is nobody's business."""
+    named = {"id": row["id"], "text": row["text"], "scene": row["scene"], "audio": row["name"]}
+    described = [each | {"ref_audio": each["name"]} for each in references]
+    if task == "zero_shot_voice_cloning":
+        named |= {"ref_audio": described[0]["ref_audio"], "ref_text": described[0]["ref_text"]}
+    elif task in DIALOGUE_TASKS:
+        named["ref_speakers"] = described or row["ref_speakers"]
+    turns = conversation(named, task=task, ref_in_system=config.ref_in_system and task in CLONING_TASKS)
+    return row | {
+        "task": task,
+        "messages": json.dumps(turns, ensure_ascii=False),
+        "clips": [*(each["clip"] for each in references), row["own"]],
+        "ref_texts": [each["ref_text"] for each in references],
+    }
+
+
+def _reject(corpus: Corpus, row: Row, reason: str) -> None:
+    corpus.rejects.append({"file": row["file"], "row": row["row"], "id": row["id"], "reason": reason})
