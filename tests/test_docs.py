@@ -14,9 +14,9 @@ COMMANDS = [line for _, block in BLOCKS for line in block.splitlines() if re.sea
 COMMANDS = [line for line in COMMANDS if line.startswith(("accelerate launch", "python "))]
 
 
-def test_readme_has_the_five_commands_of_the_road():
+def test_readme_starts_with_the_five_commands_of_the_road():
     scripts = [re.search(r"scripts/(\w+)\.py", command).group(1) for command in COMMANDS]
-    assert scripts == ["encode", "sft", "generate", "evaluate", "merge"]
+    assert scripts[:5] == ["encode", "sft", "generate", "evaluate", "merge"]
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: re.search(r"scripts/(\w+)", command).group(1))
@@ -42,7 +42,9 @@ def test_files_that_readme_names_are_there():
 def test_the_tree_names_every_module_and_script():
     (floors,) = [block for _, block in BLOCKS if "trainer  " in block]
     named = {line[3:].split()[0] for line in floors.splitlines()}
-    assert named == {path.stem for path in (ROOT / "higgs_recipes").glob("*.py")} - {"__init__"}
+    package = ROOT / "higgs_recipes"
+    modules = {path.stem for path in package.glob("*.py")} - {"__init__"}
+    assert named == modules | {f"{path.parent.name}/" for path in package.glob("*/__init__.py")}
     for script in (ROOT / "scripts").glob("*.py"):
         assert f"scripts/{script.name} " in README
 

@@ -10,23 +10,25 @@ import pytest
 
 
 PACKAGE = Path(__file__).parent.parent / "higgs_recipes"
+FORMATS = PACKAGE / "formats"
 SCRIPTS = PACKAGE.parent / "scripts"
 
 # A module imports only from floors below its own, and `errors`. A new module finds its floor here.
 FLOORS = {
     3: "trainer evaluation hub merging speech training_data",
-    2: "collator generation report encoding scoring",
-    1: "audio corpus tasks sources codec codec_init code_cache modeling samples init judges cards card_scores meter "
-    "provenance",
-    0: "errors files configs recipe_parser text chatml delay loss metrics records markdown plots report_page metadata",
+    2: "collator generation report encoding scoring importing exporting",
+    1: "audio corpus sources codec codec_init code_cache modeling samples init judges cards card_scores meter "
+    "provenance formats",
+    0: "errors files configs corpus_configs recipe_parser text chatml delay loss metrics records "
+    "markdown plots report_page metadata",
 }
 FLOOR_OF = {module: floor for floor, modules in FLOORS.items() for module in modules.split()}
 # From its own floor a module takes nothing but this.
 SAME_FLOOR = {
     "loss": {"delay"},
+    "corpus_configs": {"configs"},
     "records": {"files"},
     "corpus": {"audio", "sources"},
-    "tasks": {"corpus"},
     "init": {"codec_init"},
     "modeling": {"samples"},
     "cards": {"card_scores"},
@@ -86,19 +88,22 @@ def inner_imports(path: Path) -> set[str]:
     return modules
 
 
-MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
+MODULES = sorted([path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__"] + ["formats"])
 
 
 def test_every_module_has_a_floor_and_every_floor_its_modules():
     assert set(MODULES) == set(FLOOR_OF)
-    assert not [path for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"]
+    assert [path for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"] == [FORMATS]
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_a_module_imports_only_from_below(module):
     allowed = {other for other, floor in FLOOR_OF.items() if floor < FLOOR_OF[module]}
     allowed |= SAME_FLOOR.get(module, set()) | {"errors"}
-    assert not inner_imports(PACKAGE / f"{module}.py") - allowed
+    files = [*FORMATS.glob("*.py")] if module == "formats" else [PACKAGE / f"{module}.py"]
+    for path in files:
+        # A layout knows the readers of lines and trees that stand beside it, and no other module of its floor.
+        assert not inner_imports(path) - allowed - ({"formats"} if module == "formats" else set()), path
 
 
 def test_every_exception_to_the_floors_is_used():
@@ -107,7 +112,7 @@ def test_every_exception_to_the_floors_is_used():
         assert {FLOOR_OF[other] for other in others} == {FLOOR_OF[module]}, module
 
 
-@pytest.mark.parametrize("path", [*PACKAGE.glob("*.py"), *SCRIPTS.glob("*.py")], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*PACKAGE.rglob("*.py"), *SCRIPTS.glob("*.py")], ids=lambda path: path.stem)
 def test_each_library_has_one_door(path):
     for module, name in imported(path):
         library = module.split(".")[0]

@@ -22,6 +22,7 @@ from higgs_recipes.configs import (
     MergeConfig,
     SFTConfig,
 )
+from higgs_recipes.corpus_configs import ExportConfig, ImportConfig
 from higgs_recipes.modeling import LORA_TARGETS
 from higgs_recipes.recipe_parser import parse_recipe
 
@@ -36,6 +37,8 @@ CONFIGS = {  # script to its config
     "evaluate": EvaluateConfig,
     "merge": MergeConfig,
     "init_model": InitConfig,
+    "import_corpus": ImportConfig,
+    "export_corpus": ExportConfig,
 }
 COMMAND = r"(?:accelerate launch [^\n]*|python )scripts/(\w+)\.py"
 

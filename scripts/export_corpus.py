@@ -1,0 +1,19 @@
+"""A corpus folder -> the layout of train-higgs-audio: metadata.json, recordings, transcripts.
+
+python scripts/export_corpus.py --source outputs/imported --output_dir higgs_training_data
+"""
+
+from higgs_recipes.corpus_configs import ExportConfig
+from higgs_recipes.errors import exit_on_input_error
+from higgs_recipes.exporting import export_corpus
+from higgs_recipes.recipe_parser import parse_recipe
+
+
+def main() -> None:
+    config = parse_recipe(ExportConfig)
+    print(f"exported: {config.output_dir}: {export_corpus(config)} rows")
+
+
+if __name__ == "__main__":
+    with exit_on_input_error():
+        main()

@@ -1,0 +1,24 @@
+"""A corpus in somebody's layout -> a folder of recordings and metadata that scripts/encode.py takes.
+
+python scripts/import_corpus.py --config recipes/import/train_higgs_audio.yaml --sources higgs_training_data
+"""
+
+from higgs_recipes.corpus_configs import ImportConfig
+from higgs_recipes.errors import exit_on_input_error
+from higgs_recipes.importing import import_corpus
+from higgs_recipes.recipe_parser import parse_recipe
+
+
+def main() -> None:
+    config = parse_recipe(ImportConfig)
+    record = import_corpus(config)
+    num_rejects = sum(record["rejects"].values())
+    print(
+        f"corpus: {config.output_dir}: {record['rows']} rows, {record['seconds'] / 3600:.2f} hours; "
+        f"{num_rejects} rejected, see rejects.jsonl"
+    )
+
+
+if __name__ == "__main__":
+    with exit_on_input_error():
+        main()
