@@ -17,7 +17,7 @@ SCRIPTS = PACKAGE.parent / "scripts"
 FLOORS = {
     3: "trainer evaluation hub merging speech training_data",
     2: "collator generation report encoding scoring importing exporting",
-    1: "audio corpus sources codec codec_init code_cache modeling samples init judges cards card_scores meter "
+    1: "audio corpus tasks sources codec codec_init code_cache modeling samples init judges cards card_scores meter "
     "provenance formats",
     0: "errors files configs corpus_configs recipe_parser text chatml delay loss metrics records "
     "markdown plots report_page metadata",
@@ -29,6 +29,7 @@ SAME_FLOOR = {
     "corpus_configs": {"configs"},
     "records": {"files"},
     "corpus": {"audio", "sources"},
+    "tasks": {"corpus"},
     "init": {"codec_init"},
     "modeling": {"samples"},
     "cards": {"card_scores"},
