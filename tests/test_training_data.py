@@ -1,11 +1,16 @@
+from typing import get_args
+
 import pytest
 from datasets import Dataset, Features, List, Value
 
 from higgs_recipes.collator import HiggsCollator
-from higgs_recipes.configs import SFTConfig
-from higgs_recipes.encoding import encode_corpus
+from higgs_recipes.configs import SFTConfig, Task
+from higgs_recipes.encoding import encode_corpus, load_encoded
 from higgs_recipes.errors import InputError
-from higgs_recipes.samples import build_sample
+from higgs_recipes.loss import label_counts
+from higgs_recipes.modeling import build_model, innermost
+from higgs_recipes.samples import SampleDataset, build_sample
+from higgs_recipes.trainer import HiggsTrainer
 from higgs_recipes.training_data import check_lengths, load_training_data
 from tests.checkpoints import load_tiny, random_rows, tiny_folder
 from tests.corpus_folder import encode_config, make_corpus
@@ -68,3 +73,49 @@ def test_rows_that_do_not_fit_are_found_before_a_model_is_loaded(corpus, tmp_pat
     train, test, described = load_training_data(sft_config(corpus, tmp_path, pack_to=1000))
     assert (len(train), len(test)) == (4, 2)
     assert (described[0]["path"], described[0]["rows"]) == (corpus, 4)
+
+
+@pytest.mark.parametrize("pack_to", [None, 1500], ids=["padded", "packed"])
+def test_a_mix_of_all_four_tasks_trains(tmp_path, pack_to):
+    recordings = make_corpus(tmp_path / "recordings", 48)
+    tasks = dict.fromkeys(get_args(Task), 1.0)
+    folder = encode_corpus(
+        encode_config(
+            recordings,
+            output_dir=str(tmp_path / "codes"),
+            cache_dir=str(tmp_path / "cache"),
+            tasks=tasks,
+            ref_min_seconds=0.3,
+            test_size=0,
+        )
+    )
+    config = sft_config(
+        str(folder),
+        tmp_path / "run",
+        pack_to=pack_to,
+        dtype="float32",
+        allow_untrained=True,
+        max_steps=2,
+        eval_strategy="no",
+        per_device_train_batch_size=16,
+        logging_steps=1,
+        save_strategy="no",
+    )
+    rows, _, _ = load_training_data(config)
+    assert set(load_encoded(folder, split="train")["task"]) == set(tasks)
+    model, tokenizer = build_model(config)
+    samples = SampleDataset(rows, tokenizer)
+    trainer = HiggsTrainer(
+        model,
+        config,
+        train_dataset=samples,
+        collator=HiggsCollator(innermost(model).config, pack_to=pack_to),
+        run_info={},
+    )
+    trainer.train()
+    first, second = [entry for entry in trainer.state.log_history if "loss" in entry]
+    assert second["loss"] < first["loss"]
+    # Of a row only its own clip is learned: three marks of text, and T codes with one EOS in each codebook.
+    text_count, codebook_counts = label_counts(HiggsCollator(innermost(model).config)(list(samples)))
+    assert int(text_count) == 3 * len(rows)
+    assert codebook_counts.tolist() == [sum(len(codes) + 1 for codes in rows["codes"])] * 8
