@@ -7,10 +7,11 @@ into the source, and no path in the metadata leaves the folder.
 import hashlib
 import json
 import logging
+import math
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
@@ -24,15 +25,7 @@ from higgs_recipes.corpus_configs import CONSTANTS, ImportConfig
 from higgs_recipes.delay import SAMPLE_RATE
 from higgs_recipes.errors import InputError
 from higgs_recipes.files import atomic_write, git_commit, staged_folder
-from higgs_recipes.formats.audiofolder import read_audiofolder
-from higgs_recipes.formats.f5 import read_f5
-from higgs_recipes.formats.gpt_sovits import read_gpt_sovits
-from higgs_recipes.formats.kaldi import read_kaldi
-from higgs_recipes.formats.libritts import read_libritts
-from higgs_recipes.formats.ljspeech import read_ljspeech
-from higgs_recipes.formats.ms_swift import read_ms_swift
-from higgs_recipes.formats.train_higgs_audio import read_train_higgs_audio
-from higgs_recipes.formats.vctk import read_vctk
+from higgs_recipes.formats.readers import READERS
 from higgs_recipes.provenance import library_versions
 
 
@@ -40,17 +33,6 @@ logger = logging.getLogger(__name__)
 
 Row = dict[str, Any]
 
-READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
-    "ms_swift": read_ms_swift,
-    "train_higgs_audio": read_train_higgs_audio,
-    "ljspeech": read_ljspeech,
-    "libritts": read_libritts,
-    "vctk": read_vctk,
-    "kaldi": read_kaldi,
-    "audiofolder": read_audiofolder,
-    "gpt_sovits": read_gpt_sovits,
-    "f5": read_f5,
-}
 # What a row's own words become: as texts, or None where there is none.
 _TEXT_COLUMNS = ("speaker", "speaker_name", "language", "ref_text", "task", "user_instruction", "original_audio_path")
 _GENDERS = {"m": "male", "f": "female", "unknown": None}
@@ -74,13 +56,14 @@ class _Import:
     hashes: dict[str, tuple[str, str]] = field(default_factory=dict)
     decoded: tuple[Path, Tensor] | None = None
 
-    def take(self, row: Row, *, root: Path, prefix: str) -> Row:
+    def take(self, row: Row, *, constants: Mapping[str, str], root: Path, prefix: str) -> Row:
         """The corpus row of a row as its format reads it, with its recordings in place.
 
         Raises:
             InputError: why it is rejected.
         """
-        row = self._mapped(row)
+        row = self._mapped(row) | constants
+        _check_letters(row)
         self._check_quality(row)
         text = row.get("text")
         if not isinstance(text, str) or not text.strip():
@@ -167,7 +150,7 @@ def import_corpus(config: ImportConfig) -> dict[str, Any]:
         under_way = _Import(config, folder)
         with (
             (folder / "metadata.jsonl").open("w", encoding="utf-8") as metadata,
-            (folder / "rejects.jsonl").open("w", encoding="utf-8") as rejects,
+            (folder / "rejects.jsonl").open("w", encoding="utf-8", errors="backslashreplace") as rejects,
         ):
             for row, place in tqdm(_rows(config, sources), desc="Importing", unit=" rows"):
                 try:
@@ -220,7 +203,7 @@ def describe_scene(scene: str | None, emotion: str | None) -> str | None:
 
 
 def _rows(config: ImportConfig, sources: list[Mapping[str, str]]) -> Iterator[tuple[Row, Row]]:
-    """Each row with its source's constants, and {"root", "prefix"}: where recordings lie, what tells sources apart."""
+    """Each row with its source's {"constants", "root" (where recordings lie), "prefix" (of ids and paths)}."""
     for index, source in enumerate(sources):
         path = Path(os.path.abspath(Path(source["path"]).expanduser()))
         if not path.exists():
@@ -234,8 +217,7 @@ def _rows(config: ImportConfig, sources: list[Mapping[str, str]]) -> Iterator[tu
         root = folder if config.audio_dir is None else Path(os.path.abspath(Path(config.audio_dir).expanduser()))
         constants = {key: source[key] for key in CONSTANTS if key in source}
         for row in READERS[config.format](path):
-            row = row if "reason" in row else row | constants
-            yield row, {"root": root, "prefix": str(index) if len(sources) > 1 else ""}
+            yield row, {"constants": constants, "root": root, "prefix": str(index) if len(sources) > 1 else ""}
 
 
 def _corpus_row(row: Row, *, id: str, file_name: str, placed: Mapping[str, str], duration: float) -> Row:
@@ -270,7 +252,7 @@ def _speakers(row: Row) -> list[Row]:
 
 def _inner_path(path: Any, root: Path, *, column: str) -> PurePosixPath:
     """A path as a list writes it, relative to `root`."""
-    if not isinstance(path, str) or not path.strip():
+    if not isinstance(path, str) or not PurePosixPath(path.strip()).name or "\0" in path:
         raise InputError(f"no file name: {column} is {path!r}")
     windows = PureWindowsPath(path)
     inner = PurePosixPath(windows.as_posix() if "\\" in path else path)
@@ -283,6 +265,13 @@ def _inner_path(path: Any, root: Path, *, column: str) -> PurePosixPath:
     return inner
 
 
+def _check_letters(row: Row) -> None:
+    try:
+        json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:  # half of a pair in a JSON escape, or a file name that is not UTF-8
+        raise InputError(f"no letter: {error.object[error.start]!r} in {error.object!r}") from error
+
+
 def _fit(name: Any) -> str:
     """An id fit for a file name, as encode makes it."""
     return re.sub(r"[^\w.-]+", "_", str(name)).lstrip(".")
@@ -293,6 +282,9 @@ def _number(row: Row, column: str) -> float | None:
     if value is None or value == "":
         return None
     try:
-        return float(value)
+        number = float(value)
     except (TypeError, ValueError) as error:
-        raise InputError(f"{column} is {value!r}; it must be a number") from error
+        raise InputError(f"{column} is no number: {value!r}") from error
+    if not math.isfinite(number):
+        raise InputError(f"{column} is no number: {value!r}")
+    return number

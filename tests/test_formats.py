@@ -11,7 +11,7 @@ import pytest
 from higgs_recipes.corpus_configs import Format
 from higgs_recipes.errors import InputError
 from higgs_recipes.formats import ms_swift
-from higgs_recipes.importing import READERS
+from higgs_recipes.formats.readers import READERS
 from tests.import_folder import TEXTS, imported, write_tones
 
 
@@ -23,7 +23,7 @@ def test_examples_in_the_docstrings_hold():
 
 
 def test_every_format_of_the_recipes_has_its_reader():
-    assert tuple(READERS) == get_args(get_args(Format)[0] if not isinstance(get_args(Format)[0], str) else Format)
+    assert tuple(READERS) == get_args(Format)
     for name, reader in READERS.items():
         assert reader.__name__ == f"read_{name}" and reader.__module__ == f"higgs_recipes.formats.{name}"
 

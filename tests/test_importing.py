@@ -3,6 +3,7 @@
 import doctest
 import hashlib
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -56,10 +57,7 @@ def sample(name: str, **fields) -> dict:
 
 
 def higgs_folder(folder: Path, *samples: dict, texts: list[str] = TEXTS) -> Path:
-    write_tones(
-        folder,
-        *[each["audio_file"] for each in samples if ".." not in each["audio_file"] and each["audio_file"][0] != "/"],
-    )
+    write_tones(folder, *[each["audio_file"] for each in samples if re.fullmatch(r"\w+\.wav", each["audio_file"])])
     for each, text in zip(samples, texts, strict=False):
         (folder / each["transcript_file"]).write_text(text, encoding="utf-8")
     metadata = {"dataset_info": {"total_samples": len(samples)}, "samples": list(samples)}
@@ -165,10 +163,16 @@ def test_broken_samples_are_named_by_the_line_of_metadata_json(tmp_path):
         sample("refs", ref_speakers=["anna"]),
         sample("low", quality_score=0.2),
         sample("none", quality_score="good"),
+        sample("nan", quality_score=float("nan")),
+        sample("half", user_instruction="half of a pair"),
+        sample("zero", audio_file="a\0.wav"),
+        sample("dot", audio_file="."),
     ]
     folder = higgs_folder(tmp_path / "higgs", *samples, texts=["Hi."] * len(samples))
     write_tone(tmp_path / "up.wav")
     (folder / "nowhere.wav").unlink()
+    metadata = (folder / "metadata.json").read_text()
+    (folder / "metadata.json").write_text(metadata.replace("half of a pair", r"\ud83d"))
     rows, rejects = imported(
         tmp_path / "out", format="train_higgs_audio", sources=[str(folder)], min_quality_score=0.5
     )
@@ -185,7 +189,11 @@ def test_broken_samples_are_named_by_the_line_of_metadata_json(tmp_path):
         "ref": "reference clip leaves its folder",
         "refs": "ref_speakers is no list of {speaker_tag, ref_audio_file, ref_transcript}",
         "low": "quality_score too low",
-        "none": "quality_score is 'good'; it must be a number",
+        "none": "quality_score is no number",
+        "nan": "quality_score is no number",
+        "half": "no letter",
+        "zero": "no file name",
+        "dot": "no file name",
     }
     assert {reject["id"] for reject in json_lines(tmp_path / "out/rejects.jsonl")} >= {"low", "up", "nowhere"}
     assert not list((tmp_path / "out/audio").rglob("low*"))  # a rejected row leaves no recording
