@@ -1,0 +1,102 @@
+"""A large corpus through import, check, codes and collator on one machine: rows a second, most memory of each step.
+
+python -m tests.slow.at_size [ROWS, 100000 by default]
+
+The recordings are half-second hums of 8-bit sound, each of its own pitch; the codec is the tiny one of recipes/tiny.
+"""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import soundfile
+import torch
+
+from higgs_recipes.collator import HiggsCollator
+from higgs_recipes.configs import EncodeConfig
+from higgs_recipes.corpus_configs import ImportConfig
+from higgs_recipes.encoding import encode_corpus, load_encoded
+from higgs_recipes.importing import import_corpus
+from higgs_recipes.samples import SampleDataset
+from tests.checkpoints import ROOT, load_tiny
+from tests.tiny_codec import tiny_codec_folder
+
+
+RATE, SECONDS, SPEAKERS = 8_000, 0.5, 100
+
+
+def write_recordings(folder: Path, num_rows: int) -> None:
+    """In LJSpeech's layout."""
+    (folder / "wavs").mkdir(parents=True)
+    seconds = torch.arange(round(RATE * SECONDS)) / RATE
+    lines = []
+    for index in range(num_rows):
+        hum = 0.5 * torch.sin(2 * torch.pi * (100 + 0.03 * index) * seconds + index)
+        soundfile.write(folder / "wavs" / f"{index:06d}.wav", hum.numpy(), RATE, subtype="PCM_U8")
+        lines.append(f"{index:06d}|Sentence {index}.|Sentence {index}.\n")
+    (folder / "metadata.csv").write_text("".join(lines), encoding="utf-8")
+
+
+def do_import(folder: Path) -> None:
+    import_corpus(
+        ImportConfig(format="ljspeech", sources=[str(folder / "recordings")], output_dir=str(folder / "imported"))
+    )
+
+
+def do_encode(folder: Path) -> None:
+    encode_corpus(
+        EncodeConfig(
+            sources=[str(folder / "imported")],
+            codec_name_or_path=str(folder / "codec"),
+            output_dir=str(folder / "encoded"),
+            cache_dir=str(folder / "cache"),
+            keep_audio="none",
+            test_size=0,
+        )
+    )
+
+
+def do_collate(folder: Path) -> None:
+    model, tokenizer = load_tiny()
+    samples = SampleDataset(load_encoded(folder / "encoded", split="train"), tokenizer)
+    loader = torch.utils.data.DataLoader(
+        samples, batch_size=64, collate_fn=HiggsCollator(model.config, pack_to=8192), num_workers=0
+    )
+    assert sum(len(batch["row_index"]) for batch in loader) == len(samples)
+
+
+STEPS = {"import": do_import, "encode": do_encode, "collate": do_collate}
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["step"]:
+        torch.set_num_threads(1)
+        STEPS[sys.argv[2]](Path(sys.argv[3]))
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)  # noqa: T201
+        return
+    num_rows = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
+    report: dict[str, dict[str, float]] = {}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        write_recordings(folder / "recordings", num_rows)
+        os.symlink(tiny_codec_folder(), folder / "codec")
+        for step in STEPS:
+            began = time.perf_counter()
+            command = [sys.executable, "-m", "tests.slow.at_size", "step", step, str(folder)]
+            done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+            seconds = time.perf_counter() - began
+            report[step] = {
+                "rows_per_second": round(num_rows / seconds, 1),
+                "seconds": round(seconds, 1),
+                "peak_gib": round(float(done.stdout.split()[-1]), 2),
+            }
+            print(step, json.dumps(report[step]), flush=True)  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()
