@@ -2,6 +2,7 @@
 
 import doctest
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import get_args
@@ -135,6 +136,7 @@ def test_marks_of_ms_swift_are_no_words(tmp_path):
     assert [(row["text"], row["speaker"], row["language"]) for row in rows] == [("Good morning.", "tun", "zh")] * 3
     assert [row["user_instruction"] for row in rows] == ["<audio> /translate", None, None]
     assert rows[0]["original_audio_path"] == "0.wav"
+    assert re.fullmatch(r"not JSON: [^:]+: column \d+ \(char \d+\)", rejects["huo_audio.jsonl", 6])
     assert {line: reason.split(";")[0].split(":")[0] for (_, line), reason in rejects.items()} == {
         4: "empty transcript",
         5: "<think> stands inside the transcript",

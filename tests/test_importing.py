@@ -284,6 +284,15 @@ def test_each_list_has_its_own_speaker_and_ids_of_two_sources_do_not_meet(tmp_pa
     assert not rejects
 
 
+def test_what_is_said_of_a_source_holds_whatever_its_rows_say(tmp_path):
+    folder = write_tones(tmp_path / "in", "a.wav")
+    write_metadata(folder, [{"file_name": "a.wav", "text": "Hello.", "speaker": "anna", "who": "bert"}])
+    fields = {"format": "audiofolder", "columns": {"speaker": "who"}}
+    for source, speaker in (({"path": str(folder)}, "bert"), ({"path": str(folder), "speaker": "carl"}, "carl")):
+        (row,), _ = imported(tmp_path / "out", sources=[source], **fields)
+        assert row["speaker"] == speaker
+
+
 def test_the_same_clip_twice_is_found_whatever_its_name_and_source(tmp_path):
     write_tone(tmp_path / "a/x.wav")
     shutil.copytree(tmp_path / "a", tmp_path / "b")

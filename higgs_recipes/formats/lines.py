@@ -68,7 +68,7 @@ def parse_json(text: str) -> Row:
     try:
         stored = json.loads(text)
     except ValueError as error:
-        raise InputError(f"not JSON: {error}") from error
+        raise InputError(f"not JSON: {str(error).replace('line 1 ', '')}") from error
     if not isinstance(stored, dict):
         raise InputError(f"not a JSON object but a {type(stored).__name__}")
     return stored
