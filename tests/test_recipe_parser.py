@@ -36,7 +36,7 @@ sources:
   - corpus
   - {path: other, split: train, weight: 2}
 columns: {text: sentence}
-task: zero_shot_voice_cloning
+split_by: speaker
 min_seconds: 1
 max_seconds: 2e1
 push_to_hub: true
@@ -44,13 +44,13 @@ cache_dir: null
 """
     config = parse_recipe(EncodeConfig, ["--config", recipe(content)])
     assert config.sources == ["corpus", {"path": "other", "split": "train", "weight": 2}]
-    assert config.columns == {"text": "sentence"} and config.task == "zero_shot_voice_cloning"
+    assert config.columns == {"text": "sentence"} and config.split_by == "speaker"
     assert (config.min_seconds, config.max_seconds) == (1, 20.0)
     assert config.push_to_hub is True and config.cache_dir is None
     assert config == EncodeConfig(
         sources=["corpus", {"path": "other", "split": "train", "weight": 2}],
         columns={"text": "sentence"},
-        task="zero_shot_voice_cloning",
+        split_by="speaker",
         min_seconds=1,
         max_seconds=20.0,
         push_to_hub=True,
