@@ -17,6 +17,7 @@ from torch import Tensor
 from higgs_recipes.delay import SAMPLE_RATE
 from higgs_recipes.errors import InputError
 from higgs_recipes.files import atomic_write
+from higgs_recipes.levels import Levels, count_clipped, silent_edges
 
 
 AudioSource = str | Path | bytes | Mapping[str, Any]
@@ -24,6 +25,8 @@ AudioSource = str | Path | bytes | Mapping[str, Any]
 _LOWEST_RATE = 4_000  # Hz; below lies no speech, only broken headers
 _LOUDEST = 8.0  # decoders overshoot 1.0 a little; a float file with samples of an int16's size is a mistake
 _RATIO_LIMIT = 1_000  # the resampler's kernel grows with the product of the ratio's terms
+# The greatest sample, which falls short of 1.0; of what is not named here, that of 16 bits.
+_FULL_SCALE = {"PCM_U8": 127 / 128, "PCM_S8": 127 / 128, "ULAW": 32124 / 32768, "ALAW": 32256 / 32768}
 
 
 def read_audio(source: AudioSource, *, name: str) -> Tensor:
@@ -37,24 +40,21 @@ def read_audio(source: AudioSource, *, name: str) -> Tensor:
         InputError: no such file, empty, not audio that libsndfile reads, no samples, NaN or infinite samples, samples
             far beyond [-1, 1], a sample rate below any speech.
     """
-    with _open(source, name) as file:
-        rate = file.samplerate
-        try:
-            samples = torch.from_numpy(file.read(dtype="float32", always_2d=True))  # (frames, channels)
-        except soundfile.LibsndfileError as error:
-            raise InputError(f"{name}: broken audio ({error}); export it again or drop it") from error
-    if rate < _LOWEST_RATE:
-        raise InputError(f"{name}: sample rate is {rate} Hz, the header is broken; export it again or drop it")
-    if not samples.numel():
-        raise InputError(f"{name}: no samples; export it again or drop it")
-    if not samples.isfinite().all():
-        raise InputError(f"{name}: NaN or infinite samples; export it again or drop it")
-    if samples.abs().max() > _LOUDEST:
-        raise InputError(
-            f"{name}: samples reach {samples.abs().max():.0f}, float audio lies in [-1, 1]; divide by 32768 if they "
-            "were 16-bit numbers"
-        )
+    samples, rate, _ = _decode(source, name)
     return _resample(samples.mean(dim=1), rate)
+
+
+def read_measured(source: AudioSource, *, name: str) -> tuple[Tensor, Levels]:
+    """`read_audio`, and what is measured on the recording while it is decoded.
+
+    Raises:
+        InputError: as `read_audio`.
+    """
+    samples, rate, subtype = _decode(source, name)
+    waveform = _resample(samples.mean(dim=1), rate)
+    # Before the channels are averaged and the rate is changed: either rounds a flat top off.
+    clipped = count_clipped(samples, full_scale=_FULL_SCALE.get(subtype, 32767 / 32768))
+    return waveform, Levels(rate, clipped, *silent_edges(waveform, rate=SAMPLE_RATE))
 
 
 def recorded_seconds(source: AudioSource, *, name: str) -> float:
@@ -125,6 +125,28 @@ def _open(source: AudioSource, name: str) -> soundfile.SoundFile:
         raise InputError(
             f"{name}: not audio that can be read ({error.error_string}); use wav, flac, ogg or mp3"
         ) from error
+
+
+def _decode(source: AudioSource, name: str) -> tuple[Tensor, int, str]:
+    """Samples (frames, channels), their rate and how they are stored."""
+    with _open(source, name) as file:
+        rate, subtype = file.samplerate, file.subtype
+        try:
+            samples = torch.from_numpy(file.read(dtype="float32", always_2d=True))  # (frames, channels)
+        except soundfile.LibsndfileError as error:
+            raise InputError(f"{name}: broken audio ({error}); export it again or drop it") from error
+    if rate < _LOWEST_RATE:
+        raise InputError(f"{name}: sample rate is {rate} Hz, the header is broken; export it again or drop it")
+    if not samples.numel():
+        raise InputError(f"{name}: no samples; export it again or drop it")
+    if not samples.isfinite().all():
+        raise InputError(f"{name}: NaN or infinite samples; export it again or drop it")
+    if samples.abs().max() > _LOUDEST:
+        raise InputError(
+            f"{name}: samples reach {samples.abs().max():.0f}, float audio lies in [-1, 1]; divide by 32768 if they "
+            "were 16-bit numbers"
+        )
+    return samples, rate, subtype
 
 
 def _resample(waveform: Tensor, rate: int) -> Tensor:

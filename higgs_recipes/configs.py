@@ -154,6 +154,7 @@ class EncodeConfig(CodecConfig, HubConfig):
     )
     hub_dataset_id: str | None = knob(None, "Dataset to push to, as user/name; default is output_dir's name.")
     cache_dir: str | None = knob(None, "Codes already made, by content and codec; default below HF_HOME.")
+    dry_run: bool = knob(False, "Make no codes: read, check and lay out, and write a report on it beside output_dir.")
 
     def __post_init__(self) -> None:
         CodecConfig.__post_init__(self)

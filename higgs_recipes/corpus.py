@@ -15,11 +15,12 @@ from accelerate.utils import gather_object
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from higgs_recipes.audio import join_waveforms, read_audio, recorded_seconds
-from higgs_recipes.chatml import conversation
+from higgs_recipes.audio import join_waveforms, read_audio, read_measured, recorded_seconds
+from higgs_recipes.chatml import TASKS, conversation
 from higgs_recipes.configs import EncodeConfig
 from higgs_recipes.delay import SAMPLE_RATE
 from higgs_recipes.errors import InputError
+from higgs_recipes.levels import Levels
 from higgs_recipes.sources import Source, open_sources
 from higgs_recipes.text import normalize_transcript
 
@@ -41,12 +42,14 @@ class Clip:
     Attributes:
         content_hash: name of the sound.
         place: (index of the source, index of the row, column: "audio", "ref_audio" or "ref_speakers.<index>").
+        levels: of a clip that is one recording.
         parts, gaps: of a joined clip, the clips and the seconds of silence between them (below 0 they overlap).
     """
 
     seconds: float
     content_hash: str
     place: tuple[int, int, str] | None = None
+    levels: Levels | None = None
     parts: tuple["Clip", ...] = ()
     gaps: tuple[float, ...] = ()
 
@@ -129,7 +132,7 @@ def split_rows(rows: Sequence[Row], config: EncodeConfig) -> dict[str, list[Row]
     for row in rows:
         if config.split_by == "speaker" and row["speaker"] is None:
             raise InputError(f"row {row['id']}: no speaker to split by; map a column to speaker or use split_by: text")
-        groups.setdefault(row["speaker"] if config.split_by == "speaker" else _sentence(row["text"]), []).append(row)
+        groups.setdefault(row["speaker"] if config.split_by == "speaker" else sentence(row["text"]), []).append(row)
     keys = sorted(groups)
     random.Random(config.seed).shuffle(keys)
 
@@ -154,7 +157,12 @@ def short_reason(reason: str) -> str:
 
     >>> short_reason("too short: 0.05 s, min_seconds is 0.3")
     'too short'
+    >>> short_reason("zero_shot_voice_cloning: no reference; speaker anna has no other clip of 2.0 to 10.0 s")
+    'zero_shot_voice_cloning: no reference'
     """
+    task, colon, rest = reason.partition(": ")
+    if colon and task in TASKS:
+        return f"{task}: {short_reason(rest)}"
     return re.split(r"[:;(]", reason)[0].strip()
 
 
@@ -235,14 +243,14 @@ def _check_clip(cell: dict[str, Any] | None, config: EncodeConfig, *, place: tup
         if cell is None:
             raise InputError("missing; give the row one or drop it")
         _check_seconds(recorded_seconds(cell, name=name), config)  # before a ten-hour file is decoded
-        waveform = read_audio(cell, name=name)
+        waveform, levels = read_measured(cell, name=name)
         seconds = len(waveform) / SAMPLE_RATE
         _check_seconds(seconds, config)
         if waveform.abs().max() < SILENCE:
             raise InputError("silent; record it again or drop it")
     except InputError as error:
         raise InputError(f"{name} {str(error).removeprefix(f'{name}: ')}") from error
-    return Clip(seconds, content_hash(waveform), place=place)
+    return Clip(seconds, content_hash(waveform), place=place, levels=levels)
 
 
 def _check_seconds(seconds: float, config: EncodeConfig) -> None:
@@ -286,6 +294,6 @@ def _draw_mixture(rows: list[Row], sources: Sequence[Source], *, seed: int) -> t
     return drawn, num_not_drawn
 
 
-def _sentence(text: str) -> str:
+def sentence(text: str) -> str:
     """What two readings of one sentence share: its letters and digits."""
     return "".join(re.findall(r"\w+", text.casefold()))

@@ -214,7 +214,7 @@ def _write_records(
         "versions": library_versions(),
     }
     record = public_record(facts)
-    rejects = [json.dumps(_public_reject(reject, corpus), ensure_ascii=False) + "\n" for reject in corpus.rejects]
+    rejects = [json.dumps(public_reject(reject, corpus), ensure_ascii=False) + "\n" for reject in corpus.rejects]
     atomic_write(folder / "corpus.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
     atomic_write(folder / "rejects.jsonl", "".join(rejects))
     name = config.hub_dataset_id or PurePath(config.output_dir).name
@@ -222,7 +222,8 @@ def _write_records(
     _log_summary(record, corpus)
 
 
-def _public_reject(reject: dict[str, Any], corpus: Corpus) -> dict[str, Any]:
+def public_reject(reject: dict[str, Any], corpus: Corpus) -> dict[str, Any]:
+    """The reject without the folders of this machine: it is written to be passed on."""
     reason = reject["reason"]
     for source in corpus.sources:  # a reason may name a row of any of them, or the file of a recording
         reason = reason.replace(source.label, public_path(source.label)).replace(f"{source.folder}/", "")

@@ -1,6 +1,9 @@
-"""The page of an evaluation: a Jinja template, rendered by `report` with autoescape on; no script, no outside file."""
+"""The page of an evaluation: a Jinja template, rendered by `report` with autoescape on; no script, no outside file.
 
-PAGE = r"""<!DOCTYPE html>
+`HEAD` begins every report's page, up to the end of its style.
+"""
+
+HEAD = r"""<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -72,7 +75,11 @@ nav { display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; margin-top: 1rem; }
 a { color: var(--finetuned); }
 @media (max-width: 34rem) { dl { grid-template-columns: 1fr; } dd { margin-bottom: .5rem; } }
 @media print { .text, figure { break-inside: avoid; } }
-</style>
+"""
+
+PAGE = (
+    HEAD
+    + r"""</style>
 </head>
 <body>
 <main>
@@ -153,3 +160,4 @@ a { color: var(--finetuned); }
 </body>
 </html>
 """
+)

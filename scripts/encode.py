@@ -2,11 +2,15 @@
 
 accelerate launch --config_file accelerate_configs/single_gpu.yaml scripts/encode.py \
     --config recipes/higgs-3b/encode.yaml --push_to_hub
+
+With --dry_run it makes no codes, and needs neither GPU nor codec: it leaves a report on the corpus.
 """
 
 from accelerate import PartialState
 
 from higgs_recipes.configs import EncodeConfig
+from higgs_recipes.corpus_report import REPORT_PAGE, check_corpus
+from higgs_recipes.corpus_summary import render_text
 from higgs_recipes.encoding import encode_corpus
 from higgs_recipes.errors import exit_on_input_error
 from higgs_recipes.hub import push_folder, resolve_target
@@ -15,6 +19,12 @@ from higgs_recipes.recipe_parser import parse_recipe
 
 def main() -> None:
     config = parse_recipe(EncodeConfig)
+    if config.dry_run:
+        record, folder = check_corpus(config)
+        if PartialState().is_main_process:
+            print(render_text(record))
+            print(f"report: {folder / REPORT_PAGE}")
+        return
     # Asked for before the work: a missing token shows now, and not after hours of encoding.
     repo_id = resolve_target(config.hub_dataset_id, output_dir=config.output_dir, push=config.push_to_hub)
     config.hub_dataset_id = repo_id or config.hub_dataset_id  # the card names it

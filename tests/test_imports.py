@@ -16,11 +16,11 @@ SCRIPTS = PACKAGE.parent / "scripts"
 # A module imports only from floors below its own, and `errors`. A new module finds its floor here.
 FLOORS = {
     3: "trainer evaluation hub merging speech training_data",
-    2: "collator generation report encoding scoring importing exporting",
+    2: "collator generation report encoding scoring importing exporting corpus_report corpus_page",
     1: "audio corpus tasks sources codec codec_init code_cache modeling samples init judges cards card_scores meter "
-    "provenance formats",
+    "provenance formats corpus_stats corpus_summary",
     0: "errors files configs corpus_configs recipe_parser text chatml delay loss metrics records "
-    "markdown plots report_page metadata",
+    "markdown plots report_page corpus_template metadata levels",
 }
 FLOOR_OF = {module: floor for floor, modules in FLOORS.items() for module in modules.split()}
 # From its own floor a module takes nothing but this.
@@ -30,6 +30,9 @@ SAME_FLOOR = {
     "records": {"files"},
     "corpus": {"audio", "sources"},
     "tasks": {"corpus"},
+    "corpus_stats": {"corpus", "codec"},
+    "corpus_report": {"corpus_page", "encoding"},
+    "corpus_template": {"report_page"},
     "init": {"codec_init"},
     "modeling": {"samples"},
     "cards": {"card_scores"},
