@@ -49,6 +49,10 @@ def _listed(title: str, head: Sequence[str], rows: Sequence[Sequence[Any]], *, m
     return _table(f"{title}: {len(rows):,}", head, rows[:most], note=some)
 
 
+def _groups(groups: Sequence[Sequence[str]]) -> list[tuple[int, str]]:
+    return [(len(group), ", ".join([*group[:SHOWN], *["..."][: len(group) > SHOWN]])) for group in groups]
+
+
 def _sections(record: Record) -> list[dict[str, Any]]:
     return [
         {"key": "rows", "title": "Rows", "tables": _row_tables(record)},
@@ -132,7 +136,7 @@ def _sound_tables(record: Record) -> list[dict[str, Any]]:
         _table("Sample rates", ["Hz", "rows"], [(each["rate"], each["rows"]) for each in record["sample_rates"]]),
         clipping,
         silence,
-        _listed("The same sound", ["rows", "ids"], [(len(group), ", ".join(group)) for group in record["same_sound"]]),
+        _listed("The same sound", ["rows", "ids"], _groups(record["same_sound"])),
     ]
 
 
@@ -155,7 +159,7 @@ def _text_tables(record: Record) -> list[dict[str, Any]]:
         _listed("More than 3 robust deviations off", head, outliers),
         odd,
         _listed("Letters and accents apart (not NFC)", ["row"], [(row_id,) for row_id in record["not_composed"]]),
-        _listed("The same words", ["rows", "ids"], [(len(group), ", ".join(group)) for group in record["same_text"]]),
+        _listed("The same words", ["rows", "ids"], _groups(record["same_text"])),
     ]
 
 
