@@ -17,7 +17,7 @@ from torch import Tensor
 from higgs_recipes.delay import SAMPLE_RATE
 from higgs_recipes.errors import InputError
 from higgs_recipes.files import atomic_write
-from higgs_recipes.levels import Levels, count_clipped, silent_edges
+from higgs_recipes.levels import Levels, count_clipped, full_scale, silent_edges
 
 
 AudioSource = str | Path | bytes | Mapping[str, Any]
@@ -25,8 +25,6 @@ AudioSource = str | Path | bytes | Mapping[str, Any]
 _LOWEST_RATE = 4_000  # Hz; below lies no speech, only broken headers
 _LOUDEST = 8.0  # decoders overshoot 1.0 a little; a float file with samples of an int16's size is a mistake
 _RATIO_LIMIT = 1_000  # the resampler's kernel grows with the product of the ratio's terms
-# The greatest sample, which falls short of 1.0; of what is not named here, that of 16 bits.
-_FULL_SCALE = {"PCM_U8": 127 / 128, "PCM_S8": 127 / 128, "ULAW": 32124 / 32768, "ALAW": 32256 / 32768}
 
 
 def read_audio(source: AudioSource, *, name: str) -> Tensor:
@@ -53,7 +51,7 @@ def read_measured(source: AudioSource, *, name: str) -> tuple[Tensor, Levels]:
     samples, rate, subtype = _decode(source, name)
     waveform = _resample(samples.mean(dim=1), rate)
     # Before the channels are averaged and the rate is changed: either rounds a flat top off.
-    clipped = count_clipped(samples, full_scale=_FULL_SCALE.get(subtype, 32767 / 32768))
+    clipped = count_clipped(samples, full_scale=full_scale(subtype))
     return waveform, Levels(rate, clipped, *silent_edges(waveform, rate=SAMPLE_RATE))
 
 

@@ -10,6 +10,8 @@ FLAT_TOP = 3
 # Heard is what is less than this below the loudest 20 ms. Relative, as no room is ever digitally silent.
 EDGE_DB = 40
 FRAME_SECONDS = 0.02
+# The greatest sample by how samples are stored, which falls short of 1.0; of what is not named here, that of 16 bits.
+_FULL_SCALE = {"PCM_U8": 127 / 128, "PCM_S8": 127 / 128, "ULAW": 32124 / 32768, "ALAW": 32256 / 32768}
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,11 @@ def count_clipped(samples: Tensor, *, full_scale: float = 1.0) -> int:
     for offset in range(FLAT_TOP):
         clipped[offset : offset + len(flat)] |= flat
     return int(clipped.sum())
+
+
+def full_scale(subtype: str) -> float:
+    """The greatest sample of a recording whose samples are stored so, by libsndfile's name."""
+    return _FULL_SCALE.get(subtype, 32767 / 32768)
 
 
 def silent_edges(waveform: Tensor, *, rate: int) -> tuple[float, float]:

