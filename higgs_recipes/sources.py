@@ -5,32 +5,32 @@ undecoded, and a folder of recordings with its metadata file is read directly, b
 """
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path, PurePath
 from typing import Any
 
 from accelerate import PartialState
-from datasets import Audio, ClassLabel, Dataset, DatasetDict, List, load_dataset, load_dataset_builder, load_from_disk
-from datasets.builder import GeneratorBasedBuilder
-from datasets.config import HF_DATASETS_CACHE
-from datasets.exceptions import DatasetBuildError, DatasetNotFoundError, DatasetsError
-from datasets.packaged_modules.audiofolder.audiofolder import AudioFolder
-from huggingface_hub.errors import HfHubHTTPError, HTTPError
+from datasets import Audio, ClassLabel, Dataset, DatasetDict, List, load_dataset, load_from_disk
 
 from higgs_recipes.configs import EncodeConfig
 from higgs_recipes.errors import InputError
-from higgs_recipes.files import explain_full_disk, fetch, hub_reason, is_hub_id
+from higgs_recipes.files import is_hub_id
+from higgs_recipes.hub_tables import explain_datasets, open_hub
 from higgs_recipes.metadata import METADATA_FILES, find_metadata, read_metadata
+from higgs_recipes.tar_rows import TarRows
 
+
+logger = logging.getLogger(__name__)
 
 # Our columns. Text and recording must be there; a constant of the source stands for a column of the same name.
 CONSTANTS = ("speaker", "language", "scene")
 AUDIO_COLUMNS = ("audio", "ref_audio")
 COLUMNS = ("id", "text", *CONSTANTS, *AUDIO_COLUMNS, "ref_text", "ref_speakers")
 REQUIRED = ("text", "audio")
-SOURCE_KEYS = ("path", "name", "split", "revision", "weight", "columns", *CONSTANTS)
+SOURCE_KEYS = ("path", "name", "split", "revision", "files", "where", "weight", "columns", *CONSTANTS)
 
 DEFAULT_SPLIT = "train"
 
@@ -117,7 +117,7 @@ def _source_spec(entry: str | dict[str, Any]) -> dict[str, Any]:
     spec = {"path": entry} if isinstance(entry, str) else entry
     for key, value in spec.items():
         _require_known(key, SOURCE_KEYS, field="sources")
-        expected = {"weight": (int, float), "columns": (dict,)}.get(key, (str,))
+        expected = {"weight": (int, float), "columns": (dict,), "where": (dict,)}.get(key, (str,))
         if value is not None and (not isinstance(value, expected) or isinstance(value, bool)):
             raise InputError(f"sources: {key} is {value!r}; it must be {' or '.join(t.__name__ for t in expected)}")
     if not spec.get("path"):
@@ -139,10 +139,14 @@ def _require_known(name: str, known: Sequence[str], *, field: str) -> None:
 def _open(spec: dict[str, Any], shared_columns: dict[str, str]) -> Source:
     path, split = spec["path"], spec.get("split") or DEFAULT_SPLIT
     folder: Path | None = Path(path).expanduser()
+    if spec.get("files") and (folder.is_dir() or spec.get("split") or spec.get("name")):
+        raise InputError(f"sources: files of {path} go with a Hub id, and stand in place of name and split")
     if folder.is_dir():
         table, folder = _open_folder(folder, spec, split)
     elif is_hub_id(path):
-        table, folder = _open_hub(spec, split)
+        table, folder = open_hub(spec, split), None
+        if isinstance(table, Path):
+            table, folder = _open_folder(table, spec, split)
     else:
         raise InputError(f"sources: no such folder, and no Hub id of the form user/name: {path}")
     label = f"{path}:{split}"
@@ -151,7 +155,12 @@ def _open(spec: dict[str, Any], shared_columns: dict[str, str]) -> Source:
 
     constants = {key: spec[key] for key in CONSTANTS if spec.get(key) is not None}
     is_dataset = isinstance(table, Dataset)
-    present = table.column_names if is_dataset else list(dict.fromkeys(key for row in table for key in row))
+    if is_dataset or isinstance(table, TarRows):
+        present = table.column_names
+    else:
+        present = list(dict.fromkeys(key for row in table for key in row))
+    if spec.get("where"):
+        table = _select_where(table, spec["where"], present, label=label)
     columns = _map_columns(shared_columns | (spec.get("columns") or {}), present, label=label)
     class_names = {}
     if is_dataset:
@@ -162,6 +171,23 @@ def _open(spec: dict[str, Any], shared_columns: dict[str, str]) -> Source:
         features = table.features
         class_names = {o: features[t] for o, t in columns.items() if isinstance(features[t], ClassLabel)}
     return Source(label, table, columns, constants, spec.get("weight"), folder, class_names)
+
+
+def _select_where(table: Sequence, where: dict[str, str], present: Sequence[str], *, label: str) -> Sequence:
+    """The rows in which each of these columns of the corpus matches its pattern."""
+    kept = range(len(table))
+    for column, pattern in where.items():
+        if column not in present:
+            raise InputError(f"{label}: where names {column!r}, which is no column; it has {', '.join(present)}")
+        if isinstance(table, TarRows):
+            values = table.column(column)
+        else:
+            values = table[column] if isinstance(table, Dataset) else [row.get(column) for row in table]
+        kept = [index for index in kept if fnmatchcase(str(values[index]), str(pattern))]
+    if not kept:
+        raise InputError(f"{label}: no row is left of {len(table)} by where {where}")
+    logger.info("%s: %d of %d rows are as where says", label, len(kept), len(table))
+    return table.select(kept) if isinstance(table, (Dataset, TarRows)) else [table[index] for index in kept]
 
 
 def _map_columns(wanted: dict[str, str], present: Sequence[str], *, label: str) -> dict[str, str]:
@@ -188,47 +214,10 @@ def _undecoded(feature: Any) -> Any:
     return feature
 
 
-def _open_hub(spec: dict[str, Any], split: str) -> tuple[Sequence[Mapping], Path | None]:
-    path = spec["path"]
-    with _explain_datasets(spec, split):
-        builder = load_dataset_builder(path, spec.get("name"), revision=spec.get("revision"))
-        if isinstance(builder, AudioFolder):
-            snapshot = fetch(path, repo_type="dataset", revision=spec.get("revision"))
-            return _open_folder(snapshot, spec, split)
-        if isinstance(builder, GeneratorBasedBuilder):
-            raise InputError(
-                f"{path}: its files are read through FFmpeg; set revision: refs/convert/parquet, which the Hub makes "
-                "of most datasets"
-            )
-        return load_dataset(path, spec.get("name"), split=split, revision=spec.get("revision")), None
-
-
-@contextmanager
-def _explain_datasets(spec: dict[str, Any], split: str) -> Iterator[None]:
-    path = spec["path"]
-    wanted = f"dataset '{path}'" + "".join(f", {key} {spec[key]!r}" for key in ("name", "revision") if spec.get(key))
-    try:
-        with explain_full_disk(HF_DATASETS_CACHE):
-            yield
-    except InputError:
-        raise
-    except DatasetNotFoundError as error:
-        raise InputError(
-            f"{wanted}: {error}; check the name, or run `hf auth login` with an account that may read it"
-        ) from error
-    except (HfHubHTTPError, HTTPError) as error:
-        raise InputError(f"{wanted} could not be fetched: {hub_reason(error)}") from error
-    except DatasetBuildError as error:
-        raise InputError(f"{wanted}, split {split!r}: its files cannot be read: {error.__cause__ or error}") from error
-    except (DatasetsError, ValueError, RuntimeError, FileNotFoundError, ConnectionError) as error:
-        # An unknown split or name (the message lists those there are), no data files, a loading script, no connection.
-        raise InputError(f"{wanted}, split {split!r}: {error}") from error
-
-
 def _open_folder(folder: Path, spec: dict[str, Any], split: str) -> tuple[Sequence[Mapping], Path]:
     """A folder saved by `save_to_disk`, one with a metadata file beside the recordings, or one of parquet files."""
     if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
-        with _explain_datasets(spec, split):
+        with explain_datasets(spec, split):
             saved = load_from_disk(folder)
         if isinstance(saved, DatasetDict):
             if split not in saved:
@@ -250,7 +239,7 @@ def _open_folder(folder: Path, spec: dict[str, Any], split: str) -> tuple[Sequen
             f"{folder}: no corpus; need metadata.csv or metadata.jsonl (file_name, text, ...) beside the recordings, "
             "parquet files, or a folder made by save_to_disk"
         )
-    with _explain_datasets(spec, split):
+    with explain_datasets(spec, split):
         return load_dataset(str(folder), spec.get("name"), split=split), folder
 
 

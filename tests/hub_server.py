@@ -23,7 +23,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 TOKENS = {"tester": "hf_token_of_tester", "stranger": "hf_token_of_stranger"}  # user to token
 USERS = {token: user for user, token in TOKENS.items()}
-LFS_SUFFIXES = (".safetensors", ".parquet", ".wav", ".bin", ".pt")
+LFS_SUFFIXES = (".safetensors", ".parquet", ".wav", ".tar", ".bin", ".pt")
 
 REPO = r"/(?:(?P<kind>datasets)/)?(?P<repo_id>[^/]+/[^/]+)"
 API = r"/api/(?P<kind>models|datasets)/(?P<repo_id>[^/]+/[^/]+)"
@@ -62,13 +62,19 @@ class StoredFile:
         return {"type": "file", "path": path, "oid": self.git_oid, "size": size, **lfs}
 
 
+def stored(files: dict[str, bytes]) -> dict[str, StoredFile]:
+    """Path to content, as the server keeps it."""
+    return {path: StoredFile(content, path.endswith(LFS_SUFFIXES)) for path, content in files.items()}
+
+
 @dataclass
 class Repo:
-    """Each commit is the whole tree, path to file; the last one is `main`."""
+    """Each commit is the whole tree, path to file; the last one is `main`. Other branches are names of a commit."""
 
     private: bool
     gated: bool = False
     commits: dict[str, dict[str, StoredFile]] = field(default_factory=dict)
+    branches: dict[str, str] = field(default_factory=dict)
 
     def commit(self, files: dict[str, StoredFile]) -> str:
         sha = hashlib.sha1(b"commit %d" % len(self.commits)).hexdigest()
@@ -134,7 +140,14 @@ class HubServer:
     def add_repo(self, repo_id: str, files: dict[str, bytes], *, kind: str = "models", **access: bool) -> Repo:
         """Put a repo there without a push; `access` is `private` and `gated`."""
         repo = self.repos[kind, repo_id] = Repo(**{"private": False} | access)
-        repo.commit({path: StoredFile(content, path.endswith(LFS_SUFFIXES)) for path, content in files.items()})
+        repo.commit(stored(files))
+        return repo
+
+    def add_converted(self, repo_id: str, files: dict[str, bytes], *, main: dict[str, bytes]) -> Repo:
+        """A dataset whose main branch is `main`, with the Hub's own conversion in `refs/convert/parquet`."""
+        repo = self.add_repo(repo_id, files, kind="datasets")
+        repo.branches["refs/convert/parquet"] = repo.head
+        repo.commit(stored(main))
         return repo
 
     def fail_next(self, status: int, path_regex: str, times: int = 1) -> None:
@@ -227,7 +240,7 @@ class RequestHandler(BaseHTTPRequestHandler):
         return repo
 
     def find_commit(self, repo: Repo, revision: str | None) -> str:
-        sha = repo.head if revision in (None, "main") else revision
+        sha = repo.head if revision in (None, "main") else repo.branches.get(revision, revision)
         if sha not in repo.commits:
             raise HubError(404, f"Invalid rev id: {revision}", "RevisionNotFound")
         return sha

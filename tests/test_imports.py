@@ -18,9 +18,9 @@ FLOORS = {
     3: "trainer evaluation hub merging speech training_data segmenting",
     2: "collator generation report encoding scoring importing exporting striking corpus_report corpus_page",
     1: "audio corpus tasks sources codec codec_init code_cache modeling samples init judges cards card_scores meter "
-    "provenance recordings vad loudness listening formats corpus_stats corpus_summary",
+    "hub_tables provenance recordings vad loudness listening formats corpus_stats corpus_summary",
     0: "errors files configs corpus_configs segment_config recipe_parser text chatml delay loss metrics records "
-    "markdown plots cutting report_page corpus_template metadata levels",
+    "markdown plots cutting report_page corpus_template metadata tar_rows levels",
 }
 FLOOR_OF = {module: floor for floor, modules in FLOORS.items() for module in modules.split()}
 # From its own floor a module takes nothing but this.
@@ -30,6 +30,7 @@ SAME_FLOOR = {
     "segment_config": {"configs", "corpus_configs"},
     "records": {"files"},
     "corpus": {"audio", "sources"},
+    "sources": {"hub_tables"},
     "tasks": {"corpus"},
     "corpus_stats": {"corpus", "codec"},
     "corpus_report": {"corpus_page", "encoding"},
@@ -44,7 +45,8 @@ DOORS = {
     "peft": {"modeling"},
     "jiwer": {"metrics"},
     "evaluate": {"metrics"},
-    "datasets": {"sources", "encoding", "training_data", "metrics"},  # metrics: evaluate.Metric declares Features
+    # metrics: evaluate.Metric declares Features
+    "datasets": {"sources", "hub_tables", "encoding", "training_data", "metrics"},
     "soundfile": {"audio", "recordings"},
     "torchaudio": {"audio", "recordings", "judges"},
     "trl": {"recipe_parser"},

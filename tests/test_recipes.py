@@ -87,7 +87,7 @@ def test_a_recipe_refers_to_files_that_are_there(recipe):
             assert (ROOT / value).exists(), value
 
 
-@pytest.mark.parametrize("recipe", [path for path in RECIPES if path.parent.name == "higgs-3b"], ids=name)
+@pytest.mark.parametrize("recipe", [path for path in RECIPES if path.parent.name in ("higgs-3b", "hub")], ids=name)
 def test_the_published_model_and_codec_are_pinned(recipe):
     fields = yaml.safe_load(recipe.read_text(encoding="utf-8"))
     if fields.get("model_name_or_path") == MODEL_ID:

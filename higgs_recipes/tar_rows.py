@@ -1,0 +1,79 @@
+"""Recordings in tar files as WebDataset lays them out, read in place: nothing is unpacked."""
+
+import json
+import tarfile
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from higgs_recipes.errors import InputError
+
+
+class TarRows(Sequence):
+    """The rows of tar files: members whose names differ in the ending only are one row.
+
+    A row has `__key__` (the name without its ending), the fields of the .json as `json.<field>`, and every other
+    member under its ending as {"path", "bytes"}: `EN_1.json` and `EN_1.mp3` give `__key__`, `json.text` ..., `mp3`.
+    The bytes are read when the row is.
+
+    Raises:
+        InputError: a file is no tar or broken off, a .json is no JSON object, a row has two members of one ending.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._rows: list[tuple[Path, dict[str, Any], dict[str, tuple[str, int, int]]]] = []
+        for path in paths:
+            self._index(path)
+        names = ({"__key__": None} | fields | members for _, fields, members in self._rows)
+        self.column_names = list(dict.fromkeys(name for row in names for name in row))
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def column(self, name: str) -> list[Any]:
+        """A field of the .json in every row, nothing else read; None where the row has it not."""
+        return [fields.get(name) for _, fields, _ in self._rows]
+
+    def select(self, indices: Sequence[int]) -> "TarRows":
+        """Only these rows."""
+        chosen = TarRows([])
+        chosen._rows, chosen.column_names = [self._rows[index] for index in indices], self.column_names
+        return chosen
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        path, fields, members = self._rows[index]
+        row = dict(fields)
+        with path.open("rb") as file:
+            for ending, (name, offset, size) in members.items():
+                file.seek(offset)
+                row[ending] = {"path": name, "bytes": file.read(size)}
+        return row
+
+    def _index(self, path: Path) -> None:
+        rows: dict[str, tuple[dict[str, Any], dict[str, tuple[str, int, int]]]] = {}
+        try:
+            with tarfile.open(path, "r:") as tar:
+                for member in filter(tarfile.TarInfo.isfile, tar):
+                    name = PurePosixPath(member.name)
+                    stem, _, ending = name.name.partition(".")
+                    key = str(name.with_name(stem))
+                    fields, members = rows.setdefault(key, ({"__key__": key}, {}))
+                    if ending in members or (ending == "json" and len(fields) > 1):
+                        raise InputError(f"{path.name}: {member.name} stands in it twice")
+                    if ending == "json":
+                        fields |= _json_fields(tar.extractfile(member).read(), name=f"{path.name}: {member.name}")
+                    else:
+                        members[ending] = (member.name, member.offset_data, member.size)
+        except tarfile.TarError as error:
+            raise InputError(f"{path.name} is no whole tar file: {error}; fetch it again") from error
+        self._rows += [(path, *row) for row in rows.values()]
+
+
+def _json_fields(content: bytes, *, name: str) -> dict[str, Any]:
+    try:
+        fields = json.loads(content)
+    except ValueError as error:
+        raise InputError(f"{name} is not JSON: {error}") from error
+    if not isinstance(fields, dict):
+        raise InputError(f"{name} is not a JSON object")
+    return {f"json.{field}": value for field, value in fields.items()}
