@@ -40,7 +40,8 @@ textarea { width: 100%; min-height: 6rem; }
 <h1>{{ title }}</h1>
 <p class="lead">{{ lead }}</p>
 <p>Those on which the recogniser disagrees with itself come first. Tick what must not be trained on, save strike.txt,
-then run <code>scripts/segment.py</code> again with <code>--strike strike.txt</code>: ticked rows leave the corpus.</p>
+then run <code>scripts/segment.py</code> with the same recipe and <code>--strike strike.txt</code> (its path): ticked
+rows leave the corpus, nothing else changes.</p>
 <div class="bar"><strong id="count" aria-live="polite">0 ticked</strong>
 <button type="button" id="download">Download strike.txt</button>
 <button type="button" id="copy">Copy the list</button></div>
