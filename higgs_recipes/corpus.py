@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from higgs_recipes.audio import join_waveforms, read_audio, read_measured, recorded_seconds
 from higgs_recipes.chatml import TASKS, conversation
-from higgs_recipes.configs import EncodeConfig
+from higgs_recipes.corpus_configs import EncodeConfig
 from higgs_recipes.delay import SAMPLE_RATE
 from higgs_recipes.errors import InputError
 from higgs_recipes.levels import Levels

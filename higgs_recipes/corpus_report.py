@@ -11,8 +11,8 @@ from unicodedata import is_normalized
 from accelerate import PartialState
 
 from higgs_recipes import corpus_stats as stats
-from higgs_recipes.configs import EncodeConfig
 from higgs_recipes.corpus import Corpus, Row, load_rows, split_rows
+from higgs_recipes.corpus_configs import EncodeConfig
 from higgs_recipes.corpus_page import render_page
 from higgs_recipes.encoding import public_reject
 from higgs_recipes.files import atomic_write, git_commit

@@ -10,8 +10,9 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 from higgs_recipes.codec import num_steps
-from higgs_recipes.configs import NUM_CODEBOOKS, EncodeConfig
+from higgs_recipes.configs import NUM_CODEBOOKS
 from higgs_recipes.corpus import Row, sentence, short_reason
+from higgs_recipes.corpus_configs import EncodeConfig
 from higgs_recipes.delay import SAMPLE_RATE
 
 

@@ -20,8 +20,8 @@ from higgs_recipes.audio import read_bytes, wav_bytes
 from higgs_recipes.cards import corpus_card
 from higgs_recipes.code_cache import CodeCache
 from higgs_recipes.codec import Codec, equal_length_batches, load_codec, num_steps
-from higgs_recipes.configs import EncodeConfig
 from higgs_recipes.corpus import Corpus, Row, load_rows, split_rows
+from higgs_recipes.corpus_configs import EncodeConfig
 from higgs_recipes.delay import HOP, SAMPLE_RATE
 from higgs_recipes.errors import InputError
 from higgs_recipes.files import atomic_write, explain_full_disk, fetch, git_commit, sha256_file, staged_folder

@@ -15,7 +15,7 @@ from typing import Any
 from accelerate import PartialState
 from datasets import Audio, ClassLabel, Dataset, DatasetDict, List, load_dataset, load_from_disk
 
-from higgs_recipes.configs import EncodeConfig
+from higgs_recipes.corpus_configs import EncodeConfig
 from higgs_recipes.errors import InputError
 from higgs_recipes.files import is_hub_id
 from higgs_recipes.hub_tables import explain_datasets, open_hub

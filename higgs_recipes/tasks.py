@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from higgs_recipes.chatml import conversation
-from higgs_recipes.configs import EncodeConfig
 from higgs_recipes.corpus import Clip, Corpus, Row
+from higgs_recipes.corpus_configs import EncodeConfig
 from higgs_recipes.errors import InputError
 
 

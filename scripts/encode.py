@@ -8,7 +8,7 @@ With --dry_run it makes no codes, and needs neither GPU nor codec: it leaves a r
 
 from accelerate import PartialState
 
-from higgs_recipes.configs import EncodeConfig
+from higgs_recipes.corpus_configs import EncodeConfig
 from higgs_recipes.corpus_report import REPORT_PAGE, check_corpus
 from higgs_recipes.corpus_summary import render_text
 from higgs_recipes.encoding import encode_corpus

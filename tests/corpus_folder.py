@@ -6,7 +6,7 @@ from typing import Any
 
 import soundfile
 
-from higgs_recipes.configs import EncodeConfig
+from higgs_recipes.corpus_configs import EncodeConfig
 from higgs_recipes.delay import SAMPLE_RATE
 from tests.tiny_codec import tiny_codec_folder, tone
 

@@ -10,7 +10,6 @@ import pytest
 from higgs_recipes import chatml, configs, metrics
 from higgs_recipes.configs import (
     CodecConfig,
-    EncodeConfig,
     EvaluateConfig,
     GenerateConfig,
     InitConfig,
@@ -19,6 +18,7 @@ from higgs_recipes.configs import (
     SamplingConfig,
     SFTConfig,
 )
+from higgs_recipes.corpus_configs import EncodeConfig
 from higgs_recipes.errors import InputError
 
 

@@ -9,7 +9,7 @@ import pytest
 import soundfile
 import torch
 
-from higgs_recipes.configs import EncodeConfig
+from higgs_recipes.corpus_configs import EncodeConfig
 from higgs_recipes.corpus_page import render_page
 from higgs_recipes.corpus_report import check_corpus
 from higgs_recipes.corpus_summary import findings, render_text

@@ -17,7 +17,7 @@ from huggingface_hub import DatasetCard
 from higgs_recipes import encoding
 from higgs_recipes.audio import read_audio
 from higgs_recipes.code_cache import CodeCache
-from higgs_recipes.configs import EncodeConfig
+from higgs_recipes.corpus_configs import EncodeConfig
 from higgs_recipes.encoding import check_codec, encode_corpus, load_encoded
 from higgs_recipes.errors import InputError
 from higgs_recipes.recipe_parser import parse_recipe

@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from higgs_recipes.codec import load_codec
-from higgs_recipes.configs import EncodeConfig, EvaluateConfig, SFTConfig
+from higgs_recipes.configs import EvaluateConfig, SFTConfig
+from higgs_recipes.corpus_configs import EncodeConfig
 from higgs_recipes.encoding import encode_corpus, load_encoded
 from higgs_recipes.errors import InputError
 from higgs_recipes.evaluation import evaluate_model, load_recordings

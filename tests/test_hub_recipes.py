@@ -164,7 +164,7 @@ ROWS = {  # recipe to (id, text, speaker, language) of its rows
 # Rows of a recipe, or what is said to one whose source is changed. A Python of its own reads the Hub's address.
 LOAD = """
 import json, sys
-from higgs_recipes.configs import EncodeConfig
+from higgs_recipes.corpus_configs import EncodeConfig
 from higgs_recipes.corpus import load_rows
 from higgs_recipes.errors import InputError
 from higgs_recipes.recipe_parser import parse_recipe

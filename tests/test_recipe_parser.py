@@ -5,7 +5,8 @@ from dataclasses import fields
 import pytest
 import yaml
 
-from higgs_recipes.configs import EncodeConfig, EvaluateConfig, GenerateConfig, InitConfig, MergeConfig, SFTConfig
+from higgs_recipes.configs import EvaluateConfig, GenerateConfig, InitConfig, MergeConfig, SFTConfig
+from higgs_recipes.corpus_configs import EncodeConfig
 from higgs_recipes.errors import InputError
 from higgs_recipes.recipe_parser import parse_recipe, read_recipe
 

@@ -15,14 +15,13 @@ from higgs_recipes.configs import (
     CODEC_REVISION,
     MODEL_ID,
     MODEL_REVISION,
-    EncodeConfig,
     EvaluateConfig,
     GenerateConfig,
     InitConfig,
     MergeConfig,
     SFTConfig,
 )
-from higgs_recipes.corpus_configs import ExportConfig, ImportConfig
+from higgs_recipes.corpus_configs import EncodeConfig, ExportConfig, ImportConfig
 from higgs_recipes.modeling import LORA_TARGETS
 from higgs_recipes.recipe_parser import parse_recipe
 from higgs_recipes.segment_config import SegmentConfig

@@ -5,8 +5,8 @@ from collections import Counter
 import pytest
 
 from higgs_recipes.audio import read_audio
-from higgs_recipes.configs import EncodeConfig
 from higgs_recipes.corpus import load_rows
+from higgs_recipes.corpus_configs import EncodeConfig
 from higgs_recipes.delay import SAMPLE_RATE
 from higgs_recipes.encoding import encode_corpus, load_encoded
 from higgs_recipes.errors import InputError

@@ -18,8 +18,7 @@ import soundfile
 import torch
 
 from higgs_recipes.collator import HiggsCollator
-from higgs_recipes.configs import EncodeConfig
-from higgs_recipes.corpus_configs import ImportConfig
+from higgs_recipes.corpus_configs import EncodeConfig, ImportConfig
 from higgs_recipes.encoding import encode_corpus, load_encoded
 from higgs_recipes.importing import import_corpus
 from higgs_recipes.samples import SampleDataset
