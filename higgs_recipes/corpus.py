@@ -17,11 +17,11 @@ from tqdm.auto import tqdm
 
 from higgs_recipes.audio import join_waveforms, read_audio, read_measured, recorded_seconds
 from higgs_recipes.chatml import TASKS, conversation
+from higgs_recipes.clips import Clip, check_turns, joined_clip, speaker_tags, tagged_text
 from higgs_recipes.corpus_configs import EncodeConfig
 from higgs_recipes.delay import SAMPLE_RATE
 from higgs_recipes.errors import InputError
-from higgs_recipes.levels import Levels
-from higgs_recipes.sources import Source, open_sources
+from higgs_recipes.sources import LISTED_AUDIO, Source, open_sources
 from higgs_recipes.text import normalize_transcript
 
 
@@ -36,32 +36,14 @@ MAX_TEXT_CHARS = 1000
 
 
 @dataclass(frozen=True)
-class Clip:
-    """A recording that can be encoded, or several laid end to end.
-
-    Attributes:
-        content_hash: name of the sound.
-        place: (index of the source, index of the row, column: "audio", "ref_audio" or "ref_speakers.<index>").
-        levels: of a clip that is one recording.
-        parts, gaps: of a joined clip, the clips and the seconds of silence between them (below 0 they overlap).
-    """
-
-    seconds: float
-    content_hash: str
-    place: tuple[int, int, str] | None = None
-    levels: Levels | None = None
-    parts: tuple["Clip", ...] = ()
-    gaps: tuple[float, ...] = ()
-
-
-@dataclass(frozen=True)
 class Corpus:
     """The checked rows of a recipe's sources.
 
     Attributes:
         rows: {"id", "text" (normalised), "raw_text", "speaker", "language", "scene", "seconds", "own" (its `Clip`),
             "name" (of its recording), "reference" and "ref_speakers" (those that it brings itself: {"clip",
-            "ref_text", "name"} and "speaker_tag"), "file", "source" and "row" (indexes)}.
+            "ref_text", "name"} and "speaker_tag"), "tags" (of a dialogue in turns, by speaker), "file", "source" and
+            "row" (indexes)}.
         rejects: {"file", "row", "id", "reason"}; the row's index counts from 0.
         num_not_drawn: good rows that the weights of a mixture leave out, by source.
     """
@@ -76,7 +58,7 @@ class Corpus:
         source, row, column = clip.place
         stored = self.sources[source].row(row)
         column, _, index = column.partition(".")
-        return stored[column][int(index)]["ref_audio"] if index else stored[column]
+        return stored[column][int(index)][LISTED_AUDIO[column]] if index else stored[column]
 
     def waveform(self, clip: Clip, *, name: str) -> Tensor:
         """A clip's waveform (N,); `name` stands in errors."""
@@ -179,7 +161,7 @@ def _check_place(sources: Sequence[Source], source: int, row: int, config: Encod
 
 def _row_id(stored: Row, sources: Sequence[Source], source: int, row: int) -> str:
     """The row's own id, else its recording's place in the folder, else its number; fit for a file name."""
-    name, cell, folder = stored.get("id"), stored["audio"], sources[source].folder
+    name, cell, folder = stored.get("id"), stored.get("audio"), sources[source].folder
     if name is None and cell and cell["bytes"] is None:
         name = PurePath(cell["path"]).relative_to(folder).with_suffix("")
     fit = re.sub(r"[^\w.-]+", "_", str(f"{row:06d}" if name is None else name)).lstrip(".")
@@ -187,10 +169,14 @@ def _row_id(stored: Row, sources: Sequence[Source], source: int, row: int) -> st
 
 
 def _check_row(row: Row, config: EncodeConfig, *, place: tuple[int, int]) -> Row:
-    raw_text = row["text"]
+    turns = check_turns(row["turns"]) if row.get("turns") else []
+    draw = random.Random(f"{config.seed} {row['id']}")
+    tags = speaker_tags(turns, draw)
+    raw_text = tagged_text(turns, tags) if turns else row.get("text")
+    turns = [turn | {"text": normalize_transcript(turn["text"])} for turn in turns]
     if raw_text is not None and not isinstance(raw_text, str):
         raise InputError(f"transcript is no text: {raw_text!r} is a {type(raw_text).__name__}")
-    text = normalize_transcript(raw_text or "")
+    text = tagged_text(turns, tags) if turns else normalize_transcript(raw_text or "")
     if len(text) > MAX_TEXT_CHARS:
         raise InputError(f"transcript too long: {len(text)} characters, at most {MAX_TEXT_CHARS} are taken")
 
@@ -203,11 +189,20 @@ def _check_row(row: Row, config: EncodeConfig, *, place: tuple[int, int]) -> Row
             | _check_reference(each, config, place=(*place, f"ref_speakers.{index}"), name=f"reference clip {index}")
             for index, each in enumerate(ref_speakers)
         ]
-    own = _check_clip(row["audio"], config, place=(*place, "audio"), name="recording")
+    if any(turn.get("audio") is not None for turn in turns):
+        parts = [
+            _check_clip(turn.get("audio"), config, place=(*place, f"turns.{index}"), name=f"recording of turn {index}")
+            for index, turn in enumerate(turns)
+        ]
+        own = joined_clip(parts, [draw.uniform(*config.dialogue_gap_seconds) for _ in parts[1:]])
+        _check_seconds(own.seconds, config)
+    else:
+        own = _check_clip(row.get("audio"), config, place=(*place, "audio"), name="recording")
     seconds = own.seconds
-    if len(text) / seconds > config.max_chars_per_second:
+    spoken = len(re.sub(r"\[SPEAKER\d+\]", "", text))
+    if spoken / seconds > config.max_chars_per_second:
         raise InputError(
-            f"transcript too long for its clip: {len(text)} characters in {seconds:.2f} s, max_chars_per_second is "
+            f"transcript too long for its clip: {spoken} characters in {seconds:.2f} s, max_chars_per_second is "
             f"{config.max_chars_per_second}"
         )
     # What no prompt may hold is found here, whatever task the row will teach.
@@ -219,9 +214,9 @@ def _check_row(row: Row, config: EncodeConfig, *, place: tuple[int, int]) -> Row
         **facts,
         "seconds": seconds,
         "own": own,
-        "name": _name(row["audio"]),
+        "name": f"{row['id']}.wav" if own.parts else _name(row["audio"]),
     }
-    return checked | {"reference": reference, "ref_speakers": ref_speakers}
+    return checked | {"reference": reference, "ref_speakers": ref_speakers, "tags": tags}
 
 
 def _check_reference(owner: Row, config: EncodeConfig, *, place: tuple[int, int, str], name: str) -> Row:

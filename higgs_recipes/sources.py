@@ -28,8 +28,9 @@ logger = logging.getLogger(__name__)
 # Our columns. Text and recording must be there; a constant of the source stands for a column of the same name.
 CONSTANTS = ("speaker", "language", "scene")
 AUDIO_COLUMNS = ("audio", "ref_audio")
-COLUMNS = ("id", "text", *CONSTANTS, *AUDIO_COLUMNS, "ref_text", "ref_speakers")
-REQUIRED = ("text", "audio")
+LISTED_AUDIO = {"ref_speakers": "ref_audio", "turns": "audio"}  # lists of mappings, and the recording in each
+COLUMNS = ("id", "text", *CONSTANTS, *AUDIO_COLUMNS, "ref_text", *LISTED_AUDIO)
+REQUIRED = ("text", "audio")  # unless there are turns, which have both
 SOURCE_KEYS = ("path", "name", "split", "revision", "files", "where", "weight", "columns", *CONSTANTS)
 
 DEFAULT_SPLIT = "train"
@@ -70,11 +71,9 @@ class Source:
         for column in AUDIO_COLUMNS:
             if column in row:
                 row[column] = self._cell(row[column], column)
-        if row.get("ref_speakers"):
-            speakers = row["ref_speakers"]
-            row["ref_speakers"] = [
-                {**speaker, "ref_audio": self._cell(speaker.get("ref_audio"), "ref_audio")} for speaker in speakers
-            ]
+        for column, audio in LISTED_AUDIO.items():
+            if row.get(column):
+                row[column] = [{**each, audio: self._cell(each.get(audio), audio)} for each in row[column]]
         return row | self.constants
 
     def _cell(self, value: Any, column: str) -> dict[str, Any] | None:
@@ -193,7 +192,8 @@ def _select_where(table: Sequence, where: dict[str, str], present: Sequence[str]
 def _map_columns(wanted: dict[str, str], present: Sequence[str], *, label: str) -> dict[str, str]:
     for ours in wanted:
         _require_known(ours, COLUMNS, field="columns")
-    for ours in [*wanted, *REQUIRED]:
+    required = () if wanted.get("turns", "turns") in present else REQUIRED
+    for ours in [*wanted, *required]:
         theirs = wanted.get(ours, ours)
         if theirs not in present:
             raise InputError(

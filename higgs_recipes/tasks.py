@@ -5,7 +5,6 @@ single utterances of two speakers. Draws are seeded. A row that lacks what its t
 it never teaches another task in silence.
 """
 
-import hashlib
 import json
 import random
 import re
@@ -14,7 +13,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from higgs_recipes.chatml import conversation
-from higgs_recipes.corpus import Clip, Corpus, Row
+from higgs_recipes.clips import joined_clip, speaker_tags, tagged_text
+from higgs_recipes.corpus import Corpus, Row
 from higgs_recipes.corpus_configs import EncodeConfig
 from higgs_recipes.errors import InputError
 
@@ -92,8 +92,22 @@ def _lay_out(
     if task == "zero_shot_voice_cloning":
         references = [row["reference"] or _draw_reference(row["speaker"], [row], by_speaker, config, draw)]
     elif task == "multi_speaker_voice_cloning":
-        references = row["ref_speakers"]
+        references = row["ref_speakers"] or _draw_references(row["tags"], [row], by_speaker, config, draw)
     return _finish(row, task, references, config)
+
+
+def _draw_references(
+    tags: dict[str, str],
+    targets: Sequence[Row],
+    by_speaker: dict[str | None, list[Row]],
+    config: EncodeConfig,
+    draw: random.Random,
+) -> list[dict[str, Any]]:
+    """A reference for each speaker of a dialogue, in the order of their tags."""
+    return [
+        _draw_reference(speaker, targets, by_speaker, config, draw) | {"speaker_tag": tag}
+        for speaker, tag in sorted(tags.items(), key=lambda each: each[1])
+    ]
 
 
 def _draw_reference(
@@ -106,7 +120,8 @@ def _draw_reference(
     """Another clip of the speaker, none of the targets and of no target's sound, within the recipe's length."""
     if speaker is None:
         raise InputError("ref_audio is missing, and without a speaker no other clip can be drawn: map one of the two")
-    sounds = {target["own"].content_hash for target in targets}
+    clips = (clip for target in targets for clip in (target["own"], *target["own"].parts))
+    sounds = {clip.content_hash for clip in clips}
     fit = [
         row
         for row in by_speaker[speaker]
@@ -157,13 +172,8 @@ def _dialogues(
         try:
             if seconds > config.max_seconds:
                 raise InputError(f"too long: two turns of {seconds:.2f} s, max_seconds is {config.max_seconds}")
-            dialogue, tags = _join(turns, gaps, draw, name=f"dialogue-{split}-{task.split('_')[2]}-{len(made):05d}")
-            references = []
-            if task == "multi_speaker_voice_cloning":
-                for speaker, tag in sorted(tags.items(), key=lambda each: each[1]):
-                    drawn = _draw_reference(speaker, turns, by_speaker, config, draw)
-                    references.append(drawn | {"speaker_tag": tag})
-            made.append(_finish(dialogue, task, references, config))
+            name = f"dialogue-{split}-{task.split('_')[2]}-{len(made):05d}"
+            made.append(_lay_out(_join(turns, gaps, draw, name=name), task, by_speaker, config, draw))
         except InputError as error:
             for turn in turns:
                 _reject(corpus, turn, f"{task}: {error}")
@@ -172,28 +182,13 @@ def _dialogues(
     return made
 
 
-def _join(
-    turns: Sequence[Row], gaps: Sequence[float], draw: random.Random, *, name: str
-) -> tuple[Row, dict[str, str]]:
-    """The row of a dialogue, and the tag of each speaker; the numbers are shuffled, so that one means nothing."""
-    speakers = list(dict.fromkeys(turn["speaker"] for turn in turns))
-    numbers = draw.sample(range(len(speakers)), len(speakers))
-    tags = {speaker: f"SPEAKER{number}" for speaker, number in zip(speakers, numbers, strict=True)}
-    parts = tuple(turn["own"] for turn in turns)
-    sound = json.dumps([[part.content_hash for part in parts], gaps])
-    clip = Clip(
-        seconds=sum(part.seconds for part in parts) + sum(gaps),
-        content_hash=hashlib.sha256(sound.encode()).hexdigest()[:32],
-        parts=parts,
-        gaps=tuple(gaps),
-    )
-    texts = {
-        name: "\n".join(f"[{tags[turn['speaker']]}] {turn[name]}" for turn in turns) for name in ("text", "raw_text")
-    }
-    shared = {name: turns[0][name] for name in ("language", "scene", "file", "source", "row")}
-    row = {"id": name, "own": clip, "name": f"{name}.wav", "speaker": None, "seconds": clip.seconds}
-    row |= {"reference": None, "ref_speakers": []}
-    return row | texts | shared, tags
+def _join(turns: Sequence[Row], gaps: Sequence[float], draw: random.Random, *, name: str) -> Row:
+    """The row of a dialogue joined from utterances."""
+    tags, clip = speaker_tags(turns, draw), joined_clip([turn["own"] for turn in turns], gaps)
+    texts = {column: tagged_text(turns, tags, column=column) for column in ("text", "raw_text")}
+    shared = {column: turns[0][column] for column in ("language", "scene", "file", "source", "row")}
+    row = {"id": name, "own": clip, "name": f"{name}.wav", "speaker": None, "seconds": clip.seconds, "tags": tags}
+    return row | texts | shared | {"reference": None, "ref_speakers": []}
 
 
 def _finish(row: Row, task: str, references: Sequence[dict[str, Any]], config: EncodeConfig) -> Row:

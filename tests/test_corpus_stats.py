@@ -6,8 +6,8 @@ from transformers import HiggsAudioV2Config
 
 from higgs_recipes import corpus_stats as stats
 from higgs_recipes.chatml import conversation
+from higgs_recipes.clips import Clip
 from higgs_recipes.collator import HiggsCollator
-from higgs_recipes.corpus import Clip
 from higgs_recipes.levels import Levels
 from higgs_recipes.modeling import load_tokenizer
 from higgs_recipes.samples import build_sample

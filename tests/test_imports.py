@@ -19,7 +19,7 @@ FLOORS = {
     2: "collator generation report encoding scoring importing exporting striking corpus_report corpus_page",
     1: "audio corpus tasks sources codec codec_init code_cache modeling samples init judges cards card_scores meter "
     "hub_tables provenance recordings vad loudness listening formats corpus_stats corpus_summary",
-    0: "errors files configs corpus_configs segment_config recipe_parser text chatml delay loss metrics records "
+    0: "clips errors files configs corpus_configs segment_config recipe_parser text chatml delay loss metrics records "
     "markdown plots cutting report_page corpus_template metadata tar_rows levels",
 }
 FLOOR_OF = {module: floor for floor, modules in FLOORS.items() for module in modules.split()}
@@ -32,6 +32,7 @@ SAME_FLOOR = {
     "corpus": {"audio", "sources"},
     "sources": {"hub_tables"},
     "tasks": {"corpus"},
+    "clips": {"delay", "levels"},
     "corpus_stats": {"corpus", "codec"},
     "corpus_report": {"corpus_page", "encoding"},
     "corpus_template": {"report_page"},

@@ -151,6 +151,17 @@ def test_a_dialogue_in_cloned_voices_has_a_reference_for_each_speaker(tmp_path):
         ]
 
 
+def test_a_long_overlap_leaves_half_of_each_turn(tmp_path):
+    make_corpus(tmp_path, 4)
+    _, corpus, rows = laid_out(tmp_path, tasks={DIALOGUE: 1}, dialogue_turns=[2, 2], dialogue_gap_seconds=[-1.0, -0.9])
+    for row in rows:
+        first, second = row["own"].parts
+        assert row["seconds"] == pytest.approx(
+            max(first.seconds, second.seconds) + 0.5 * min(first.seconds, second.seconds)
+        )
+        assert len(corpus.waveform(row["own"], name=row["id"])) == round(row["seconds"] * SAMPLE_RATE)
+
+
 def test_a_dialogue_stays_within_the_longest_clip(tmp_path):
     make_corpus(tmp_path, 20)
     _, _, rows = laid_out(tmp_path, tasks={DIALOGUE: 1}, dialogue_turns=[4, 6], max_seconds=1.5)
@@ -218,3 +229,68 @@ def test_a_mix_of_all_four_tasks_is_encoded_with_its_references_and_counted(tmp_
 def test_values_that_cannot_be_meant_are_refused(fields, message):
     with pytest.raises(InputError, match=message):
         EncodeConfig(sources=["corpus"], **fields)
+
+
+def write_turns(folder, *dialogues, **columns) -> None:
+    """metadata.jsonl of dialogues, each a list of turns, beside recordings a.wav ... d.wav."""
+    for index, name in enumerate("abcd"):
+        write_tone(folder / f"{name}.wav", seconds=0.4 + 0.1 * index, hertz=200.0 + 50 * index)
+    rows = [{"id": f"talk{index}", "turns": turns, **columns} for index, turns in enumerate(dialogues)]
+    (folder / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def turn(speaker: str, text: str, audio: str | None = None) -> dict[str, str | None]:
+    return {"speaker": speaker, "text": text, "audio": audio}
+
+
+def test_turns_with_recordings_of_their_own_are_joined_in_their_order(tmp_path):
+    write_turns(
+        tmp_path, [turn("anna", "Hello", "a.wav"), turn("bert", "Well", "b.wav"), turn("anna", "Bye!", "c.wav")]
+    )
+    _, corpus, (row,) = laid_out(tmp_path, tasks={DIALOGUE: 1})
+    tags = row["tags"]
+    assert set(tags) == {"anna", "bert"} and set(tags.values()) == {"SPEAKER0", "SPEAKER1"}
+    lines = [f"[{tags['anna']}] Hello.", f"[{tags['bert']}] Well.", f"[{tags['anna']}] Bye!"]
+    assert row["text"] == "\n".join(lines) and row["task"] == DIALOGUE
+    assert [corpus.recording(part)["path"][-5:] for part in row["own"].parts] == ["a.wav", "b.wav", "c.wav"]
+    assert len(corpus.waveform(row["own"], name="talk")) == round(row["seconds"] * SAMPLE_RATE)
+    _, _, (again,) = laid_out(tmp_path, tasks={DIALOGUE: 1})
+    assert again["own"].content_hash == row["own"].content_hash and again["text"] == row["text"]
+
+
+def test_turns_of_one_recording_are_its_text(tmp_path):
+    write_turns(tmp_path, [turn("anna", "Hello"), turn("bert", "Well")], file_name="d.wav")
+    _, corpus, (row,) = laid_out(tmp_path, tasks={DIALOGUE: 1})
+    assert corpus.recording(row["own"])["path"].endswith("d.wav") and not row["own"].parts
+    assert len(row["text"].splitlines()) == 2
+
+
+def test_a_dialogue_in_turns_takes_its_references_from_its_speakers_other_clips(tmp_path):
+    make_corpus(tmp_path / "words", 6)  # of anna and bert
+    write_turns(tmp_path / "talk", [turn("anna", "Hello", "a.wav"), turn("bert", "Well", "b.wav")])
+    sources = [str(tmp_path / "words"), str(tmp_path / "talk")]
+    _, corpus, rows = laid_out(tmp_path, sources=sources, tasks={SMART: 1000, DIALOGUE_CLONING: 1})
+    (talk,) = [row for row in rows if row["task"] == DIALOGUE_CLONING]
+    speaker_of = {row["own"].content_hash: row["speaker"] for row in corpus.rows}
+    by_tag = {tag: speaker for speaker, tag in talk["tags"].items()}
+    assert [speaker_of[clip.content_hash] for clip in talk["clips"][:-1]] == [by_tag["SPEAKER0"], by_tag["SPEAKER1"]]
+
+
+@pytest.mark.parametrize(
+    ("turns", "reason"),
+    [
+        ([turn("anna", "Hi"), turn("bert", " ")], "turn 1 has no text; give each turn its speaker and its words"),
+        ([turn("", "Hi", "a.wav")], "turn 0 has no speaker"),
+        ([turn("anna", "Hi", "a.wav"), turn("bert", "Yes")], "turn 1 has no recording, unlike the first"),
+        ([turn("anna", "Hi", "a.wav"), turn("bert", "Yes", "../b.wav")], "audio leaves the folder of its source"),
+        ([turn("anna", "Hi", "a.wav"), turn("bert", "Yes", "none.wav")], "recording of turn 1 cannot be read"),
+        ([turn("anna", "Hi"), turn("bert", "Yes")], "recording missing; give the row one or drop it"),
+    ],
+)
+def test_turns_that_make_no_dialogue_are_rejected(tmp_path, turns, reason):
+    write_turns(tmp_path, turns, [turn("anna", "Good", "c.wav"), turn("bert", "One", "d.wav")])
+    _, corpus, rows = laid_out(tmp_path, tasks={DIALOGUE: 1})
+    assert [row["id"] for row in rows] == ["talk1"]
+    assert [(reject["id"], reject["reason"].startswith(reason)) for reject in corpus.rejects] == [
+        (corpus.rejects[0]["id"], True)
+    ], corpus.rejects

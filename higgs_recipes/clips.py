@@ -1,0 +1,88 @@
+"""Clips of sound by name and place, several of them laid end to end, and what is said in turns."""
+
+import hashlib
+import json
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from higgs_recipes.delay import SAMPLE_RATE
+from higgs_recipes.errors import InputError
+from higgs_recipes.levels import Levels
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A recording that can be encoded, or several laid end to end.
+
+    Attributes:
+        content_hash: name of the sound.
+        place: (index of the source, index of the row, column: "audio", "ref_audio", "ref_speakers.<index>" or
+            "turns.<index>"); None of a joined clip.
+        levels: of a joined clip those of its parts: all clipped samples, the edges of the first and the last.
+        parts, gaps: of a joined clip, the clips and the seconds of silence between them (below 0 they overlap).
+    """
+
+    seconds: float
+    content_hash: str
+    place: tuple[int, int, str] | None = None
+    levels: Levels | None = None
+    parts: tuple["Clip", ...] = ()
+    gaps: tuple[float, ...] = ()
+
+
+def joined_clip(parts: Sequence[Clip], gaps: Sequence[float]) -> Clip:
+    """The clips one after the other, with a gap in seconds between each two: of whole samples, and never an overlap of
+    more than half a clip, so that the seconds are those of the joined waveform."""
+    gaps = [
+        round(max(gap, -0.5 * min(one.seconds, two.seconds)) * SAMPLE_RATE) / SAMPLE_RATE
+        for gap, one, two in zip(gaps, parts[:-1], parts[1:], strict=True)
+    ]
+    sound = json.dumps([[part.content_hash for part in parts], gaps])
+    first, last = parts[0].levels, parts[-1].levels
+    return Clip(
+        seconds=sum(part.seconds for part in parts) + sum(gaps),
+        content_hash=hashlib.sha256(sound.encode()).hexdigest()[:32],
+        levels=Levels(first.rate, sum(part.levels.clipped for part in parts), first.silent_start, last.silent_end),
+        parts=tuple(parts),
+        gaps=tuple(gaps),
+    )
+
+
+def check_turns(turns: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The turns of a dialogue, each {"speaker", "text", "audio" (its recording, or None in every turn)}.
+
+    Raises:
+        InputError: a turn without speaker or words, or recordings of some turns only; names the turn from 0.
+    """
+    checked = [
+        {"speaker": turn.get("speaker"), "text": turn.get("text"), "audio": turn.get("audio")} for turn in turns
+    ]
+    recorded = [turn["audio"] is not None for turn in checked]
+    for index, turn in enumerate(checked):
+        for field in ("speaker", "text"):
+            if not isinstance(turn[field], str) or not turn[field].strip():
+                raise InputError(f"turn {index} has no {field}; give each turn its speaker and its words")
+        if recorded[index] != recorded[0]:
+            raise InputError(
+                f"turn {index} has {'a' if recorded[index] else 'no'} recording, unlike the first: give one to every "
+                "turn, or to none of them and to the dialogue"
+            )
+    return checked
+
+
+def speaker_tags(turns: Sequence[Mapping[str, Any]], draw: random.Random) -> dict[str, str]:
+    """The tag of each speaker of the turns; the numbers are shuffled, so that one means nothing."""
+    speakers = list(dict.fromkeys(turn["speaker"] for turn in turns))
+    numbers = draw.sample(range(len(speakers)), len(speakers))
+    return {speaker: f"SPEAKER{number}" for speaker, number in zip(speakers, numbers, strict=True)}
+
+
+def tagged_text(turns: Sequence[Mapping[str, Any]], tags: Mapping[str, str], *, column: str = "text") -> str:
+    """A line for each turn, behind its speaker's tag.
+
+    >>> tagged_text([{"speaker": "a", "text": "Hi."}, {"speaker": "b", "text": "Yes?"}], {"a": "S1", "b": "S0"})
+    '[S1] Hi.\\n[S0] Yes?'
+    """
+    return "\n".join(f"[{tags[turn['speaker']]}] {turn[column]}" for turn in turns)
