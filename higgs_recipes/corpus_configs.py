@@ -113,6 +113,16 @@ class EncodeConfig(CodecConfig, HubConfig):
         require_seed(self.seed)
 
 
+def require_constants(sources: list[Source]) -> None:
+    """Raise `InputError` unless each source is a path, or a mapping of texts with path and any of `CONSTANTS`."""
+    for source in sources:
+        if isinstance(source, dict):
+            wrong = [key for key in source if key not in ("path", *CONSTANTS)]
+            require(not wrong, f"sources: unknown key {wrong}; allowed are path, {', '.join(CONSTANTS)}")
+            for key in ("path", *source):
+                require(isinstance(source.get(key), str), f"sources: {key} of {source} must be a text")
+
+
 @dataclass
 class ImportConfig:
     """A corpus in somebody's layout -> a folder that encode takes: metadata.jsonl, audio/, rejects.jsonl."""
@@ -140,12 +150,7 @@ class ImportConfig:
         require(self.format is not None, "format is missing: name the layout of the sources")
         require(bool(self.sources), "sources is empty: name at least one folder or list")
         require(not isinstance(self.columns, str), f"columns must be a mapping in braces, got {self.columns!r}")
-        for source in self.sources:
-            if isinstance(source, dict):
-                wrong = [key for key in source if key not in ("path", *CONSTANTS)]
-                require(not wrong, f"sources: unknown key {wrong}; allowed are path, {', '.join(CONSTANTS)}")
-                for key in ("path", *source):
-                    require(isinstance(source.get(key), str), f"sources: {key} of {source} must be a text")
+        require_constants(self.sources)
 
 
 @dataclass

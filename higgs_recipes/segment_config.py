@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from higgs_recipes.configs import Normalizer, Source, knob, require
-from higgs_recipes.corpus_configs import CONSTANTS
+from higgs_recipes.corpus_configs import require_constants
 
 
 @dataclass
@@ -55,13 +55,9 @@ class SegmentConfig:
             0.1 <= self.min_pause <= self.max_pause,
             f"need 0.1 <= min_pause <= max_pause, got {self.min_pause} and {self.max_pause}",
         )
+        require_constants(self.sources)
         for source in self.sources:
-            if isinstance(source, dict):
-                wrong = [key for key in source if key not in ("path", *CONSTANTS)]
-                require(not wrong, f"sources: unknown key {wrong}; allowed are path, {', '.join(CONSTANTS)}")
-                for key in ("path", *source):
-                    require(isinstance(source.get(key), str), f"sources: {key} of {source} must be a text")
-                require(
-                    not (self.speaker_per_file and "speaker" in source),
-                    f"sources: speaker of {source} and speaker_per_file exclude each other",
-                )
+            require(
+                not (isinstance(source, dict) and self.speaker_per_file and "speaker" in source),
+                f"sources: speaker of {source} and speaker_per_file exclude each other",
+            )

@@ -41,7 +41,7 @@ def make(config_class, **values):
 
 @pytest.mark.parametrize("config_class", NEEDED)
 def test_defaults_and_what_is_needed_make_a_config(config_class):
-    make(config_class)
+    assert isinstance(make(config_class), config_class)
 
 
 def test_literals_are_the_names_that_the_modules_have():

@@ -52,7 +52,9 @@ def test_the_tree_names_every_module_and_script():
 def test_python_of_readme_imports_what_it_names():
     (example,) = [block for language, block in BLOCKS if language == "python"]
     imports = "\n".join(line for line in example.splitlines() if line.startswith("from "))
-    exec(compile(imports, "README.md", "exec"), {})
+    names: dict = {}
+    exec(compile(imports, "README.md", "exec"), names)
+    assert {"ModelConfig", "load_model"} <= names.keys()
     compile(example, "README.md", "exec")
 
 

@@ -49,7 +49,7 @@ def sample(name: str, **fields) -> dict:
         "language": "zh",
         "gender": "unknown",
         "quality_score": 1.0,
-        "original_audio_path": f"/root/data/{name}.wav",
+        "original_audio_path": f"/srv/recordings/{name}.wav",
         "user_instruction": "<audio> /translate",
         "task_type": "audio_generation",
     }
@@ -105,7 +105,7 @@ def test_every_field_of_train_higgs_audio_has_its_column(tmp_path):
         "task": None,
         "user_instruction": "<audio> /translate",
         "quality_score": 1.0,
-        "original_audio_path": "/root/data/huo_000000.wav",
+        "original_audio_path": "/srv/recordings/huo_000000.wav",
         "duration": 0.4,
     }
     assert (rows[1]["ref_audio_file_name"], rows[1]["ref_text"]) == ("audio/refs/0.wav", "我是火君。")
