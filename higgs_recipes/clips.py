@@ -50,17 +50,19 @@ def joined_clip(parts: Sequence[Clip], gaps: Sequence[float]) -> Clip:
     )
 
 
-def check_turns(turns: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The turns of a dialogue, each {"speaker", "text", "audio" (its recording, or None in every turn)}.
+def check_turns(row: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The turns of a row, each {"speaker", "text", "gender" (or None), "audio" (its recording, or None in all)}; none
+    where the row has no "turns".
 
     Raises:
-        InputError: a turn without speaker or words, or recordings of some turns only; names the turn from 0.
+        InputError: a turn without speaker or words, recordings of some turns only (names the turn from 0), or
+            ref_speakers beside the turns.
     """
-    checked = [
-        {"speaker": turn.get("speaker"), "text": turn.get("text"), "audio": turn.get("audio")} for turn in turns
+    turns = [
+        {field: turn.get(field) for field in ("speaker", "text", "gender", "audio")} for turn in row.get("turns") or []
     ]
-    recorded = [turn["audio"] is not None for turn in checked]
-    for index, turn in enumerate(checked):
+    recorded = [turn["audio"] is not None for turn in turns]
+    for index, turn in enumerate(turns):
         for field in ("speaker", "text"):
             if not isinstance(turn[field], str) or not turn[field].strip():
                 raise InputError(f"turn {index} has no {field}; give each turn its speaker and its words")
@@ -69,7 +71,12 @@ def check_turns(turns: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
                 f"turn {index} has {'a' if recorded[index] else 'no'} recording, unlike the first: give one to every "
                 "turn, or to none of them and to the dialogue"
             )
-    return checked
+    if turns and row.get("ref_speakers"):
+        raise InputError(
+            "turns and ref_speakers do not go together: the tags of turns are drawn; leave ref_speakers out, and the "
+            "speakers' other clips are the references"
+        )
+    return turns
 
 
 def speaker_tags(turns: Sequence[Mapping[str, Any]], draw: random.Random) -> dict[str, str]:

@@ -31,6 +31,7 @@ Row = dict[str, Any]
 
 # The samples of a silent recording stay below this: -60 dB of full scale. Dither is not silence to the codec.
 SILENCE = 1e-3
+FACTS = ("speaker", "language", "scene", "gender")
 # The longest clip, 30 s, holds half of it. What is longer is a whole page that a broken table has put into one row.
 MAX_TEXT_CHARS = 1000
 
@@ -41,9 +42,9 @@ class Corpus:
 
     Attributes:
         rows: {"id", "text" (normalised), "raw_text", "speaker", "language", "scene", "seconds", "own" (its `Clip`),
-            "name" (of its recording), "reference" and "ref_speakers" (those that it brings itself: {"clip",
-            "ref_text", "name"} and "speaker_tag"), "tags" (of a dialogue in turns, by speaker), "file", "source" and
-            "row" (indexes)}.
+            "name" (of its recording), "gender", "task" (the one that it names itself, or None), "reference" and
+            "ref_speakers" (those that it brings itself: {"clip", "ref_text", "name"} and "speaker_tag"), "turns" and
+            "tags" (of a dialogue in turns, tags by speaker), "file", "source" and "row" (indexes)}.
         rejects: {"file", "row", "id", "reason"}; the row's index counts from 0.
         num_not_drawn: good rows that the weights of a mixture leave out, by source.
     """
@@ -169,33 +170,37 @@ def _row_id(stored: Row, sources: Sequence[Source], source: int, row: int) -> st
 
 
 def _check_row(row: Row, config: EncodeConfig, *, place: tuple[int, int]) -> Row:
-    turns = check_turns(row["turns"]) if row.get("turns") else []
+    turns = check_turns(row)
     draw = random.Random(f"{config.seed} {row['id']}")
     tags = speaker_tags(turns, draw)
-    raw_text = tagged_text(turns, tags) if turns else row.get("text")
-    turns = [turn | {"text": normalize_transcript(turn["text"])} for turn in turns]
+    turns = [turn | {"raw_text": turn["text"], "text": normalize_transcript(turn["text"])} for turn in turns]
+    raw_text = tagged_text(turns, tags, column="raw_text") if turns else row.get("text")
     if raw_text is not None and not isinstance(raw_text, str):
         raise InputError(f"transcript is no text: {raw_text!r} is a {type(raw_text).__name__}")
     text = tagged_text(turns, tags) if turns else normalize_transcript(raw_text or "")
-    if len(text) > MAX_TEXT_CHARS:
+    can_be_cut = config.too_long == "cut_at_turn" and any(turn["audio"] is not None for turn in turns)
+    if len(text) > MAX_TEXT_CHARS and not can_be_cut:
         raise InputError(f"transcript too long: {len(text)} characters, at most {MAX_TEXT_CHARS} are taken")
 
+    if (task := row.get("task") or None) not in (None, *TASKS):
+        raise InputError(f"task is {task!r}; use one of {', '.join(TASKS)}, or leave it out and one is drawn")
+    tasks = config.tasks if task is None else (task,)
     reference, ref_speakers = None, [dict(each) for each in row.get("ref_speakers") or []]
-    if "zero_shot_voice_cloning" in config.tasks and row.get("ref_audio") is not None:
+    if "zero_shot_voice_cloning" in tasks and row.get("ref_audio") is not None:
         reference = _check_reference(row, config, place=(*place, "ref_audio"), name="reference clip")
-    if "multi_speaker_voice_cloning" in config.tasks:
+    if "multi_speaker_voice_cloning" in tasks:
         ref_speakers = [
             each
             | _check_reference(each, config, place=(*place, f"ref_speakers.{index}"), name=f"reference clip {index}")
             for index, each in enumerate(ref_speakers)
         ]
-    if any(turn.get("audio") is not None for turn in turns):
+    if any(turn["audio"] is not None for turn in turns):
         parts = [
-            _check_clip(turn.get("audio"), config, place=(*place, f"turns.{index}"), name=f"recording of turn {index}")
+            _check_clip(turn["audio"], config, place=(*place, f"turns.{index}"), name=f"recording of turn {index}")
             for index, turn in enumerate(turns)
         ]
         own = joined_clip(parts, [draw.uniform(*config.dialogue_gap_seconds) for _ in parts[1:]])
-        _check_seconds(own.seconds, config)
+        _check_seconds(min(own.seconds, config.max_seconds) if can_be_cut else own.seconds, config)
     else:
         own = _check_clip(row.get("audio"), config, place=(*place, "audio"), name="recording")
     seconds = own.seconds
@@ -207,7 +212,7 @@ def _check_row(row: Row, config: EncodeConfig, *, place: tuple[int, int]) -> Row
         )
     # What no prompt may hold is found here, whatever task the row will teach.
     conversation({"id": row["id"], "text": text, "scene": row.get("scene")}, task="single_speaker_smart_voice")
-    facts = {name: None if row.get(name) is None else str(row[name]) for name in ("speaker", "language", "scene")}
+    facts = {name: None if row.get(name) in (None, "") else str(row[name]) for name in FACTS}  # "": of a CSV
     checked = {
         "text": text,
         "raw_text": raw_text,
@@ -216,7 +221,7 @@ def _check_row(row: Row, config: EncodeConfig, *, place: tuple[int, int]) -> Row
         "own": own,
         "name": f"{row['id']}.wav" if own.parts else _name(row["audio"]),
     }
-    return checked | {"reference": reference, "ref_speakers": ref_speakers, "tags": tags}
+    return checked | {"task": task, "reference": reference, "ref_speakers": ref_speakers, "turns": turns, "tags": tags}
 
 
 def _check_reference(owner: Row, config: EncodeConfig, *, place: tuple[int, int, str], name: str) -> Row:

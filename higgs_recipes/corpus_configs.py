@@ -49,7 +49,8 @@ class EncodeConfig(CodecConfig, HubConfig):
     overwrite_output_dir: bool = knob(False, "Replace a finished corpus in output_dir.")
     tasks: dict[str, float] = knob(
         {"single_speaker_smart_voice": 1.0},
-        "What the rows teach: task to weight. Each row is drawn one; a dialogue task joins single utterances.",
+        "What the rows teach: task to weight. Each row that names none itself, in a column task, is drawn one; a "
+        "dialogue task joins single utterances.",
     )
     ref_in_system: bool = knob(
         False, "Name reference clips in the system turn, without their texts, and not as turns."
@@ -62,6 +63,11 @@ class EncodeConfig(CodecConfig, HubConfig):
     )
     min_seconds: float = knob(0.3, "Shorter clips are rejected.")
     max_seconds: float = knob(30.0, "Longer clips are rejected.")
+    too_long: Literal["reject", "cut_at_turn"] = knob(
+        "reject",
+        "A dialogue whose turns are recordings of their own and that together exceed max_seconds is rejected, or cut "
+        "between turns into as many dialogues as it takes. One recording of a dialogue cannot be cut: it is rejected.",
+    )
     max_chars_per_second: float = knob(40.0, "A transcript that cannot be spoken in its clip is rejected.")
     test_size: float = knob(0.1, "Share (below 1) or number of rows held out; 0 is none.")
     split_by: Literal["text", "speaker"] = knob(

@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 CONSTANTS = ("speaker", "language", "scene")
 AUDIO_COLUMNS = ("audio", "ref_audio")
 LISTED_AUDIO = {"ref_speakers": "ref_audio", "turns": "audio"}  # lists of mappings, and the recording in each
-COLUMNS = ("id", "text", *CONSTANTS, *AUDIO_COLUMNS, "ref_text", *LISTED_AUDIO)
+COLUMNS = ("id", "text", *CONSTANTS, "gender", "task", *AUDIO_COLUMNS, "ref_text", *LISTED_AUDIO)
 REQUIRED = ("text", "audio")  # unless there are turns, which have both
 SOURCE_KEYS = ("path", "name", "split", "revision", "files", "where", "weight", "columns", *CONSTANTS)
 
@@ -79,7 +79,7 @@ class Source:
     def _cell(self, value: Any, column: str) -> dict[str, Any] | None:
         if value is None:
             return None
-        cell = {"path": value, "bytes": None} if isinstance(value, str) else value
+        cell = {"path": value or None, "bytes": None} if isinstance(value, str) else value
         if not isinstance(cell, Mapping) or not {"path", "bytes"} <= cell.keys():
             raise InputError(f"{column} holds no recording: it is a {type(value).__name__}, need a file name or bytes")
         if cell["bytes"] is not None:
