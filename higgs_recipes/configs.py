@@ -130,6 +130,9 @@ class SFTConfig(TrainingArguments, CodecConfig, ModelConfig):
     audio_loss_weight: float = knob(1.0, "Weight of the codebooks' weighted mean loss.")
     codebook_weights: list[float] | None = knob(None, "Weight of each codebook's mean loss; default 1/8 each.")
     pack_to: int | None = knob(None, "Pack samples into rows of this many positions; null pads instead.")
+    code_dropout: float = knob(
+        0.0, "Share of the codec steps that the model reads as drawn codes while it trains, to lean on the text."
+    )
     allow_untrained: bool = knob(False, "Pre-flight warns instead of refusing: for a model with random weights.")
     hub_private_repo: bool | None = knob(True, "Create the repository as private. A voice is personal data.")
     remove_unused_columns: bool | None = knob(False, "The samples' columns are the collator's, not the model's.")
@@ -149,6 +152,7 @@ class SFTConfig(TrainingArguments, CodecConfig, ModelConfig):
             weights = self.codebook_weights
             require(len(weights) == NUM_CODEBOOKS, f"codebook_weights needs {NUM_CODEBOOKS}, got {len(weights)}")
             require(min(weights) >= 0 < max(weights), f"codebook_weights must be 0 or positive, got {weights}")
+        require(0 <= self.code_dropout < 1, f"code_dropout must be in [0, 1), got {self.code_dropout}")
         require(self.pack_to is None or self.pack_to >= 1, f"pack_to must be positive, got {self.pack_to}")
         self._check_inherited()
         super().__post_init__()
@@ -253,6 +257,7 @@ class InitConfig:
 
     model_config: str = knob("", "JSON file of a HiggsAudioV2Config.")
     codec_config: str | None = knob(None, "JSON file of a HiggsAudioV2TokenizerConfig; null makes no codec.")
+    phrases: list[str] = knob([], "Strings of one token each in the byte tokenizer: what stands in every prompt.")
     dtype: Dtype = knob("float32", "Type of the saved model weights.")
     seed: int = knob(0, "Seed of the weights.")
     output_dir: str = knob("outputs/init", "Folder that gets model/ and codec/.")

@@ -1,5 +1,6 @@
 """Checkpoints with random weights and a byte tokenizer: the real classes, for demos, tests and speed measurements."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -33,13 +34,18 @@ FREE_TOKENS = (
 )
 
 
-def byte_tokenizer(config: HiggsAudioV2Config) -> PreTrainedTokenizerFast:
+def byte_tokenizer(config: HiggsAudioV2Config, *, phrases: Sequence[str] = ()) -> PreTrainedTokenizerFast:
     """A tokenizer of the 256 bytes and the real model's marks, those of the config at the config's ids.
 
-    It has no merges: a text has as many tokens as UTF-8 bytes. The vocabulary is our own.
+    It has no merges: a text has as many tokens as UTF-8 bytes, but for the phrases. The vocabulary is our own.
+
+    Args:
+        phrases: strings of one token each, with the ids after the marks: the sentences that stand in every prompt,
+            which as bytes would be longer than the text to speak.
 
     Raises:
-        InputError: two marks share an id, or one is outside the vocabulary.
+        InputError: two marks share an id, or one is outside the vocabulary; a phrase is empty or given twice, or finds
+            no free id.
     """
     marks = {
         "<|end_of_text|>": config.pad_token_id,
@@ -50,6 +56,11 @@ def byte_tokenizer(config: HiggsAudioV2Config) -> PreTrainedTokenizerFast:
     }
     free = (index for index in range(256, config.vocab_size) if index not in marks.values())
     marks |= dict(zip(FREE_TOKENS, free, strict=False))
+    if len(set(phrases)) < len(phrases) or not all(phrases):
+        raise InputError("phrases: an empty one, or one that is given twice; remove it")
+    phrase_ids = dict(zip(phrases, free, strict=False))
+    if len(phrase_ids) < len(phrases):
+        raise InputError(f"phrases: {len(phrases)} of them find {len(phrase_ids)} free ids; raise vocab_size")
     ids = sorted(marks.values())
     if len(set(ids)) < len(FREE_TOKENS) + 5 or not 256 <= ids[0] <= ids[-1] < config.vocab_size:
         raise InputError(
@@ -57,10 +68,11 @@ def byte_tokenizer(config: HiggsAudioV2Config) -> PreTrainedTokenizerFast:
             "256 are the bytes"
         )
     alphabet = {symbol: index for index, symbol in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
-    tokenizer = Tokenizer(models.BPE(vocab=alphabet | marks, merges=[]))
+    tokenizer = Tokenizer(models.BPE(vocab=alphabet | marks | phrase_ids, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(mark, special=True, normalized=False) for mark in marks])
+    tokenizer.add_tokens([AddedToken(phrase, special=False, normalized=False) for phrase in phrases])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token="<|begin_of_text|>",
@@ -84,7 +96,7 @@ def init_checkpoint(config: InitConfig) -> tuple[Path, Path | None]:
             init_codec(config.codec_config, seed=config.seed, output_dir=staging)
 
     higgs_config = read_config(config.model_config, HiggsAudioV2Config)
-    tokenizer = byte_tokenizer(higgs_config)
+    tokenizer = byte_tokenizer(higgs_config, phrases=config.phrases)
     model = _random_model(higgs_config, dtype=getattr(torch, config.dtype), seed=config.seed)
     with staged_folder(model_folder, overwrite=config.overwrite_output_dir) as staging:
         model.save_pretrained(staging)
