@@ -1,5 +1,6 @@
 """Samples -> batch: placeholders expanded, codes delayed, rows padded or packed; every count is checked."""
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import HiggsAudioV2Config
@@ -19,9 +20,17 @@ class HiggsCollator:
     first): position_ids restart at 0 with each sample and there is no attention_mask, from which transformers knows
     not to attend across samples. Without it each sample is a row, padded on the right.
 
+    With `code_dropout` some steps of a supervised clip are read as codes drawn evenly, each codec step whole (all its
+    codebooks, before the delay): what the model just heard then says less of what comes next, and the text more. The
+    targets stay. It is the input noise of autoregressive speech models, as Tacotron's dropout in the prenet (Wang et
+    al. 2017, arXiv:1703.10135) and scheduled sampling (Bengio et al. 2015, arXiv:1506.03099). What is drawn depends on
+    seed, epoch and row_index alone: not on workers, processes, neighbours in the batch or a resume.
+
     Args:
         config: the model's config: token ids and number of codebooks are taken from it.
         pack_to: positions in a packed row; None pads.
+        code_dropout: probability that a codec step is replaced; above 0 every sample needs its row_index.
+        seed: of what is drawn.
 
     Raises:
         ValueError: placeholders, codes and supervise differ in number, codes of another shape or range, labels of
@@ -36,9 +45,18 @@ class HiggsCollator:
 'audio_labels': (1, 11, 8), 'attention_mask': (1, 13)}
     """
 
-    def __init__(self, config: HiggsAudioV2Config, *, pack_to: int | None = None) -> None:
+    def __init__(
+        self, config: HiggsAudioV2Config, *, pack_to: int | None = None, code_dropout: float = 0.0, seed: int = 0
+    ) -> None:
         self.config = config
         self.pack_to = pack_to
+        self.code_dropout = code_dropout
+        self.seed = seed
+        self._epoch = torch.zeros((), dtype=torch.long).share_memory_()  # workers that outlive an epoch see the next
+
+    def set_epoch(self, epoch: int) -> None:
+        """Of the batches to come: each epoch draws other codes."""
+        self._epoch.fill_(epoch)
 
     def __call__(self, samples: list[dict]) -> dict[str, Tensor]:
         expanded = [self._expand(sample) for sample in samples]
@@ -98,7 +116,8 @@ class HiggsCollator:
                 raise ValueError(f"{name}: codes outside 0 .. {self.config.audio_stream_bos_id - 1}")
 
         bos, eos = self.config.audio_stream_bos_id, self.config.audio_stream_eos_id
-        frames = [delay_codes(codes, bos=bos, eos=eos) for codes in clips]  # (F_i, C)
+        read = self._drop(clips, sample) if self.code_dropout else clips
+        frames = [delay_codes(codes, bos=bos, eos=eos) for codes in read]  # (F_i, C)
         targets = [
             delay_targets(codes, eos=eos) if supervised else torch.full_like(clip, IGNORE_INDEX)
             for codes, clip, supervised in zip(clips, frames, sample["supervise"], strict=True)
@@ -120,6 +139,20 @@ class HiggsCollator:
         # Nothing stands before a sample to predict its first token; in a packed row its neighbour would.
         expanded["labels"][:1] = IGNORE_INDEX
         return expanded
+
+    def _drop(self, clips: list[Tensor], sample: dict) -> list[Tensor]:
+        """The clips as the model reads them: of the supervised, some steps drawn anew."""
+        if "row_index" not in sample:
+            raise ValueError("code_dropout needs samples with their row_index, from which it draws")
+        generator = np.random.default_rng((self.seed, int(self._epoch), sample["row_index"]))
+        read = []
+        for codes, supervised in zip(clips, sample["supervise"], strict=True):
+            if supervised:
+                is_replaced = torch.from_numpy(generator.random(len(codes)) < self.code_dropout)  # (T,)
+                drawn = torch.from_numpy(generator.integers(self.config.audio_stream_bos_id, size=codes.shape))
+                codes = torch.where(is_replaced[:, None], drawn, codes)
+            read.append(codes)
+        return read
 
     def _pack(self, expanded: list[dict[str, Tensor]]) -> list[list[dict[str, Tensor]]]:
         """First fit, longest first; rows and the samples in them keep the order of arrival."""

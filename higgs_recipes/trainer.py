@@ -3,8 +3,6 @@
 import json
 import logging
 import math
-import os
-import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Subset
-from transformers import Trainer, TrainerCallback
+from transformers import Trainer
 from transformers.trainer import TRAINER_STATE_NAME
 
+from higgs_recipes.callbacks import AtStart, RefuseNaN, StopCleanly
 from higgs_recipes.collator import HiggsCollator
 from higgs_recipes.configs import SFTConfig
 from higgs_recipes.delay import IGNORE_INDEX
@@ -42,7 +41,7 @@ class HiggsTrainer(Trainer):
         model: a `HiggsAudioV2ForConditionalGeneration` with text head, or a `PeftModel` around one.
         args: the recipe.
         train_dataset, eval_dataset: samples with `row_index`; `row_id` names a row in errors.
-        collator: pads or packs them.
+        collator: pads or packs them; evaluation leaves its `code_dropout` out.
         run_info: what `run.json` says beside what the trainer adds: base, codec, datasets.
 
     Raises (by `train`):
@@ -69,9 +68,14 @@ class HiggsTrainer(Trainer):
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
             data_collator=collator,
-            callbacks=[_StopCleanly(), _Preflight(self), _RefuseNaN(self)],
+            callbacks=[
+                StopCleanly(),
+                AtStart(train=self._begin, epoch=collator.set_epoch),
+                RefuseNaN(self.nan_rows),
+            ],
         )
         self.model_accepts_loss_kwargs = True  # compute_loss divides by the counts of the whole step
+        self.eval_collator = HiggsCollator(collator.config, pack_to=collator.pack_to)
         self.run_info = dict(run_info)
         self.step_batches: list[tuple[Tensor, Tensor]] = []  # (loss, row_index) of the step's micro-batches
         self.meter = Meter()
@@ -99,7 +103,7 @@ class HiggsTrainer(Trainer):
         assert not return_outputs and num_items_in_batch is not None, "training only; evaluate() goes its own way"
         losses = dual_ffn_losses(model, inputs)
         loss = self._weighted(losses, text_count=num_items_in_batch[0], codebook_counts=num_items_in_batch[1:])
-        self.meter.add(losses.detach(), inputs, config=self._higgs_config)
+        self.meter.add(losses.detach(), inputs, config=self.eval_collator.config)
         self.step_batches.append((loss.detach(), inputs["row_index"]))
         return loss * self.accelerator.num_processes
 
@@ -149,7 +153,7 @@ class HiggsTrainer(Trainer):
             start = (index * world + rank) * size
             rows = range(start, min(start + size, len(dataset)))
             # Sharded models run in step: a process that has no row left runs one without its labels.
-            batch = self.data_collator([dataset[row] for row in rows or range(1)])
+            batch = self.eval_collator([dataset[row] for row in rows or range(1)])
             if not rows:
                 batch["labels"].fill_(IGNORE_INDEX)
                 batch["audio_labels"].fill_(IGNORE_INDEX)
@@ -158,6 +162,11 @@ class HiggsTrainer(Trainer):
             total = losses if total is None else total + losses
         model.train(was_training)
         return total.unpack(self.accelerator.reduce(total.pack(), reduction="sum"))
+
+    def _begin(self) -> None:
+        if self.state.global_step == 0:
+            self.preflight()
+        self.meter = Meter()
 
     def preflight(self) -> dict[str, float]:
         """The model's losses on the recipe's own labels, before the first step.
@@ -168,8 +177,8 @@ class HiggsTrainer(Trainer):
         """
         rows = Subset(self.train_dataset, range(min(PREFLIGHT_ROWS, len(self.train_dataset))))
         report = summarize(self._sum_losses(rows))
-        chance = math.log(self._higgs_config.codebook_size)
-        found = [report[f"loss_codebook_{k}"] for k in range(self._higgs_config.num_codebooks)]
+        chance = math.log(self.eval_collator.config.codebook_size)
+        found = [report[f"loss_codebook_{k}"] for k in range(self.eval_collator.config.num_codebooks)]
         described = ", ".join(f"{loss:.2f}" for loss in found)
         if self.is_world_process_zero():
             logger.info("pre-flight on %d rows: loss by codebook %s (chance %.2f)", len(rows), described, chance)
@@ -191,10 +200,6 @@ class HiggsTrainer(Trainer):
         rows = [self.train_dataset.row_id(int(row)) for index in broken for row in self.step_batches[index][1]]
         self.step_batches.clear()
         return rows
-
-    @property
-    def _higgs_config(self):
-        return innermost(self.accelerator.unwrap_model(self.model)).config
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         """The weights in safetensors, and run.json instead of the pickle that transformers makes of its arguments.
@@ -246,54 +251,3 @@ def checkpoint_to_resume(args: SFTConfig) -> str | None:
     if not (Path(asked) / TRAINER_STATE_NAME).is_file():
         raise InputError(f"resume_from_checkpoint: no whole checkpoint (no {TRAINER_STATE_NAME}) at {asked}")
     return asked
-
-
-class _Preflight(TrainerCallback):
-    def __init__(self, trainer: HiggsTrainer) -> None:
-        self.trainer = trainer
-
-    def on_train_begin(self, args, state, control, **kwargs) -> None:
-        if state.global_step == 0:
-            self.trainer.preflight()
-        self.trainer.meter = Meter()
-
-
-class _RefuseNaN(TrainerCallback):
-    def __init__(self, trainer: HiggsTrainer) -> None:
-        self.trainer = trainer
-
-    def on_pre_optimizer_step(self, args, state, control, **kwargs) -> None:
-        rows = self.trainer.nan_rows()
-        if rows:
-            raise FloatingPointError(
-                f"step {state.global_step + 1}: the loss is not finite; rows of the batch: {', '.join(rows)}. "
-                f"Look at these rows, or lower learning_rate; the last checkpoint in {args.output_dir} is from before"
-            )
-
-
-class _StopCleanly(TrainerCallback):
-    """On SIGTERM: finish the step, save a checkpoint, end. transformers' own callback would save within a step."""
-
-    def __init__(self) -> None:
-        self.asked = False
-
-    def on_train_begin(self, args, state, control, **kwargs) -> None:
-        self.previous = signal.signal(signal.SIGTERM, self._ask)
-        # `accelerate launch` of one process (only then it sets this) dies of a SIGTERM and does not pass it on.
-        self.launcher = os.getppid() if "ACCELERATE_USE_CPU" in os.environ else None
-
-    def _ask(self, signum: int, frame: Any) -> None:
-        self.asked = True
-
-    def on_step_end(self, args, state, control, **kwargs) -> None:
-        # The signal reaches the processes at different steps; all must stop at the same one.
-        is_orphan = self.launcher is not None and os.getppid() != self.launcher
-        asked = torch.tensor([self.asked or is_orphan], dtype=torch.int, device=args.device)
-        if args.world_size > 1:
-            torch.distributed.all_reduce(asked, op=torch.distributed.ReduceOp.MAX)
-        if bool(asked):
-            logger.warning("SIGTERM: saving a checkpoint at step %d and stopping", state.global_step)
-            control.should_save = control.should_training_stop = True
-
-    def on_train_end(self, args, state, control, **kwargs) -> None:
-        signal.signal(signal.SIGTERM, self.previous)

@@ -33,7 +33,9 @@ def main() -> None:
         config,
         train_dataset=SampleDataset(train_rows, tokenizer),
         eval_dataset=SampleDataset(test_rows, tokenizer) if test_rows is not None else None,
-        collator=HiggsCollator(innermost(model).config, pack_to=config.pack_to),
+        collator=HiggsCollator(
+            innermost(model).config, pack_to=config.pack_to, code_dropout=config.code_dropout, seed=config.seed
+        ),
         run_info=public_record(
             surroundings()
             | {

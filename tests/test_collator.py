@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from higgs_recipes.collator import HiggsCollator
-from higgs_recipes.delay import IGNORE_INDEX, delay_codes
+from higgs_recipes.delay import IGNORE_INDEX, delay_codes, undelay_frames
 from tests.tiny import golden_config, golden_samples, golden_tensors
 
 
@@ -150,3 +150,45 @@ def test_a_sample_without_a_row_index_is_still_named():
     del bad["row_index"]
     with pytest.raises(ValueError, match="^sample: 1 labels for 3 input_ids"):
         HiggsCollator(CONFIG)([bad])
+
+
+def long_sample(**changes) -> dict:
+    """A reference clip and one to learn, of 400 steps each."""
+    clips = torch.randint(0, 1024, (2, 400, 8), generator=torch.Generator().manual_seed(0), dtype=torch.int16)
+    ids = {"input_ids": torch.tensor([5, AUDIO, AUDIO, 6]), "labels": torch.tensor([-100, -100, -100, 6])}
+    return sample(codes=list(clips), supervise=[False, True]) | ids | changes
+
+
+def test_code_dropout_changes_whole_steps_of_what_is_read_of_the_clip_to_learn():
+    plain, noisy = HiggsCollator(CONFIG)([long_sample()]), HiggsCollator(CONFIG, code_dropout=0.25)([long_sample()])
+    for name in PADDED_KEYS - {"audio_input_ids"}:
+        assert torch.equal(noisy[name], plain[name]), name
+    before, after = plain["audio_input_ids"][0], noisy["audio_input_ids"][0]  # (F, C)
+    assert torch.equal(after[:409], before[:409])  # the reference
+    codes, read = undelay_frames(before[409:]), undelay_frames(after[409:])
+    assert torch.equal(delay_codes(read), after[409:])  # the rows of BOS and EOS stand
+    is_changed = (codes != read).sum(dim=1)  # of 8 drawn codes one in 128 is by chance the old one
+    assert set(is_changed.tolist()) <= {0, 7, 8}
+    assert 75 <= int((is_changed > 0).sum()) <= 125  # 3 standard deviations around 100
+    drawn = read[is_changed > 0]
+    assert 0 <= int(drawn.min()) < 16 and 1008 < int(drawn.max()) <= 1023
+
+
+def test_what_code_dropout_draws_depends_on_seed_epoch_and_row_alone():
+    def read(*samples: dict, epoch: int = 0, seed: int = 0, **fields) -> torch.Tensor:
+        collator = HiggsCollator(CONFIG, code_dropout=0.25, seed=seed, **fields)
+        collator.set_epoch(epoch)
+        return collator(list(samples))["audio_input_ids"][0, :818]
+
+    first = read(long_sample())
+    assert torch.equal(first, read(long_sample(), sample()))
+    assert torch.equal(first, read(long_sample(), sample(), pack_to=1000))
+    assert torch.equal(first, read(long_sample(row_index=17)))
+    for other in (read(long_sample(row_index=18)), read(long_sample(), epoch=1), read(long_sample(), seed=1)):
+        assert not torch.equal(first, other)
+
+
+def test_code_dropout_needs_the_rows_numbers():
+    unnamed = {name: value for name, value in sample().items() if name != "row_index"}
+    with pytest.raises(ValueError, match="code_dropout needs samples with their row_index"):
+        HiggsCollator(CONFIG, code_dropout=0.1)([unnamed])

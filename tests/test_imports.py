@@ -18,7 +18,7 @@ FLOORS = {
     3: "trainer evaluation hub merging speech training_data segmenting",
     2: "collator generation report encoding scoring importing exporting striking corpus_report corpus_page",
     1: "audio corpus tasks sources codec codec_init code_cache modeling samples init judges cards card_scores meter "
-    "hub_tables provenance recordings vad loudness listening formats corpus_stats corpus_summary",
+    "hub_tables provenance recordings vad loudness listening formats corpus_stats corpus_summary callbacks",
     0: "clips errors files configs corpus_configs segment_config recipe_parser text chatml delay loss metrics records "
     "markdown plots cutting report_page corpus_template metadata tar_rows levels",
 }

@@ -158,6 +158,38 @@ def test_a_run_ended_by_sigterm_and_resumed_is_bit_equal_to_one_left_alone(tmp_p
     assert uninterrupted.state.log_history[-2]["loss"] == resumed.state.log_history[-2]["loss"]
 
 
+def test_code_dropout_is_of_training_alone_and_the_same_with_workers_and_after_a_resume(tmp_path):
+    # Four steps an epoch; the run is cut in its second.
+    fields = {"max_steps": 8, "per_device_train_batch_size": 2, "code_dropout": 0.5}
+
+    def evaluated(trainer) -> dict[str, float]:
+        return trainer.evaluate() | trainer.preflight()
+
+    without, whole = (
+        make_trainer(tmp_path / name, model_folder=tiny_folder() / "model", **fields | {"code_dropout": share})
+        for name, share in (("without", 0.0), ("whole", 0.5))
+    )
+    assert evaluated(without) == evaluated(whole)
+    whole.train()
+    without.train()
+    assert [entry["loss"] for entry in whole.state.log_history[1:-1]] != [
+        entry["loss"] for entry in without.state.log_history[1:-1]
+    ]
+
+    interrupted = make_trainer(tmp_path / "cut", model_folder=tiny_folder() / "model", **fields)
+    interrupted.add_callback(Terminate(step=5))
+    interrupted.train()
+    resumed = make_trainer(
+        tmp_path / "cut", model_folder=tiny_folder() / "model", resume_from_checkpoint="true", **fields
+    )
+    resumed.train(resume_from_checkpoint=checkpoint_to_resume(resumed.args))
+    workers = {"dataloader_num_workers": 2, "dataloader_persistent_workers": True}
+    with_workers = run(tmp_path / "workers", **fields, **workers)
+    expected = trained_weights(whole)
+    for trainer in (resumed, with_workers):
+        assert all(torch.equal(weight, expected[name]) for name, weight in trained_weights(trainer).items())
+
+
 def test_sigterm_reaches_the_process_as_before_when_training_is_over(tmp_path):
     before = signal.getsignal(signal.SIGTERM)
     run(tmp_path, per_device_train_batch_size=8, max_steps=1)

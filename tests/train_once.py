@@ -33,7 +33,9 @@ def make_trainer(folder: str | Path, *, model_folder: str | Path, **fields) -> H
         config,
         train_dataset=SampleDataset(random_rows(NUM_ROWS), tokenizer),
         eval_dataset=SampleDataset(random_rows(5), tokenizer),
-        collator=HiggsCollator(innermost(model).config, pack_to=config.pack_to),
+        collator=HiggsCollator(
+            innermost(model).config, pack_to=config.pack_to, code_dropout=config.code_dropout, seed=config.seed
+        ),
         run_info={"method": config.method},
     )
 
