@@ -50,6 +50,13 @@ CHAT_TEMPLATE = r"""
 {%- endif %}
 """.strip()
 
+# How the reference describes a voice whose owner it does not know, in turn; and the words of corpora for the two.
+_VOICES = ("feminine", "masculine")
+_VOICE_OF = {
+    **dict.fromkeys(("f", "female", "feminine", "female_feminine"), "feminine"),
+    **dict.fromkeys(("m", "male", "masculine", "male_masculine"), "masculine"),
+}
+
 # Any of these may be one token of some checkpoint, not only those of the template.
 _CONTROL_TOKEN = re.compile(r"<\|[^\s|]+\|>")
 
@@ -111,10 +118,19 @@ def conversation(row: Mapping[str, Any], *, task: str, ref_in_system: bool = Fal
     return turns
 
 
+def describe_voice(gender: str | None) -> str | None:
+    """The reference's word for a voice of that gender, as corpora write it; None where none of its two is said.
+
+    >>> describe_voice("F"), describe_voice("male"), describe_voice("unknown")
+    ('feminine', 'masculine', None)
+    """
+    return _VOICE_OF.get((gender or "").strip().lower())
+
+
 def _described_speakers(row: Mapping[str, Any], text: str) -> list[dict]:
     described = {tag: speaker.get("description") for tag, speaker in _speakers(row).items()}
     return [
-        _text(f"{tag}: {described.get(tag) or ('feminine', 'masculine')[index % 2]}")
+        _text(f"{tag}: {described.get(tag) or _VOICES[index % 2]}")
         for index, tag in enumerate(_speaker_tags(row, text))
     ]
 

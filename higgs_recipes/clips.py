@@ -5,6 +5,7 @@ import json
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, count, groupby
 from typing import Any
 
 from higgs_recipes.delay import SAMPLE_RATE
@@ -48,6 +49,21 @@ def joined_clip(parts: Sequence[Clip], gaps: Sequence[float]) -> Clip:
         parts=tuple(parts),
         gaps=tuple(gaps),
     )
+
+
+def cut_at_turns(clip: Clip, max_seconds: float) -> list[tuple[slice, Clip]]:
+    """A joined clip in as few pieces as keep within `max_seconds`, cut in its gaps and of even length, so that no lone
+    turn is left over; each with the slice of the parts that it holds. No part may be longer than `max_seconds`."""
+    spans = zip(clip.parts, (0.0, *clip.gaps), strict=True)
+    ends = accumulate(gap + part.seconds for part, gap in spans)
+    middles = [end - part.seconds / 2 for end, part in zip(ends, clip.parts, strict=True)]
+    for num_pieces in count(1):
+        index_of = [int(middle / clip.seconds * num_pieces) for middle in middles]
+        groups = [list(group) for _, group in groupby(range(len(middles)), key=index_of.__getitem__)]
+        held = [slice(group[0], group[-1] + 1) for group in groups]
+        pieces = [(each, joined_clip(clip.parts[each], clip.gaps[each.start : each.stop - 1])) for each in held]
+        if all(piece.seconds <= max_seconds for _, piece in pieces):
+            return pieces
 
 
 def check_turns(row: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ from higgs_recipes.encoding import public_reject
 from higgs_recipes.files import atomic_write, git_commit
 from higgs_recipes.provenance import library_versions
 from higgs_recipes.records import public_path, public_record
-from higgs_recipes.tasks import count_tasks, lay_out_tasks
+from higgs_recipes.tasks import count_cuts, count_tasks, lay_out_tasks
 
 
 REPORT_JSON, REPORT_PAGE = "corpus_report.json", "corpus_report.html"
@@ -96,6 +96,7 @@ def _taught(rows: Sequence[Row]) -> dict[str, Any]:
         "rows": len(rows),
         "seconds": sum(row["seconds"] for row in rows),
         "tasks": count_tasks(rows),
+        "cut_at_turn": count_cuts(rows),
         "positions": {name: sum(each[name] for each in taken) for name in ("codes", "text", "text_at_most")},
         "longest": {"id": rows[longest]["id"], "positions": lengths[longest]},
         "lengths": stats.spread(lengths, least_step=1),

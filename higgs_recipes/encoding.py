@@ -27,7 +27,7 @@ from higgs_recipes.errors import InputError
 from higgs_recipes.files import atomic_write, explain_full_disk, fetch, git_commit, sha256_file, staged_folder
 from higgs_recipes.provenance import library_versions
 from higgs_recipes.records import public_path, public_record
-from higgs_recipes.tasks import count_tasks, lay_out_tasks
+from higgs_recipes.tasks import count_cuts, count_tasks, lay_out_tasks
 
 
 logger = logging.getLogger(__name__)
@@ -204,6 +204,7 @@ def _write_records(
                 "rows": len(rows),
                 "seconds": round(sum(row["seconds"] for row in rows), 2),
                 "tasks": count_tasks(rows),
+                "cut_at_turn": count_cuts(rows),
             }
             for split, rows in splits.items()
         },

@@ -1,4 +1,5 @@
-"""Which task each row teaches: drawn by the recipe's weights, with references and dialogues made of other rows.
+"""Which task each row teaches: its own, or one drawn by the recipe's weights, with references and dialogues made of
+other rows.
 
 A reference is the row's own or drawn from the same speaker's other clips; a dialogue is the row's own or joined from
 single utterances of two speakers. Draws are seeded. A row that lacks what its task needs is rejected with the reason:
@@ -9,12 +10,13 @@ import json
 import random
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from higgs_recipes.chatml import conversation
-from higgs_recipes.clips import joined_clip, speaker_tags, tagged_text
-from higgs_recipes.corpus import Corpus, Row
+from higgs_recipes.chatml import conversation, describe_voice
+from higgs_recipes.clips import Clip, cut_at_turns, joined_clip, speaker_tags, tagged_text
+from higgs_recipes.corpus import MAX_TEXT_CHARS, Corpus, Row
 from higgs_recipes.corpus_configs import EncodeConfig
 from higgs_recipes.errors import InputError
 
@@ -23,32 +25,40 @@ DIALOGUE_TASKS = ("multi_speaker_smart_voice", "multi_speaker_voice_cloning")
 CLONING_TASKS = ("zero_shot_voice_cloning", "multi_speaker_voice_cloning")
 
 
+@dataclass(frozen=True)
+class _Speakers:
+    """What a split knows of its speakers: their rows, and the word for the voice of those whose gender is said."""
+
+    rows: Mapping[str | None, Sequence[Row]]
+    voices: Mapping[str, str]
+
+
 def lay_out_tasks(corpus: Corpus, rows: Sequence[Row], config: EncodeConfig, *, split: str) -> list[Row]:
     """The rows of a split as they are taught: with "task", "messages" (JSON), "clips" (references first), "ref_texts".
 
-    A dialogue takes the place of the utterances that it is joined from. Rejects are added to the corpus's.
+    A dialogue takes the place of the utterances that it is joined from, and the pieces of one that is cut at its turns
+    take its place, with "cut_from", its id. Rejects are added to the corpus's.
 
     Raises:
         InputError: not one row of the split is left.
     """
     draw = random.Random(f"{config.seed} {split}")
+    rows = [piece for row in rows for piece in _pieces(row, config)]
     task_of = _draw_tasks(rows, config, draw)
     made: list[Row] = []
     utterances: dict[str, list[Row]] = {task: [] for task in DIALOGUE_TASKS}
-    by_speaker: dict[str | None, list[Row]] = defaultdict(list)
-    for row in rows:
-        by_speaker[row["speaker"]].append(row)
+    speakers = _speakers(rows)
     for row, task in zip(rows, task_of, strict=True):
         if task in DIALOGUE_TASKS and not _is_dialogue(row):
             utterances[task].append(row)
             continue
         try:
-            made.append(_lay_out(row, task, by_speaker, config, draw))
+            made.append(_lay_out(row, task, speakers, config, draw))
         except InputError as error:
             reason = str(error).removeprefix(f"row {row['id']}: ")
             _reject(corpus, row, f"{task}: {reason}")
     for task in DIALOGUE_TASKS:
-        made += _dialogues(corpus, utterances[task], task, by_speaker, config, draw, split=split)
+        made += _dialogues(corpus, utterances[task], task, speakers, config, draw, split=split)
     if not made:
         raise InputError(f"no row of split {split} is left: {corpus.reject_counts()}; the last: {corpus.rejects[-1]}")
     return made
@@ -59,53 +69,86 @@ def count_tasks(rows: Sequence[Row]) -> dict[str, int]:
     return dict(Counter(row["task"] for row in rows))
 
 
+def count_cuts(rows: Sequence[Row]) -> dict[str, int]:
+    """{"dialogues", "pieces"}: how many dialogues were cut at their turns, and into how many."""
+    cut_from = [row["cut_from"] for row in rows if "cut_from" in row]
+    return {"dialogues": len(set(cut_from)), "pieces": len(cut_from)}
+
+
+def _pieces(row: Row, config: EncodeConfig) -> list[Row]:
+    """The row itself, or the dialogues that it is cut into where it is longer than the recipe allows."""
+    if row["seconds"] <= config.max_seconds:
+        return [row]
+    draw = random.Random(f"{config.seed} {row['id']} cut")
+    return [
+        _dialogue_row(row, row["turns"][held], clip, draw, name=f"{row['id']}-turns-{held.start}-{held.stop - 1}")
+        | {"cut_from": row["id"]}
+        for held, clip in cut_at_turns(row["own"], config.max_seconds)
+    ]
+
+
+def _speakers(rows: Sequence[Row]) -> _Speakers:
+    by_speaker: dict[str | None, list[Row]] = defaultdict(list)
+    voices: dict[str, str] = {}
+    for row in rows:
+        by_speaker[row["speaker"]].append(row)
+        for spoken in (row, *row["turns"]):
+            if spoken["speaker"] is not None and (voice := describe_voice(spoken["gender"])):
+                voices.setdefault(spoken["speaker"], voice)
+    return _Speakers(by_speaker, voices)
+
+
 def _draw_tasks(rows: Sequence[Row], config: EncodeConfig, draw: random.Random) -> list[str]:
-    """A task for each row: the weights' shares, rounded to whole rows, in drawn order.
+    """A task for each row: its own, and for those that name none the weights' shares, rounded to whole rows, in drawn
+    order.
 
     A row that is a dialogue itself takes one of the dialogue tasks; where the recipe has none it is left as the single
     speaker's that it is not, and rejected when it is laid out.
     """
+    open_rows = [row for row in rows if row["task"] is None]
     tasks, weights = list(config.tasks), list(config.tasks.values())
     total, ends, passed = sum(weights), [], 0.0
     for weight in weights:
         passed += weight
-        ends.append(round(passed / total * len(rows)))
+        ends.append(round(passed / total * len(open_rows)))
     drawn = [task for task, start, end in zip(tasks, [0, *ends], ends, strict=False) for _ in range(end - start)]
     draw.shuffle(drawn)
     dialogue_tasks = {task: weight for task, weight in config.tasks.items() if task in DIALOGUE_TASKS}
-    for index, row in enumerate(rows):
+    for index, row in enumerate(open_rows):
         if _is_dialogue(row) and drawn[index] not in DIALOGUE_TASKS and dialogue_tasks:
             (drawn[index],) = draw.choices(list(dialogue_tasks), list(dialogue_tasks.values()))
-    return drawn
+    in_order = iter(drawn)
+    return [row["task"] or next(in_order) for row in rows]
 
 
 def _is_dialogue(row: Row) -> bool:
     return re.search(r"\[SPEAKER\d+\]", row["text"]) is not None
 
 
-def _lay_out(
-    row: Row, task: str, by_speaker: dict[str | None, list[Row]], config: EncodeConfig, draw: random.Random
-) -> Row:
+def _lay_out(row: Row, task: str, speakers: _Speakers, config: EncodeConfig, draw: random.Random) -> Row:
     if _is_dialogue(row) and task not in DIALOGUE_TASKS:
-        raise InputError("the text is a dialogue; give tasks a multi_speaker task")
+        where = "tasks" if row["task"] is None else "its column task"
+        raise InputError(f"the text is a dialogue; give {where} a multi_speaker task")
+    if len(row["text"]) > MAX_TEXT_CHARS:
+        raise InputError(f"transcript too long: {len(row['text'])} characters, at most {MAX_TEXT_CHARS} are taken")
     references: list[dict[str, Any]] = []
     if task == "zero_shot_voice_cloning":
-        references = [row["reference"] or _draw_reference(row["speaker"], [row], by_speaker, config, draw)]
+        references = [row["reference"] or _draw_reference(row["speaker"], [row], speakers, config, draw)]
     elif task == "multi_speaker_voice_cloning":
-        references = row["ref_speakers"] or _draw_references(row["tags"], [row], by_speaker, config, draw)
-    return _finish(row, task, references, config)
+        references = row["ref_speakers"] or _draw_references(row["tags"], [row], speakers, config, draw)
+    return _finish(row, task, references, speakers, config)
 
 
 def _draw_references(
     tags: dict[str, str],
     targets: Sequence[Row],
-    by_speaker: dict[str | None, list[Row]],
+    speakers: _Speakers,
     config: EncodeConfig,
     draw: random.Random,
 ) -> list[dict[str, Any]]:
     """A reference for each speaker of a dialogue, in the order of their tags."""
     return [
-        _draw_reference(speaker, targets, by_speaker, config, draw) | {"speaker_tag": tag}
+        _draw_reference(speaker, targets, speakers, config, draw) | {"speaker_tag": tag}
         for speaker, tag in sorted(tags.items(), key=lambda each: each[1])
     ]
 
@@ -113,7 +156,7 @@ def _draw_references(
 def _draw_reference(
     speaker: str | None,
     targets: Sequence[Row],
-    by_speaker: dict[str | None, list[Row]],
+    speakers: _Speakers,
     config: EncodeConfig,
     draw: random.Random,
 ) -> dict[str, Any]:
@@ -124,7 +167,7 @@ def _draw_reference(
     sounds = {clip.content_hash for clip in clips}
     fit = [
         row
-        for row in by_speaker[speaker]
+        for row in speakers.rows[speaker]
         if row["own"].content_hash not in sounds
         and config.ref_min_seconds <= row["own"].seconds <= config.ref_max_seconds
         and not _is_dialogue(row)
@@ -142,7 +185,7 @@ def _dialogues(
     corpus: Corpus,
     rows: Sequence[Row],
     task: str,
-    by_speaker: dict[str | None, list[Row]],
+    speakers: _Speakers,
     config: EncodeConfig,
     draw: random.Random,
     *,
@@ -173,7 +216,8 @@ def _dialogues(
             if seconds > config.max_seconds:
                 raise InputError(f"too long: two turns of {seconds:.2f} s, max_seconds is {config.max_seconds}")
             name = f"dialogue-{split}-{task.split('_')[2]}-{len(made):05d}"
-            made.append(_lay_out(_join(turns, gaps, draw, name=name), task, by_speaker, config, draw))
+            clip = joined_clip([turn["own"] for turn in turns], gaps)
+            made.append(_lay_out(_dialogue_row(turns[0], turns, clip, draw, name=name), task, speakers, config, draw))
         except InputError as error:
             for turn in turns:
                 _reject(corpus, turn, f"{task}: {error}")
@@ -182,23 +226,31 @@ def _dialogues(
     return made
 
 
-def _join(turns: Sequence[Row], gaps: Sequence[float], draw: random.Random, *, name: str) -> Row:
-    """The row of a dialogue joined from utterances."""
-    tags, clip = speaker_tags(turns, draw), joined_clip([turn["own"] for turn in turns], gaps)
+def _dialogue_row(
+    owner: Row, turns: Sequence[Mapping[str, Any]], clip: Clip, draw: random.Random, *, name: str
+) -> Row:
+    """The row of a dialogue in these turns; what it shares with its owner, as language and place, is the owner's."""
+    tags = speaker_tags(turns, draw)
     texts = {column: tagged_text(turns, tags, column=column) for column in ("text", "raw_text")}
-    shared = {column: turns[0][column] for column in ("language", "scene", "file", "source", "row")}
     row = {"id": name, "own": clip, "name": f"{name}.wav", "speaker": None, "seconds": clip.seconds, "tags": tags}
-    return row | texts | shared | {"reference": None, "ref_speakers": []}
+    return owner | row | texts | {"reference": None, "ref_speakers": []}
 
 
-def _finish(row: Row, task: str, references: Sequence[dict[str, Any]], config: EncodeConfig) -> Row:
+def _finish(
+    row: Row, task: str, references: Sequence[dict[str, Any]], speakers: _Speakers, config: EncodeConfig
+) -> Row:
     """The row with its conversation; only the recordings' names go into it: where they lie is nobody's business."""
     named = {"id": row["id"], "text": row["text"], "scene": row["scene"], "audio": row["name"]}
     described = [each | {"ref_audio": each["name"]} for each in references]
     if task == "zero_shot_voice_cloning":
         named |= {"ref_audio": described[0]["ref_audio"], "ref_text": described[0]["ref_text"]}
     elif task in DIALOGUE_TASKS:
-        named["ref_speakers"] = described or row["ref_speakers"]
+        voiced = [
+            {"speaker_tag": tag, "description": speakers.voices[speaker]}
+            for speaker, tag in row["tags"].items()
+            if speaker in speakers.voices
+        ]
+        named["ref_speakers"] = described or row["ref_speakers"] or voiced
     turns = conversation(named, task=task, ref_in_system=config.ref_in_system and task in CLONING_TASKS)
     return row | {
         "task": task,
