@@ -17,7 +17,7 @@ SCRIPTS = PACKAGE.parent / "scripts"
 FLOORS = {
     3: "trainer evaluation hub merging speech training_data segmenting",
     2: "collator generation report encoding scoring importing exporting striking corpus_report corpus_page",
-    1: "audio corpus tasks sources codec codec_init code_cache modeling samples init judges cards card_scores meter "
+    1: "audio corpus row_checks tasks sources codec codec_init code_cache modeling samples init judges cards card_scores meter "
     "hub_tables provenance recordings vad loudness listening formats corpus_stats corpus_summary callbacks",
     0: "clips errors files configs corpus_configs segment_config recipe_parser text chatml delay loss metrics records "
     "markdown plots cutting report_page corpus_template metadata tar_rows levels",
@@ -29,7 +29,8 @@ SAME_FLOOR = {
     "corpus_configs": {"configs"},
     "segment_config": {"configs", "corpus_configs"},
     "records": {"files"},
-    "corpus": {"audio", "sources"},
+    "corpus": {"audio", "row_checks", "sources"},
+    "row_checks": {"audio", "sources"},
     "sources": {"hub_tables"},
     "tasks": {"corpus"},
     "clips": {"delay", "levels"},
