@@ -1,9 +1,11 @@
-"""The one exception for input that a person can mend, and its one-line way out of a script."""
+"""The one exception for what a person can mend, be it input or a missing package, and its way out of a script."""
 
+import importlib
 import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import ModuleType
 
 
 logger = logging.getLogger(__name__)
@@ -11,6 +13,18 @@ logger = logging.getLogger(__name__)
 
 class InputError(ValueError):
     """Bad input: the message says what is wrong, where (file, row id, field) and what to do."""
+
+
+def import_module(name: str, *, needed_by: str, install: str) -> ModuleType:
+    """A module of an optional package.
+
+    Raises:
+        InputError: it, or what it needs itself, is not installed; says by which command it is.
+    """
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise InputError(f"{needed_by} needs the module {error.name}, which is not installed: {install}") from error
 
 
 @contextmanager

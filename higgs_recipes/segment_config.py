@@ -27,7 +27,10 @@ class SegmentConfig:
     max_silence_share: float | None = knob(None, "Share of the segment without speech.")
     min_snr_db: float | None = knob(None, "Level of the speech above the quietest tenth in and around the segment.")
     max_clipped_share: float | None = knob(None, "Share of the samples in flat tops at full scale.")
-    min_chars_per_second: float | None = knob(None, "Letters of the transcript for a second of speech.")
+    min_dnsmos: float | None = knob(
+        None, "How a listener would rate it, overall, from 1 to 5 (DNSMOS P.835); Emilia keeps what has 3."
+    )
+    min_chars_per_second: float | None = knob(None, "Characters of the transcript for a second of speech.")
     max_chars_per_second: float | None = knob(
         None, "As min_chars_per_second: a recogniser that loops writes too many."
     )

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from higgs_recipes.corpus import short_reason
+from higgs_recipes.corpus_stats import spread
 from higgs_recipes.errors import InputError
 from higgs_recipes.files import atomic_write
-from higgs_recipes.listening import write_page
+from higgs_recipes.listening import MEASURED, write_page
 from higgs_recipes.segment_config import SegmentConfig
 
 
@@ -21,6 +22,7 @@ def write_lists(folder: Path, rows: list[Row], rejects: list[Row], *, record: Ro
     record = record | {
         "rows": len(rows),
         "seconds": round(sum(row["duration"] for row in rows), 2),
+        "measured": {column: _percentiles([row[column] for row in rows]) for column in MEASURED},
         "rejects": count_reasons(rejects),
     }
     for name, lines in (("rejects.jsonl", rejects), ("metadata.jsonl", rows)):
@@ -63,6 +65,10 @@ def strike_rows(config: SegmentConfig) -> Row:
 def count_reasons(rejects: Iterable[Row]) -> dict[str, int]:
     """How many were rejected for which reason, the commonest first."""
     return dict(Counter(short_reason(reject["reason"]) for reject in rejects).most_common())
+
+
+def _percentiles(values: list[float]) -> dict[str, float]:
+    return {name: value for name, value in spread(values).items() if name in ("p5", "median", "p95")}
 
 
 def _read_lines(path: Path) -> list[Row]:

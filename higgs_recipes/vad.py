@@ -6,7 +6,7 @@ from importlib.metadata import version
 import torch
 from torch import Tensor
 
-from higgs_recipes.errors import InputError
+from higgs_recipes.errors import import_module
 
 
 VAD_RATE = 16_000  # Hz
@@ -19,13 +19,9 @@ class SpeechDetector:
 
     def __init__(self) -> None:
         num_threads = torch.get_num_threads()
-        try:
-            import silero_vad
-        except ModuleNotFoundError as error:
-            raise InputError(
-                f"segment needs the module {error.name}, which is not installed: "
-                "pip install 'silero-vad[onnx-cpu]>=6.2.3,<7'"
-            ) from error
+        silero_vad = import_module(
+            "silero_vad", needed_by="segment", install="pip install 'silero-vad[onnx-cpu]>=6.2.3,<7'"
+        )
         torch.set_num_threads(num_threads)  # the package sets 1, for the whole process
         self.model = silero_vad.load_silero_vad(onnx=True)
         self.revision = f"silero-vad {version('silero-vad')}"

@@ -1,6 +1,6 @@
 """Folders of long recordings -> segments with transcripts, as a folder that scripts/encode.py takes.
 
-python scripts/segment.py --config recipes/import/raw.yaml --sources interviews
+accelerate launch --config_file accelerate_configs/ddp.yaml scripts/segment.py --config recipes/import/raw.yaml
 python scripts/segment.py --config recipes/import/raw.yaml --strike strike.txt
 """
 
@@ -10,6 +10,8 @@ from pathlib import Path
 
 # As in evaluate.py: else Python would take that script for the library `evaluate`, which metrics imports.
 sys.path.sort(key=lambda folder: Path(folder).resolve() == Path(__file__).resolve().parent)
+
+from accelerate import PartialState
 
 from higgs_recipes.errors import exit_on_input_error
 from higgs_recipes.recipe_parser import parse_recipe
@@ -21,6 +23,8 @@ from higgs_recipes.striking import strike_rows
 def main() -> None:
     config = parse_recipe(SegmentConfig)
     record = segment_recordings(config) if config.strike is None else strike_rows(config)
+    if not PartialState().is_main_process:
+        return
     print(
         f"corpus: {config.output_dir}: {record['rows']} rows, {record['seconds'] / 3600:.2f} hours of "
         f"{record['recorded_seconds'] / 3600:.2f}; {sum(record['rejects'].values())} rejected, see rejects.jsonl; "

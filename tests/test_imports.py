@@ -16,9 +16,10 @@ SCRIPTS = PACKAGE.parent / "scripts"
 # A module imports only from floors below its own, and `errors`. A new module finds its floor here.
 FLOORS = {
     3: "trainer evaluation hub merging speech training_data segmenting",
-    2: "collator generation report encoding scoring importing exporting striking corpus_report corpus_page",
+    2: "collator generation report encoding scoring importing exporting striking segments corpus_report corpus_page",
     1: "audio corpus row_checks tasks sources codec codec_init code_cache modeling samples init judges cards card_scores meter "
-    "hub_tables provenance recordings vad loudness listening formats corpus_stats corpus_summary callbacks",
+    "hub_tables provenance recordings raw_files parts vad loudness quality listening formats corpus_stats "
+    "corpus_summary callbacks",
     0: "clips errors files configs corpus_configs segment_config recipe_parser text chatml delay loss metrics records "
     "markdown plots cutting report_page corpus_template metadata tar_rows levels",
 }
@@ -40,6 +41,8 @@ SAME_FLOOR = {
     "init": {"codec_init"},
     "modeling": {"samples"},
     "cards": {"card_scores"},
+    "raw_files": {"recordings"},
+    "parts": {"audio", "raw_files"},
 }
 
 # Library -> the modules that may import it. What is not named here is free.
@@ -50,7 +53,7 @@ DOORS = {
     # metrics: evaluate.Metric declares Features
     "datasets": {"sources", "hub_tables", "encoding", "training_data", "metrics"},
     "soundfile": {"audio", "recordings"},
-    "torchaudio": {"audio", "recordings", "judges"},
+    "torchaudio": {"audio", "recordings", "judges", "quality"},
     "trl": {"recipe_parser"},
     "matplotlib": {"plots"},
     "faster_whisper": {"judges"},
@@ -59,6 +62,8 @@ DOORS = {
     "librosa": {"judges"},
     "silero_vad": {"vad"},
     "pyloudnorm": {"loudness"},
+    "speechmos": {"quality"},
+    "onnxruntime": {"quality"},
 }
 # The same for what `from transformers import ...` takes, by how the name begins.
 TRANSFORMERS_DOORS = {
@@ -85,6 +90,8 @@ def imported(path: Path) -> tuple[tuple[str, str], ...]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path.name}: relative import of {node.module}; write it whole"
             found += [(node.module, alias.name) for alias in node.names]
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "import_module":
+            found.append((node.args[0].value, ""))
     return tuple(found)
 
 

@@ -20,7 +20,8 @@ from higgs_recipes.judges import PACKAGE_RECOGNISER
 from higgs_recipes.loudness import LoudnessMeter, gain_db
 from higgs_recipes.metrics import word_errors
 from higgs_recipes.segment_config import SegmentConfig
-from higgs_recipes.segmenting import _transcribed, segment_recordings
+from higgs_recipes.segmenting import segment_recordings
+from higgs_recipes.segments import Segmenter
 from higgs_recipes.striking import strike_rows
 from higgs_recipes.vad import VAD_RATE, SpeechDetector
 from scripts import segment as segment_script
@@ -174,13 +175,13 @@ class Listener:
 
 
 def test_bounds_on_the_transcript_reject_with_both_transcripts(tmp_path):
-    row = {"duration": 4.0, "silence_share": 0.5}
+    row = {"duration": 4.0, "silence_share": 0.5, "file": "a.wav"}
     candidates = [(row | {"id": str(level)}, torch.full((96_000,), level)) for level in (0.9, 0.5, 0.1)]
     candidates.insert(1, ({"id": "bad", "reason": "too short: 0.1 s"}, None))
 
     def transcribed(**bounds):
         knobs = config(tmp_path, output_dir=tmp_path / "out", **bounds)
-        return [row for row, _ in _transcribed(candidates, recogniser=Listener(), config=knobs)]
+        return [row for row, _ in Segmenter(knobs, Listener()).transcribed(candidates)]
 
     steady, bad, fickle, silent = transcribed(max_asr_disagreement=0.04)
     assert "reason" not in steady and (steady["text"], steady["asr_disagreement"]) == ("steady", 0)
