@@ -133,14 +133,14 @@ def merged_card(merge: Record, *, name: str, run: Record | None = None) -> str:
     return _assemble(data, sections)
 
 
-def corpus_card(corpus: Record, *, name: str, license: str = "unknown") -> str:
+def corpus_card(corpus: Record, *, name: str) -> str:
     """The card of an encoded corpus.
 
     Args:
-        corpus: corpus.json: {"codec", "sources": [name or {"path", ...}, ...], "splits": {split: {"rows", "seconds"}},
-            "rejects": {reason: rows}, "recipe", "git_commit", "versions"}.
+        corpus: corpus.json: {"codec", "sources": [name or {"path", ...}, ...], "license" (the Hub's id of the
+            recordings' licence, e.g. cc0-1.0, or None), "splits": {split: {"rows", "seconds"}}, "rejects": {reason:
+            rows}, "recipe", "git_commit", "versions"}.
         name: what a reader gives to load it: the Hub id, else the folder.
-        license: the Hub's id of the recordings' licence, e.g. cc0-1.0.
     """
     corpus = Fields(corpus, "corpus.json")
     splits, rejects, sources = corpus["splits"], corpus["rejects"], [_path(each) for each in corpus["sources"]]
@@ -149,7 +149,7 @@ def corpus_card(corpus: Record, *, name: str, license: str = "unknown") -> str:
             raise InputError(f"corpus.json: split {split!r}: use letters, digits and _ only")
     files = [{"split": split, "path": f"data/{split}-*.parquet"} for split in splits]
     data = DatasetCardData(
-        license=license,
+        license=corpus["license"] or "unknown",
         source_datasets=[source for source in sources if is_hub_id(source)] or None,
         task_categories=["text-to-speech"],
         tags=["higgs-audio-v2", "audio-codes"],
@@ -160,7 +160,7 @@ def corpus_card(corpus: Record, *, name: str, license: str = "unknown") -> str:
     about = {
         "codec": corpus["codec"],
         "sources": [public_name(source) for source in sources],
-        "licence of the recordings": "not recorded, see the sources" if license == "unknown" else license,
+        "licence of the recordings": corpus["license"] or "not recorded, see the sources",
         "commit": corpus["git_commit"],
         "versions": corpus["versions"],
     }

@@ -1,5 +1,6 @@
 """The knobs of a corpus: encode, import and export."""
 
+import re
 from dataclasses import dataclass
 from math import inf
 from typing import Literal, get_args
@@ -80,6 +81,9 @@ class EncodeConfig(CodecConfig, HubConfig):
     batch_seconds: float = knob(
         CODEC_BATCH_SECONDS, "Audio encoded together, in seconds; clips in a batch have equal length."
     )
+    license: str | None = knob(
+        None, "Licence of the recordings by the Hub's identifier, e.g. cc-by-4.0; it stands in the dataset's card."
+    )
     hub_dataset_id: str | None = knob(None, "Dataset to push to, as user/name; default is output_dir's name.")
     cache_dir: str | None = knob(None, "Codes already made, by content and codec; default below HF_HOME.")
     dry_run: bool = knob(False, "Make no codes: read, check and lay out, and write a report on it beside output_dir.")
@@ -114,6 +118,10 @@ class EncodeConfig(CodecConfig, HubConfig):
                 len(bounds) == 2 and least <= bounds[0] <= bounds[1] < inf,
                 f"{name} is {bounds}: need two numbers, the smaller first and not below {least}",
             )
+        require(
+            self.license is None or re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", self.license) is not None,
+            f"license is {self.license!r}; use the Hub's identifier, e.g. cc-by-4.0, cc0-1.0, apache-2.0 or other",
+        )
         require(self.test_size >= 0, f"test_size must be 0 or positive, got {self.test_size}")
         require(0 < self.batch_seconds < inf, f"batch_seconds must be positive and finite, got {self.batch_seconds}")
         require_seed(self.seed)

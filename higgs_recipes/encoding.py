@@ -199,6 +199,7 @@ def _write_records(
     facts = {
         "codec": codec.revision,
         "sources": config.sources,
+        "license": config.license,
         "splits": {
             split: {
                 "rows": len(rows),

@@ -77,6 +77,7 @@ METRICS = {
 CORPUS = {
     "codec": RUN["codec"],
     "sources": ["tester/recordings", {"path": "/home/someone/wavs", "speaker": "me"}],
+    "license": None,
     "splits": {"train": {"rows": 2, "seconds": 7200.0}, "test": {"rows": 1, "seconds": 1800.0}},
     "rejects": {"shorter than 0.3 s": 3, "no|text": 1},
     "recipe": {"task": "single_speaker_smart_voice", "test_size": 0.1},

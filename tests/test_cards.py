@@ -228,7 +228,9 @@ def test_corpus_card_lists_splits_columns_and_rejects():
     assert f"- codec: {CORPUS['codec']}\n" in card.text and "- commit: not recorded\n" in card.text
     assert 'load_dataset("tester/corpus", split="train")' in card.text
     assert "task: single_speaker_smart_voice\n" in card.text
-    assert DatasetCard(corpus_card(CORPUS, name="c", license="cc0-1.0")).data.license == "cc0-1.0"
+    assert "- licence of the recordings: not recorded, see the sources\n" in card.text
+    card = DatasetCard(corpus_card(CORPUS | {"license": "cc0-1.0"}, name="c"))
+    assert card.data.license == "cc0-1.0" and "- licence of the recordings: cc0-1.0\n" in card.text
 
     with pytest.raises(InputError, match="split '../../etc': use letters"):
         corpus_card(CORPUS | {"splits": {"../../etc": {"rows": 1, "seconds": 1.0}}}, name="tester/corpus")

@@ -76,9 +76,10 @@ def test_the_folder_is_a_corpus_that_can_be_trained_on(config):
 def test_the_records_tell_what_was_done(config):
     make_corpus(Path(config().sources[0]))
     write_tone(Path(config().sources[0]) / "00.wav", seconds=0.05)
-    folder = encode_corpus(config(hub_dataset_id="user/hums"))
+    folder = encode_corpus(config(hub_dataset_id="user/hums", license="cc-by-4.0"))
     record = json.loads((folder / "corpus.json").read_text())
     assert record["codec"] == tiny_codec().revision and record["sources"] == ["clips"]
+    assert record["license"] == DatasetCard.load(folder / "README.md").data.license == "cc-by-4.0"
     assert {split: size["rows"] for split, size in record["splits"].items()} == {"train": 3, "test": 2}
     assert record["rejects"] == {"recording too short": 1} and record["recipe"]["min_seconds"] == 0.3
     (reject,) = map(json.loads, (folder / "rejects.jsonl").read_text().splitlines())

@@ -229,6 +229,7 @@ def test_a_mix_of_all_four_tasks_is_encoded_with_its_references_and_counted(tmp_
             r"dialogue_turns is \[1, 3\]: need two numbers, the smaller first and not below 2",
         ),
         ({"dialogue_gap_seconds": [0.5]}, "dialogue_gap_seconds is .* need two numbers"),
+        ({"license": "CC BY 4.0"}, "license is 'CC BY 4.0'; use the Hub's identifier, e.g. cc-by-4.0"),
     ],
 )
 def test_values_that_cannot_be_meant_are_refused(fields, message):
