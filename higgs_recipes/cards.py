@@ -49,6 +49,7 @@ CORPUS_COLUMNS = {
     "codes": "codes of the recording, undelayed (T, C): T steps of 40 ms, C codebooks",
     "ref_codes": "codes of the reference clips",
     "ref_texts": "what the reference clips say",
+    "turn_speakers": "who speaks each turn of a dialogue",
     "seconds": "length of the recording",
     "codec": "audio tokenizer that made the codes",
     "content_hash": "hash of the recording",

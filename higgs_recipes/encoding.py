@@ -146,6 +146,7 @@ def _features(*, num_codebooks: int) -> Features:
         "codes": codes,
         "ref_codes": List(codes),
         "ref_texts": List(Value("string")),
+        "turn_speakers": List(Value("string")),
         "seconds": Value("float32"),
     }
     return Features(texts | others | {"audio": STORED_AUDIO})
@@ -180,7 +181,8 @@ def _shards(rows: Sequence[Row], *, keep_audio: bool) -> Iterator[list[Row]]:
 def _encoded_row(corpus: Corpus, row: Row, *, cache: CodeCache, codec: Codec, keep_audio: bool) -> dict[str, Any]:
     *references, own = [clip.content_hash for clip in row["clips"]]
     encoded = {name: row[name] for name in TEXT_COLUMNS if name in row}
-    encoded |= {"codec": codec.revision, "content_hash": own, "seconds": row["seconds"], "ref_texts": row["ref_texts"]}
+    encoded |= {"codec": codec.revision, "content_hash": own, "seconds": row["seconds"]}
+    encoded |= {name: row[name] for name in ("ref_texts", "turn_speakers")}
     encoded |= {"codes": cache[own].numpy(), "ref_codes": [cache[each].numpy() for each in references], "audio": None}
     if keep_audio:
         encoded["audio"] = {"bytes": _recorded_bytes(corpus, row), "path": row["name"]}

@@ -34,7 +34,8 @@ class _Speakers:
 
 
 def lay_out_tasks(corpus: Corpus, rows: Sequence[Row], config: EncodeConfig, *, split: str) -> list[Row]:
-    """The rows of a split as they are taught: with "task", "messages" (JSON), "clips" (references first), "ref_texts".
+    """The rows of a split as they are taught: with "task", "messages" (JSON), "clips" (references first), "ref_texts",
+    and of a dialogue "turn_speakers".
 
     A dialogue takes the place of the utterances that it is joined from, and the pieces of one that is cut at its turns
     take its place, with "cut_from", its id. Rejects are added to the corpus's.
@@ -257,7 +258,14 @@ def _finish(
         "messages": json.dumps(turns, ensure_ascii=False),
         "clips": [*(each["clip"] for each in references), row["own"]],
         "ref_texts": [each["ref_text"] for each in references],
+        "turn_speakers": _turn_speakers(row) if task in DIALOGUE_TASKS else [],
     }
+
+
+def _turn_speakers(row: Row) -> list[str | None]:
+    """Who speaks each turn of a dialogue; None of a tag whose speaker the corpus does not say."""
+    speaker_of = {tag: speaker for speaker, tag in row["tags"].items()}
+    return [speaker_of.get(tag) for tag in re.findall(r"\[(SPEAKER\d+)\]", row["text"])]
 
 
 def _reject(corpus: Corpus, row: Row, reason: str) -> None:

@@ -122,6 +122,7 @@ def test_utterances_are_joined_into_dialogues_of_two_speakers(tmp_path):
         speakers = [speaker_of[part.content_hash] for part in row["own"].parts]
         assert 2 <= len(turns) == len(speakers) <= 5 and len(set(speakers)) == 2
         assert len(set(zip([tag for tag, _ in turns], speakers, strict=True))) == 2  # a tag is a speaker
+        assert row["turn_speakers"] == speakers
         assert all(one != two for one, two in zip(speakers, speakers[1:], strict=False))
         assert row["messages"] and len(audio_urls(row)) == 1
     assert len({len(row["own"].parts) for row in rows}) > 1
@@ -192,6 +193,7 @@ def test_a_recorded_dialogue_teaches_a_dialogue_task_or_nothing(tmp_path):
     assert [reject["reason"] for reject in corpus.rejects] == [reason]
     _, _, rows = laid_out(tmp_path, tasks={SMART: 1000, DIALOGUE: 1})
     assert {row["id"]: row["task"] for row in rows} == {"word": SMART, "talk": DIALOGUE}
+    assert {row["id"]: row["turn_speakers"] for row in rows} == {"word": [], "talk": [None, None]}
 
 
 def test_a_mix_of_all_four_tasks_is_encoded_with_its_references_and_counted(tmp_path):
@@ -208,6 +210,8 @@ def test_a_mix_of_all_four_tasks_is_encoded_with_its_references_and_counted(tmp_
         for row in rows:
             num_audios = len(audio_urls(row))
             assert num_audios == len(row["ref_codes"]) + 1 == len(row["ref_texts"]) + 1
+            assert len(row["turn_speakers"]) == row["text"].count("[SPEAKER")
+            assert set(row["turn_speakers"]) <= {"anna", "bert"}
             seconds = len(read_audio(row["audio"], name=row["id"])) / SAMPLE_RATE
             assert seconds == pytest.approx(row["seconds"], abs=1e-3)
             assert len(row["codes"]) == -(-round(row["seconds"] * SAMPLE_RATE) // 960)
