@@ -57,6 +57,8 @@ _VOICE_OF = {
     **dict.fromkeys(("m", "male", "masculine", "male_masculine"), "masculine"),
 }
 
+_SPEAKER_TAG = re.compile(r"\[(SPEAKER\d+)\]")
+
 # Any of these may be one token of some checkpoint, not only those of the template.
 _CONTROL_TOKEN = re.compile(r"<\|[^\s|]+\|>")
 
@@ -118,6 +120,15 @@ def conversation(row: Mapping[str, Any], *, task: str, ref_in_system: bool = Fal
     return turns
 
 
+def is_dialogue(text: str) -> bool:
+    """Whether a text has speaker tags.
+
+    >>> is_dialogue("[SPEAKER0] Hi.\\n[SPEAKER1] Well."), is_dialogue("[laugh] Hi.")
+    (True, False)
+    """
+    return _SPEAKER_TAG.search(text) is not None
+
+
 def describe_voice(gender: str | None) -> str | None:
     """The reference's word for a voice of that gender, as corpora write it; None where none of its two is said.
 
@@ -158,7 +169,7 @@ def _speakers(row: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 
 
 def _speaker_tags(row: Mapping[str, Any], text: str) -> list[str]:
-    tags = sorted(set(re.findall(r"\[(SPEAKER\d+)\]", text)))
+    tags = sorted(set(_SPEAKER_TAG.findall(text)))
     if not tags:
         raise _error(row, "text", "has no speaker tag; start each turn with [SPEAKER0], [SPEAKER1], ...")
     return tags

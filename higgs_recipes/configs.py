@@ -194,8 +194,13 @@ class GenerateConfig(SamplingConfig, CodecConfig, AdapterConfig, ModelConfig):
     text: list[str] = knob([], "Texts to speak, one wav each.")
     text_file: str | None = knob(None, "File with one text a line, spoken after those of `text`.")
     scene: str | None = knob(None, "A sentence on the recording, as the corpus had it; null is none.")
-    ref_audio: str | None = knob(None, "Reference clip: its voice is cloned.")
-    ref_text: str | None = knob(None, "What the reference clip says.")
+    ref_audio: list[str] = knob(
+        [], "Reference clip whose voice is cloned; for a dialogue one a speaker: of [SPEAKER0], [SPEAKER1], ..."
+    )
+    ref_text: list[str] = knob([], "What each reference clip says.")
+    ref_in_system: bool = knob(
+        False, "Name reference clips in the system turn, without their texts: for what was trained with it."
+    )
     seed: int = knob(0, "Seed of the first text; text i has seed + i.")
     output_dir: str = knob("outputs/generate", "Folder of the wav files and generations.jsonl.")
     overwrite_output_dir: bool = knob(False, "Replace what stands in output_dir.")
@@ -205,7 +210,13 @@ class GenerateConfig(SamplingConfig, CodecConfig, AdapterConfig, ModelConfig):
         CodecConfig.__post_init__(self)
         SamplingConfig.__post_init__(self)
         require(bool(self.text) or self.text_file is not None, "nothing to speak: give text or text_file")
-        require((self.ref_audio is None) == (self.ref_text is None), "cloning needs both ref_audio and ref_text")
+        require(bool(self.ref_audio) or not self.ref_text, "ref_text is given, but no ref_audio")
+        require(bool(self.ref_audio) or not self.ref_in_system, "ref_in_system is set, but there is no ref_audio")
+        require(
+            len(self.ref_text) == len(self.ref_audio) or (self.ref_in_system and not self.ref_text),
+            f"cloning needs both ref_audio and ref_text: {len(self.ref_audio)} clips have {len(self.ref_text)} texts; "
+            "give each its own, or set ref_in_system",
+        )
         require_seed(self.seed)
 
 

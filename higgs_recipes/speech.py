@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from higgs_recipes.audio import read_audio, write_wav
-from higgs_recipes.chatml import conversation
+from higgs_recipes.chatml import conversation, is_dialogue
 from higgs_recipes.codec import Codec
 from higgs_recipes.configs import GenerateConfig
 from higgs_recipes.delay import FRAMES_PER_SECOND
@@ -39,20 +39,33 @@ def read_texts(config: GenerateConfig) -> list[str]:
 
 
 def build_requests(config: GenerateConfig, codec: Codec) -> list[Request]:
-    """One request a text, text i with seed + i; with `ref_audio` in the voice of that clip.
+    """One request a text, text i with seed + i; with `ref_audio` in the voices of those clips.
+
+    A text with speaker tags is a dialogue, and clip i is the voice of [SPEAKERi]; a text without them takes one clip.
 
     Raises:
-        InputError: what is wrong with a text or the reference clip, and which.
+        InputError: what is wrong with a text or a reference clip, and which.
     """
-    task, reference, ref_codes = "single_speaker_smart_voice", {}, []
-    if config.ref_audio is not None:
-        task = "zero_shot_voice_cloning"
-        reference = {"ref_audio": config.ref_audio, "ref_text": normalize_transcript(config.ref_text)}
-        ref_codes = codec.encode([read_audio(config.ref_audio, name=f"ref_audio {config.ref_audio}")])
+    ref_codes = codec.encode([read_audio(path, name=f"ref_audio {path}") for path in config.ref_audio])
+    ref_texts = [normalize_transcript(text) for text in config.ref_text] or [None] * len(config.ref_audio)
+    references = [
+        {"speaker_tag": f"SPEAKER{index}", "ref_audio": path, "ref_text": text}
+        for index, (path, text) in enumerate(zip(config.ref_audio, ref_texts, strict=True))
+    ]
     requests = []
     for index, text in enumerate(read_texts(config)):
-        row = reference | {"id": f"text {index}", "text": normalize_transcript(text), "scene": config.scene}
-        turns = conversation(row, task=task)
+        row = {"id": f"text {index}", "text": normalize_transcript(text), "scene": config.scene}
+        if is_dialogue(row["text"]):
+            task = "multi_speaker_voice_cloning" if references else "multi_speaker_smart_voice"
+            row["ref_speakers"] = references
+        elif len(references) > 1:
+            raise InputError(
+                f"text {index} has no speaker tag, and there are {len(references)} ref_audio; give it one"
+            )
+        else:
+            task = "zero_shot_voice_cloning" if references else "single_speaker_smart_voice"
+            row |= references[0] if references else {}
+        turns = conversation(row, task=task, ref_in_system=config.ref_in_system)
         requests.append(Request(turns, ref_codes, seed=config.seed + index))
     return requests
 
