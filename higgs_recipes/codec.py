@@ -1,7 +1,8 @@
 """The audio tokenizer: waveforms (N,) -> codes (T, C) and back, N = T * `HOP`.
 
-Its semantic half normalises over time, so padding a clip changes its codes: only waveforms of equal padded length
-share a batch, and a batched encode gives the codes of the clip alone but for rounding (99.9 % of codes in float32).
+It is transformers' HiggsAudioV2TokenizerModel, or our `mel_rvq`. The former's semantic half normalises over time, so
+padding a clip changes its codes: only waveforms of equal padded length share a batch, and a batched encode gives the
+codes of the clip alone but for rounding (99.9 % of codes in float32).
 """
 
 import math
@@ -20,11 +21,13 @@ from higgs_recipes.configs import CODEC_BATCH_SECONDS
 from higgs_recipes.delay import HOP, SAMPLE_RATE
 from higgs_recipes.errors import InputError
 from higgs_recipes.files import fetch, is_hub_id, sha256_file
+from higgs_recipes.mel_rvq import MelRVQModel
 
 
 WEIGHTS = "model.safetensors"
 
-_MODEL_TYPE = "higgs_audio_v2_tokenizer"
+_MODELS = {"higgs_audio_v2_tokenizer": HiggsAudioV2TokenizerModel, "mel_rvq": MelRVQModel}
+_MODEL_TYPES = " or ".join(_MODELS)
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class Codec:
         revision: which codec made the codes: "<Hub id>@<commit>", or "local@<16 hex digits of the weights' SHA-256>".
     """
 
-    model: HiggsAudioV2TokenizerModel
+    model: HiggsAudioV2TokenizerModel | MelRVQModel
     revision: str
 
     @property
@@ -126,19 +129,19 @@ def load_codec(name_or_path: str | Path, *, revision: str | None, device: str | 
     folder = fetch(name_or_path, revision=revision, allow_patterns=["*.json", WEIGHTS])
     for file_name in ("config.json", WEIGHTS):
         if not (folder / file_name).is_file():
-            raise InputError(f"codec {name_or_path}: no {file_name}; give a transformers checkpoint of {_MODEL_TYPE}")
+            raise InputError(f"codec {name_or_path}: no {file_name}; give a transformers checkpoint of {_MODEL_TYPES}")
     try:
         config = AutoConfig.from_pretrained(folder)
     except (OSError, ValueError) as error:  # not JSON; a model type that transformers does not know
         config_error = str(error).splitlines()[0]
-        raise InputError(f"codec {name_or_path}: config.json is not of {_MODEL_TYPE}: {config_error}") from error
-    if config.model_type != _MODEL_TYPE:
-        raise InputError(f"codec {name_or_path}: config.json is of {config.model_type}, need {_MODEL_TYPE}")
+        raise InputError(f"codec {name_or_path}: config.json is not of {_MODEL_TYPES}: {config_error}") from error
+    if config.model_type not in _MODELS:
+        raise InputError(f"codec {name_or_path}: config.json is of {config.model_type}, need {_MODEL_TYPES}")
     if (config.sample_rate, config.hop_length) != (SAMPLE_RATE, HOP):
         found = f"{config.sample_rate} Hz in hops of {config.hop_length}"
         raise InputError(f"codec {name_or_path}: {found}, need {SAMPLE_RATE} and {HOP}")
     try:
-        model, loaded = HiggsAudioV2TokenizerModel.from_pretrained(
+        model, loaded = _MODELS[config.model_type].from_pretrained(
             folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True
         )
     except (SafetensorError, RuntimeError) as error:
@@ -163,7 +166,7 @@ def codec_revision(name_or_path: str | Path, *, revision: str | None) -> str:
 def _identity(name_or_path: str | Path, folder: Path) -> str:
     if folder == Path(name_or_path).expanduser():
         if not (folder / WEIGHTS).is_file():
-            raise InputError(f"codec {name_or_path}: no {WEIGHTS}; give a transformers checkpoint of {_MODEL_TYPE}")
+            raise InputError(f"codec {name_or_path}: no {WEIGHTS}; give a transformers checkpoint of {_MODEL_TYPES}")
         return f"local@{sha256_file(folder / WEIGHTS)[:16]}"
     return f"{name_or_path}@{folder.name}"  # a snapshot's folder is named by its commit
 

@@ -21,7 +21,7 @@ FLOORS = {
     "hub_tables provenance recordings raw_files parts vad loudness quality listening formats corpus_stats "
     "corpus_summary callbacks",
     0: "clips errors files configs corpus_configs segment_config recipe_parser text chatml delay loss metrics records "
-    "markdown plots cutting report_page corpus_template metadata tar_rows levels",
+    "mel_rvq markdown plots cutting report_page corpus_template metadata tar_rows levels",
 }
 FLOOR_OF = {module: floor for floor, modules in FLOORS.items() for module in modules.split()}
 # From its own floor a module takes nothing but this.
