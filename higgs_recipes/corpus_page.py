@@ -5,7 +5,7 @@ from typing import Any
 
 import jinja2
 
-from higgs_recipes.corpus_summary import Record, epoch_cost, findings, hours, lead, name_of, visible
+from higgs_recipes.corpus_summary import Record, cuts, epoch_cost, findings, hours, lead, name_of, visible
 from higgs_recipes.corpus_template import CORPUS_PAGE
 
 
@@ -164,21 +164,22 @@ def _text_tables(record: Record) -> list[dict[str, Any]]:
 
 
 def _task_tables(record: Record) -> list[dict[str, Any]]:
+    asked = record["tasks"]
     rows = [
-        (
-            split,
-            task,
-            taught["tasks"].get(task, 0),
-            f"{taught['tasks'].get(task, 0) / taught['rows']:.1%}",
-            f"{asked:.1%}",
-        )
+        (split, task, taught["tasks"].get(task, 0), f"{taught['tasks'].get(task, 0) / taught['rows']:.1%}")
+        + (f"{asked[task]:.1%}" if task in asked else "by rows that name it",)
         for split, taught in record["splits"].items()
-        for task, asked in record["tasks"].items()
+        for task in dict.fromkeys((*asked, *taught["tasks"]))
     ]
-    sizes = [(split, taught["rows"], hours(taught["seconds"])) for split, taught in record["splits"].items()]
-    note = "A dialogue takes the place of the utterances that it is joined from, so its share of rows is smaller."
+    sizes = [
+        (split, taught["rows"], hours(taught["seconds"]), cuts(taught)) for split, taught in record["splits"].items()
+    ]
+    note = (
+        "A dialogue takes the place of the utterances that it is joined from, so its share of rows is smaller. Rows "
+        "that name their task are counted too, and not drawn."
+    )
     return [
-        _table("Splits", ["split", "rows", "time"], sizes),
+        _table("Splits", ["split", "rows", "time", "too long"], sizes),
         _table("Tasks", ["split", "task", "rows", "share", "asked for"], rows, note=note),
     ]
 

@@ -167,9 +167,9 @@ def dropped_by_filters(
     lengths = ("min_seconds", "max_seconds", "max_chars_per_second")
     # A reason names the field that it comes from: "too short: 0.05 s, min_seconds is 0.3".
     counts = [(name, getattr(config, name), sum(f" {name} is " in each for each in reasons)) for name in lengths]
-    if any("cloning" in task for task in config.tasks):
+    references = sum("no reference;" in reason for reason in reasons)
+    if references or any("cloning" in task for task in config.tasks):
         span = f"{config.ref_min_seconds} to {config.ref_max_seconds}"
-        references = sum("no reference;" in reason for reason in reasons)
         counts.append(("ref_min_seconds, ref_max_seconds", span, references))
     if not_drawn:
         counts.append(("weights of sources", "", sum(not_drawn.values())))

@@ -20,6 +20,7 @@ def render_text(record: Record) -> str:
         lead(record),
         f"clips: {durations['least']:.1f} to {durations['most']:.1f} s, median {durations['median']:.1f} s; "
         + ", ".join(f"{each['rate']:,} Hz {each['rows']:,} rows" for each in record["sample_rates"]),
+        f"lengths: [{bars(durations['histogram'])}] from {durations['least']:.1f} to {durations['most']:.1f} s",
         f"speakers: {_named(record['speakers'])}",
         f"languages: {_named(record['languages'])}",
         f"text: {lengths['least']:,} to {lengths['most']:,} characters, median {lengths['median']:,.0f}; "
@@ -28,7 +29,11 @@ def render_text(record: Record) -> str:
     for split, taught in record["splits"].items():
         tasks = ", ".join(f"{task} {count:,}" for task, count in taught["tasks"].items())
         lines.append(f"{split}: {taught['rows']:,} rows, {hours(taught['seconds'])}: {tasks}")
+        if taught["cut_at_turn"]["dialogues"]:
+            lines.append(f"{split}: {cuts(taught)}")
     lines.append("epoch: " + epoch_cost(record))
+    dropping = [f"{each['filter']} {each['value']}".strip() + f" {each['rows']:,}" for each in record["filters"]]
+    lines.append("rows that the recipe's filters drop: " + ", ".join(dropping))
     lines += [f"rejected: {counted(group['rows'], 'row')}, {group['reason']}" for group in record["rejects"]]
     lines += [f"look at: {finding}" for finding in findings(record)]
     return "\n".join(visible(line) for line in lines)
@@ -83,6 +88,22 @@ def hours(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.1f} s"
     return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:,.2f} h"
+
+
+def bars(histogram: Record) -> str:
+    """A histogram as a line of text, a character for each bin.
+
+    >>> bars({"start": 0, "step": 1, "counts": [1, 0, 4, 8]})
+    '▁ ▄█'
+    """
+    top = max(histogram["counts"])
+    return "".join(" ▁▂▃▄▅▆▇█"[-(-8 * count // top)] for count in histogram["counts"])
+
+
+def cuts(taught: Record) -> str:
+    """What became of dialogues that were too long."""
+    cut = taught["cut_at_turn"]
+    return f"{counted(cut['dialogues'], 'dialogue')} cut at turns into {cut['pieces']:,}"
 
 
 def visible(text: str) -> str:

@@ -1,4 +1,5 @@
 import json
+import re
 import runpy
 import shutil
 import sys
@@ -154,6 +155,40 @@ def test_encode_makes_the_rows_that_the_check_counted(tmp_path):
         assert (checked["rows"], checked["tasks"]) == (made["rows"], made["tasks"])
         assert checked["seconds"] == pytest.approx(made["seconds"], abs=0.01)
     assert encoded["rejects"] == {group["reason"]: group["rows"] for group in record["rejects"]}
+
+
+def test_tasks_that_rows_name_and_dialogues_that_are_cut_are_counted(tmp_path):
+    make_corpus(tmp_path / "clips", 6)
+    turns = [
+        {"speaker": ("carl", "dora")[index % 2], "text": f"Turn {index}", "audio": f"0{index}.wav"}
+        for index in range(4)
+    ]
+    rows = [{"file_name": f"0{index}.wav", "text": f"Words {index}.", "speaker": "anna"} for index in range(6)]
+    rows[0]["task"] = "zero_shot_voice_cloning"
+    (tmp_path / "clips/metadata.csv").unlink()
+    lines = [json.dumps(row) + "\n" for row in (*rows, {"id": "talk", "turns": turns})]
+    (tmp_path / "clips/metadata.jsonl").write_text("".join(lines))
+    fields = {"too_long": "cut_at_turn", "max_seconds": 1.0, "ref_min_seconds": 0.3, "test_size": 0}
+    fields |= {"dialogue_gap_seconds": [0.0, 0.0], "output_dir": str(tmp_path / "out")}
+    tasks = {"single_speaker_smart_voice": 1.0, "multi_speaker_smart_voice": 0.001}
+    record, place = check_corpus(encode_config(tmp_path / "clips", tasks=tasks, **fields))
+    train = record["splits"]["train"]
+    assert train["tasks"] == {
+        "zero_shot_voice_cloning": 1,
+        "single_speaker_smart_voice": 5,
+        "multi_speaker_smart_voice": 2,
+    }
+    assert train["cut_at_turn"] == {"dialogues": 1, "pieces": 2}
+    assert "train: 1 dialogue cut at turns into 2" in render_text(record).splitlines()
+    page = Page((place / "corpus_report.html").read_text(encoding="utf-8")).text
+    assert "1 dialogue cut at turns into 2" in page and "by rows that name it" in page
+
+
+def test_the_text_has_what_the_page_has_in_short(checked):
+    record, _, _ = checked
+    lines = {line.partition(": ")[0]: line.partition(": ")[2] for line in render_text(record).splitlines()}
+    assert lines["rows that the recipe's filters drop"].startswith("min_seconds 0.3 1, max_seconds 30.0 0, max_chars")
+    assert re.fullmatch(r"\[█[ ▁-█]*▁\] from 0\.4 to 3\.0 s", lines["lengths"])
 
 
 class Page(HTMLParser):

@@ -1,11 +1,9 @@
-import doctest
 import json
 import re
 from collections import Counter
 
 import pytest
 
-from higgs_recipes import clips as clips_module
 from higgs_recipes.audio import read_audio
 from higgs_recipes.chatml import TASKS
 from higgs_recipes.clips import Clip, cut_at_turns, joined_clip
@@ -317,10 +315,6 @@ def test_turns_beside_references_by_tag_are_rejected(tmp_path):
 
 
 # Dialogues that are too long
-
-
-def test_examples_in_the_docstrings_hold():
-    assert doctest.testmod(clips_module).failed == 0
 
 
 @pytest.mark.parametrize("num_turns", [2, 7, 20])
