@@ -1,4 +1,5 @@
-"""The metadata file of a folder of recordings, read to the letter: "NA", "007" and "null" stay the texts they are."""
+"""The metadata file of a folder of recordings, read to the letter: "NA", "007" and "null" stay the texts they are; and
+JSON objects, one a line or one a file."""
 
 import csv
 import json
@@ -36,6 +37,21 @@ def read_metadata(path: Path) -> list[dict[str, Any]]:
         raise InputError(f"{path}: not UTF-8 ({error}); save it as UTF-8") from error
 
 
+def json_object(content: str | bytes) -> dict[str, Any]:
+    """The JSON object that a line or a small file holds.
+
+    Raises:
+        InputError: not JSON, or no object.
+    """
+    try:
+        stored = json.loads(content)
+    except ValueError as error:
+        raise InputError(f"not JSON: {str(error).replace('line 1 ', '')}") from error
+    if not isinstance(stored, dict):
+        raise InputError(f"not a JSON object but a {type(stored).__name__}")
+    return stored
+
+
 def _read_csv(path: Path) -> Iterator[dict[str, Any]]:
     with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file, strict=True)
@@ -55,9 +71,6 @@ def _read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
             if not line.strip():
                 continue
             try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise InputError(f"{path} line {number}: not JSON: {error}") from error
-            if not isinstance(row, dict):
-                raise InputError(f"{path} line {number}: not a JSON object")
-            yield row
+                yield json_object(line)
+            except InputError as error:
+                raise InputError(f"{path} line {number}: {error}") from error

@@ -1,12 +1,12 @@
 """Recordings in tar files as WebDataset lays them out, read in place: nothing is unpacked."""
 
-import json
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from higgs_recipes.errors import InputError
+from higgs_recipes.metadata import json_object
 
 
 class TarRows(Sequence):
@@ -71,9 +71,6 @@ class TarRows(Sequence):
 
 def _json_fields(content: bytes, *, name: str) -> dict[str, Any]:
     try:
-        fields = json.loads(content)
-    except ValueError as error:
-        raise InputError(f"{name} is not JSON: {error}") from error
-    if not isinstance(fields, dict):
-        raise InputError(f"{name} is not a JSON object")
-    return {f"json.{field}": value for field, value in fields.items()}
+        return {f"json.{field}": value for field, value in json_object(content).items()}
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from error

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from higgs_recipes.chatml import conversation, describe_voice
+from higgs_recipes.chatml import conversation, describe_voice, is_dialogue
 from higgs_recipes.clips import Clip, cut_at_turns, joined_clip, speaker_tags, tagged_text
 from higgs_recipes.corpus import MAX_TEXT_CHARS, Corpus, Row
 from higgs_recipes.corpus_configs import EncodeConfig
@@ -123,7 +123,7 @@ def _draw_tasks(rows: Sequence[Row], config: EncodeConfig, draw: random.Random) 
 
 
 def _is_dialogue(row: Row) -> bool:
-    return re.search(r"\[SPEAKER\d+\]", row["text"]) is not None
+    return is_dialogue(row["text"])
 
 
 def _lay_out(row: Row, task: str, speakers: _Speakers, config: EncodeConfig, draw: random.Random) -> Row:

@@ -288,8 +288,8 @@ def test_tar_rows_are_read_in_place(tmp_path: Path):
 @pytest.mark.parametrize(
     "content, message",
     [
-        (tar({"a.json": b"{"}), "a.tar: a.json is not JSON"),
-        (tar({"a.json": b"[]"}), "a.tar: a.json is not a JSON object"),
+        (tar({"a.json": b"{"}), "a.tar: a.json: not JSON: "),
+        (tar({"a.json": b"[]"}), "a.tar: a.json: not a JSON object but a list"),
         (tar({"a.wav": b"1", "./a.wav": b"2"}), "stands in it twice"),
         (tar({"a.wav": b"1" * 5000})[:2000], "a.tar is no whole tar file"),
     ],

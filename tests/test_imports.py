@@ -33,6 +33,7 @@ SAME_FLOOR = {
     "corpus": {"audio", "row_checks", "sources"},
     "row_checks": {"audio", "sources"},
     "sources": {"hub_tables"},
+    "tar_rows": {"metadata"},
     "tasks": {"corpus"},
     "clips": {"delay", "levels"},
     "corpus_stats": {"corpus", "codec"},

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from higgs_recipes.errors import InputError
-from higgs_recipes.formats.lines import Row, parse_json, parse_lines
-from higgs_recipes.metadata import METADATA_FILES, find_metadata
+from higgs_recipes.formats.lines import Row, parse_lines
+from higgs_recipes.metadata import METADATA_FILES, find_metadata, json_object
 
 
 # Their names for what our rows call otherwise.
@@ -40,7 +40,7 @@ def read_audiofolder(source: Path) -> Iterator[Row]:
     metadata = find_metadata(source)
     if metadata is None:
         raise InputError(f"{source}: neither {' nor '.join(METADATA_FILES)}")
-    for row in _read_csv(metadata) if metadata.suffix == ".csv" else parse_lines(metadata, parse_json):
+    for row in _read_csv(metadata) if metadata.suffix == ".csv" else parse_lines(metadata, json_object):
         place = {"file": str(metadata), "line": row.pop("line")}
         yield place | ({"reason": row["reason"]} if "reason" in row else _row(row))
 

@@ -1,7 +1,6 @@
 """Text files of a corpus: what is wrong in one line costs that line; lines have the numbers that an editor shows."""
 
 import codecs
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -57,21 +56,6 @@ def read_text(path: Path) -> str:
         except InputError as error:
             raise InputError(f"{error}; line {number} of {path}") from error
     return "\n".join(lines)
-
-
-def parse_json(text: str) -> Row:
-    """A line's JSON object.
-
-    Raises:
-        InputError: not JSON, or no object.
-    """
-    try:
-        stored = json.loads(text)
-    except ValueError as error:
-        raise InputError(f"not JSON: {str(error).replace('line 1 ', '')}") from error
-    if not isinstance(stored, dict):
-        raise InputError(f"not a JSON object but a {type(stored).__name__}")
-    return stored
 
 
 def decode(raw: bytes) -> str:

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from higgs_recipes.errors import InputError
-from higgs_recipes.formats.lines import Row, parse_json, parse_lines
+from higgs_recipes.formats.lines import Row, parse_lines
+from higgs_recipes.metadata import json_object
 
 
 # A closed block is the model's thinking and is not spoken; a mark that is never closed only opens the answer.
@@ -19,7 +20,7 @@ def read_ms_swift(source: Path) -> Iterator[Row]:
 
 
 def _row(line: str) -> Row:
-    stored = parse_json(line)
+    stored = json_object(line)
     messages, audios = stored.get("messages"), stored.get("audios")
     if not isinstance(messages, list) or not all(_is_message(message) for message in messages):
         raise InputError("messages is no list of {role, content}")
