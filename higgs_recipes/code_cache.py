@@ -26,7 +26,9 @@ class CodeCache:
     def __init__(self, folder: str | Path | None, *, codec: str) -> None:
         root = Path(HF_HOME) / "higgs_recipes" / "codes" if folder is None else Path(folder).expanduser()
         self.folder = root / re.sub(r"[^\w.@-]+", "--", codec)
-        self._shards = {key: path for path in sorted(self.folder.glob("*.safetensors")) for key in _open(path).keys()}
+        self._files: set[Path] = set()
+        self._shards: dict[str, Path] = {}
+        self.refresh()
 
     def __contains__(self, content_hash: str) -> bool:
         return content_hash in self._shards
@@ -34,11 +36,18 @@ class CodeCache:
     def __getitem__(self, content_hash: str) -> Tensor:
         return _open(self._shards[content_hash]).get_tensor(content_hash)
 
+    def refresh(self) -> None:
+        """See what other processes have added."""
+        for path in sorted(set(self.folder.glob("*.safetensors")) - self._files):
+            self._shards |= dict.fromkeys(_open(path).keys(), path)
+            self._files.add(path)
+
     def add(self, codes: Mapping[str, Tensor]) -> None:
         """Keep codes by content hash; they are on disk when this returns."""
         path = self.folder / f"{secrets.token_hex(8)}.safetensors"
         atomic_write(path, save(dict(codes)))
         self._shards |= dict.fromkeys(codes, path)
+        self._files.add(path)
 
 
 @lru_cache(maxsize=256)  # files held open; a corpus of 500 hours has some thousands

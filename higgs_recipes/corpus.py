@@ -4,8 +4,9 @@ import logging
 import random
 import re
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
@@ -13,7 +14,7 @@ from accelerate.utils import gather_object
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from higgs_recipes.audio import join_waveforms, read_audio
+from higgs_recipes.audio import join_waveforms, read_audio, read_bytes, wav_bytes
 from higgs_recipes.chatml import TASKS
 from higgs_recipes.clips import Clip
 from higgs_recipes.corpus_configs import EncodeConfig
@@ -37,12 +38,14 @@ class Corpus:
             "tags" (of a dialogue in turns, tags by speaker), "file", "source" and "row" (indexes)}.
         rejects: {"file", "row", "id", "reason"}; the row's index counts from 0.
         num_not_drawn: good rows that the weights of a mixture leave out, by source.
+        kept: recordings on disk by the content hash of their clips, where the source itself has gone.
     """
 
     sources: list[Source]
     rows: list[Row]
     rejects: list[dict[str, Any]]
     num_not_drawn: dict[str, int]
+    kept: Mapping[str, Path] = field(default_factory=dict)
 
     def recording(self, clip: Clip) -> dict[str, Any]:
         """The undecoded cell {"path", "bytes"} of a clip that is one recording."""
@@ -56,6 +59,14 @@ class Corpus:
         if clip.place is not None:
             return read_audio(self.recording(clip), name=name)
         return join_waveforms([self.waveform(part, name=name) for part in clip.parts], gaps=clip.gaps)
+
+    def recorded(self, clip: Clip, *, name: str) -> bytes:
+        """A clip's recording, byte for byte; of a joined one, which was never a file, a wav of it."""
+        if clip.content_hash in self.kept:
+            return self.kept[clip.content_hash].read_bytes()
+        if clip.place is None:
+            return wav_bytes(self.waveform(clip, name=name))
+        return read_bytes(self.recording(clip), name=name)
 
     def reject_counts(self) -> dict[str, int]:
         """How many rows were rejected for which reason, the commonest first."""

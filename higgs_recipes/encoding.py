@@ -2,97 +2,117 @@
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, wait
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path, PurePath
 from typing import Any
 
 import torch
 from accelerate import PartialState
-from datasets import Audio, Dataset, Features, List, Value, load_dataset
+from datasets import Audio, Dataset, load_dataset
 from datasets.config import HF_DATASETS_CACHE
-from torch import Tensor
-from tqdm.auto import tqdm
 
-from higgs_recipes.audio import read_bytes, wav_bytes
 from higgs_recipes.cards import corpus_card
+from higgs_recipes.clip_codes import encode_clips
 from higgs_recipes.code_cache import CodeCache
-from higgs_recipes.codec import Codec, equal_length_batches, load_codec, num_steps
+from higgs_recipes.codec import Codec, load_codec
 from higgs_recipes.corpus import Corpus, Row, load_rows, split_rows
 from higgs_recipes.corpus_configs import EncodeConfig
-from higgs_recipes.delay import HOP, SAMPLE_RATE
 from higgs_recipes.errors import InputError
 from higgs_recipes.files import atomic_write, explain_full_disk, fetch, git_commit, sha256_file, staged_folder
 from higgs_recipes.provenance import library_versions
 from higgs_recipes.records import public_path, public_record
+from higgs_recipes.shards import plan_shards, shard_features, write_shard
 from higgs_recipes.tasks import count_cuts, count_tasks, lay_out_tasks
 
 
 logger = logging.getLogger(__name__)
 
-TEXT_COLUMNS = ("id", "text", "raw_text", "speaker", "language", "scene", "task", "messages", "codec", "content_hash")
-SHARD_BYTES = 256 * 2**20
-# Audio is written as the struct that it is stored as: making an Audio feature from values needs torchcodec.
-STORED_AUDIO = {"bytes": Value("binary"), "path": Value("string")}
+# Clips that are encoded together: enough of one length for whole batches, and not so many that the first file is late.
+STRETCH_SECONDS = 100 * 3600
+
+OnShard = Callable[[Path, str], Future]
 
 
-def encode_corpus(config: EncodeConfig) -> Path:
+@dataclass(frozen=True)
+class _File:
+    """A parquet file to be: its name in the folder of the corpus, the rows as they are laid out."""
+
+    name: str
+    rows: Sequence[Row]
+    keep_audio: bool
+
+
+def encode_corpus(config: EncodeConfig, *, on_shard: OnShard | None = None) -> Path:
     """Encode the recipe's corpus into the folder `output_dir` and return it.
 
     The folder holds data/<split>-*.parquet, corpus.json, rejects.jsonl and README.md, and appears when all is written.
     Started by `accelerate launch` on several processes, each encodes its share and the main one writes.
 
+    Args:
+        on_shard: called with each parquet file when it is written, and its name in the folder; the folder appears when
+            the futures that it returns are done, well or not.
+
     Raises:
         InputError: what `load_codec`, `load_rows` and `split_rows` find, a corpus in `output_dir`, a full disk.
     """
-    # Unless it is told so, accelerate takes two processes without a GPU for two runs of one.
-    state = PartialState(cpu=not torch.accelerator.is_available())
+    # Unless it is told so, accelerate takes two processes without a GPU for two runs of one. They wait for each other
+    # longer than the ten minutes that torch allows: one reads, or writes, while the others are done.
+    state = PartialState(cpu=not torch.accelerator.is_available(), timeout=timedelta(days=7))
     with ExitStack() as stack:
         if state.is_main_process:  # first, so that a folder in the way is found before hours of encoding
             folder = stack.enter_context(staged_folder(config.output_dir, overwrite=config.overwrite_output_dir))
         codec = load_codec(config.codec_name_or_path, revision=config.codec_revision, device=state.device)
+        cache = CodeCache(config.cache_dir, codec=codec.revision)
         corpus = load_rows(config)
         splits = {
             split: lay_out_tasks(corpus, rows, config, split=split)
             for split, rows in split_rows(corpus.rows, config).items()
         }
-        encode_clips(corpus, [row for rows in splits.values() for row in rows], codec, config)
+        uploads: list[Future] = []
+        for files in _stretches(_plan_files(splits, config)):
+            rows = [row for file in files for row in file.rows]
+            encode_clips(corpus, rows, codec, cache=cache, batch_seconds=config.batch_seconds)
+            if state.is_main_process:
+                for file in files:
+                    path = folder / file.name
+                    path.parent.mkdir(exist_ok=True)
+                    write_shard(path, corpus, file.rows, cache=cache, codec=codec, keep_audio=file.keep_audio)
+                    logger.info("%s is written: %d rows", file.name, len(file.rows))
+                    uploads += [on_shard(path, file.name)] if on_shard else []
         if state.is_main_process:
-            cache = CodeCache(config.cache_dir, codec=codec.revision)  # with what the other processes have added
-            for split, rows in splits.items():
-                keep_audio = config.keep_audio in (split, "all")
-                _write_split(folder, corpus, split, rows, cache=cache, codec=codec, keep_audio=keep_audio)
             _write_records(folder, corpus, splits, codec=codec, config=config)
+        wait(uploads)
     state.wait_for_everyone()
     return Path(config.output_dir)
 
 
-def encode_clips(corpus: Corpus, rows: Sequence[Row], codec: Codec, config: EncodeConfig) -> None:
-    """Put the codes of all clips of the rows into the cache: of those that are not there yet, this process's share."""
-    state = PartialState()
-    cache = CodeCache(config.cache_dir, codec=codec.revision)
-    clips = {clip.content_hash: (row["id"], clip) for row in rows for clip in row["clips"]}
-    missing = [clips[content_hash] for content_hash in sorted(clips) if content_hash not in cache]
-    logger.info("%d of %d recordings are in the cache %s", len(clips) - len(missing), len(clips), cache.folder)
-    # Shared out by content, so that it does not matter if another process sees a fuller cache.
-    mine = [each for each in missing if int(each[1].content_hash, 16) % state.num_processes == state.process_index]
+def _plan_files(splits: dict[str, list[Row]], config: EncodeConfig) -> list[_File]:
+    files = []
+    for split, rows in splits.items():
+        keep_audio = config.keep_audio in (split, "all")
+        shards = plan_shards(rows, keep_audio=keep_audio)
+        names = [f"data/{split}-{index:05d}-of-{len(shards):05d}.parquet" for index in range(len(shards))]
+        files += [_File(name, mine, keep_audio) for name, mine in zip(names, shards, strict=True)]
+    return files
 
-    steps = [num_steps(round(clip.seconds * SAMPLE_RATE)) for _, clip in mine]
-    batches = equal_length_batches(steps, batch_seconds=config.batch_seconds)
-    unsaved: dict[str, Tensor] = {}
-    for batch in tqdm(batches, desc="Encoding", unit=" batches", disable=not state.is_main_process):
-        picked = [mine[index] for index in batch]
-        waveforms = [corpus.waveform(clip, name=f"row {row_id}") for row_id, clip in picked]
-        codes = codec.encode(waveforms, batch_seconds=config.batch_seconds)
-        unsaved |= {clip.content_hash: each for (_, clip), each in zip(picked, codes, strict=True)}
-        if sum(map(len, unsaved.values())) * HOP >= config.batch_seconds * SAMPLE_RATE:
-            cache.add(unsaved)
-            unsaved = {}
-    if unsaved:
-        cache.add(unsaved)
-    state.wait_for_everyone()
+
+def _stretches(files: Sequence[_File]) -> Iterator[list[_File]]:
+    """Files whose clips are encoded together before they are written, of about `STRETCH_SECONDS`."""
+    stretch: list[_File] = []
+    seconds = 0.0
+    for file in files:
+        stretch.append(file)
+        seconds += sum(row["seconds"] for row in file.rows)
+        if seconds >= STRETCH_SECONDS:
+            yield stretch
+            stretch, seconds = [], 0.0
+    if stretch:
+        yield stretch
 
 
 def load_encoded(name_or_path: str | Path, *, split: str, revision: str | None = None) -> Dataset:
@@ -112,7 +132,7 @@ def load_encoded(name_or_path: str | Path, *, split: str, revision: str | None =
         raise InputError(f"{name_or_path}: no split {split!r}; it has {', '.join(by_split)}")
     with explain_full_disk(HF_DATASETS_CACHE):
         rows = load_dataset("parquet", data_files={split: by_split[split]}, split=split)
-    missing = ", ".join(sorted(set(_features(num_codebooks=1)) - set(rows.column_names)))
+    missing = ", ".join(sorted(set(shard_features(num_codebooks=1)) - set(rows.column_names)))
     if missing:
         raise InputError(f"{name_or_path}: no encoded corpus (no column {missing}): make one with scripts/encode.py")
     rows = rows.cast_column("audio", Audio(decode=False))
@@ -137,62 +157,6 @@ def check_codec(rows: Dataset, codec_revision: str, *, where: str) -> None:
             f"{where}: column codec: the codes were made by {others}, the recipe's codec is {codec_revision}: set "
             "codec_name_or_path and codec_revision to the corpus's, or run scripts/encode.py with this codec"
         )
-
-
-def _features(*, num_codebooks: int) -> Features:
-    codes = List(List(Value("int16"), length=num_codebooks))
-    texts = {name: Value("string") for name in TEXT_COLUMNS}
-    others = {
-        "codes": codes,
-        "ref_codes": List(codes),
-        "ref_texts": List(Value("string")),
-        "turn_speakers": List(Value("string")),
-        "seconds": Value("float32"),
-    }
-    return Features(texts | others | {"audio": STORED_AUDIO})
-
-
-def _write_split(
-    folder: Path, corpus: Corpus, split: str, rows: Sequence[Row], *, cache: CodeCache, codec: Codec, keep_audio: bool
-) -> None:
-    shards = list(_shards(rows, keep_audio=keep_audio))
-    (folder / "data").mkdir(exist_ok=True)
-    for index, shard in enumerate(tqdm(shards, desc=f"Writing {split}", unit=" files")):
-        encoded = [_encoded_row(corpus, row, cache=cache, codec=codec, keep_audio=keep_audio) for row in shard]
-        table = Dataset.from_list(encoded, features=_features(num_codebooks=codec.num_codebooks))
-        table = table.cast_column("audio", Audio(decode=False))
-        table.to_parquet(folder / "data" / f"{split}-{index:05d}-of-{len(shards):05d}.parquet")
-
-
-def _shards(rows: Sequence[Row], *, keep_audio: bool) -> Iterator[list[Row]]:
-    """Rows for one file each, of about `SHARD_BYTES`: a shard is built in memory."""
-    bytes_per_second = 2 * SAMPLE_RATE if keep_audio else SAMPLE_RATE // HOP * 16
-    shard: list[Row] = []
-    seconds = 0.0
-    for row in rows:
-        if shard and (seconds + row["seconds"]) * bytes_per_second > SHARD_BYTES:
-            yield shard
-            shard, seconds = [], 0.0
-        shard.append(row)
-        seconds += row["seconds"]
-    yield shard
-
-
-def _encoded_row(corpus: Corpus, row: Row, *, cache: CodeCache, codec: Codec, keep_audio: bool) -> dict[str, Any]:
-    *references, own = [clip.content_hash for clip in row["clips"]]
-    encoded = {name: row[name] for name in TEXT_COLUMNS if name in row}
-    encoded |= {"codec": codec.revision, "content_hash": own, "seconds": row["seconds"]}
-    encoded |= {name: row[name] for name in ("ref_texts", "turn_speakers")}
-    encoded |= {"codes": cache[own].numpy(), "ref_codes": [cache[each].numpy() for each in references], "audio": None}
-    if keep_audio:
-        encoded["audio"] = {"bytes": _recorded_bytes(corpus, row), "path": row["name"]}
-    return encoded
-
-
-def _recorded_bytes(corpus: Corpus, row: Row) -> bytes:
-    if row["own"].place is None:  # a joined dialogue was never a file
-        return wav_bytes(corpus.waveform(row["own"], name=f"row {row['id']}"))
-    return read_bytes(corpus.recording(row["own"]), name=f"row {row['id']}")
 
 
 def _write_records(

@@ -13,8 +13,9 @@ import pytest
 import torch
 from datasets import Dataset
 from huggingface_hub import DatasetCard
+from pyarrow.parquet import ParquetWriter
 
-from higgs_recipes import encoding
+from higgs_recipes import encoding, shards
 from higgs_recipes.audio import read_audio
 from higgs_recipes.code_cache import CodeCache
 from higgs_recipes.corpus_configs import EncodeConfig
@@ -160,7 +161,7 @@ def test_a_broken_cache_file_is_named(tmp_path):
 
 
 def test_several_files_hold_a_split_together(config, monkeypatch):
-    monkeypatch.setattr(encoding, "SHARD_BYTES", 1_000 * 16)  # about one row without audio
+    monkeypatch.setattr(shards, "SHARD_BYTES", 200)  # one row without audio
     folder = encode_corpus(config(keep_audio="none", test_size=0))
     names = sorted(path.name for path in (folder / "data").iterdir())
     monkeypatch.undo()
@@ -177,11 +178,10 @@ def test_a_finished_corpus_is_not_overwritten_unasked(config, encoded_clips):
 
 
 def test_a_full_disk_leaves_nothing_half_written(config, tmp_path, monkeypatch):
-    def no_space(self, path, *args, **kwargs):
-        Path(path).write_bytes(b"half")
+    def no_space(self, table, *args, **kwargs):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(Dataset, "to_parquet", no_space)
+    monkeypatch.setattr(ParquetWriter, "write_table", no_space)
     with pytest.raises(InputError, match="disk full at .* make room or choose another folder"):
         encode_corpus(config())
     assert not (tmp_path / "corpus").exists() and not list(tmp_path.glob(".corpus*"))
@@ -202,7 +202,7 @@ def small_disk(tmp_path):
 
 
 def test_a_disk_that_is_really_full_leaves_nothing_half_written(config, small_disk):
-    (small_disk / "other").write_bytes(bytes(200_000))
+    (small_disk / "other").write_bytes(bytes(240_000))
     with pytest.raises(InputError, match="disk full"):
         encode_corpus(config(output_dir=str(small_disk / "corpus"), keep_audio="all"))
     assert [path.name for path in small_disk.iterdir()] == ["other"]

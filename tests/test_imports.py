@@ -16,10 +16,11 @@ SCRIPTS = PACKAGE.parent / "scripts"
 # A module imports only from floors below its own, and `errors`. A new module finds its floor here.
 FLOORS = {
     3: "trainer evaluation hub merging speech training_data segmenting",
-    2: "collator generation report encoding scoring importing exporting striking segments corpus_report corpus_page",
-    1: "audio corpus row_checks tasks sources codec codec_init code_cache modeling samples init judges cards card_scores meter "
+    2: "collator generation report encoding scoring importing exporting striking segments corpus_report corpus_page "
+    "shards",
+    1: "audio corpus tasks sources codec codec_init code_cache modeling samples init judges cards card_scores meter "
     "hub_tables provenance recordings raw_files parts vad loudness quality listening formats corpus_stats "
-    "corpus_summary callbacks",
+    "corpus_summary callbacks row_checks clip_codes",
     0: "clips errors files configs corpus_configs segment_config recipe_parser text chatml delay loss metrics records "
     "mel_rvq markdown plots cutting report_page corpus_template metadata tar_rows levels",
 }
@@ -35,6 +36,8 @@ SAME_FLOOR = {
     "sources": {"hub_tables"},
     "tar_rows": {"metadata"},
     "tasks": {"corpus"},
+    "clip_codes": {"codec", "code_cache", "corpus"},
+    "encoding": {"shards"},
     "clips": {"delay", "levels"},
     "corpus_stats": {"corpus", "codec"},
     "corpus_report": {"corpus_page", "encoding"},
@@ -52,7 +55,7 @@ DOORS = {
     "jiwer": {"metrics"},
     "evaluate": {"metrics"},
     # metrics: evaluate.Metric declares Features
-    "datasets": {"sources", "hub_tables", "encoding", "training_data", "metrics"},
+    "datasets": {"sources", "hub_tables", "shards", "encoding", "training_data", "metrics"},
     "soundfile": {"audio", "recordings"},
     "torchaudio": {"audio", "recordings", "judges", "quality"},
     "trl": {"recipe_parser"},
