@@ -18,8 +18,8 @@ def read_libritts(source: Path) -> Iterator[Row]:
         genders |= read_genders(table, column=1)
     return read_pairs(
         source,
-        {path.stem: path for path in source.rglob("*.wav")},
-        {path.name.removesuffix(_TRANSCRIPT): path for path in source.rglob(f"*{_TRANSCRIPT}")},
+        [(path.stem, path) for path in source.rglob("*.wav")],
+        [(path.name.removesuffix(_TRANSCRIPT), path) for path in source.rglob(f"*{_TRANSCRIPT}")],
         speaker_of=lambda recording: recording.parent.parent.name,
         genders=genders,
     )
