@@ -1,11 +1,31 @@
-"""Samples -> batch: placeholders expanded, codes delayed, rows padded or packed; every count is checked."""
+"""Samples -> batch: placeholders expanded, codes delayed, rows padded or packed; every count is checked.
+
+In numpy, and what can be for all clips of a batch at once: a hundred small tensor operations a row would take longer
+than a small model's step.
+"""
+
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 from transformers import HiggsAudioV2Config
 
-from higgs_recipes.delay import IGNORE_INDEX, delay_codes, delay_targets
+from higgs_recipes.delay import IGNORE_INDEX, shift_columns
+
+
+@dataclass(slots=True)
+class _Sample:
+    """A checked sample, its placeholders not yet expanded."""
+
+    input_ids: np.ndarray  # (S0,)
+    labels: np.ndarray  # (S0,)
+    repeats: np.ndarray  # (S0,) positions that each id takes
+    clips: list[np.ndarray]  # (T_i, C) each
+    read: list[np.ndarray]  # the clips as the model reads them
+    supervise: list[bool]
+    num_positions: int
+    num_frames: int
 
 
 class HiggsCollator:
@@ -59,88 +79,112 @@ class HiggsCollator:
         self._epoch.fill_(epoch)
 
     def __call__(self, samples: list[dict]) -> dict[str, Tensor]:
-        expanded = [self._expand(sample) for sample in samples]
-        rows = [[sample] for sample in expanded] if self.pack_to is None else self._pack(expanded)
-
-        num_positions = self.pack_to or max(len(sample["input_ids"]) for sample in expanded)
-        num_frames = max(sum(len(sample["frames"]) for sample in row) for row in rows)
-        num_codebooks, eos = self.config.num_codebooks, self.config.audio_stream_eos_id
-        batch = {
-            "input_ids": torch.full((len(rows), num_positions), self.config.pad_token_id),  # (B, S)
-            "labels": torch.full((len(rows), num_positions), IGNORE_INDEX),  # (B, S)
-            "audio_input_ids": torch.full((len(rows), num_frames, num_codebooks), eos),  # (B, F, C)
-            "audio_input_ids_mask": torch.zeros((len(rows), num_frames), dtype=torch.bool),  # (B, F)
-            "audio_labels": torch.full((len(rows), num_frames, num_codebooks), IGNORE_INDEX),  # (B, F, C)
-        }
-        positions = torch.zeros((len(rows), num_positions), dtype=torch.long)
-        lengths = torch.zeros(len(rows), dtype=torch.long)
-        for index, row in enumerate(rows):
-            start, first_frame = 0, 0
-            for sample in row:
-                stop, last_frame = start + len(sample["input_ids"]), first_frame + len(sample["frames"])
-                batch["input_ids"][index, start:stop] = sample["input_ids"]
-                batch["labels"][index, start:stop] = sample["labels"]
-                batch["audio_input_ids"][index, first_frame:last_frame] = sample["frames"]
-                batch["audio_labels"][index, first_frame:last_frame] = sample["targets"]
-                positions[index, start:stop] = torch.arange(stop - start)
-                start, first_frame = stop, last_frame
-            batch["audio_input_ids_mask"][index, :first_frame] = True
-            # The padding is a sample of its own: nothing attends to it and it has no targets.
-            positions[index, start:] = torch.arange(num_positions - start)
-            lengths[index] = start
-        if self.pack_to is None:
-            batch["attention_mask"] = (torch.arange(num_positions) < lengths[:, None]).long()
-        else:
-            batch["position_ids"] = positions
+        checked = [self._check(sample) for sample in samples]
+        rows = [[sample] for sample in checked] if self.pack_to is None else self._pack(checked)
+        text, clips = self._lay_text(rows), self._lay_clips(rows)
+        # Too many frames for the placeholders would pass the model in silence.
+        is_placeholder = text["input_ids"] == self.config.audio_token_id
+        assert np.array_equal(is_placeholder.sum(axis=1), clips["audio_input_ids_mask"].sum(axis=1))
+        last = "attention_mask" if self.pack_to is None else "position_ids"
+        arrays = {name: text[name] for name in ("input_ids", "labels")} | clips | {last: text[last]}
         if "row_index" in samples[0]:
-            batch["row_index"] = torch.tensor([sample["row_index"] for sample in samples])
-        return batch
+            arrays["row_index"] = np.array([sample["row_index"] for sample in samples])
+        return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
-    def _expand(self, sample: dict) -> dict[str, Tensor]:
-        """Repeat each placeholder for its clip's frames: (S0,) -> (S,); delay and label the clips."""
+    def _check(self, sample: dict) -> _Sample:
         name = f"row {sample['row_index']}" if "row_index" in sample else "sample"
-        input_ids, labels = torch.as_tensor(sample["input_ids"]), torch.as_tensor(sample["labels"])
-        clips = [torch.as_tensor(codes).long() for codes in sample["codes"]]
+        input_ids, labels = np.asarray(sample["input_ids"]), np.asarray(sample["labels"])
+        clips, num_codebooks = [np.asarray(codes) for codes in sample["codes"]], self.config.num_codebooks
         is_placeholder = input_ids == self.config.audio_token_id
+        num_placeholders = np.count_nonzero(is_placeholder)
         if labels.shape != input_ids.shape:
             raise ValueError(f"{name}: {len(labels)} labels for {len(input_ids)} input_ids")
-        if not int(is_placeholder.sum()) == len(clips) == len(sample["supervise"]):
+        if not num_placeholders == len(clips) == len(sample["supervise"]):
             raise ValueError(
-                f"{name}: {int(is_placeholder.sum())} audio placeholders, {len(clips)} clips and "
+                f"{name}: {num_placeholders} audio placeholders, {len(clips)} clips and "
                 f"{len(sample['supervise'])} supervise flags; they must be as many"
             )
         for codes in clips:
-            if codes.ndim != 2 or codes.shape[1] != self.config.num_codebooks or not len(codes):
-                raise ValueError(f"{name}: codes of shape {tuple(codes.shape)}, not (T, {self.config.num_codebooks})")
-            if not 0 <= int(codes.min()) <= int(codes.max()) < self.config.audio_stream_bos_id:
+            if codes.ndim != 2 or codes.shape[1] != num_codebooks or not len(codes):
+                raise ValueError(f"{name}: codes of shape {codes.shape}, not (T, {num_codebooks})")
+            if not 0 <= codes.min() <= codes.max() < self.config.audio_stream_bos_id:
                 raise ValueError(f"{name}: codes outside 0 .. {self.config.audio_stream_bos_id - 1}")
-
-        bos, eos = self.config.audio_stream_bos_id, self.config.audio_stream_eos_id
-        read = self._drop(clips, sample) if self.code_dropout else clips
-        frames = [delay_codes(codes, bos=bos, eos=eos) for codes in read]  # (F_i, C)
-        targets = [
-            delay_targets(codes, eos=eos) if supervised else torch.full_like(clip, IGNORE_INDEX)
-            for codes, clip, supervised in zip(clips, frames, sample["supervise"], strict=True)
-        ]
-        repeats = torch.ones_like(input_ids)
-        repeats[is_placeholder] = torch.tensor([len(clip) for clip in frames], dtype=repeats.dtype)
-        empty = torch.zeros((0, self.config.num_codebooks), dtype=torch.long)
-        expanded = {
-            "input_ids": input_ids.repeat_interleave(repeats),
-            "labels": labels.repeat_interleave(repeats),
-            "frames": torch.cat([empty, *frames]),
-            "targets": torch.cat([empty, *targets]),
-        }
-        # Too many frames for the placeholders would pass the model in silence.
-        assert int((expanded["input_ids"] == self.config.audio_token_id).sum()) == len(expanded["frames"])
-        num_positions = len(expanded["input_ids"])
+        num_frames = [len(codes) + num_codebooks + 1 for codes in clips]
+        num_positions = len(input_ids) - len(clips) + sum(num_frames)
         if self.pack_to is not None and num_positions > self.pack_to:
             raise ValueError(f"{name}: {num_positions} positions do not fit pack_to={self.pack_to}; raise it")
-        # Nothing stands before a sample to predict its first token; in a packed row its neighbour would.
-        expanded["labels"][:1] = IGNORE_INDEX
-        return expanded
+        repeats = np.ones(len(input_ids), dtype=np.int64)
+        repeats[is_placeholder] = num_frames
+        return _Sample(
+            input_ids=input_ids,
+            labels=labels,
+            repeats=repeats,
+            clips=clips,
+            read=self._drop(clips, sample) if self.code_dropout else clips,
+            supervise=sample["supervise"],
+            num_positions=num_positions,
+            num_frames=sum(num_frames),
+        )
 
-    def _drop(self, clips: list[Tensor], sample: dict) -> list[Tensor]:
+    def _lay_text(self, rows: list[list[_Sample]]) -> dict[str, np.ndarray]:
+        """Ids and labels (B, S), each placeholder repeated for its clip's frames; the mask, or the positions."""
+        used = np.array([[sum(sample.num_positions for sample in row)] for row in rows])  # (B, 1)
+        num_positions = self.pack_to or int(used.max())
+        is_used = np.arange(num_positions) < used  # (B, S)
+        samples = [sample for row in rows for sample in row]
+        repeats = np.concatenate([sample.repeats for sample in samples])
+        text = {
+            "input_ids": np.full(is_used.shape, self.config.pad_token_id),
+            "labels": np.full(is_used.shape, IGNORE_INDEX),
+        }
+        for name, array in text.items():
+            array[is_used] = np.repeat(np.concatenate([getattr(sample, name) for sample in samples]), repeats)
+
+        # The padding is a sample of its own: nothing attends to it and it has no targets.
+        lengths = [
+            [*(sample.num_positions for sample in row), num_positions - total]
+            for row, total in zip(rows, used[:, 0], strict=True)
+        ]
+        lengths = np.concatenate(lengths)
+        starts = np.cumsum(lengths) - lengths
+        # Nothing stands before a sample to predict its first token; in a packed row its neighbour would.
+        text["labels"].reshape(-1)[starts[lengths > 0]] = IGNORE_INDEX
+        positions = np.arange(is_used.size) - np.repeat(starts, lengths)
+        return text | {"attention_mask": is_used.astype(np.int64), "position_ids": positions.reshape(is_used.shape)}
+
+    def _lay_clips(self, rows: list[list[_Sample]]) -> dict[str, np.ndarray]:
+        """Frames and targets (B, F, C), the clips of a row end to end; the mask (B, F)."""
+        bos, eos, num_codebooks = (
+            self.config.audio_stream_bos_id,
+            self.config.audio_stream_eos_id,
+            self.config.num_codebooks,
+        )
+        num_frames = np.array([[sum(sample.num_frames for sample in row)] for row in rows])  # (B, 1)
+        is_frame = np.arange(int(num_frames.max())) < num_frames  # (B, F)
+        # Columns before the delay: of each clip a row of BOS, its T codes, a row of EOS, and C - 1 more.
+        frames = np.full((is_frame.size, num_codebooks), eos)  # (B * F, C)
+        targets = np.full((is_frame.size, num_codebooks), IGNORE_INDEX)
+        starts = []
+        for index, row in enumerate(rows):
+            start = index * is_frame.shape[1]
+            for sample in row:
+                for codes, read, supervised in zip(sample.clips, sample.read, sample.supervise, strict=True):
+                    stop = start + 1 + len(codes)
+                    frames[start] = bos
+                    frames[start + 1 : stop] = read
+                    if supervised:
+                        targets[start + 1 : stop] = codes
+                        targets[stop] = eos
+                    starts.append(start)
+                    start = stop + num_codebooks
+        shape = (*is_frame.shape, num_codebooks)
+        return {
+            "audio_input_ids": shift_columns(frames, starts, above=bos).reshape(shape),
+            "audio_input_ids_mask": is_frame,
+            "audio_labels": shift_columns(targets, starts, above=IGNORE_INDEX).reshape(shape),
+        }
+
+    def _drop(self, clips: list[np.ndarray], sample: dict) -> list[np.ndarray]:
         """The clips as the model reads them: of the supervised, some steps drawn anew."""
         if "row_index" not in sample:
             raise ValueError("code_dropout needs samples with their row_index, from which it draws")
@@ -148,19 +192,19 @@ class HiggsCollator:
         read = []
         for codes, supervised in zip(clips, sample["supervise"], strict=True):
             if supervised:
-                is_replaced = torch.from_numpy(generator.random(len(codes)) < self.code_dropout)  # (T,)
-                drawn = torch.from_numpy(generator.integers(self.config.audio_stream_bos_id, size=codes.shape))
-                codes = torch.where(is_replaced[:, None], drawn, codes)
+                is_replaced = generator.random(len(codes)) < self.code_dropout  # (T,)
+                drawn = generator.integers(self.config.audio_stream_bos_id, size=codes.shape)
+                codes = np.where(is_replaced[:, None], drawn, codes)
             read.append(codes)
         return read
 
-    def _pack(self, expanded: list[dict[str, Tensor]]) -> list[list[dict[str, Tensor]]]:
+    def _pack(self, samples: list[_Sample]) -> list[list[_Sample]]:
         """First fit, longest first; rows and the samples in them keep the order of arrival."""
-        order = sorted(range(len(expanded)), key=lambda index: -len(expanded[index]["input_ids"]))
+        order = sorted(range(len(samples)), key=lambda index: -samples[index].num_positions)
         bins: list[list[int]] = []
         free: list[int] = []
         for index in order:
-            length = len(expanded[index]["input_ids"])
+            length = samples[index].num_positions
             slot = next((slot for slot, space in enumerate(free) if space >= length), None)
             if slot is None:
                 bins.append([])
@@ -168,4 +212,4 @@ class HiggsCollator:
                 slot = len(bins) - 1
             bins[slot].append(index)
             free[slot] -= length
-        return [[expanded[index] for index in sorted(indices)] for indices in sorted(map(sorted, bins))]
+        return [[samples[index] for index in sorted(indices)] for indices in sorted(map(sorted, bins))]

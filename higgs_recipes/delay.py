@@ -6,6 +6,9 @@ F = T + C + 1: a BOS row, the codes and an EOS row, shifted down by k; the gap a
 MusicGen's (arXiv 2306.05284); the rows around it are those that the published model was trained with.
 """
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -52,6 +55,27 @@ def undelay_frames(frames: Tensor) -> Tensor:
     if num_steps < 0:
         raise ValueError(f"{num_frames} frames are fewer than the {num_codebooks + 1} of an empty clip")
     return torch.stack([frames[k + 1 : k + 1 + num_steps, k] for k in range(num_codebooks)], dim=1)
+
+
+def shift_columns(rows: np.ndarray, starts: Sequence[int], *, above: int) -> np.ndarray:
+    """The delay of many clips at once: column k of `rows` (F, C) k rows lower, with `above` over each clip's start.
+
+    Args:
+        rows: the clips end to end, each with its row of BOS, its codes, its row of EOS and at least C - 1 rows below.
+        starts: the first row of each clip, in `rows` and in what is returned.
+        above: what stands over a column.
+
+    >>> clip = [[1024, 1024], [1, 101], [2, 102], [1025, 1025], [1025, 1025]]
+    >>> shift_columns(np.array(clip), [0], above=1024).tolist() == delay_codes(torch.tensor(clip[1:3])).tolist()
+    True
+    """
+    num_rows, num_codebooks = rows.shape  # (F, C)
+    shifted = rows.copy()
+    gap_rows, gap_columns = np.tril_indices(num_codebooks, -1)[::-1]  # row f of column k for f < k
+    for k in range(num_codebooks):
+        shifted[k:, k] = rows[: num_rows - k, k]
+    shifted[np.add.outer(np.asarray(starts, dtype=np.int64), gap_rows), gap_columns] = above
+    return shifted
 
 
 def _shift_down(codes: Tensor, *, above: int, first: int, last: int, below: int) -> Tensor:

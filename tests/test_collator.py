@@ -99,6 +99,17 @@ def test_a_reference_clip_is_input_only():
     assert int((batch["audio_labels"] != IGNORE_INDEX).sum()) == (len(target) + 1) * 8
 
 
+def test_a_row_without_a_clip_has_no_frame():
+    text_only = {"input_ids": torch.tensor([5, 6]), "labels": torch.tensor([-100, 6]), "codes": [], "supervise": []}
+    plain, batch = HiggsCollator(CONFIG)([sample()]), HiggsCollator(CONFIG)([text_only | {"row_index": 1}, sample()])
+    assert batch["audio_input_ids"].shape == (2, 11, 8)
+    assert (batch["audio_input_ids"][0] == CONFIG.audio_stream_eos_id).all()
+    assert (batch["audio_labels"][0] == IGNORE_INDEX).all() and not batch["audio_input_ids_mask"][0].any()
+    for name in ("audio_input_ids", "audio_labels"):
+        assert torch.equal(batch[name][1], plain[name][0]), name
+    assert HiggsCollator(CONFIG)([text_only])["audio_input_ids"].shape == (1, 0, 8)
+
+
 def test_the_first_token_of_a_sample_is_no_target():
     # In a packed row the neighbour's last position would predict it.
     labelled = sample(labels=torch.tensor([5, -100, 6]))
