@@ -59,7 +59,7 @@ def resolve_repo_id(name: str) -> str:
     try:
         user = HfApi().whoami()["name"]
     except PUSH_FAILURES as error:
-        raise InputError(f"{name!r} cannot be pushed: {_why(error)}") from error
+        raise InputError(f"{name!r} cannot be pushed: {failure_reason(error)}") from error
     return name if "/" in name else f"{user}/{name}"
 
 
@@ -77,16 +77,16 @@ def push_folder(
         PushError: the push failed; the folder is untouched.
     """
     folder = Path(folder).resolve()
-    operations = [CommitOperationAdd(path, _public_content(folder / path)) for path in _files_to_push(folder)]
+    operations = [CommitOperationAdd(path, _public_content(folder / path)) for path in files_to_push(folder)]
     # Not `hf upload`: it may cut a large folder into several commits, and knows nothing of what stays here.
     arguments = f"{repo_id=}, {repo_type=}, {private=}, {commit_message=}"
     retry = f"from higgs_recipes.hub import push_folder; push_folder({str(folder)!r}, {arguments})"
     try:
-        repo = _ready_repo(repo_id, repo_type, private=private)
+        repo = ready_repo(repo_id, repo_type, private=private)
         # Not upload_folder: it may cut a large folder into several commits, and a reader could fetch half of it.
         commit = HfApi().create_commit(repo.id, operations, repo_type=repo_type, commit_message=commit_message)
     except PUSH_FAILURES as error:
-        raise _push_error(error, repo_id=repo_id, folder=folder, retry=retry) from error
+        raise push_error(error, repo_id=repo_id, folder=folder, retry=retry) from error
     return commit.commit_url
 
 
@@ -134,10 +134,10 @@ def push_report(report_folder: str | Path, *, repo_id: str, private: bool = True
     metrics = read_record(folder / "metrics.json")
     _check_clips(metrics, folder)
     update_evaluation("", metrics, name=repo_id)  # what is missing is found before the Hub is asked for anything
-    operations = [CommitOperationAdd(f"{EVALUATION_FOLDER}/{path}", folder / path) for path in _files_to_push(folder)]
+    operations = [CommitOperationAdd(f"{EVALUATION_FOLDER}/{path}", folder / path) for path in files_to_push(folder)]
     retry = f"from higgs_recipes.hub import push_report; push_report({str(folder)!r}, repo_id={repo_id!r}, {private=})"
     try:
-        repo = _ready_repo(repo_id, "model", private=private)
+        repo = ready_repo(repo_id, "model", private=private)
         try:
             card = update_evaluation(_remote_card(repo), metrics, name=repo.id)
         except (yaml.YAMLError, KeyError, TypeError) as error:
@@ -146,11 +146,11 @@ def push_report(report_folder: str | Path, *, repo_id: str, private: bool = True
         # With its parent named, the commit is refused where someone has changed the card meanwhile.
         commit = HfApi().create_commit(repo.id, operations, commit_message="Add evaluation", parent_commit=repo.sha)
     except PUSH_FAILURES as error:
-        raise _push_error(error, repo_id=repo_id, folder=folder, retry=retry) from error
+        raise push_error(error, repo_id=repo_id, folder=folder, retry=retry) from error
     return commit.commit_url
 
 
-def _ready_repo(repo_id: str, repo_type: RepoType, *, private: bool) -> ModelInfo | DatasetInfo:
+def ready_repo(repo_id: str, repo_type: RepoType, *, private: bool) -> ModelInfo | DatasetInfo:
     """The repo, made if it is not there."""
     api = HfApi()
     repo_id = api.create_repo(repo_id, repo_type=repo_type, private=private, exist_ok=True).repo_id
@@ -180,7 +180,8 @@ def _relative_files(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
-def _files_to_push(folder: Path) -> list[str]:
+def files_to_push(folder: Path) -> list[str]:
+    """What goes to the Hub of a folder, by its path there; `InputError` where that is nothing, or leads out."""
     if not folder.is_dir():
         raise InputError(f"no such folder: {folder}")
     ignored = [*NOT_PUSHED, *DEFAULT_IGNORE_PATTERNS]
@@ -207,15 +208,16 @@ def _public_content(path: Path) -> Path | bytes:
     return (json.dumps(public, indent=2, ensure_ascii=False) + "\n").encode()
 
 
-def _push_error(error: Exception, *, repo_id: str, folder: Path, retry: str) -> PushError:
-    said = str(error) if isinstance(error, InputError) else _why(error)
+def push_error(error: Exception, *, repo_id: str, folder: Path, retry: str) -> PushError:
+    """The error to raise for a failed push; `retry` is Python that tries again."""
+    said = str(error) if isinstance(error, InputError) else failure_reason(error)
     return PushError(
         f"the push to {repo_id} failed: {said}. Everything is on disk at {folder}; to push it again:\n"
         f"  {shlex.join([sys.executable, '-c', retry])}"
     )
 
 
-def _why(error: Exception) -> str:
+def failure_reason(error: Exception) -> str:
     """One line, without the token: what httpx says of a header that it refuses would show it."""
     if isinstance(error, LocalTokenNotFoundError):
         return "you are not logged in; run `hf auth login`"

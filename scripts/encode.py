@@ -3,17 +3,19 @@
 accelerate launch --config_file accelerate_configs/single_gpu.yaml scripts/encode.py \
     --config recipes/higgs-3b/encode.yaml --push_to_hub
 
+With --push_to_hub each file goes up while the next is made, and all of them become a dataset when the last is there.
 With --dry_run it makes no codes, and needs neither GPU nor codec: it leaves a report on the corpus.
 """
 
 from accelerate import PartialState
 
 from higgs_recipes.corpus_configs import EncodeConfig
+from higgs_recipes.corpus_push import CorpusPush
 from higgs_recipes.corpus_report import REPORT_PAGE, check_corpus
 from higgs_recipes.corpus_summary import render_text
 from higgs_recipes.encoding import encode_corpus
 from higgs_recipes.errors import exit_on_input_error
-from higgs_recipes.hub import push_folder, resolve_target
+from higgs_recipes.hub import resolve_target
 from higgs_recipes.recipe_parser import parse_recipe
 
 
@@ -28,18 +30,12 @@ def main() -> None:
     # Asked for before the work: a missing token shows now, and not after hours of encoding.
     repo_id = resolve_target(config.hub_dataset_id, output_dir=config.output_dir, push=config.push_to_hub)
     config.hub_dataset_id = repo_id or config.hub_dataset_id  # the card names it
-    folder = encode_corpus(config)
+    push = CorpusPush(repo_id, private=config.hub_private_repo) if repo_id else None
+    folder = encode_corpus(config, on_shard=push.add if push else None)
     if not PartialState().is_main_process:
         return
-    if repo_id:
-        url = push_folder(
-            folder,
-            repo_id=repo_id,
-            repo_type="dataset",
-            private=config.hub_private_repo,
-            commit_message="Add encoded corpus",
-        )
-        print(f"pushed: {url}")
+    if push:
+        print(f"pushed: {push.finish(folder)}")
     print(f"corpus: {folder}")
 
 

@@ -336,6 +336,8 @@ class RequestHandler(BaseHTTPRequestHandler):
                 files[value["path"]] = StoredFile(base64.b64decode(value["content"]), is_lfs=False)
             elif key == "lfsFile":
                 files[value["path"]] = StoredFile(self.hub.lfs[value["oid"]], is_lfs=True)
+            elif key == "deletedFile":
+                del files[value["path"]]
             elif value.get("parentCommit", repo.head) != repo.head:
                 raise HubError(412, "the repo has changed since its parent commit")
         sha = repo.commit(files)

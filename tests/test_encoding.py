@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -166,6 +167,30 @@ def test_several_files_hold_a_split_together(config, monkeypatch):
     names = sorted(path.name for path in (folder / "data").iterdir())
     monkeypatch.undo()
     assert names[0].startswith("train-00000-of-0000") and len(load_encoded(folder, split="train")) == 6
+
+
+def test_files_are_handed_on_while_the_next_is_made_and_are_the_same_when_made_again(config, monkeypatch):
+    monkeypatch.setattr(shards, "SHARD_BYTES", 200)  # one row without audio
+    monkeypatch.setattr(encoding, "STRETCH_SECONDS", 0.5)  # two of them
+    recipe = config(keep_audio="none", test_size=0, batch_seconds=0.5, overwrite_output_dir=True)
+    cached, handed_on, output_dir = [], {}, Path(recipe.output_dir)
+    with ThreadPoolExecutor(1) as worker:
+
+        def upload(path: Path, name: str) -> None:
+            time.sleep(0.02)
+            assert not output_dir.exists()  # the corpus is whole when all is uploaded
+            handed_on[name] = path.read_bytes()
+
+        def on_shard(path: Path, name: str) -> Future:
+            cached.append(len(CodeCache(recipe.cache_dir, codec=tiny_codec().revision)._shards))
+            return worker.submit(upload, path, name)
+
+        folder = encode_corpus(recipe, on_shard=on_shard)
+    assert cached == [2, 2, 4, 4, 6, 6]  # codes, when a file is handed on
+    written = {f"data/{path.name}": path.read_bytes() for path in (folder / "data").iterdir()}
+    assert list(handed_on) == sorted(written) and handed_on == written
+    encode_corpus(recipe)
+    assert {f"data/{path.name}": path.read_bytes() for path in (folder / "data").iterdir()} == written
 
 
 def test_a_finished_corpus_is_not_overwritten_unasked(config, encoded_clips):
