@@ -62,8 +62,10 @@ def file_inside(folder: str | Path, relative: str, *, field: str) -> Path:
     """The file that a record names: relative to its folder, there, and inside it.
 
     Raises:
-        InputError: absolute, outside the folder (by ".." or a link), or no file; names the record's field.
+        InputError: no text, absolute, outside the folder (by ".." or a link), or no file; names the record's field.
     """
+    if not isinstance(relative, str):
+        raise InputError(f"{field} is {relative!r}: it must name a file")
     folder = Path(folder).resolve()
     path = (folder / relative).resolve()
     if Path(relative).is_absolute() or not path.is_relative_to(folder):

@@ -254,11 +254,12 @@ def test_a_card_that_cannot_be_read_is_not_written_over(hub, report):
 def test_a_report_that_names_files_outside_its_folder_is_refused(hub, report):
     (report.parent / "secret.wav").write_bytes(b"RIFF")
     messages = []
-    for wav in ("../secret.wav", str(report.parent / "secret.wav"), "samples/missing.wav"):
+    for wav in ("../secret.wav", str(report.parent / "secret.wav"), "samples/missing.wav", None):
         clip = METRICS["clips"][0] | {"finetuned": {"wav": wav}}
         (report / "metrics.json").write_text(json.dumps(METRICS | {"clips": [clip]}))
         messages += attempt(hub.env(None), push_of_report(report, "tester/voice"))
-    for message, said in zip(messages, ("it leaves the folder", "it leaves the folder", "no such file"), strict=True):
+    reasons = ("it leaves the folder", "it leaves the folder", "no such file", "None: it must name a file")
+    for message, said in zip(messages, reasons, strict=True):
         assert message.startswith(f"InputError: {report}/metrics.json: clips[0].finetuned.wav is ") and said in message
     assert hub.requests == []
 

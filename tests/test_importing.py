@@ -19,6 +19,7 @@ from higgs_recipes.errors import InputError
 from higgs_recipes.exporting import export_corpus
 from higgs_recipes.importing import import_corpus
 from higgs_recipes.sources import open_sources
+from higgs_recipes.tasks import lay_out_tasks
 from scripts import export_corpus as export_script
 from scripts import import_corpus as import_script
 from tests.corpus_folder import encode_config, write_metadata, write_tone
@@ -255,6 +256,21 @@ def test_references_are_clips_of_the_imported_corpus(tmp_path):
     assert rows[1]["ref_text"] == "我是火君。"
     clips = [rows[1]["ref_audio"], *(speaker["ref_audio"] for speaker in rows[2]["ref_speakers"])]
     assert [len(read_audio(clip, name="reference")) for clip in clips] == [12_000] * 3
+
+
+def test_encode_teaches_the_tasks_that_an_imported_corpus_names(tmp_path):
+    imported(tmp_path / "out", format="train_higgs_audio", sources=[str(full_folder(tmp_path / "higgs"))])
+    config = encode_config(tmp_path / "out", test_size=0)
+    corpus = load_rows(config)
+    rows = lay_out_tasks(corpus, corpus.rows, config, split="train")
+    assert {row["id"]: (row["task"], row["ref_texts"]) for row in rows} == {
+        "huo_000000": ("single_speaker_smart_voice", []),
+        "huo_000001": ("zero_shot_voice_cloning", ["我是火君."]),
+        "huo_000002": ("multi_speaker_voice_cloning", ["I am 0.", "I am 1."]),
+        "huo_000003": ("single_speaker_smart_voice", []),
+    }
+    scene = json.loads(rows[0]["messages"])[1]["content"][0]["text"]
+    assert scene == "Audio is recorded from a recording system. The speaker sounds alerting."
 
 
 def test_copies_are_the_recordings_to_the_byte(tmp_path):
