@@ -15,6 +15,7 @@ import torch
 from accelerate import PartialState
 from tqdm.auto import tqdm
 
+from higgs_recipes import __version__
 from higgs_recipes.errors import InputError
 from higgs_recipes.files import check_output_dir, git_commit
 from higgs_recipes.judges import load_recogniser
@@ -43,8 +44,8 @@ def segment_recordings(config: SegmentConfig) -> Row:
     Started on several processes, each takes its share of the recordings; the corpus is the same.
 
     Raises:
-        InputError: what `find_raw_files`, `load_recogniser` and `Segmenter` find, a corpus in output_dir, a full disk, or
-            not one good segment in all the recordings.
+        InputError: what `find_raw_files`, `load_recogniser` and `Segmenter` find, a corpus in output_dir, a full
+            disk, or not one good segment in all the recordings.
     """
     # Unless it is told so, accelerate takes two processes without a GPU for two runs of one.
     state = PartialState(cpu=not torch.accelerator.is_available(), timeout=_PATIENCE)
@@ -60,7 +61,8 @@ def segment_recordings(config: SegmentConfig) -> Row:
         "versions": library_versions(),
     }
     knobs = {name: value for name, value in about["recipe"].items() if name not in _PLACES}
-    parts = Parts(config.output_dir, overwrite=config.overwrite_output_dir, made_by=about | {"recipe": knobs})
+    made_by = {"recipe": knobs, "version": __version__} | segmenter.revisions
+    parts = Parts(config.output_dir, overwrite=config.overwrite_output_dir, made_by=made_by)
 
     whole = [file for file in files if file.flaw is None]
     missing = [file for file in whole if file not in parts]
