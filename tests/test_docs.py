@@ -1,11 +1,12 @@
 """README describes what is there: its commands parse, its files and targets exist, its tree is whole."""
 
+import dataclasses
 import re
 import subprocess
 
 import pytest
 
-from tests.test_recipes import ROOT, at_the_root, parse_command  # noqa: F401  (the fixture is used by its name)
+from tests.test_recipes import CONFIGS, ROOT, at_the_root, parse_command  # noqa: F401  (the fixture is used by its name)
 
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -56,6 +57,15 @@ def test_python_of_readme_imports_what_it_names():
     exec(compile(imports, "README.md", "exec"), names)
     assert {"ModelConfig", "load_model"} <= names.keys()
     compile(example, "README.md", "exec")
+
+
+def test_flags_for_people_from_train_higgs_audio_are_flags_here():
+    table = README.partition("### From train-higgs-audio")[2].partition("| field of metadata.json")[0]
+    rows = [line.split(" | ") for line in table.splitlines() if line.startswith("|")]
+    named = {flag for row in rows for flag in re.findall(r"--(\w+)", row[-1])}
+    fields = {field.name for config in CONFIGS.values() for field in dataclasses.fields(config)}
+    assert len(rows) > 25 and len(named) > 20
+    assert named - fields == {"config"}
 
 
 def test_ci_runs_what_readme_says():
