@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -18,14 +19,22 @@ from higgs_recipes.errors import InputError
 LAST_TOKENS = ("<|audio_out_bos|>", "<|AUDIO_OUT|>", "<|audio_eos|>", "<|eot_id|>")
 
 
+def tokenize_prompts(
+    conversations: list[list[dict]], tokenizer: PreTrainedTokenizerBase, *, add_generation_prompt: bool
+) -> list[list[int]]:
+    """The token ids of each conversation, with ONE `<|AUDIO_OUT|>` for each clip."""
+    prompts = tokenizer.apply_chat_template(
+        conversations, chat_template=CHAT_TEMPLATE, add_generation_prompt=add_generation_prompt, tokenize=False
+    )
+    return tokenizer(prompts, add_special_tokens=False, return_attention_mask=False)["input_ids"]
+
+
 def tokenize_prompt(
     conversation: list[dict], tokenizer: PreTrainedTokenizerBase, *, add_generation_prompt: bool
 ) -> Tensor:
-    """The token ids (S0,) of a conversation, with ONE `<|AUDIO_OUT|>` for each clip."""
-    prompt = tokenizer.apply_chat_template(
-        conversation, chat_template=CHAT_TEMPLATE, add_generation_prompt=add_generation_prompt, tokenize=False
-    )
-    return torch.tensor(tokenizer(prompt, add_special_tokens=False)["input_ids"])
+    """The same of one conversation, (S0,)."""
+    (input_ids,) = tokenize_prompts([conversation], tokenizer, add_generation_prompt=add_generation_prompt)
+    return torch.tensor(input_ids)
 
 
 def build_sample(row: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
@@ -44,22 +53,26 @@ def build_sample(row: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> 
     """
     messages = row["messages"]
     conversation = json.loads(messages) if isinstance(messages, str) else messages
-    input_ids = tokenize_prompt(conversation, tokenizer, add_generation_prompt=False)
-    clips = [*(row.get("ref_codes") or []), row["codes"]]
+    (input_ids,) = tokenize_prompts([conversation], tokenizer, add_generation_prompt=False)
+    return label_sample(row, input_ids, last=tokenizer.convert_tokens_to_ids(list(LAST_TOKENS)))
 
-    last = torch.tensor(tokenizer.convert_tokens_to_ids(list(LAST_TOKENS)))
-    num_placeholders = int((input_ids == last[1]).sum())
-    if num_placeholders != len(clips) or not torch.equal(input_ids[-4:], last):
+
+def label_sample(row: Mapping[str, Any], input_ids: Sequence[int], *, last: list[int]) -> dict[str, Any]:
+    """`build_sample` of a row whose conversation is tokenised; `last` are the ids of `LAST_TOKENS`."""
+    ids = np.array(input_ids, dtype=np.int64)  # (S0,)
+    clips = [*(row.get("ref_codes") or []), row["codes"]]
+    num_placeholders = int(np.count_nonzero(ids == last[1]))
+    if num_placeholders != len(clips) or ids[-4:].tolist() != last:
         raise InputError(
             f"row {row.get('id', '(without id)')}: {num_placeholders} audio turns for {len(clips)} clips of codes, "
             "and the last turn must be the assistant's clip; run scripts/encode.py again"
         )
-    labels = torch.full_like(input_ids, IGNORE_INDEX)
-    labels[[-4, -2, -1]] = last[[0, 2, 3]]
+    labels = np.full_like(ids, IGNORE_INDEX)
+    labels[[-4, -2, -1]] = last[0], last[2], last[3]
     return {
-        "input_ids": input_ids,
-        "labels": labels,
-        "codes": [torch.as_tensor(codes, dtype=torch.int16) for codes in clips],
+        "input_ids": torch.from_numpy(ids),
+        "labels": torch.from_numpy(labels),
+        "codes": [torch.from_numpy(np.array(codes, dtype=np.int16)) for codes in clips],
         "supervise": [False] * (len(clips) - 1) + [True],
     }
 

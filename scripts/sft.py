@@ -13,9 +13,8 @@ from higgs_recipes.modeling import base_fingerprint, build_model, innermost
 from higgs_recipes.provenance import resolved_recipe, surroundings
 from higgs_recipes.recipe_parser import given_fields, parse_recipe
 from higgs_recipes.records import public_record
-from higgs_recipes.samples import SampleDataset
 from higgs_recipes.trainer import HiggsTrainer, checkpoint_to_resume
-from higgs_recipes.training_data import load_training_data
+from higgs_recipes.training_data import EncodedSamples, load_training_data
 
 
 def main() -> None:
@@ -31,8 +30,8 @@ def main() -> None:
     trainer = HiggsTrainer(
         model,
         config,
-        train_dataset=SampleDataset(train_rows, tokenizer),
-        eval_dataset=SampleDataset(test_rows, tokenizer) if test_rows is not None else None,
+        train_dataset=EncodedSamples(train_rows, tokenizer),
+        eval_dataset=EncodedSamples(test_rows, tokenizer) if test_rows is not None else None,
         collator=HiggsCollator(
             innermost(model).config, pack_to=config.pack_to, code_dropout=config.code_dropout, seed=config.seed
         ),

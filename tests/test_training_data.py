@@ -1,6 +1,7 @@
 from typing import get_args
 
 import pytest
+import torch
 from datasets import Dataset, Features, List, Value
 
 from higgs_recipes.collator import HiggsCollator
@@ -11,7 +12,7 @@ from higgs_recipes.loss import label_counts
 from higgs_recipes.modeling import build_model, innermost
 from higgs_recipes.samples import SampleDataset, build_sample
 from higgs_recipes.trainer import HiggsTrainer
-from higgs_recipes.training_data import check_lengths, load_training_data
+from higgs_recipes.training_data import EncodedSamples, check_lengths, load_training_data, tokenize_rows
 from tests.checkpoints import load_tiny, random_rows, tiny_folder
 from tests.corpus_folder import encode_config, make_corpus
 
@@ -49,6 +50,58 @@ def test_the_longest_row_is_named_wherever_it_stands():
         check_lengths(dataset(rows), tokenizer, pack_to=50)
     with pytest.raises(InputError, match=r"^row row2: \d{4} positions do not fit pack_to=900; of 1 rows"):
         check_lengths(dataset(rows).select([2, 1]), tokenizer, pack_to=900)  # a view of the table, in another order
+
+
+def clip_rows() -> list[dict]:
+    """No reference, one, two, and null."""
+    rows = random_rows(4)
+    rows[2]["ref_codes"] = None
+    rows[3]["ref_codes"] *= 2
+    turns = '{"role": "assistant", "content": [{"type": "audio", "url": null}]}, '
+    rows[3]["messages"] = rows[3]["messages"].replace('{"role": "assistant"', turns + '{"role": "assistant"', 1)
+    return rows
+
+
+def test_samples_from_columns_are_those_from_rows():
+    _, tokenizer = load_tiny()
+    plain = SampleDataset(clip_rows(), tokenizer)
+    tokenized = tokenize_rows(dataset(clip_rows()), tokenizer)
+    assert tokenize_rows(tokenized, tokenizer) is tokenized
+    for order in ([0, 1, 2, 3], [3, 1], [2, 2]):
+        samples = EncodedSamples(tokenized, tokenizer).__getitems__(order)
+        for index, sample in zip(order, samples, strict=True):
+            expected = plain[index]
+            assert sample.keys() == expected.keys()
+            assert sample["row_index"] == index and sample["supervise"] == expected["supervise"]
+            assert all(torch.equal(sample[name], expected[name]) for name in ("input_ids", "labels"))
+            assert list(map(torch.equal, sample["codes"], expected["codes"])) == [True] * len(expected["codes"])
+    picked = EncodedSamples(tokenized.select([3, 0]), tokenizer)
+    assert len(picked) == 2 and picked.row_id(0) == "row3"
+    assert torch.equal(picked[0]["codes"][-1], plain[3]["codes"][-1])
+
+
+def test_a_row_of_columns_that_is_no_sample_is_named():
+    _, tokenizer = load_tiny()
+    rows = random_rows(2)
+    rows[1]["ref_codes"] = []
+    with pytest.raises(InputError, match="row row1: 2 audio turns for 1 clips of codes"):
+        EncodedSamples(tokenize_rows(dataset(rows), tokenizer), tokenizer)[1]
+
+
+def test_prompts_on_disk_are_tokenised_once_for_each_tokenizer(tmp_path, monkeypatch):
+    _, tokenizer = load_tiny()
+    dataset(random_rows(3)).to_parquet(tmp_path / "rows.parquet")
+
+    def load() -> Dataset:
+        return Dataset.from_parquet(str(tmp_path / "rows.parquet"), cache_dir=str(tmp_path / "cache"))
+
+    first = tokenize_rows(load(), tokenizer)
+    with monkeypatch.context() as patched:
+        patched.setattr("higgs_recipes.training_data.tokenize_prompts", lambda *args, **kwargs: pytest.fail("again"))
+        again = tokenize_rows(load(), tokenizer)
+    assert again["input_ids"] == first["input_ids"]
+    tokenizer.add_tokens(["Text number"])
+    assert len(tokenize_rows(load(), tokenizer)["input_ids"][0]) < len(first["input_ids"][0])
 
 
 @pytest.fixture(scope="module")
