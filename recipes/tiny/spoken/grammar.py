@@ -15,6 +15,7 @@ from .wordnet import INTRANSITIVE, PARTS, TRANSITIVE, Synset, count_words
 MIN_FREQUENCY = 5.0  # of a word: rarer ones come with WordNet's own clauses
 SHORT, SHORT_BONUS = 6, 2.0  # letters; everyday words are short
 MIN_SHARE = 0.2  # of a word's uses that are of a part of speech, or it is not drawn as one: "about" is no adjective
+FLATNESS = 0.5  # a word comes as often as this power of its frequency says, so that the rarer come often enough
 CONCRETE_BONUS = 3.0  # things to see and touch are what everyday sentences are about
 MAX_LETTERS = 12
 
@@ -31,7 +32,10 @@ PLACES = (
     "in on at by near under over behind beside above below across through around inside outside against between along "
     "past into onto from with without for to toward upon beneath within after before during"
 ).split()
-MODALS = "will would can could should must may might can't won't couldn't wouldn't shouldn't".split()
+MODALS = (
+    "will;would;can;could;should;must;may;might;can't;won't;couldn't;wouldn't;shouldn't;ought to;used to;had better"
+).split(";")
+SAYING = "says said thinks thought knows knew hopes hoped heard believes believed saw".split()
 LINKS = "and but or when while because if before after until since although as unless so where".split()
 TIMES = (
     "today;tomorrow;yesterday;last night;this morning;every day;at noon;at dawn;once more;right now;in the evening;"
@@ -193,7 +197,9 @@ class Grammar:
             text = _join(_be(who, several, now=self.chance(0.5)), who, self.describing())
         return text + "?"
 
-    def easy(self) -> str:
+    def easy_or_said(self) -> str:
+        if self.chance(0.3):
+            return _join(self.pick("he", "she", *NAMES), self.pick(*SAYING), self.pick("", "that"), self.statement())
         opening = self.pick("it is", "it's", "it was", "it will be", "it's not")
         return _join(opening, self.describing(), "to", self.verb())
 
@@ -218,7 +224,7 @@ class Grammar:
         return f"{', '.join(words[:-1])}, {self.pick('and', 'or')} {words[-1]}"
 
     def simple(self) -> str:
-        kinds = [self.statement] * 6 + [self.being, self.passive, self.order, self.there, self.easy]
+        kinds = [self.statement] * 6 + [self.being, self.passive, self.order, self.there, self.easy_or_said]
         return self.rng.choice(kinds)()
 
     def sentence(self) -> str:
@@ -249,7 +255,7 @@ def _join(*parts: str) -> str:
 
 
 def _weights(synsets: list[Synset], tags: Counter) -> dict[str, dict[str, float]]:
-    """Of each kind of word: word to weight, the square root of its frequency, so that the rarer come too."""
+    """Of each kind of word: word to weight."""
     seen = count_words(synsets)
     parts_of: dict[str, set[str]] = {}
     concrete, frames, meanings = set(), {}, Counter()
@@ -274,7 +280,7 @@ def _weights(synsets: list[Synset], tags: Counter) -> dict[str, dict[str, float]
                 continue
             if part == "noun" and _PLURAL_ALREADY.search(word):
                 continue
-            weight = frequency**0.5 * (SHORT_BONUS if len(word) <= SHORT else 1.0)
+            weight = frequency**FLATNESS * (SHORT_BONUS if len(word) <= SHORT else 1.0)
             if part == "noun" and word in concrete:
                 weight *= CONCRETE_BONUS
             if part != "verb":
