@@ -23,7 +23,7 @@ from higgs_recipes.segment_config import SegmentConfig
 from higgs_recipes.segmenting import segment_recordings
 from higgs_recipes.segments import Segmenter
 from higgs_recipes.striking import strike_rows
-from higgs_recipes.vad import VAD_RATE, SpeechDetector
+from higgs_recipes.vad import FRAME_SECONDS, VAD_RATE, SpeechDetector
 from scripts import segment as segment_script
 from tests.corpus_folder import encode_config, write_tone
 from tests.import_folder import json_lines
@@ -121,6 +121,8 @@ def test_segments_begin_and_end_in_silence(made):
         heard = torchaudio.functional.resample(waveform, SAMPLE_RATE, VAD_RATE)
         probabilities, _ = detector.frames([heard])
         assert probabilities[0] < 0.5 and probabilities[-1] < 0.5 and probabilities.max() > 0.9
+        speaks = (probabilities >= 0.5).nonzero() * FRAME_SECONDS
+        assert speaks[0] < 0.3 and row["duration"] - speaks[-1] < 0.4  # the rest of a pause is trimmed
 
 
 def test_transcripts_are_near_what_was_said(made):
@@ -141,6 +143,8 @@ def test_what_was_measured_stands_in_columns(made):
         assert row["speaker"] == "heart" and row["language"] == "en" and row["file"] == "heart's <b>.flac"
         assert 0.7 < row["speech_probability"] <= 1 and 0 <= row["silence_share"] < 0.4
         assert 20 < row["snr_db"] < 60 and row["clipped_share"] == 0
+        assert 1 < row["dnsmos_bak"] < 5 and 1 < row["dnsmos_p808"] < 5
+        assert 2.5 < row["dnsmos_ovrl"] < row["dnsmos_sig"] < 5
         assert 8 < row["chars_per_second"] < 30 and 0 <= row["asr_disagreement"] <= 1
         waveform = read_audio(made["out"] / row["file_name"], name=row["id"])
         assert LoudnessMeter().lufs(waveform) == pytest.approx(row["loudness_lufs"] + row["gain_db"], abs=0.2)
@@ -248,6 +252,7 @@ def test_the_page_has_a_box_and_a_player_a_row_and_escapes_names(made):
     page = _Page(html)
     assert sorted(page.boxes) == sorted(row["id"] for row in made["rows"])
     assert all((made["out"] / source).is_file() for source in page.players) and len(page.players) == len(page.boxes)
+    assert "dnsmos_ovrl" in html and f">{made['record']['measured']['dnsmos_ovrl']['median']:.2f}<" in html
     assert not page.bold and "heart&#39;s &lt;b&gt;.flac" in html
     assert "http" not in html.replace("http-equiv", "")  # nothing from outside
 
