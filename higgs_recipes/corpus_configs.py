@@ -39,9 +39,9 @@ class EncodeConfig(CodecConfig, HubConfig):
         [],
         "Corpora: a Hub id, a folder (audiofolder, parquet, save_to_disk) or a mapping with path and any of name, "
         "split (several: a+b), revision, files (those of a Hub id that match, .parquet or .tar), where (its columns "
-        "to patterns that rows must match), weight, columns, and constant speaker, language, scene. Without weights "
-        "all rows are taken; with them, rows are drawn in these proportions until the first corpus is used up, and no "
-        "row twice.",
+        "to patterns that rows must match), weight, columns, and constant speaker, language, gender, scene. Without "
+        "weights all rows are taken; with them, rows are drawn in these proportions until the first corpus is used "
+        "up, and no row twice.",
     )
     columns: dict[str, str] | str | None = knob(
         None, "Our column name to the corpus's, e.g. {text: sentence, speaker: client_id}; one source can override."

@@ -15,7 +15,7 @@ from typing import Any
 from accelerate import PartialState
 from datasets import Audio, ClassLabel, Dataset, DatasetDict, List, load_dataset, load_from_disk
 
-from higgs_recipes.corpus_configs import EncodeConfig
+from higgs_recipes.corpus_configs import CONSTANTS, EncodeConfig
 from higgs_recipes.errors import InputError
 from higgs_recipes.files import is_hub_id
 from higgs_recipes.hub_tables import explain_datasets, open_hub
@@ -26,10 +26,9 @@ from higgs_recipes.tar_rows import TarRows
 logger = logging.getLogger(__name__)
 
 # Our columns. Text and recording must be there; a constant of the source stands for a column of the same name.
-CONSTANTS = ("speaker", "language", "scene")
 AUDIO_COLUMNS = ("audio", "ref_audio")
 LISTED_AUDIO = {"ref_speakers": "ref_audio", "turns": "audio"}  # lists of mappings, and the recording in each
-COLUMNS = ("id", "text", *CONSTANTS, "gender", "task", *AUDIO_COLUMNS, "ref_text", *LISTED_AUDIO)
+COLUMNS = ("id", "text", *CONSTANTS, "task", *AUDIO_COLUMNS, "ref_text", *LISTED_AUDIO)
 REQUIRED = ("text", "audio")  # unless there are turns, which have both
 SOURCE_KEYS = ("path", "name", "split", "revision", "files", "where", "weight", "columns", *CONSTANTS)
 

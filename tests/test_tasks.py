@@ -483,6 +483,16 @@ def test_speakers_of_a_dialogue_are_described_by_their_gender_where_it_is_known(
     assert {row["tags"]["anna"] for row in rows} == {"SPEAKER0", "SPEAKER1"}
 
 
+def test_a_source_can_say_whose_voice_it_is(tmp_path):
+    sources = []
+    for index, (speaker, gender) in enumerate([("anna", "masculine"), ("bert", "feminine")]):  # names tell nothing
+        make_corpus(tmp_path / speaker, 4, first_hertz=200.0 + 300 * index)
+        sources.append({"path": str(tmp_path / speaker), "speaker": speaker, "gender": gender})
+    _, _, rows = laid_out(tmp_path, sources=sources, tasks={DIALOGUE: 1}, dialogue_turns=[2, 2])
+    for row in rows:
+        assert scene_lines(row) == {f"{row['tags']['anna']}: masculine", f"{row['tags']['bert']}: feminine"}
+
+
 def test_turns_can_say_the_gender_of_their_speaker_and_what_is_unknown_is_as_in_the_reference(tmp_path):
     talk = [turn("anna", "Hello", "a.wav") | {"gender": "male"}, turn("bert", "Well", "b.wav") | {"gender": "m"}]
     write_turns(tmp_path, talk, [turn("carl", "Hello", "c.wav"), turn("dora", "Well", "d.wav") | {"gender": "?"}])
