@@ -23,6 +23,8 @@ from transformers.utils import ModelOutput
 
 
 _SILENCE = 1e-7  # mean square (-70 dB of full scale) below which a clip is not brought to any level
+_CHUNK = 1024  # vectors whose distances to a codebook are in memory at once
+_UNMEL_ITERATIONS = 8  # after which the bins hardly move
 _SMALLEST = 1e-8  # keeps magnitudes above 0 where they are divided by
 
 
@@ -35,6 +37,7 @@ class MelRVQConfig(PreTrainedConfig):
         num_mels: bands of the mel scale (Slaney's) from 0 Hz to half the rate.
         num_components: principal components that are quantised, the dimension of the codebooks.
         codebook_size, num_quantizers: codes in a codebook; codebooks.
+        beam: beginnings that the search for codes keeps.
         level: root mean square of the speech of a clip, which encode brings every clip to and decode gives back.
         floor_db: magnitude, relative to a full-scale sine, below which a band is silent.
         phase_iterations, momentum: of fast Griffin-Lim (Perraudin, Balazs, Søndergaard, 2013).
@@ -50,9 +53,10 @@ class MelRVQConfig(PreTrainedConfig):
     num_components: int = 96
     codebook_size: int = 1024
     num_quantizers: int = 8
+    beam: int = 3
     level: float = 0.1
     floor_db: float = -80.0
-    phase_iterations: int = 32
+    phase_iterations: int = 16
     momentum: float = 0.99
 
     def __post_init__(self, **kwargs) -> None:
@@ -134,12 +138,10 @@ class MelRVQModel(PreTrainedModel):
         if input_values.ndim != 3 or input_values.shape[1] != 1:
             raise ValueError(f"input_values have shape {tuple(input_values.shape)}, need mono (B, 1, N)")
         features = self.features(input_values[:, 0])  # (B, T, frames_per_step * M)
-        residual = (features - self.mean.float()) @ self.components.float().T  # (B, T, D)
-        codes = []
-        for codebook in self.codebooks.float():
-            codes.append(nearest(residual, codebook))
-            residual = residual - codebook[codes[-1]]
-        return MelRVQEncoderOutput(torch.stack(codes, dim=1))
+        vectors = (features - self.mean.float()) @ self.components.float().T  # (B, T, D)
+        codes, _ = quantise(vectors.flatten(0, 1), self.codebooks.float(), beam=self.config.beam)
+        codes = codes.unflatten(0, features.shape[:2])  # (B, T, C)
+        return MelRVQEncoderOutput(codes.transpose(1, 2))
 
     @torch.no_grad()
     def decode(self, audio_codes: Tensor) -> MelRVQDecoderOutput:
@@ -175,17 +177,17 @@ class MelRVQModel(PreTrainedModel):
             raise ValueError(f"{num_samples} samples are no whole steps of {config.hop_length}: pad with zeros")
         waveforms = waveforms.float()
         waveforms = waveforms * (config.level / speech_level(waveforms, frame=config.frame_hop))[:, None]
-        magnitudes = _stft(waveforms, config).abs()  # (B, K, R)
+        magnitudes = _stft(waveforms, config).abs()  # (B, R, K)
         filters, _ = _filters(config.n_fft, config.num_mels, config.sample_rate)
-        mel = filters.to(magnitudes.device) @ magnitudes  # (B, M, R)
+        mel = magnitudes @ filters.T.to(magnitudes.device)  # (B, R, M)
         log_mel = (mel + self._floor).log()  # a soft floor: what is near it costs few bits
-        return log_mel.transpose(1, 2).reshape(num_clips, num_samples // config.hop_length, -1)
+        return log_mel.reshape(num_clips, num_samples // config.hop_length, -1)
 
     def synthesise(self, features: Tensor) -> Tensor:
         """Stacked log-mel frames (B, T, frames_per_step * M) -> waveforms (B, N)."""
         num_clips, num_steps, _ = features.shape
-        log_mel = features.reshape(num_clips, num_steps * self.config.frames_per_step, -1).transpose(1, 2)
-        mel = (log_mel.exp() - self._floor).clamp_min(0)  # (B, M, R)
+        log_mel = features.reshape(num_clips, num_steps * self.config.frames_per_step, -1)
+        mel = (log_mel.exp() - self._floor).clamp_min(0)  # (B, R, M)
         return griffin_lim(magnitudes_of_mel(mel, self.config), self.config)
 
     @property
@@ -193,9 +195,39 @@ class MelRVQModel(PreTrainedModel):
         return 10 ** (self.config.floor_db / 20)
 
 
-def nearest(vectors: Tensor, codebook: Tensor) -> Tensor:
-    """Indexes (...) of the rows of a codebook (V, D) that are nearest to vectors (..., D)."""
-    return (vectors @ codebook.T - codebook.square().sum(dim=1) / 2).argmax(dim=-1)
+def quantise(vectors: Tensor, codebooks: Tensor, *, beam: int) -> tuple[Tensor, Tensor]:
+    """Codes (F, C) whose sums of rows of codebooks (C, V, D) are near to vectors (F, D), and what is left over (F, D).
+
+    Codebook by codebook, the `beam` best beginnings are kept; with 1 it is the nearest code each time.
+
+    >>> codebooks = torch.tensor([[[0.0], [5.0]], [[-1.0], [4.0]]])
+    >>> [quantise(torch.tensor([[4.0]]), codebooks, beam=beam)[0].tolist() for beam in (1, 2)]
+    [[[1, 0]], [[0, 1]]]
+    """
+    chunks = [_quantise_chunk(chunk, codebooks, beam) for chunk in vectors.split(_CHUNK)]
+    codes, residuals = zip(*chunks, strict=True)
+    return torch.cat(codes), torch.cat(residuals)
+
+
+def _quantise_chunk(vectors: Tensor, codebooks: Tensor, beam: int) -> tuple[Tensor, Tensor]:
+    num_codebooks, num_codes, _ = codebooks.shape
+    squares = codebooks.square().sum(dim=2)  # (C, V)
+    residuals = vectors[:, None]  # (F, beginnings, D)
+    codes = torch.empty(len(vectors), 1, 0, dtype=torch.int64, device=vectors.device)
+    for index, codebook in enumerate(codebooks):
+        width = beam if index < num_codebooks - 1 else 1
+        errors = squares[index] - 2 * (residuals @ codebook.T)  # (F, beginnings, V)
+        errors += residuals.square().sum(dim=2, keepdim=True)
+        best = errors.flatten(1).topk(min(width, errors[0].numel()), dim=1, largest=False).indices  # (F, width)
+        beginning, code = best // num_codes, best % num_codes
+        codes = torch.cat([_pick(codes, beginning), code[..., None]], dim=2)
+        residuals = _pick(residuals, beginning) - codebook[code]
+    return codes[:, 0], residuals[:, 0]
+
+
+def _pick(beginnings: Tensor, indexes: Tensor) -> Tensor:
+    """(F, beginnings, X) at indexes (F, width) -> (F, width, X)."""
+    return beginnings.gather(1, indexes[..., None].expand(-1, -1, beginnings.shape[2]))
 
 
 def speech_level(waveforms: Tensor, *, frame: int) -> Tensor:
@@ -211,36 +243,54 @@ def speech_level(waveforms: Tensor, *, frame: int) -> Tensor:
     return torch.where(mean_square > _SILENCE, mean_square, 1.0).sqrt()
 
 
+def magnitudes_of_mel(mel: Tensor, config: MelRVQConfig) -> Tensor:
+    """Mel bands (B, R, M) -> magnitudes (B, R, K), none below 0, whose bands are nearly these.
+
+    By Richardson and Lucy's iteration, which keeps what it starts from as smooth as the bands allow; the
+    pseudo-inverse of the filters rings, and its clamped negative bins are lost.
+    """
+    filters, spread = (matrix.to(mel.device) for matrix in _filters(config.n_fft, config.num_mels, config.sample_rate))
+    magnitudes = mel @ spread
+    for _ in range(_UNMEL_ITERATIONS):
+        magnitudes = magnitudes * ((mel / (magnitudes @ filters.T).clamp_min(_SMALLEST)) @ spread)
+    return magnitudes
+
+
 def griffin_lim(magnitudes: Tensor, config: MelRVQConfig) -> Tensor:
-    """Magnitudes (B, K, R) -> waveforms (B, N) whose transform has about these magnitudes: fast Griffin-Lim."""
-    spectrum = torch.polar(magnitudes, first_phases(magnitudes, config))  # (B, K, R)
+    """Magnitudes (B, R, K) -> waveforms (B, N) whose transform has about these magnitudes: fast Griffin-Lim."""
+    spectrum = torch.polar(magnitudes, first_phases(magnitudes, config))  # (B, R, K)
     previous = torch.zeros_like(spectrum)
     for _ in range(config.phase_iterations):
         consistent = _stft(_istft(spectrum, config), config)
-        ahead = consistent + config.momentum * (consistent - previous)
+        ahead = torch.lerp(previous, consistent, 1 + config.momentum)
         previous = consistent
         spectrum = ahead * (magnitudes / ahead.abs().clamp_min(_SMALLEST))
     return _istft(spectrum, config)
 
 
 def first_phases(magnitudes: Tensor, config: MelRVQConfig) -> Tensor:
-    """Phases (B, K, R) to start from: each bin turns at the frequency of the nearest peak of its frame.
+    """Phases (B, R, K) to start from: each bin turns at the frequency of the peak nearest to it in its frame.
 
-    After "single pass spectrogram inversion" (Beauregard, Harish, Wyse, 2015).
+    After "single pass spectrogram inversion" (Beauregard, Harish, Wyse, 2015), without carrying a phase to another bin
+    where the peak moves. It saves half the iterations that a random start needs.
     """
-    generator = torch.Generator().manual_seed(0)
-    return torch.rand(magnitudes.shape, generator=generator).to(magnitudes.device) * (2 * torch.pi)
-
-
-def magnitudes_of_mel(mel: Tensor, config: MelRVQConfig) -> Tensor:
-    """Mel bands (B, M, R) -> magnitudes of the bins (B, K, R), none below 0."""
-    _, inverse = _filters(config.n_fft, config.num_mels, config.sample_rate)
-    return (inverse.to(mel.device) @ mel).clamp_min(_SMALLEST)
+    bins = torch.arange(magnitudes.shape[2], device=magnitudes.device)  # (K,)
+    lower, upper = F.pad(magnitudes, (1, 1))[..., :-2], F.pad(magnitudes, (1, 1))[..., 2:]
+    is_peak = (magnitudes >= lower) & (magnitudes > upper)
+    last_peak = torch.where(is_peak, bins, -len(bins)).cummax(dim=2).values  # at or below the bin
+    next_peak = torch.where(is_peak, bins, 2 * len(bins)).flip(2).cummin(dim=2).values.flip(2)
+    peak = torch.where(bins - last_peak <= next_peak - bins, last_peak, next_peak).clamp(0, len(bins) - 1)  # (B, R, K)
+    # A parabola through the logarithms of a peak and its neighbours has its top at the true frequency.
+    low, middle, high = ((part + _SMALLEST).log() for part in (lower, magnitudes, upper))
+    top = (0.5 * (low - high) / (low - 2 * middle + high).clamp_max(-_SMALLEST)).clamp(-0.5, 0.5)
+    frequency = (bins + top).gather(2, peak).double()  # in bins; long clips turn far, hence the doubles
+    turned = (2 * torch.pi * config.frame_hop / config.n_fft * frequency).cumsum(dim=1).remainder(2 * torch.pi)
+    return turned.float() + torch.pi * ((bins - peak) % 2)  # the window's own phase alternates beside a peak
 
 
 @cache
 def _filters(n_fft: int, num_mels: int, sample_rate: int) -> tuple[Tensor, Tensor]:
-    """The mel filters (M, K) and their pseudo-inverse (K, M)."""
+    """The mel filters (M, K), whose rows sum to 1, and the same (M, K) with columns that sum to 1."""
     filters = mel_filter_bank(
         num_frequency_bins=n_fft // 2 + 1,
         num_mel_filters=num_mels,
@@ -249,9 +299,10 @@ def _filters(n_fft: int, num_mels: int, sample_rate: int) -> tuple[Tensor, Tenso
         sampling_rate=sample_rate,
         mel_scale="slaney",
     )
-    filters = torch.from_numpy(filters).T.double()  # (M, K)
-    filters /= filters.sum(dim=1, keepdim=True)  # a band is the mean magnitude of its bins
-    return filters.float(), torch.linalg.pinv(filters).float()
+    filters = torch.from_numpy(filters).T  # (M, K)
+    filters = filters / filters.sum(dim=1, keepdim=True)  # a band is the mean magnitude of its bins
+    spread = filters / filters.sum(dim=0).clamp_min(_SMALLEST)  # the outermost bins are in no band
+    return filters.float(), spread.float()
 
 
 def _window(config: MelRVQConfig, device: torch.device) -> Tensor:
@@ -259,27 +310,25 @@ def _window(config: MelRVQConfig, device: torch.device) -> Tensor:
 
 
 def _stft(waveforms: Tensor, config: MelRVQConfig) -> Tensor:
-    """(B, N) -> (B, K, R); frame r is centred on the middle of its own hop, and beyond the clip is silence."""
+    """(B, N) -> (B, R, K); frame r is centred on the middle of its own hop, and beyond the clip is silence."""
     margin = (config.n_fft - config.frame_hop) // 2
     padded = F.pad(waveforms, (margin, margin))
     frames = padded.unfold(1, config.n_fft, config.frame_hop) * _window(config, waveforms.device)  # (B, R, n_fft)
-    return torch.fft.rfft(frames, norm="forward").transpose(1, 2)
+    return torch.fft.rfft(frames, norm="forward")
 
 
 def _istft(spectrum: Tensor, config: MelRVQConfig) -> Tensor:
-    """(B, K, R) -> (B, N): the waveform whose `_stft` is nearest by least squares."""
+    """(B, R, K) -> (B, N): the waveform whose `_stft` is nearest by least squares."""
     hop, overlap = config.frame_hop, config.n_fft // config.frame_hop
     window = _window(config, spectrum.device)
-    frames = torch.fft.irfft(spectrum.transpose(1, 2), n=config.n_fft, norm="forward") * window  # (B, R, n_fft)
-    added, weights = (
-        _overlap_add(frames, hop, overlap),
-        _overlap_add(window.square().expand_as(frames[:1]), hop, overlap),
-    )
+    frames = torch.fft.irfft(spectrum, n=config.n_fft, norm="forward") * window  # (B, R, n_fft)
+    weights = _overlap_add(window.square().expand(1, frames.shape[1], -1), hop=hop, overlap=overlap)
     margin = (config.n_fft - hop) // 2
-    return (added / weights.clamp_min(_SMALLEST))[:, margin : added.shape[1] - margin]
+    added = _overlap_add(frames, hop=hop, overlap=overlap) / weights.clamp_min(_SMALLEST)
+    return added[:, margin : added.shape[1] - margin]
 
 
-def _overlap_add(frames: Tensor, hop: int, overlap: int) -> Tensor:
+def _overlap_add(frames: Tensor, *, hop: int, overlap: int) -> Tensor:
     """(B, R, overlap * hop) -> (B, (R + overlap - 1) * hop)."""
     num_clips, num_frames, _ = frames.shape
     added = frames.new_zeros(num_clips, num_frames + overlap - 1, hop)

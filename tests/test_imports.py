@@ -17,12 +17,13 @@ SCRIPTS = PACKAGE.parent / "scripts"
 FLOORS = {
     3: "trainer evaluation hub corpus_push merging speech training_data segmenting",
     2: "collator generation report encoding scoring importing exporting striking segments corpus_report corpus_page "
-    "shards",
+    "shards codec_fit",
     1: "audio corpus tasks sources codec codec_init code_cache modeling samples init judges cards card_scores meter "
     "hub_tables provenance recordings raw_files parts vad loudness quality listening formats corpus_stats "
-    "corpus_summary callbacks row_checks clip_codes",
+    "corpus_summary callbacks row_checks clip_codes verdicts",
     0: "clips errors files configs corpus_configs segment_config recipe_parser text chatml delay loss metrics records "
-    "mel_rvq markdown plots cutting report_page corpus_template metadata tar_rows levels",
+    "codec_fit_config mel_rvq markdown plots cutting report_page corpus_template metadata tar_rows levels "
+    "turns report_tables",
 }
 FLOOR_OF = {module: floor for floor, modules in FLOORS.items() for module in modules.split()}
 # From its own floor a module takes nothing but this.
@@ -30,6 +31,7 @@ SAME_FLOOR = {
     "loss": {"delay"},
     "corpus_configs": {"configs"},
     "segment_config": {"configs", "corpus_configs"},
+    "codec_fit_config": {"configs"},
     "records": {"files"},
     "corpus": {"audio", "row_checks", "sources"},
     "row_checks": {"audio", "sources"},
@@ -48,6 +50,8 @@ SAME_FLOOR = {
     "corpus_push": {"hub"},
     "raw_files": {"recordings"},
     "parts": {"audio", "raw_files"},
+    "turns": {"metrics"},
+    "verdicts": {"judges"},
 }
 
 # Library -> the modules that may import it. What is not named here is free.

@@ -10,6 +10,7 @@ from accelerate.commands.config.config_args import load_config_from_file
 from transformers import HiggsAudioV2Config, HiggsAudioV2TokenizerConfig
 from transformers.models.higgs_audio_v2 import modeling_higgs_audio_v2
 
+from higgs_recipes.codec_fit_config import FitCodecConfig
 from higgs_recipes.configs import (
     CODEC_ID,
     CODEC_REVISION,
@@ -40,6 +41,7 @@ CONFIGS = {  # script to its config
     "import_corpus": ImportConfig,
     "export_corpus": ExportConfig,
     "segment": SegmentConfig,
+    "fit_codec": FitCodecConfig,
 }
 COMMAND = r"(?:accelerate launch [^\n]*|python )scripts/(\w+)\.py"
 

@@ -1,0 +1,21 @@
+"""Fit a classical audio tokenizer (`higgs_recipes.mel_rvq`) to the speech of a corpus.
+
+python scripts/fit_codec.py --config recipes/tiny/codec_fit.yaml
+"""
+
+from higgs_recipes.codec_fit import fit_codec
+from higgs_recipes.codec_fit_config import FitCodecConfig
+from higgs_recipes.errors import exit_on_input_error
+from higgs_recipes.recipe_parser import parse_recipe
+
+
+def main() -> None:
+    config = parse_recipe(FitCodecConfig)
+    record = fit_codec(config)
+    left_over = " ".join(f"{share:.3f}" for share in record["left_over"])
+    print(f"codec: {config.output_dir}: {record['codec']}; variance left over: {left_over}")
+
+
+if __name__ == "__main__":
+    with exit_on_input_error():
+        main()
