@@ -65,18 +65,18 @@ def speak_piper(text: str) -> tuple[np.ndarray, int]:
 
 
 BASE_VOICES = {
-    "heart": Voice("A bright young American woman reads, close to the microphone.", speak_hibari, 18.75),
-    "rms": Voice("A deep-voiced American man reads slowly and evenly.", _flite("rms"), 15.7),
-    "awb": Voice("A Scottish man reads in a light voice.", _flite("awb"), 17.1),
-    "slt": Voice("A calm American woman reads in a quiet room.", _flite("slt"), 17.2),
-    "kal16": Voice("An old robot speaks in a flat, buzzing voice.", _flite("kal16"), 17.7),
+    "heart": Voice("A bright young American woman reads, close to the microphone.", speak_hibari, 18.8),
+    "rms": Voice("A deep-voiced American man reads slowly and evenly.", _flite("rms"), 15.3),
+    "awb": Voice("A Scottish man reads in a light voice.", _flite("awb"), 17.4),
+    "slt": Voice("A calm American woman reads in a quiet room.", _flite("slt"), 17.5),
+    "kal16": Voice("An old robot speaks in a flat, buzzing voice.", _flite("kal16"), 17.6),
 }
 EXTRA_VOICES = {
-    "us_f2": Voice("A machine speaks American English with a thin female voice.", _espeak("en-us+f2"), 18.2),
-    "us_m3": Voice("A machine speaks American English with a dark male voice.", _espeak("en-us+m3"), 19.0),
-    "us_f5": Voice("A machine speaks American English with an elderly female voice.", _espeak("en-us+f5"), 18.5),
-    "gb_f4": Voice("A machine speaks British English with a soft female voice.", _espeak("en-gb+f4"), 18.7),
-    "gb_m7": Voice("A machine speaks British English with a hoarse male voice.", _espeak("en-gb+m7"), 18.9),
-    "scot_m1": Voice("A machine speaks Scottish English with a clear male voice.", _espeak("en-gb-scotland+m1"), 20.1),
+    "us_f2": Voice("A machine speaks American English with a thin female voice.", _espeak("en-us+f2"), 18.3),
+    "us_m3": Voice("A machine speaks American English with a dark male voice.", _espeak("en-us+m3"), 18.8),
+    "us_f5": Voice("A machine speaks American English with an elderly female voice.", _espeak("en-us+f5"), 18.1),
+    "gb_f4": Voice("A machine speaks British English with a soft female voice.", _espeak("en-gb+f4"), 18.8),
+    "gb_m7": Voice("A machine speaks British English with a hoarse male voice.", _espeak("en-gb+m7"), 18.8),
+    "scot_m1": Voice("A machine speaks Scottish English with a clear male voice.", _espeak("en-gb-scotland+m1"), 19.4),
 }
 DEMO_VOICES = {"joe": Voice("A relaxed man reads to a friend across the table.", speak_piper, 16.0)}
