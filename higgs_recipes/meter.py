@@ -37,6 +37,7 @@ class Meter:
     def _reset(self) -> None:
         self.losses: DualFFNLosses | None = None
         self.seen: Tensor | None = None  # (2,) positions, codec steps
+        self.waited = 0.0  # seconds
         self.started = time.perf_counter()
 
     def add(self, losses: DualFFNLosses, batch: dict[str, Tensor], *, config: HiggsAudioV2Config) -> None:
@@ -47,6 +48,16 @@ class Meter:
         self.losses = losses if self.losses is None else self.losses + losses
         self.seen = seen if self.seen is None else self.seen + seen
 
+    def waiting(self, batches: Iterator[dict[str, Tensor]]) -> Iterator[dict[str, Tensor]]:
+        """The same batches; the time until each is there counts as waited for data."""
+        while True:
+            began = time.perf_counter()
+            batch = next(batches, None)
+            self.waited += time.perf_counter() - began
+            if batch is None:
+                return
+            yield batch
+
     def report(self, accelerator: Accelerator) -> dict[str, float]:
         """Means over what all processes saw, and how fast; starts anew."""
         if self.losses is None:
@@ -54,10 +65,13 @@ class Meter:
         losses = self.losses.unpack(accelerator.reduce(self.losses.pack(), reduction="sum"))
         positions, steps = accelerator.reduce(self.seen, reduction="sum").tolist()
         seconds = time.perf_counter() - self.started
+        waits = accelerator.gather(torch.tensor([self.waited / seconds], device=accelerator.device))
         self._reset()
         return summarize(losses) | {
             "positions_per_second": positions / seconds,
             "audio_seconds_per_second": steps / FRAMES_PER_SECOND / seconds,
+            # All processes wait for the one that waits longest.
+            "data_wait_share": float(waits.max()),
             "peak_memory_gib": _peak_memory_gib(),
         }
 

@@ -3,7 +3,7 @@
 import json
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +84,9 @@ class HiggsTrainer(Trainer):
     def stopped_early(self) -> bool:
         """Whether `train` was ended by SIGTERM, its checkpoint saved."""
         return self.state.global_step < self.state.max_steps
+
+    def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device) -> tuple:
+        return super().get_batch_samples(self.meter.waiting(epoch_iterator), num_batches, device)
 
     def _get_num_items_in_batch(self, batch_samples: list[dict[str, Tensor]], device: torch.device) -> Tensor | None:
         """Targets of the whole optimizer step on all processes: text, then one number a codebook, (1 + C,)."""

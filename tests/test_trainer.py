@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from higgs_recipes.errors import InputError
 from higgs_recipes.loss import dual_ffn_losses
 from higgs_recipes.meter import summarize
 from higgs_recipes.modeling import load_model
+from higgs_recipes.samples import SampleDataset
 from higgs_recipes.trainer import checkpoint_to_resume
 from tests.checkpoints import ROOT, tiny_folder
 from tests.train_once import make_trainer, trained_weights
@@ -109,6 +111,31 @@ def test_the_log_has_what_a_run_is_watched_by(reference):
     assert 0 <= first["eos_accuracy"] <= 1 and 0 < first["eos_loss"] < 20
     assert first["positions_per_second"] > first["audio_seconds_per_second"] > 0
     assert 0.01 < first["peak_memory_gib"] < 64
+
+
+class SlowSamples(SampleDataset):
+    def __getitem__(self, index: int) -> dict:
+        time.sleep(0.1)
+        return super().__getitem__(index)
+
+
+def test_the_log_says_what_share_of_a_step_waits_for_data(tmp_path):
+    shares = {}
+    for kind in (SampleDataset, SlowSamples):
+        trainer = make_trainer(
+            tmp_path / kind.__name__,
+            model_folder=tiny_folder() / "model",
+            per_device_train_batch_size=4,
+            max_steps=3,
+        )
+        trainer.train_dataset = kind(trainer.train_dataset.rows, trainer.train_dataset.tokenizer)
+        trainer.train()
+        shares[kind] = [entry["data_wait_share"] for entry in trainer.state.log_history if "loss" in entry]
+        trainer.save_model()
+        losses = json.loads((tmp_path / kind.__name__ / "run.json").read_text())["losses"]
+        assert losses["data_wait_share"] == shares[kind][-1]
+    assert all(0 < share < 0.5 for share in shares[SampleDataset][1:])
+    assert all(0.5 < share < 1 for share in (shares[SlowSamples][0], shares[SlowSamples][2]))  # two batches an epoch
 
 
 def test_evaluation_counts_each_row_once(tmp_path):
