@@ -32,6 +32,9 @@ METRICS = {  # metric of metrics.json to its column and the factor that it is sh
     "similarity": ("similarity", 1),
     "stop_rate": ("stopped by itself %", 100),
     "duration_ratio": ("duration ratio", 1),
+    "nearest_speaker": ("nearest to own speaker %", 100),
+    "turns_in_order": ("dialogues, turns in order %", 100),
+    "turn_voice": ("turns nearest to own speaker %", 100),
 }
 
 

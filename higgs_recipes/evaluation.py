@@ -26,7 +26,7 @@ from higgs_recipes.metrics import utterance_errors
 from higgs_recipes.modeling import base_fingerprint, load_model, load_run, without_adapter
 from higgs_recipes.provenance import surroundings
 from higgs_recipes.records import public_name
-from higgs_recipes.scoring import PROTOCOL, Clip, score_clips
+from higgs_recipes.scoring import Clip, score_clips
 
 
 logger = logging.getLogger(__name__)
@@ -63,6 +63,8 @@ def evaluate_model(config: EvaluateConfig) -> Evaluation:
     # A normaliser that does not exist shows here, and not after a night of generating.
     utterance_errors([], [], normalizer=config.normalizer)
     recogniser = load_recogniser(config.asr, revision=config.asr_revision, language=config.asr_language, device=device)
+    if any(row["turn_speakers"] for row in rows):
+        recogniser.timed_words([])  # a recogniser that cannot time words says so now
     speaker_model = load_speaker_model(config.speaker, revision=config.speaker_revision, device=device)
     _check_lengths(rows, real, config=config, recogniser=recogniser)
 
@@ -78,7 +80,6 @@ def evaluate_model(config: EvaluateConfig) -> Evaluation:
         normalizer=config.normalizer,
     )
     facts = {
-        "protocol": PROTOCOL,
         "asr": public_name(config.asr),
         "asr_revision": recogniser.revision,
         "asr_language": config.asr_language,

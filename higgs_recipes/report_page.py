@@ -51,6 +51,8 @@ tbody th { min-width: 10rem; font-weight: 600; }
 .range i, .range b { position: absolute; top: 0; bottom: 0; border-radius: .25rem; background: currentColor; }
 .range i { opacity: .35; }
 .range b { width: .5rem; margin-left: -.25rem; }
+.compact { max-height: 36rem; overflow-y: auto; }
+.compact th, .compact td { padding: .25rem .9rem .25rem 0; font-size: .875rem; min-width: 0; }
 .real { --row: var(--real); } .codec { --row: var(--codec); } .base { --row: var(--base); }
 .finetuned { --row: var(--finetuned); }
 .name::before { content: ""; display: inline-block; width: .65rem; height: .65rem; margin-right: .45rem;
@@ -88,7 +90,9 @@ PAGE = (
 <p class="lead">{{ verdict }}</p>
 {% if untrained %}<p class="alarm" role="note">{{ untrained }}</p>{% endif %}
 
-<nav aria-label="sections"><a href="#results">Results</a> <a href="#listen">Listen</a> <a href="#training">Training</a>
+<nav aria-label="sections"><a href="#results">Results</a>
+{% for table in grouped %}<a href="#{{ table.key }}">{{ table.title }}</a>
+{% endfor %}<a href="#listen">Listen</a> <a href="#training">Training</a>
 <a href="#method">How it was measured</a></nav>
 </header>
 
@@ -115,6 +119,33 @@ PAGE = (
 </div>
 <p class="faint" id="table-note">{{ table_note }}</p>
 </section>
+
+{% for table in grouped %}
+<section aria-labelledby="{{ table.key }}">
+<h2 id="{{ table.key }}">{{ table.title }}</h2>
+<div class="scroll compact" tabindex="0" role="region" aria-labelledby="{{ table.key }}">
+<table>
+<thead><tr><th scope="col">{{ table.head }}</th><th scope="col">row</th>
+{% for column in table.columns %}<th scope="col">{{ column }}</th>{% endfor %}
+</tr></thead>
+{% for group in table.groups %}
+<tbody>
+{% for line in group.lines %}
+<tr class="{{ line.key }}">
+{% if loop.first %}<th scope="rowgroup" rowspan="{{ group.lines | length }}">{{ group.value }}</th>{% endif %}
+
+<th scope="row" class="name">{{ line.title }}</th>
+{% for cell in line.cells %}
+<td>{% if cell.text is none %}<span class="faint">{{ cell.missing }}</span>{% else %}
+{{ cell.text }} <span class="interval">{{ cell.interval }}</span>{% endif %}</td>
+{% endfor %}</tr>
+{% endfor %}
+</tbody>
+{% endfor %}
+</table>
+</div>
+</section>
+{% endfor %}
 
 <section aria-labelledby="listen">
 <h2 id="listen">Listen</h2>

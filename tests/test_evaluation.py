@@ -14,7 +14,7 @@ from higgs_recipes.encoding import encode_corpus, load_encoded
 from higgs_recipes.errors import InputError
 from higgs_recipes.evaluation import evaluate_model, load_recordings
 from higgs_recipes.generation import Request, generate
-from higgs_recipes.judges import PACKAGE_RECOGNISER, PACKAGE_SPEAKER_MODEL
+from higgs_recipes.judges import PACKAGE_RECOGNISER, PACKAGE_SPEAKER_MODEL, load_speaker_model
 from higgs_recipes.modeling import add_lora
 from tests.checkpoints import load_tiny, tiny_folder
 from tests.tiny_codec import CORPUS
@@ -24,19 +24,26 @@ from tests.whisper import save_random_whisper
 NUM_ROWS = 2
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    """corpus/: three real recordings of a voice, encoded, two held out. adapter/: a new one, which adds nothing."""
-    folder = tmp_path_factory.mktemp("evaluation")
-    (folder / "recordings").mkdir()
+def corpus_rows(speaker: str) -> list[dict]:
     with (CORPUS / "metadata.csv").open(encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row["speaker"] == "heart"][1 : NUM_ROWS + 2]
-    with (folder / "recordings/metadata.csv").open("w", encoding="utf-8", newline="") as file:
+        return [row for row in csv.DictReader(file) if row["speaker"] == speaker]
+
+
+def write_recordings(folder: Path, rows: list[dict]) -> None:
+    folder.mkdir()
+    with (folder / "metadata.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=rows[0])
         writer.writeheader()
         writer.writerows(rows)
     for row in rows:
-        shutil.copy(CORPUS / row["file_name"], folder / "recordings")
+        shutil.copy(CORPUS / row["file_name"], folder)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """corpus/: three real recordings of a voice, encoded, two held out. adapter/: a new one, which adds nothing."""
+    folder = tmp_path_factory.mktemp("evaluation")
+    write_recordings(folder / "recordings", corpus_rows("heart")[1 : NUM_ROWS + 2])
     encode_corpus(
         EncodeConfig(
             sources=[str(folder / "recordings")],
@@ -164,3 +171,75 @@ def test_clips_longer_than_the_recogniser_hears_are_refused(folder, tmp_path):
     asr = str(save_random_whisper(tmp_path, is_multilingual=True))
     with pytest.raises(InputError, match="max_seconds is 60.0, but .* hears 30 s"):
         evaluate_model(config(folder, asr=asr, max_seconds=60.0))
+
+
+CLONING, DIALOGUE = "zero_shot_voice_cloning", "multi_speaker_voice_cloning"
+
+
+@pytest.fixture(scope="module")
+def talks(tmp_path_factory) -> Path:
+    """corpus/: of two speakers two clips to clone each, and a dialogue in their voices. whisper/: hears letters."""
+    folder = tmp_path_factory.mktemp("talks")
+    by_speaker = [corpus_rows(speaker)[:3] for speaker in ("heart", "rms")]
+    tasks = (CLONING, CLONING, DIALOGUE)
+    rows = [row | {"task": task} for mine in by_speaker for row, task in zip(mine, tasks, strict=True)]
+    write_recordings(folder / "recordings", rows)
+    encode_corpus(
+        EncodeConfig(
+            sources=[str(folder / "recordings")],
+            codec_name_or_path=str(tiny_folder() / "codec"),
+            output_dir=str(folder / "corpus"),
+            cache_dir=str(folder / "cache"),
+            tasks={CLONING: 1.0, DIALOGUE: 1.0},
+            test_size=0,
+            keep_audio="all",
+        )
+    )
+    save_random_whisper(folder / "whisper", is_multilingual=True, times_words=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def talked(talks):
+    return evaluate_model(
+        config(talks, asr=str(talks / "whisper"), split="train", adapter=None, normalizer="basic", batch_size=1)
+    )
+
+
+def test_a_clip_to_clone_is_asked_for_with_its_reference(talks, talked):
+    rows = load_encoded(str(talks / "corpus"), split="train")
+    assert [row["task"] for row in rows] == [*[CLONING] * 4, DIALOGUE]
+    codec = load_codec(tiny_folder() / "codec", revision=None, device="cpu")
+    for index in (0, 4):
+        references = [torch.tensor(codes, dtype=torch.int16) for codes in rows[index]["ref_codes"]]
+        assert len(references) == (2 if index == 4 else 1)
+        request = Request(json.loads(rows[index]["messages"]), references, seed=11 + index)
+        (generation,) = generate(*load_tiny(), [request], sampling=config(talks))
+        (waveform,) = codec.decode([generation.codes])
+        torch.testing.assert_close(talked.waveforms["base"][index], waveform, atol=1e-5, rtol=0)
+
+
+def test_a_cloned_clip_is_compared_with_its_speakers_other_recordings(talked):
+    speakers = [clip["speaker"] for clip in talked.metrics["clips"][:4]]
+    speaker_model = load_speaker_model(PACKAGE_SPEAKER_MODEL, revision=None, device=torch.device("cpu"))
+    voices = speaker_model.embed(talked.waveforms["real"][:4])
+    (other,) = [index for index in range(1, 4) if speakers[index] == speakers[0]]
+    expected = float(voices[0] @ voices[other])
+    assert talked.metrics["clips"][0]["real"]["similarity"] == pytest.approx(expected, abs=1e-4)
+    assert [clip["real"]["nearest_speaker"] for clip in talked.metrics["clips"][:4]] == speakers
+
+
+def test_speakers_and_tasks_have_scores_of_their_own_and_a_dialogue_has_turns(talked):
+    metrics = json.loads(json.dumps(talked.metrics, allow_nan=False))
+    assert sorted(metrics["by_task"]) == [DIALOGUE, CLONING] and sorted(metrics["by_speaker"]) == ["heart", "rms"]
+    assert [metrics["by_speaker"][name]["base"]["stop_rate"]["n"] for name in ("heart", "rms")] == [2, 2]
+    turns = metrics["clips"][4]["real"]["turns"]
+    assert sorted(turn["speaker"] for turn in turns) == ["heart", "rms"]
+    assert metrics["rows"]["base"]["turn_voice"]["not_found"] == 2  # letters are no words
+    assert metrics["rows"]["base"]["turns_in_order"]["value"] == 0.0
+
+
+def test_a_recogniser_that_times_no_words_is_refused_for_dialogues_before_anything_is_generated(talks, tmp_path):
+    asr = str(save_random_whisper(tmp_path, is_multilingual=True))
+    with pytest.raises(InputError, match="no alignment_heads"):
+        evaluate_model(config(talks, asr=asr, split="train", adapter=None))

@@ -19,6 +19,7 @@ from higgs_recipes.judges import (
     load_speaker_model,
 )
 from higgs_recipes.metrics import word_errors
+from higgs_recipes.turns import turn_spans
 from tests.whisper import LETTERS, save_package_whisper, save_random_whisper
 
 
@@ -95,6 +96,38 @@ def test_a_clip_without_voice_has_no_embedding(resemblyzer, tmp_path):
     xvector = load_speaker_model(str(save_random_wavlm(tmp_path)), revision=None, device=CPU)
     assert resemblyzer.embed(clips) == [None] * 3
     assert xvector.embed(clips) == [None] * 3
+
+
+def test_the_words_of_a_checkpoint_have_times_within_their_clip(tmp_path):
+    folder = save_random_whisper(tmp_path, is_multilingual=True, times_words=True)
+    recogniser = load_recogniser(str(folder), revision=None, language="en", device=CPU)
+    none, words = recogniser.timed_words([torch.empty(0), recording(0)])
+    assert none == [] and words and {letter for word in words for letter in word.text} <= set(LETTERS)
+    times = [time for word in words for time in (word.start, word.end)]
+    assert times == sorted(times) and 0 <= times[0] and times[-1] <= len(recording(0)) / SAMPLE_RATE
+
+
+def test_a_checkpoint_that_cannot_time_words_is_refused_before_it_hears_any(tmp_path):
+    folder = save_random_whisper(tmp_path, is_multilingual=True)
+    recogniser = load_recogniser(str(folder), revision=None, language="en", device=CPU)
+    with pytest.raises(InputError, match="its generation config has no alignment_heads.*words of dialogues"):
+        recogniser.timed_words([])
+
+
+@pytest.mark.slow
+def test_two_recognisers_time_the_turns_of_a_dialogue_alike(package_recogniser, tmp_path):
+    folder = save_package_whisper(tmp_path)
+    recognisers = [package_recogniser, load_recogniser(str(folder), revision=None, language="en", device=CPU)]
+    first, second = recording(2), recording(22)  # one sentence of each voice
+    dialogue = torch.cat([first, torch.zeros(SAMPLE_RATE // 4), second])
+    texts = [corpus_rows()[index]["text"] for index in (2, 22)]
+    boundary = len(first) / SAMPLE_RATE
+    for recogniser in recognisers:
+        (words,) = recogniser.timed_words([dialogue])
+        (start, end), (next_start, last) = turn_spans(texts, words, normalizer="whisper_en_no_spelling")
+        assert 0 <= start < 0.5 and boundary - 0.7 < end < boundary + 0.7  # to where the next word begins
+        assert end - 0.1 < next_start < boundary + 0.8 and last <= len(dialogue) / SAMPLE_RATE + 0.1
+    assert package_recogniser.timed_words([torch.empty(0)]) == [[]]
 
 
 @pytest.mark.parametrize("is_multilingual", [True, False])

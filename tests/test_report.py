@@ -49,6 +49,8 @@ def metrics(num_clips: int = 2, *, text: str = "Hello there.", **changes) -> dic
                 "transcript": text,
                 "wer": 0.0,
                 "similarity": 0.875,
+                "nearest_speaker": None,
+                "turns": [],
                 "stopped": None if name in ("real", "codec") else True,
                 "seconds": 0.1,
             }
@@ -58,6 +60,8 @@ def metrics(num_clips: int = 2, *, text: str = "Hello there.", **changes) -> dic
     ]
     return {
         "rows": rows,
+        "by_speaker": {},
+        "by_task": {},
         "n": num_clips,
         "skipped": 1,
         "clips": clips,
@@ -237,3 +241,49 @@ def test_markdown_keeps_its_table(tmp_path):
     head = next(index for index, line in enumerate(lines) if line.startswith("| row"))
     assert {line.count("|") for line in lines[head : head + 6]} == {7}
     assert "### a \\| b" in lines
+
+
+def many_speakers(*, speaker: str = "heart") -> dict:
+    """Two speakers and a dialogue between them."""
+    record = metrics(by_task={})
+    record["rows"]["real"] |= {"nearest_speaker": score(1.0, n=2), "turn_voice": score(0.75, n=4)}
+    record["by_speaker"] = {name: record["rows"] for name in (speaker, "rms")}
+    found = {"speaker": speaker, "span": [0.5, 2.0], "nearest_speaker": "rms"}
+    record["clips"][1]["base"]["turns"] = [found, found | {"nearest_speaker": None}, found | {"span": None}]
+    return record
+
+
+def test_several_speakers_have_a_table_with_a_line_for_each_row_of_the_report(tmp_path):
+    page, source = write(tmp_path, many_speakers())
+    groups = [attributes for tag, attributes in page.tags if tag == "th" and attributes["scope"] == "rowgroup"]
+    assert [attributes["rowspan"] for attributes in groups] == ["4", "4"]
+    assert "By speaker" in page.text and "By task" not in page.text and 'href="#by_speaker"' in source
+    lines = (tmp_path / "report/report.md").read_text(encoding="utf-8").splitlines()
+    table = lines[lines.index("## By speaker") + 2 :][:10]
+    assert {line.count("|") for line in table} == {len("word cer sim stop dur near turn".split()) + 3}
+    assert table[2].startswith("| heart | real recordings | 12.5") and table[9].startswith(
+        "| rms | fine-tuned model |"
+    )
+    assert "100.0\u00a0% (50.0 to 150.0\u00a0%, n=2) | 75.0" in table[2]
+
+
+def test_one_speaker_has_no_table_of_speakers_and_no_columns_of_dialogues(tmp_path):
+    page, _ = write(tmp_path, metrics())
+    for words in ("By speaker", "By task", "nearest", "dialogue"):
+        assert words not in page.text
+
+
+def test_the_turns_of_a_dialogue_are_told_with_their_places_and_voices(tmp_path):
+    page, _ = write(tmp_path, many_speakers())
+    assert (
+        "turn 1 of heart from 0.5 to 2.0 s, nearest to rms; turn 2 of heart from 0.5 to 2.0 s, voice not judged; "
+        "turn 3 not found"
+    ) in page.text
+    assert "Of dialogues the turns have it" in page.text
+
+
+def test_a_speakers_name_cannot_become_markup(tmp_path):
+    page, _ = write(tmp_path, many_speakers(speaker=EVIL))
+    assert not [tag for tag, _ in page.tags if tag in ("script", "img")]
+    markdown = (tmp_path / "report/report.md").read_text(encoding="utf-8")
+    assert not re.search(r"(?<!\\)<(script|img)", markdown) and not re.search(r"(?<!\\)\[link", markdown)

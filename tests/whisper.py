@@ -23,11 +23,13 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz"
 SPECIAL = ["<|endoftext|>", "<|startoftranscript|>", "<|en|>", "<|transcribe|>", "<|notimestamps|>"]
 
 
-def save_random_whisper(folder: Path, *, is_multilingual: bool) -> Path:
-    """The real class made tiny, with a processor whose tokens are the letters a to z."""
-    vocabulary = {token: index for index, token in enumerate([*LETTERS, *SPECIAL])}
+def save_random_whisper(folder: Path, *, is_multilingual: bool, times_words: bool = False) -> Path:
+    """The real class made tiny, with a processor whose tokens are the letters a to z, and the marks of time where it
+    `times_words`."""
+    times = [f"<|{0.02 * index:.2f}|>" for index in range(1501)] if times_words else []
+    vocabulary = {token: index for index, token in enumerate([*LETTERS, *SPECIAL, *times])}
     tokenizer = WhisperTokenizer(vocab=vocabulary, merges=[], additional_special_tokens=SPECIAL[1:])
-    end, start, english, transcribe, no_timestamps = range(len(LETTERS), len(vocabulary))
+    end, start, english, transcribe, no_timestamps = range(len(LETTERS), len(LETTERS) + len(SPECIAL))
     config = WhisperConfig(
         vocab_size=len(vocabulary),
         d_model=16,
@@ -59,6 +61,7 @@ def save_random_whisper(folder: Path, *, is_multilingual: bool) -> Path:
         return_timestamps=False,
         suppress_tokens=[start, english, transcribe],
         **languages,
+        **({"alignment_heads": [[0, 0], [0, 1]]} if times_words else {}),
     )
     model.save_pretrained(folder)
     WhisperProcessor(WhisperFeatureExtractor(), tokenizer).save_pretrained(folder)
@@ -96,6 +99,7 @@ def save_package_whisper(folder: Path) -> Path:
         is_multilingual=False,
         no_timestamps_token_id=no_timestamps,
         return_timestamps=False,
+        alignment_heads=suppressed["alignment_heads"],
         suppress_tokens=suppressed["suppress_ids"],
         begin_suppress_tokens=suppressed["suppress_ids_begin"],
     )
