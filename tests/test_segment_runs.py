@@ -13,17 +13,14 @@ from pathlib import Path
 import pytest
 import soundfile
 
-from higgs_recipes import quality
 from higgs_recipes.errors import InputError
 from higgs_recipes.judges import PACKAGE_RECOGNISER, PackageWhisper
 from higgs_recipes.parts import Parts
-from higgs_recipes.quality import QualityMeter
 from higgs_recipes.raw_files import find_raw_files
 from higgs_recipes.segment_config import SegmentConfig
 from higgs_recipes.segmenting import segment_recordings
-from higgs_recipes.segments import Segmenter
 from tests.import_folder import json_lines
-from tests.test_segmenting import Listener, config, spoken, write_recording
+from tests.test_segmenting import config, write_recording
 
 
 ROOT = Path(__file__).parents[1]
@@ -122,45 +119,6 @@ def test_two_processes_make_the_corpus_of_one(root, made):
     assert run.returncode == 0, run.stderr[-3000:]
     assert run.stderr.count("1/1") >= 2  # each had one
     assert corpus_in(root) == made[1]
-
-
-def test_the_two_ratings_that_the_package_gives_for_a_clip_are_the_columns():
-    from speechmos import dnsmos
-
-    text, waveform = spoken("heart")[0]
-    scores = QualityMeter().scores(waveform)
-    heard = quality.torchaudio.functional.resample(waveform, 24_000, 16_000)
-    expected = dnsmos.run(heard.numpy(), 16_000)
-    assert scores == {f"dnsmos_{name}": pytest.approx(expected[f"{name}_mos"], abs=0.006) for name in
-                      ("ovrl", "sig", "bak", "p808")}  # fmt: skip
-    assert all(1 <= score <= 5 for score in scores.values())
-
-
-def test_a_rating_falls_with_noise_and_the_bound_rejects_it_before_it_is_transcribed(tmp_path):
-    write_recording(tmp_path / "in/clean.flac", "heart", pauses=[0.5], rate=24_000)
-    samples, rate = soundfile.read(tmp_path / "in/clean.flac")
-    noise = quality.torch.randn(samples.shape, generator=quality.torch.Generator().manual_seed(0)).numpy()
-    soundfile.write(tmp_path / "in/noisy.flac", samples + 0.01 * noise, rate)
-    listener = Listener()
-    knobs = config(tmp_path / "in", output_dir=tmp_path / "out", min_dnsmos=2.8)
-    clean, noisy = (list(Segmenter(knobs, listener).segments(file)) for file in find_raw_files(knobs))
-    assert clean[0][0]["dnsmos_ovrl"] > 2.8 and "text" in clean[0][0]
-    row, waveform = noisy[0]
-    assert row["reason"] == f"dnsmos_ovrl too low: {row['dnsmos_ovrl']:g}, min_dnsmos is 2.8"
-    assert row["dnsmos_bak"] < clean[0][0]["dnsmos_bak"] - 0.3 and "text" not in row and waveform is None
-
-
-def test_other_networks_than_those_meant_are_refused(monkeypatch):
-    monkeypatch.setitem(quality._NETWORKS, "model_v8.onnx", "0" * 64)
-    with pytest.raises(InputError, match=r"model_v8.onnx has the SHA-256 9246480c58567bc6, not 00000000"):
-        QualityMeter()
-
-
-@pytest.mark.parametrize("module", ["speechmos.dnsmos", "onnxruntime"])
-def test_a_package_that_is_missing_is_named_with_its_installation(monkeypatch, module):
-    monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(InputError, match=f"segment needs the module {module}, .* pip install 'speechmos"):
-        QualityMeter()
 
 
 def test_broken_sound_amid_a_recording_is_a_reject_after_the_rows_before_it(tmp_path):

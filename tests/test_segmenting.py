@@ -17,11 +17,10 @@ from higgs_recipes.corpus import load_rows
 from higgs_recipes.delay import SAMPLE_RATE
 from higgs_recipes.errors import InputError
 from higgs_recipes.judges import PACKAGE_RECOGNISER
-from higgs_recipes.loudness import LoudnessMeter, gain_db
+from higgs_recipes.loudness import LoudnessMeter
 from higgs_recipes.metrics import word_errors
 from higgs_recipes.segment_config import SegmentConfig
 from higgs_recipes.segmenting import segment_recordings
-from higgs_recipes.segments import Segmenter
 from higgs_recipes.striking import strike_rows
 from higgs_recipes.vad import FRAME_SECONDS, VAD_RATE, SpeechDetector
 from scripts import segment as segment_script
@@ -149,56 +148,6 @@ def test_what_was_measured_stands_in_columns(made):
         waveform = read_audio(made["out"] / row["file_name"], name=row["id"])
         assert LoudnessMeter().lufs(waveform) == pytest.approx(row["loudness_lufs"] + row["gain_db"], abs=0.2)
         assert LoudnessMeter().lufs(waveform) == pytest.approx(-23, abs=0.2) or waveform.abs().max() > 0.85
-
-
-def test_loudness_is_that_of_another_implementation():
-    for _, waveform in spoken("heart")[:2]:
-        reference = torchaudio.functional.loudness(waveform[None], SAMPLE_RATE)
-        assert LoudnessMeter().lufs(waveform) == pytest.approx(float(reference), abs=0.1)
-
-
-def test_gain_stops_where_the_peak_would_clip():
-    _, waveform = spoken("heart")[0]
-    loudness = LoudnessMeter().lufs(waveform)
-    louder = waveform * 10 ** (gain_db(waveform, loudness=loudness, target=-5.0) / 20)
-    assert float(louder.abs().max()) == pytest.approx(10 ** (-1 / 20), rel=1e-3)
-    assert LoudnessMeter().lufs(torch.zeros(24_000)) is LoudnessMeter().lufs(waveform[:100]) is None
-
-
-class Listener:
-    """A recogniser of one word a tenth of a second, but "steady" in what is loud and nothing in what is quiet."""
-
-    revision, window_seconds = "of a test", 30.0
-
-    def transcribe(self, waveforms):
-        words = [" ".join(map(str, range(round(len(waveform) / 2_400)))) for waveform in waveforms]
-        peaks = [float(waveform.abs().max()) for waveform in waveforms]
-        return [
-            "steady" if peak > 0.8 else text if peak > 0.2 else "" for peak, text in zip(peaks, words, strict=True)
-        ]
-
-
-def test_bounds_on_the_transcript_reject_with_both_transcripts(tmp_path):
-    row = {"duration": 4.0, "silence_share": 0.5, "file": "a.wav"}
-    candidates = [(row | {"id": str(level)}, torch.full((96_000,), level)) for level in (0.9, 0.5, 0.1)]
-    candidates.insert(1, ({"id": "bad", "reason": "too short: 0.1 s"}, None))
-
-    def transcribed(**bounds):
-        knobs = config(tmp_path, output_dir=tmp_path / "out", **bounds)
-        return [row for row, _ in Segmenter(knobs, Listener()).transcribed(candidates)]
-
-    steady, bad, fickle, silent = transcribed(max_asr_disagreement=0.04)
-    assert "reason" not in steady and (steady["text"], steady["asr_disagreement"]) == ("steady", 0)
-    assert steady["chars_per_second"] == 3.0  # six letters in two seconds of speech
-    assert bad == {"id": "bad", "reason": "too short: 0.1 s"}
-    # Slowed by a twentieth, its 40 words are 42.
-    assert fickle["reason"] == "asr_disagreement too high: 0.05, max_asr_disagreement is 0.04"
-    assert (len(fickle["text"].split()), len(fickle["text_slowed"].split())) == (40, 42)
-    assert silent["reason"] == "no words: the recogniser hears none"
-    assert [row.get("reason", "")[:24] for row in transcribed(min_chars_per_second=4.0)] == [
-        "chars_per_second too low", "too short: 0.1 s", "", "no words: the recogniser"
-    ]  # fmt: skip
-    assert transcribed(max_chars_per_second=5.0)[2]["reason"].startswith("chars_per_second too high: ")
 
 
 @pytest.mark.parametrize(
