@@ -197,7 +197,7 @@ class GenerateConfig(SamplingConfig, CodecConfig, AdapterConfig, ModelConfig):
     ref_audio: list[str] = knob(
         [], "Reference clip whose voice is cloned; for a dialogue one a speaker: of [SPEAKER0], [SPEAKER1], ..."
     )
-    ref_text: list[str] = knob([], "What each reference clip says.")
+    ref_text: list[str] | None = knob(None, "What each reference clip says; null with ref_in_system.")
     ref_in_system: bool = knob(
         False, "Name reference clips in the system turn, without their texts: for what was trained with it."
     )
@@ -210,12 +210,13 @@ class GenerateConfig(SamplingConfig, CodecConfig, AdapterConfig, ModelConfig):
         CodecConfig.__post_init__(self)
         SamplingConfig.__post_init__(self)
         require(bool(self.text) or self.text_file is not None, "nothing to speak: give text or text_file")
-        require(bool(self.ref_audio) or not self.ref_text, "ref_text is given, but no ref_audio")
-        require(bool(self.ref_audio) or not self.ref_in_system, "ref_in_system is set, but there is no ref_audio")
+        num_clips, num_texts = len(self.ref_audio), len(self.ref_text or [])
+        require(num_clips > 0 or num_texts == 0, "ref_text is given, but no ref_audio")
+        require(num_clips > 0 or not self.ref_in_system, "ref_in_system is set, but there is no ref_audio")
         require(
-            len(self.ref_text) == len(self.ref_audio) or (self.ref_in_system and not self.ref_text),
-            f"cloning needs both ref_audio and ref_text: {len(self.ref_audio)} clips have {len(self.ref_text)} texts; "
-            "give each its own, or set ref_in_system",
+            num_texts == num_clips or (self.ref_in_system and num_texts == 0),
+            f"cloning needs both ref_audio and ref_text: {num_clips} clips have {num_texts} texts; give each its own, "
+            "or with ref_in_system none",
         )
         require_seed(self.seed)
 

@@ -32,8 +32,9 @@ def render_text(record: Record) -> str:
         if taught["cut_at_turn"]["dialogues"]:
             lines.append(f"{split}: {cuts(taught)}")
     lines.append("epoch: " + epoch_cost(record))
-    dropping = [f"{each['filter']} {each['value']}".strip() + f" {each['rows']:,}" for each in record["filters"]]
-    lines.append("rows that the recipe's filters drop: " + ", ".join(dropping))
+    for each in record["filters"]:
+        value = f" ({each['value']})" if each["value"] else ""
+        lines.append(f"filter: {each['filter']}{value} drops {counted(each['rows'], 'row')}")
     lines += [f"rejected: {counted(group['rows'], 'row')}, {group['reason']}" for group in record["rejects"]]
     lines += [f"look at: {finding}" for finding in findings(record)]
     return "\n".join(visible(line) for line in lines)

@@ -47,7 +47,7 @@ def build_requests(config: GenerateConfig, codec: Codec) -> list[Request]:
         InputError: what is wrong with a text or a reference clip, and which.
     """
     ref_codes = codec.encode([read_audio(path, name=f"ref_audio {path}") for path in config.ref_audio])
-    ref_texts = [normalize_transcript(text) for text in config.ref_text] or [None] * len(config.ref_audio)
+    ref_texts = [normalize_transcript(text) for text in config.ref_text or []] or [None] * len(config.ref_audio)
     references = [
         {"speaker_tag": f"SPEAKER{index}", "ref_audio": path, "ref_text": text}
         for index, (path, text) in enumerate(zip(config.ref_audio, ref_texts, strict=True))

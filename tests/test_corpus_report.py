@@ -187,7 +187,7 @@ def test_tasks_that_rows_name_and_dialogues_that_are_cut_are_counted(tmp_path):
 def test_the_text_has_what_the_page_has_in_short(checked):
     record, _, _ = checked
     lines = {line.partition(": ")[0]: line.partition(": ")[2] for line in render_text(record).splitlines()}
-    assert lines["rows that the recipe's filters drop"].startswith("min_seconds 0.3 1, max_seconds 30.0 0, max_chars")
+    assert "filter: min_seconds (0.3) drops 1 row" in render_text(record).splitlines()
     assert re.fullmatch(r"\[█[ ▁-█]*▁\] from 0\.4 to 3\.0 s", lines["lengths"])
 
 
