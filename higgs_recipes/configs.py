@@ -194,9 +194,7 @@ class GenerateConfig(SamplingConfig, CodecConfig, AdapterConfig, ModelConfig):
     text: list[str] = knob([], "Texts to speak, one wav each.")
     text_file: str | None = knob(None, "File with one text a line, spoken after those of `text`.")
     scene: str | None = knob(None, "A sentence on the recording, as the corpus had it; null is none.")
-    ref_audio: list[str] = knob(
-        [], "Reference clip whose voice is cloned; for a dialogue one a speaker: of [SPEAKER0], [SPEAKER1], ..."
-    )
+    ref_audio: list[str] = knob([], "Clip whose voice is cloned; for a dialogue those of [SPEAKER0], [SPEAKER1], ...")
     ref_text: list[str] | None = knob(None, "What each reference clip says; null with ref_in_system.")
     ref_in_system: bool = knob(
         False, "Name reference clips in the system turn, without their texts: for what was trained with it."
