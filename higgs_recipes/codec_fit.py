@@ -18,9 +18,12 @@ from higgs_recipes.corpus_configs import EncodeConfig
 from higgs_recipes.delay import HOP, SAMPLE_RATE
 from higgs_recipes.errors import InputError
 from higgs_recipes.files import explain_full_disk, git_commit, sha256_file, staged_folder
-from higgs_recipes.mel_rvq import MelRVQConfig, MelRVQModel, quantise
+from higgs_recipes.mel_rvq import MelRVQConfig, MelRVQModel, quantise, with_neighbours
 from higgs_recipes.provenance import library_versions
 from higgs_recipes.records import read_config
+
+
+_RIDGE = 1e-6  # of the mean variance: components that hardly vary must not divide by nothing
 
 
 def fit_codec(config: FitCodecConfig) -> dict[str, Any]:
@@ -127,6 +130,8 @@ def fit_model(model: MelRVQModel, features: Tensor, *, iterations: int, refineme
         _refine(model, vectors)
     model.codebooks.copy_(_as_stored(model.codebooks))
     _, residual = quantise(vectors, model.codebooks, beam=config.beam)
+    model.restorer.copy_(_as_stored(_restorer(vectors - residual, vectors)))
+    residual = vectors - with_neighbours((vectors - residual)[None])[0] @ model.restorer.T
     shares = [lost / total, (lost + residual.square().mean(dim=0).sum()) / total]
     return [round(share.item(), 4) for share in shares]
 
@@ -138,6 +143,17 @@ def _refine(model: MelRVQModel, vectors: Tensor) -> None:
         step = _means(residual, chosen, num_codes=len(codebook))  # (V, D); 0 where a code is never chosen
         codebook += step
         residual = residual - step[chosen]
+
+
+def _restorer(quantised: Tensor, vectors: Tensor) -> Tensor:
+    """The matrix (D, 3 * D) that gives vectors (F, D) from quantised ones with their neighbours, by least squares.
+
+    Where one clip ends and the next begins, neighbours are strangers: 1 step in 60, which hardly weighs.
+    """
+    inputs = with_neighbours(quantised[None])[0].double()  # (F, 3 * D)
+    products = inputs.T @ inputs
+    ridge = _RIDGE * products.diagonal().mean() * torch.eye(len(products), dtype=torch.float64)
+    return torch.linalg.solve(products + ridge, inputs.T @ vectors.double()).T.float()
 
 
 def k_means(vectors: Tensor, num_codes: int, *, iterations: int, generator: torch.Generator) -> Tensor:

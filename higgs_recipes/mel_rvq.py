@@ -1,8 +1,9 @@
 """A classical audio tokenizer: log-mel spectrum -> PCA -> residual codebooks, and Griffin-Lim for the way back.
 
 Mel bands of short frames are stacked to 25 steps a second, projected on principal components and quantised by eight
-codebooks, each on what the one before left over. `codec_fit` fits mean, components and codebooks to speech by least
-squares and k-means; the way back finds the bins behind the mel bands and the phases that the codes do not hold.
+codebooks, each on what the one before left over. `codec_fit` fits them to speech by k-means and
+least squares. The way back restores a part of what the codes have lost from the neighbouring steps, and finds the bins
+behind the mel bands and the phases, which the codes do not hold.
 
 What it is not: no neural codec. No gradient ever reached it, its sound is that of Griffin-Lim (a little hollow), and
 it carries speech like that which it was fitted to: music, noise and several voices at once come out as mumble.
@@ -109,6 +110,8 @@ class MelRVQModel(PreTrainedModel):
         mean: (frames_per_step * M,), of the stacked log-mel frames.
         components: (D, frames_per_step * M), orthonormal rows.
         codebooks: (C, V, D).
+        restorer: (D, 3 * D), from the sums of codebook rows of a step's predecessor, itself and its successor to what
+            was quantised there: neighbours tell a part of what the codes of a step alone have lost.
     """
 
     config_class = MelRVQConfig
@@ -123,6 +126,9 @@ class MelRVQModel(PreTrainedModel):
         self.mean = nn.Parameter(torch.zeros(stacked), requires_grad=False)
         self.components = nn.Parameter(torch.zeros(config.num_components, stacked), requires_grad=False)
         self.codebooks = nn.Parameter(torch.zeros(shape), requires_grad=False)
+        self.restorer = nn.Parameter(
+            torch.zeros(config.num_components, 3 * config.num_components), requires_grad=False
+        )
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -157,7 +163,8 @@ class MelRVQModel(PreTrainedModel):
             F.embedding(codes, codebook.float())
             for codes, codebook in zip(audio_codes.unbind(dim=1), self.codebooks, strict=True)
         )  # (B, T, D)
-        features = quantised @ self.components.float() + self.mean.float()
+        restored = with_neighbours(quantised) @ self.restorer.float().T
+        features = restored @ self.components.float() + self.mean.float()
         return MelRVQDecoderOutput(self.synthesise(features)[:, None])
 
     def forward(self, input_values: Tensor, audio_codes: Tensor | None = None) -> MelRVQOutput:
@@ -228,6 +235,17 @@ def _quantise_chunk(vectors: Tensor, codebooks: Tensor, beam: int) -> tuple[Tens
 def _pick(beginnings: Tensor, indexes: Tensor) -> Tensor:
     """(F, beginnings, X) at indexes (F, width) -> (F, width, X)."""
     return beginnings.gather(1, indexes[..., None].expand(-1, -1, beginnings.shape[2]))
+
+
+def with_neighbours(steps: Tensor) -> Tensor:
+    """Steps (B, T, D) -> (B, T, 3 * D): each after its predecessor and before its successor; the ends are their own.
+
+    >>> with_neighbours(torch.tensor([[[1], [2], [3]]])).tolist()
+    [[[1, 1, 2], [1, 2, 3], [2, 3, 3]]]
+    """
+    previous = torch.cat([steps[:, :1], steps[:, :-1]], dim=1)
+    following = torch.cat([steps[:, 1:], steps[:, -1:]], dim=1)
+    return torch.cat([previous, steps, following], dim=2)
 
 
 def speech_level(waveforms: Tensor, *, frame: int) -> Tensor:

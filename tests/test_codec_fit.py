@@ -9,7 +9,7 @@ from higgs_recipes.codec import load_codec
 from higgs_recipes.codec_fit import draw_rows, fit_codec, fit_model, k_means
 from higgs_recipes.codec_fit_config import FitCodecConfig
 from higgs_recipes.errors import InputError
-from higgs_recipes.mel_rvq import MelRVQConfig, MelRVQModel
+from higgs_recipes.mel_rvq import MelRVQConfig, MelRVQModel, quantise
 from tests.tiny_codec import CORPUS
 
 
@@ -54,6 +54,16 @@ def test_refining_leaves_less_over():
     model = MelRVQModel(MelRVQConfig(num_mels=5, num_components=20, codebook_size=16, num_quantizers=3))
     left_over = [fit_model(model, features, iterations=5, refinements=rounds, seed=0)[1] for rounds in (0, 1, 3)]
     assert left_over[0] > left_over[1] > left_over[2]
+
+
+def test_neighbours_restore_what_a_step_alone_has_lost():
+    torch.manual_seed(0)
+    slow = torch.randn(600, 20).cumsum(dim=0) / 10  # each step is near its neighbours
+    model = MelRVQModel(MelRVQConfig(num_mels=5, num_components=20, codebook_size=8, num_quantizers=1, beam=1))
+    _, left_over = fit_model(model, slow, iterations=5, refinements=0, seed=0)
+    vectors = (slow - model.mean) @ model.components.T
+    _, residual = quantise(vectors, model.codebooks, beam=1)
+    assert left_over < 0.97 * (residual.square().sum() / vectors.square().sum())
 
 
 def test_more_iterations_of_k_means_bring_the_centres_nearer():
