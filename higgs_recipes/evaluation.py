@@ -20,7 +20,7 @@ from higgs_recipes.delay import SAMPLE_RATE
 from higgs_recipes.encoding import check_codec, load_encoded
 from higgs_recipes.errors import InputError
 from higgs_recipes.files import resolved_revision
-from higgs_recipes.generation import Request, generate, single_device
+from higgs_recipes.generation import Generation, Request, generate, single_device
 from higgs_recipes.judges import Recogniser, load_recogniser, load_speaker_model
 from higgs_recipes.metrics import utterance_errors
 from higgs_recipes.modeling import base_fingerprint, load_model, load_run, without_adapter
@@ -149,14 +149,7 @@ def _speak(
     model, tokenizer = load_model(
         config, adapter=config.adapter, adapter_revision=config.adapter_revision, device=device
     )
-    requests = [
-        Request(
-            conversation=json.loads(row["messages"]),
-            ref_codes=[torch.as_tensor(codes, dtype=torch.int16) for codes in row["ref_codes"] or []],
-            seed=config.seed + index,
-        )
-        for index, row in enumerate(rows)
-    ]
+    requests = make_requests(rows, seed=config.seed)
     generations = {}
     if config.adapter is None:
         logger.info("generating %d clips with the base model", len(rows))
@@ -166,8 +159,22 @@ def _speak(
         with without_adapter(model):
             generations["base"] = generate(model, tokenizer, requests, sampling=config)
         generations["finetuned"] = generate(model, tokenizer, requests, sampling=config)
-    clips = {}
-    for name, made in generations.items():
-        waveforms = codec.decode([generation.codes for generation in made])
-        clips[name] = [Clip(waveform, each.stopped) for waveform, each in zip(waveforms, made, strict=True)]
-    return clips
+    return {name: decoded_clips(made, codec) for name, made in generations.items()}
+
+
+def make_requests(rows: Sequence[Mapping[str, Any]], *, seed: int) -> list[Request]:
+    """What asks the model for the audio of rows of an encoded corpus, row i with seed + i."""
+    return [
+        Request(
+            conversation=json.loads(row["messages"]),
+            ref_codes=[torch.as_tensor(codes, dtype=torch.int16) for codes in row["ref_codes"] or []],
+            seed=seed + index,
+        )
+        for index, row in enumerate(rows)
+    ]
+
+
+def decoded_clips(made: Sequence[Generation], codec: Codec) -> list[Clip]:
+    """What was generated, as sound."""
+    waveforms = codec.decode([generation.codes for generation in made])
+    return [Clip(waveform, each.stopped) for waveform, each in zip(waveforms, made, strict=True)]

@@ -202,7 +202,7 @@ def talks(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def talked(talks):
     return evaluate_model(
-        config(talks, asr=str(talks / "whisper"), split="train", adapter=None, normalizer="basic", batch_size=1)
+        config(talks, asr=str(talks / "whisper"), split="train", adapter=None, normalizer="basic", max_seconds=0.4)
     )
 
 
@@ -214,7 +214,7 @@ def test_a_clip_to_clone_is_asked_for_with_its_reference(talks, talked):
         references = [torch.tensor(codes, dtype=torch.int16) for codes in rows[index]["ref_codes"]]
         assert len(references) == (2 if index == 4 else 1)
         request = Request(json.loads(rows[index]["messages"]), references, seed=11 + index)
-        (generation,) = generate(*load_tiny(), [request], sampling=config(talks))
+        (generation,) = generate(*load_tiny(), [request], sampling=config(talks, max_seconds=0.4))
         (waveform,) = codec.decode([generation.codes])
         torch.testing.assert_close(talked.waveforms["base"][index], waveform, atol=1e-5, rtol=0)
 
