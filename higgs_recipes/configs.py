@@ -130,6 +130,7 @@ class SFTConfig(TrainingArguments, CodecConfig, ModelConfig):
     audio_loss_weight: float = knob(1.0, "Weight of the codebooks' weighted mean loss.")
     codebook_weights: list[float] | None = knob(None, "Weight of each codebook's mean loss; default 1/8 each.")
     pack_to: int | None = knob(None, "Pack samples into rows of this many positions; null pads instead.")
+    fill_rows: bool = knob(False, "With pack_to: each batch is ONE row, of clips chosen so that they fill it.")
     code_dropout: float = knob(
         0.0, "Share of the codec steps that the model reads as drawn codes while it trains, to lean on the text."
     )
@@ -152,6 +153,10 @@ class SFTConfig(TrainingArguments, CodecConfig, ModelConfig):
             weights = self.codebook_weights
             require(len(weights) == NUM_CODEBOOKS, f"codebook_weights needs {NUM_CODEBOOKS}, got {len(weights)}")
             require(min(weights) >= 0 < max(weights), f"codebook_weights must be 0 or positive, got {weights}")
+        require(
+            not self.fill_rows or (self.pack_to is not None and self.per_device_train_batch_size == 1),
+            "fill_rows makes batches of one packed row: set pack_to, and per_device_train_batch_size: 1",
+        )
         require(0 <= self.code_dropout < 1, f"code_dropout must be in [0, 1), got {self.code_dropout}")
         require(self.pack_to is None or self.pack_to >= 1, f"pack_to must be positive, got {self.pack_to}")
         self._check_inherited()

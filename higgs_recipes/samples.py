@@ -93,5 +93,10 @@ class SampleDataset(Dataset):
     def __getitem__(self, index: int) -> dict[str, Any]:
         return build_sample(self.rows[index], self.tokenizer) | {"row_index": index}
 
+    def num_positions(self) -> list[int]:
+        """How many positions each sample takes in a batch: of a clip all T + C + 1 frames in place of one mark."""
+        samples = (self[index] for index in range(len(self)))
+        return [len(each["input_ids"]) + sum(sum(codes.shape) for codes in each["codes"]) for each in samples]
+
     def row_id(self, index: int) -> str:
         return str(self.rows[index]["id"])

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Subset
+from torch.utils.data import DataLoader, Subset
 from transformers import Trainer
 from transformers.trainer import TRAINER_STATE_NAME
 
@@ -22,6 +22,7 @@ from higgs_recipes.files import atomic_write, explain_full_disk
 from higgs_recipes.loss import DualFFNLosses, attach_losses, dual_ffn_losses, label_counts
 from higgs_recipes.meter import Meter, summarize
 from higgs_recipes.modeling import RUN_INFO, copy_companions, innermost
+from higgs_recipes.packing import FilledRows
 from higgs_recipes.samples import SampleDataset
 
 
@@ -70,13 +71,14 @@ class HiggsTrainer(Trainer):
             data_collator=collator,
             callbacks=[
                 StopCleanly(),
-                AtStart(train=self._begin, epoch=collator.set_epoch),
+                AtStart(train=self._begin, epoch=self._begin_epoch),
                 RefuseNaN(self.nan_rows),
             ],
         )
         self.model_accepts_loss_kwargs = True  # compute_loss divides by the counts of the whole step
         self.eval_collator = HiggsCollator(collator.config, pack_to=collator.pack_to)
         self.run_info = dict(run_info)
+        self.filled_rows: FilledRows | None = None  # the batches of training, with `fill_rows`
         self.step_batches: list[tuple[Tensor, Tensor]] = []  # (loss, row_index) of the step's micro-batches
         self.meter = Meter()
 
@@ -84,6 +86,31 @@ class HiggsTrainer(Trainer):
     def stopped_early(self) -> bool:
         """Whether `train` was ended by SIGTERM, its checkpoint saved."""
         return self.state.global_step < self.state.max_steps
+
+    def get_train_dataloader(self) -> DataLoader:
+        if not self.args.fill_rows:
+            return super().get_train_dataloader()
+        self.filled_rows = FilledRows(
+            self.train_dataset.num_positions(),
+            capacity=self.args.pack_to,
+            seed=self.args.seed,
+            num_processes=self.args.world_size,
+        )
+        loader = DataLoader(
+            self.train_dataset,
+            batch_sampler=self.filled_rows,
+            collate_fn=self.data_collator,
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.dataloader_pin_memory,
+            persistent_workers=self.args.dataloader_persistent_workers,
+            prefetch_factor=self.args.dataloader_prefetch_factor,
+        )
+        return self.accelerator.prepare(loader)
+
+    def _begin_epoch(self, epoch: int) -> None:
+        self.data_collator.set_epoch(epoch)
+        if self.filled_rows is not None:  # a resumed run of several processes tells nobody else
+            self.filled_rows.set_epoch(epoch)
 
     def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device) -> tuple:
         return super().get_batch_samples(self.meter.waiting(epoch_iterator), num_batches, device)

@@ -113,6 +113,9 @@ class EncodedSamples(SampleDataset):
         samples = (label_sample(row, row[INPUT_IDS], last=self.last) for row in rows)
         return [sample | {"row_index": index} for index, sample in zip(indices, samples, strict=True)]
 
+    def num_positions(self) -> list[int]:
+        return count_positions(self.rows).tolist()
+
 
 def _steps(clips: pa.ListArray) -> np.ndarray:
     """The codec steps of clips, end to end: (sum T, C)."""

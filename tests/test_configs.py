@@ -100,6 +100,16 @@ def test_every_knob_says_its_reason():
         (SFTConfig, {"audio_loss_weight": -1.0}, "audio_loss_weight must be 0 or positive, got -1.0"),
         (SFTConfig, {"codebook_weights": [1.0] * 7}, "codebook_weights needs 8, got 7"),
         (SFTConfig, {"codebook_weights": [0.0] * 8}, "codebook_weights must be 0 or positive"),
+        (
+            SFTConfig,
+            {"fill_rows": True, "per_device_train_batch_size": 1},
+            "one packed row: set pack_to, and per_device",
+        ),
+        (
+            SFTConfig,
+            {"fill_rows": True, "pack_to": 100},
+            "packed row: set pack_to, and per_device_train_batch_size: 1",
+        ),
         (SFTConfig, {"code_dropout": 1.0}, r"code_dropout must be in \[0, 1\), got 1.0"),
         (SFTConfig, {"pack_to": 0}, "pack_to must be positive, got 0"),
         (SFTConfig, {"per_device_train_batch_size": 0}, "per_device_train_batch_size must be at least 1, got 0"),

@@ -20,7 +20,7 @@ FLOORS = {
     "shards codec_fit",
     1: "audio corpus tasks sources codec codec_init code_cache modeling samples init judges cards card_scores meter "
     "hub_tables provenance recordings raw_files parts vad loudness quality listening formats corpus_stats "
-    "corpus_summary callbacks row_checks clip_codes verdicts",
+    "corpus_summary callbacks packing row_checks clip_codes verdicts",
     0: "clips errors files configs corpus_configs segment_config recipe_parser text chatml delay loss metrics records "
     "codec_fit_config mel_rvq markdown plots cutting report_page corpus_template metadata tar_rows levels "
     "turns report_tables",

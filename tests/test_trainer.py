@@ -217,6 +217,27 @@ def test_code_dropout_is_of_training_alone_and_the_same_with_workers_and_after_a
         assert all(torch.equal(weight, expected[name]) for name, weight in trained_weights(trainer).items())
 
 
+def test_filled_rows_train_every_row_once_an_epoch_and_resume_bit_equal(tmp_path):
+    fields = {"pack_to": 400, "fill_rows": True, "per_device_train_batch_size": 1, "max_steps": 7, "code_dropout": 0.2}
+    whole = make_trainer(tmp_path / "whole", model_folder=tiny_folder() / "model", **fields)
+    whole.train()
+    num_batches = len(whole.filled_rows)
+    assert 2 <= num_batches < 6  # 8 rows, so some share one; 7 steps are more than an epoch
+    batches = list(whole.get_train_dataloader())
+    assert {tuple(batch["input_ids"].shape) for batch in batches} == {(1, 400)}
+    assert sorted(torch.cat([batch["row_index"] for batch in batches]).tolist()) == list(range(8))
+
+    interrupted = make_trainer(tmp_path / "cut", model_folder=tiny_folder() / "model", **fields)
+    interrupted.add_callback(Terminate(step=num_batches))
+    interrupted.train()
+    resumed = make_trainer(
+        tmp_path / "cut", model_folder=tiny_folder() / "model", resume_from_checkpoint="true", **fields
+    )
+    resumed.train(resume_from_checkpoint=checkpoint_to_resume(resumed.args))
+    expected = trained_weights(whole)
+    assert all(torch.equal(weight, expected[name]) for name, weight in trained_weights(resumed).items())
+
+
 def test_sigterm_reaches_the_process_as_before_when_training_is_over(tmp_path):
     before = signal.getsignal(signal.SIGTERM)
     run(tmp_path, per_device_train_batch_size=8, max_steps=1)

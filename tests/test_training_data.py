@@ -75,6 +75,7 @@ def test_samples_from_columns_are_those_from_rows():
             assert sample["row_index"] == index and sample["supervise"] == expected["supervise"]
             assert all(torch.equal(sample[name], expected[name]) for name in ("input_ids", "labels"))
             assert list(map(torch.equal, sample["codes"], expected["codes"])) == [True] * len(expected["codes"])
+    assert EncodedSamples(tokenized, tokenizer).num_positions() == plain.num_positions()
     picked = EncodedSamples(tokenized.select([3, 0]), tokenizer)
     assert len(picked) == 2 and picked.row_id(0) == "row3"
     assert torch.equal(picked[0]["codes"][-1], plain[3]["codes"][-1])
