@@ -51,12 +51,12 @@ class MelRVQConfig(PreTrainedConfig):
     frames_per_step: int = 4
     n_fft: int = 960
     num_mels: int = 80
-    num_components: int = 96
+    num_components: int = 112
     codebook_size: int = 1024
     num_quantizers: int = 8
     beam: int = 3
     level: float = 0.1
-    floor_db: float = -80.0
+    floor_db: float = -92.0
     phase_iterations: int = 16
     momentum: float = 0.99
 
