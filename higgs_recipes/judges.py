@@ -134,6 +134,7 @@ class TransformersWhisper:
             model=self.model,
             tokenizer=self.processor.tokenizer,
             feature_extractor=self.processor.feature_extractor,
+            device=self.device,
         )
         return [self._timed_words_of_one(timed, waveform) if len(waveform) else [] for waveform in waveforms]
 
