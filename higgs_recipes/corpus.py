@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from higgs_recipes.errors import InputError
 from higgs_recipes.row_checks import MAX_TEXT_CHARS as MAX_TEXT_CHARS
 from higgs_recipes.row_checks import Row, check_place
 from higgs_recipes.sources import LISTED_AUDIO, Source, open_sources
+from higgs_recipes.streamed_rows import StreamedRows
 
 
 logger = logging.getLogger(__name__)
@@ -68,6 +70,12 @@ class Corpus:
             return wav_bytes(self.waveform(clip, name=name))
         return read_bytes(self.recording(clip), name=name)
 
+    def close(self) -> None:
+        """Remove the files that are here of streamed sources."""
+        for source in self.sources:
+            if isinstance(source.table, StreamedRows):
+                source.table.close()
+
     def reject_counts(self) -> dict[str, int]:
         """How many rows were rejected for which reason, the commonest first."""
         return dict(Counter(short_reason(reject["reason"]) for reject in self.rejects).most_common())
@@ -76,64 +84,96 @@ class Corpus:
 def load_rows(config: EncodeConfig) -> Corpus:
     """Read, check and, where the sources have weights, mix the rows of a recipe. Several processes share the reading.
 
-    Weights are relative probabilities, as `datasets.interleave_datasets` has them: rows are drawn in these proportions
-    until the first source is used up, each row at most once.
-
     Raises:
         InputError: what `open_sources` finds, or not one good row is left.
     """
     sources = open_sources(config)
+    return gather_rows(sources, check_rows(sources, config), config)
+
+
+def check_rows(sources: Sequence[Source], config: EncodeConfig) -> list[Row]:
+    """The rows of all sources that are not streamed, and the rejects among them (with a "reason"), in their order."""
     state = PartialState()
-    places = [(source, row) for source in range(len(sources)) for row in range(len(sources[source].table))]
+    places = [
+        (index, row)
+        for index, source in enumerate(sources)
+        if not isinstance(source.table, StreamedRows)
+        for row in range(len(source.table))
+    ]
     with state.split_between_processes(places) as share:
         progress = tqdm(share, desc="Checking", unit=" rows", disable=not state.is_main_process)
         checked = [check_place(sources, source, row, config) for source, row in progress]
-    checked = gather_object(checked)
+    return gather_object(checked)
 
+
+def gather_rows(
+    sources: list[Source], checked: Sequence[Row], config: EncodeConfig, *, kept: Mapping[str, Path] | None = None
+) -> Corpus:
+    """The corpus of checked rows, mixed where the sources have weights.
+
+    Weights are relative probabilities, as `datasets.interleave_datasets` has them: rows are drawn in these proportions
+    until the first source is used up, each row at most once.
+
+    Raises:
+        InputError: not one good row is left.
+    """
     rows, rejects = _reject_duplicates(checked)
     rejects.sort(key=lambda reject: (reject["source"], reject["row"]))
     rows, num_not_drawn = _draw_mixture(rows, sources, seed=config.seed)
     rejects = [{key: reject[key] for key in ("file", "row", "id", "reason")} for reject in rejects]
-    corpus = Corpus(sources, rows, rejects, num_not_drawn)
+    corpus = Corpus(sources, rows, rejects, num_not_drawn, kept or {})
     if not rows:
-        raise InputError(f"no row is left of {len(places)}: {corpus.reject_counts()}; the first: {rejects[0]}")
+        first = f": {corpus.reject_counts()}; the first: {rejects[0]}" if rejects else ""
+        raise InputError(f"no row is left of {len(checked)}{first}")
     return corpus
 
 
 def split_rows(rows: Sequence[Row], config: EncodeConfig) -> dict[str, list[Row]]:
     """{"train": ..., "test": ...} by `split_by`, `test_size` and `seed`; no "test" where test_size is 0.
 
-    Groups (rows of one sentence, or of one speaker) are drawn until the test split has its size, so the last one may
-    make it larger.
-
     Raises:
         InputError: a row has no speaker to split by, or nothing would be left to train on.
     """
     if config.test_size == 0:
         return {"train": list(rows)}
-    target = config.test_size if config.test_size >= 1 else max(1, round(config.test_size * len(rows)))
-    groups: dict[str, list[Row]] = {}
-    for row in rows:
-        if config.split_by == "speaker" and row["speaker"] is None:
-            raise InputError(f"row {row['id']}: no speaker to split by; map a column to speaker or use split_by: text")
-        groups.setdefault(row["speaker"] if config.split_by == "speaker" else sentence(row["text"]), []).append(row)
-    keys = sorted(groups)
-    random.Random(config.seed).shuffle(keys)
-
-    held_out: list[Row] = []
-    for key in keys:
-        if len(held_out) < target:
-            held_out += groups[key]
-    if len(held_out) == len(rows):
+    ids = {row["id"] for row in held_out_rows(rows, config)}
+    if len(ids) == len(rows):
         raise InputError(
-            f"test_size {config.test_size} by {config.split_by} takes all {len(rows)} rows ({len(groups)} groups): "
-            "nothing is left to train on; make it smaller"
+            f"test_size {config.test_size} by {config.split_by} takes all {len(rows)} rows "
+            f"({len({_group(row, config) for row in rows})} groups): nothing is left to train on; make it smaller"
         )
-    ids = {row["id"] for row in held_out}
     return {
         "train": [row for row in rows if row["id"] not in ids],
         "test": [row for row in rows if row["id"] in ids],
     }
+
+
+def held_out_rows(rows: Sequence[Row], config: EncodeConfig) -> list[Row]:
+    """The rows of the test split: groups, of one sentence or one speaker, are taken until it has its size.
+
+    So the last group may make it larger. The groups' order is drawn of the seed and their own names: where `test_size`
+    is a number of rows, one that is not held out of some rows is not held out of more.
+    """
+    target = config.test_size if config.test_size >= 1 else max(1, round(config.test_size * len(rows)))
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(_group(row, config), []).append(row)
+    held_out: list[Row] = []
+    for key in sorted(
+        groups, key=lambda key: sha256(f"{config.seed} {key}".encode(errors="backslashreplace")).digest()
+    ):
+        if len(held_out) >= target:
+            break
+        held_out += groups[key]
+    return held_out
+
+
+def _group(row: Row, config: EncodeConfig) -> str:
+    if config.split_by == "text":
+        return sentence(row["text"])
+    if row["speaker"] is None:
+        raise InputError(f"row {row['id']}: no speaker to split by; map a column to speaker or use split_by: text")
+    return row["speaker"]
 
 
 def short_reason(reason: str) -> str:

@@ -38,7 +38,8 @@ class EncodeConfig(CodecConfig, HubConfig):
     sources: list[Source] = knob(
         [],
         "Corpora: a Hub id, a folder (audiofolder, parquet, save_to_disk) or a mapping with path and any of name, "
-        "split (several: a+b), revision, files (those of a Hub id that match, .parquet or .tar), where (its columns "
+        "split (several: a+b), revision, files (those of a Hub id that match, .parquet or .tar), streaming (true has "
+        "one file of a Hub id on the disk at a time: fetched, encoded, removed), where (its columns "
         "to patterns that rows must match), weight, columns, and constant speaker, language, gender, scene. Without "
         "weights all rows are taken; with them, rows are drawn in these proportions until the first corpus is used "
         "up, and no row twice.",

@@ -11,13 +11,15 @@ from unicodedata import is_normalized
 from accelerate import PartialState
 
 from higgs_recipes import corpus_stats as stats
-from higgs_recipes.corpus import Corpus, Row, load_rows, split_rows
+from higgs_recipes.code_cache import CodeCache
+from higgs_recipes.corpus import Corpus, Row, split_rows
 from higgs_recipes.corpus_configs import EncodeConfig
 from higgs_recipes.corpus_page import render_page
 from higgs_recipes.encoding import public_reject
 from higgs_recipes.files import atomic_write, git_commit
 from higgs_recipes.provenance import library_versions
 from higgs_recipes.records import public_path, public_record
+from higgs_recipes.streaming import load_corpus
 from higgs_recipes.tasks import count_cuts, count_tasks, lay_out_tasks
 
 
@@ -31,10 +33,10 @@ def check_corpus(config: EncodeConfig) -> tuple[dict[str, Any], Path]:
     Started on several processes, all read and the main one writes.
 
     Raises:
-        InputError: what `load_rows`, `split_rows` and `lay_out_tasks` find, a full disk.
+        InputError: what `load_corpus`, `split_rows` and `lay_out_tasks` find, a full disk.
     """
     state = PartialState(cpu=True)
-    corpus = load_rows(config)
+    corpus = load_corpus(config, codec=None, cache=CodeCache(config.cache_dir, codec="no codec"))
     splits = {
         split: lay_out_tasks(corpus, rows, config, split=split)
         for split, rows in split_rows(corpus.rows, config).items()

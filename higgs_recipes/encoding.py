@@ -20,13 +20,14 @@ from higgs_recipes.cards import corpus_card
 from higgs_recipes.clip_codes import encode_clips
 from higgs_recipes.code_cache import CodeCache
 from higgs_recipes.codec import Codec, load_codec
-from higgs_recipes.corpus import Corpus, Row, load_rows, split_rows
+from higgs_recipes.corpus import Corpus, Row, split_rows
 from higgs_recipes.corpus_configs import EncodeConfig
 from higgs_recipes.errors import InputError
 from higgs_recipes.files import atomic_write, explain_full_disk, fetch, git_commit, sha256_file, staged_folder
 from higgs_recipes.provenance import library_versions
 from higgs_recipes.records import public_path, public_record
 from higgs_recipes.shards import plan_shards, shard_features, write_shard
+from higgs_recipes.streaming import load_corpus
 from higgs_recipes.tasks import count_cuts, count_tasks, lay_out_tasks
 
 
@@ -58,7 +59,7 @@ def encode_corpus(config: EncodeConfig, *, on_shard: OnShard | None = None) -> P
             the futures that it returns are done, well or not.
 
     Raises:
-        InputError: what `load_codec`, `load_rows` and `split_rows` find, a corpus in `output_dir`, a full disk.
+        InputError: what `load_codec`, `load_corpus` and `split_rows` find, a corpus in `output_dir`, a full disk.
     """
     # Unless it is told so, accelerate takes two processes without a GPU for two runs of one. They wait for each other
     # longer than the ten minutes that torch allows: one reads, or writes, while the others are done.
@@ -68,7 +69,8 @@ def encode_corpus(config: EncodeConfig, *, on_shard: OnShard | None = None) -> P
             folder = stack.enter_context(staged_folder(config.output_dir, overwrite=config.overwrite_output_dir))
         codec = load_codec(config.codec_name_or_path, revision=config.codec_revision, device=state.device)
         cache = CodeCache(config.cache_dir, codec=codec.revision)
-        corpus = load_rows(config)
+        corpus = load_corpus(config, codec=codec, cache=cache)
+        stack.callback(corpus.close)
         splits = {
             split: lay_out_tasks(corpus, rows, config, split=split)
             for split, rows in split_rows(corpus.rows, config).items()

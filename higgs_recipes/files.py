@@ -40,10 +40,12 @@ def fetch(
     repo_type: Literal["model", "dataset"] = "model",
     revision: str | None = None,
     allow_patterns: list[str] | None = None,
+    local_dir: Path | None = None,
 ) -> Path:
     """An existing local folder as it is (`revision` says nothing of it), else the folder of the Hub repo's snapshot.
 
-    Files that match `UNSAFE_PATTERNS` are never downloaded.
+    Files that match `UNSAFE_PATTERNS` are never downloaded. With `local_dir` the files go there and not into the
+    Hub's cache.
 
     Raises:
         InputError: no such folder, invalid id, missing, private or gated repo, missing revision, no way to the Hub.
@@ -60,13 +62,14 @@ def fetch(
     repo = f"{repo_type} '{name}'" + (f" at revision '{revision}'" if revision else "")
     hub = constants.ENDPOINT
     try:
-        with explain_full_disk(constants.HF_HUB_CACHE):
+        with explain_full_disk(local_dir or constants.HF_HUB_CACHE):
             snapshot = snapshot_download(
                 name,
                 repo_type=repo_type,
                 revision=revision,
                 allow_patterns=allow_patterns,
                 ignore_patterns=list(UNSAFE_PATTERNS),
+                local_dir=local_dir,
             )
     except HFValidationError as error:
         raise InputError(f"'{name}' is neither a folder here nor a valid id of a {repo_type} on the Hub") from error

@@ -1,25 +1,77 @@
 """Datasets on the Hub as tables. Of a large one only the files of the asked name and split are fetched."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from datasets import Dataset, load_dataset, load_dataset_builder
+from datasets import Dataset, Features, load_dataset, load_dataset_builder
 from datasets.builder import DatasetBuilder, GeneratorBasedBuilder
 from datasets.config import HF_DATASETS_CACHE
 from datasets.exceptions import DatasetBuildError, DatasetNotFoundError, DatasetsError
 from datasets.packaged_modules.audiofolder.audiofolder import AudioFolder
+from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, HTTPError
+from huggingface_hub.hf_api import RepoFile
 
 from higgs_recipes.errors import InputError
-from higgs_recipes.files import explain_full_disk, fetch, hub_reason
+from higgs_recipes.files import explain_full_disk, fetch, hub_reason, resolved_revision
 from higgs_recipes.tar_rows import TarRows
 
 
 # The branch where the Hub keeps its own conversion of a dataset: <name>/<split>/0000.parquet ...
 CONVERTED = "refs/convert/parquet"
+
+
+@dataclass(frozen=True)
+class HubFiles:
+    """The files of a source, none of them fetched.
+
+    Attributes:
+        commit: that they are of.
+        contents: what the Hub names the content of each file by; the keys are the paths, in the order of the rows.
+        features: the columns as the dataset's card says, None where it does not.
+    """
+
+    repo: str
+    commit: str
+    contents: dict[str, str]
+    features: Features | None
+
+
+def find_files(spec: dict[str, Any], split: str) -> HubFiles:
+    """The .parquet or .tar files that `open_hub` would read the rows of a source from, in the same order.
+
+    Raises:
+        InputError: as `open_hub`; a split that is a part of one; files of other kinds.
+    """
+    path, name, revision = spec["path"], spec.get("name"), spec.get("revision")
+    if "[" in split:
+        raise InputError(f"{path}: split {split!r} is a part; streaming takes whole splits, or files by their names")
+    with explain_datasets(spec, split):
+        commit = resolved_revision(path, revision, repo_type="dataset")
+        tree = HfApi().list_repo_tree(path, recursive=True, revision=commit, repo_type="dataset")
+        contents = {entry.path: entry.blob_id for entry in tree if isinstance(entry, RepoFile)}
+        features = None
+        if spec.get("files") or revision == CONVERTED:
+            patterns = [spec["files"]] if spec.get("files") else _converted_patterns(name, split).values()
+            paths = [file for pattern in patterns for file in _matching(path, contents, pattern, revision=revision)]
+        else:
+            builder = load_dataset_builder(path, name, revision=revision)
+            features = builder.info.features
+            available = builder.config.data_files or {}
+            parts = list(available) if split == "all" else _split_names(split)
+            _require_splits(path, parts, available)
+            paths = [url.partition("@")[2].partition("/")[2] for part in parts for url in available[part]]
+    endings = {PurePosixPath(file).suffix for file in paths}
+    if endings not in ({".parquet"}, {".tar"}):
+        raise InputError(
+            f"{path}: streaming reads .parquet or .tar files, and these are {', '.join(sorted(endings))}; set "
+            f"revision: {CONVERTED}, or leave streaming out"
+        )
+    return HubFiles(path, commit, {file: contents[file] for file in paths}, features)
 
 
 def open_hub(spec: dict[str, Any], split: str) -> Dataset | TarRows | Path:
@@ -42,7 +94,7 @@ def open_hub(spec: dict[str, Any], split: str) -> Dataset | TarRows | Path:
         with explain_datasets(spec, split):
             return load_dataset("parquet", data_files={split: [str(file) for file in found]}, split=split)
     if revision == CONVERTED:
-        parts = {part: f"{name or 'default'}/{part}/*.parquet" for part in _split_names(split)}
+        parts = _converted_patterns(name, split)
         files = {
             part: [str(file) for file in _fetch_matching(path, pattern, revision=revision)]
             for part, pattern in parts.items()
@@ -62,8 +114,7 @@ def open_hub(spec: dict[str, Any], split: str) -> Dataset | TarRows | Path:
         available, wanted = builder.config.data_files, set(_split_names(split))
         if wanted in ({"all"}, available.keys()):
             return load_dataset(path, name, split=split, revision=revision)
-        for part in sorted(wanted - available.keys()):
-            raise InputError(f'{path}: Unknown split "{part}". Should be one of {list(available)}')
+        _require_splits(path, sorted(wanted), available)
         # `load_dataset` of the repo would fetch every split of this name.
         ours = ("name", "version", "data_dir", "data_files", "description")
         options = {key: value for key, value in vars(builder.config).items() if key not in ours}
@@ -77,11 +128,25 @@ def _split_names(split: str) -> list[str]:
     return [part.partition("[")[0].strip() for part in split.split("+")]
 
 
+def _converted_patterns(name: str | None, split: str) -> dict[str, str]:
+    return {part: f"{name or 'default'}/{part}/*.parquet" for part in _split_names(split)}
+
+
+def _require_splits(path: str, wanted: Iterable[str], available: Iterable[str]) -> None:
+    for part in wanted:
+        if part not in available:
+            raise InputError(f'{path}: Unknown split "{part}". Should be one of {list(available)}')
+
+
 def _fetch_matching(path: str, pattern: str, *, revision: str | None) -> list[Path]:
     snapshot = fetch(path, repo_type="dataset", revision=revision, allow_patterns=[pattern])
     # The snapshot may hold what an earlier source has fetched.
-    files = (file for file in snapshot.rglob("*") if file.is_file())
-    found = sorted(file for file in files if fnmatchcase(file.relative_to(snapshot).as_posix(), pattern))
+    files = [file.relative_to(snapshot).as_posix() for file in snapshot.rglob("*") if file.is_file()]
+    return [snapshot / file for file in _matching(path, files, pattern, revision=revision)]
+
+
+def _matching(path: str, files: Iterable[str], pattern: str, *, revision: str | None) -> list[str]:
+    found = sorted(file for file in files if fnmatchcase(file, pattern))
     if not found:
         at = f" at revision {revision}" if revision else ""
         raise InputError(f"{path}{at} has no files {pattern}; see its page for the names there are")

@@ -6,9 +6,8 @@ undecoded, and a folder of recordings with its metadata file is read directly, b
 
 import difflib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -18,8 +17,9 @@ from datasets import Audio, ClassLabel, Dataset, DatasetDict, List, load_dataset
 from higgs_recipes.corpus_configs import CONSTANTS, EncodeConfig
 from higgs_recipes.errors import InputError
 from higgs_recipes.files import is_hub_id
-from higgs_recipes.hub_tables import explain_datasets, open_hub
+from higgs_recipes.hub_tables import explain_datasets, find_files, open_hub
 from higgs_recipes.metadata import METADATA_FILES, find_metadata, read_metadata
+from higgs_recipes.streamed_rows import StreamedRows, matching_rows
 from higgs_recipes.tar_rows import TarRows
 
 
@@ -30,7 +30,7 @@ AUDIO_COLUMNS = ("audio", "ref_audio")
 LISTED_AUDIO = {"ref_speakers": "ref_audio", "turns": "audio"}  # lists of mappings, and the recording in each
 COLUMNS = ("id", "text", *CONSTANTS, "task", *AUDIO_COLUMNS, "ref_text", *LISTED_AUDIO)
 REQUIRED = ("text", "audio")  # unless there are turns, which have both
-SOURCE_KEYS = ("path", "name", "split", "revision", "files", "where", "weight", "columns", *CONSTANTS)
+SOURCE_KEYS = ("path", "name", "split", "revision", "files", "where", "streaming", "weight", "columns", *CONSTANTS)
 
 DEFAULT_SPLIT = "train"
 
@@ -108,15 +108,16 @@ def open_sources(config: EncodeConfig) -> list[Source]:
     if None in weights and any(weight is not None for weight in weights):
         raise InputError("sources: some have a weight and some have none; give one to all or to none of them")
     with PartialState().main_process_first():  # the others find what it has downloaded
-        return [_open(spec, config.columns or {}) for spec in specs]
+        return [_open(index, spec, config) for index, spec in enumerate(specs)]
 
 
 def _source_spec(entry: str | dict[str, Any]) -> dict[str, Any]:
     spec = {"path": entry} if isinstance(entry, str) else entry
     for key, value in spec.items():
         _require_known(key, SOURCE_KEYS, field="sources")
-        expected = {"weight": (int, float), "columns": (dict,), "where": (dict,)}.get(key, (str,))
-        if value is not None and (not isinstance(value, expected) or isinstance(value, bool)):
+        types = {"weight": (int, float), "columns": (dict,), "where": (dict,), "streaming": (bool,)}
+        expected = types.get(key, (str,))
+        if value is not None and (not isinstance(value, expected) or isinstance(value, bool) != (bool in expected)):
             raise InputError(f"sources: {key} is {value!r}; it must be {' or '.join(t.__name__ for t in expected)}")
     if not spec.get("path"):
         raise InputError(f"sources: {spec} has no path; name a Hub id or a folder")
@@ -134,12 +135,16 @@ def _require_known(name: str, known: Sequence[str], *, field: str) -> None:
         )
 
 
-def _open(spec: dict[str, Any], shared_columns: dict[str, str]) -> Source:
+def _open(index: int, spec: dict[str, Any], config: EncodeConfig) -> Source:
     path, split = spec["path"], spec.get("split") or DEFAULT_SPLIT
     folder: Path | None = Path(path).expanduser()
     if spec.get("files") and (folder.is_dir() or spec.get("split") or spec.get("name")):
         raise InputError(f"sources: files of {path} go with a Hub id, and stand in place of name and split")
-    if folder.is_dir():
+    if spec.get("streaming") and not is_hub_id(path):
+        raise InputError(f"sources: streaming is for a dataset on the Hub, and {path} is none; leave streaming out")
+    if spec.get("streaming"):
+        table, folder = _open_stream(index, spec, split, config), None
+    elif folder.is_dir():
         table, folder = _open_folder(folder, spec, split)
     elif is_hub_id(path):
         table, folder = open_hub(spec, split), None
@@ -148,47 +153,81 @@ def _open(spec: dict[str, Any], shared_columns: dict[str, str]) -> Source:
     else:
         raise InputError(f"sources: no such folder, and no Hub id of the form user/name: {path}")
     label = f"{path}:{split}"
+    if isinstance(table, StreamedRows):
+        return _stream_source(table, label, spec, config)
     if not len(table):
         raise InputError(f"{label}: no rows")
 
-    constants = {key: spec[key] for key in CONSTANTS if spec.get(key) is not None}
-    is_dataset = isinstance(table, Dataset)
-    if is_dataset or isinstance(table, TarRows):
+    if isinstance(table, (Dataset, TarRows)):
         present = table.column_names
     else:
         present = list(dict.fromkeys(key for row in table for key in row))
     if spec.get("where"):
         table = _select_where(table, spec["where"], present, label=label)
-    columns = _map_columns(shared_columns | (spec.get("columns") or {}), present, label=label)
-    class_names = {}
-    if is_dataset:
+    columns = _map_columns(spec, config, present, label=label)
+    features: Mapping[str, Any] = {}
+    if isinstance(table, Dataset):
         table = table.select_columns(sorted(set(columns.values())))
         for name, feature in table.features.items():
             if _undecoded(feature) != feature:
                 table = table.cast_column(name, _undecoded(feature))
         features = table.features
-        class_names = {o: features[t] for o, t in columns.items() if isinstance(features[t], ClassLabel)}
+    return _source(label, table, columns, features, spec, folder)
+
+
+def _source(label: str, table: Sequence, columns: dict, features: Mapping, spec: dict, folder: Path | None) -> Source:
+    class_names = {o: features[t] for o, t in columns.items() if isinstance(features.get(t), ClassLabel)}
+    constants = {key: spec[key] for key in CONSTANTS if spec.get(key) is not None}
     return Source(label, table, columns, constants, spec.get("weight"), folder, class_names)
+
+
+def _open_stream(index: int, spec: dict[str, Any], split: str, config: EncodeConfig) -> StreamedRows:
+    # Beside the corpus, where there is room for what is made of it; each process has a file of its own.
+    place = Path(config.output_dir).expanduser().resolve()
+    folder = place.with_name(f".{place.name}.{PartialState().process_index}-{index}.streaming")
+    return StreamedRows(find_files(spec, split), folder, where=spec.get("where") or {})
+
+
+def _stream_source(table: StreamedRows, label: str, spec: dict[str, Any], config: EncodeConfig) -> Source:
+    """The source as its first file shows it, which stays open."""
+    try:
+        table.open_file(0)
+        _require_columns(table.where, table.column_names, label=label)
+        columns = _map_columns(spec, config, table.column_names, label=label)
+        table.columns = sorted(set(columns.values()))
+        if "id" not in columns:  # rows are named by their number
+            table.count()
+        return _source(label, table, columns, table.features, spec, None)
+    except InputError:
+        table.close()
+        raise
 
 
 def _select_where(table: Sequence, where: dict[str, str], present: Sequence[str], *, label: str) -> Sequence:
     """The rows in which each of these columns of the corpus matches its pattern."""
-    kept = range(len(table))
-    for column, pattern in where.items():
-        if column not in present:
-            raise InputError(f"{label}: where names {column!r}, which is no column; it has {', '.join(present)}")
-        if isinstance(table, TarRows):
-            values = table.column(column)
-        else:
-            values = table[column] if isinstance(table, Dataset) else [row.get(column) for row in table]
-        kept = [index for index in kept if fnmatchcase(str(values[index]), str(pattern))]
+    _require_columns(where, present, label=label)
+    kept = matching_rows({column: _values(table, column) for column in where}, where)
     if not kept:
         raise InputError(f"{label}: no row is left of {len(table)} by where {where}")
     logger.info("%s: %d of %d rows are as where says", label, len(kept), len(table))
     return table.select(kept) if isinstance(table, (Dataset, TarRows)) else [table[index] for index in kept]
 
 
-def _map_columns(wanted: dict[str, str], present: Sequence[str], *, label: str) -> dict[str, str]:
+def _require_columns(where: Iterable[str], present: Sequence[str], *, label: str) -> None:
+    for column in where:
+        if column not in present:
+            raise InputError(f"{label}: where names {column!r}, which is no column; it has {', '.join(present)}")
+
+
+def _values(table: Sequence, column: str) -> Sequence[Any]:
+    if isinstance(table, TarRows):
+        return table.column(column)
+    return table[column] if isinstance(table, Dataset) else [row.get(column) for row in table]
+
+
+def _map_columns(spec: dict[str, Any], config: EncodeConfig, present: Sequence[str], *, label: str) -> dict[str, str]:
+    own_ids = {"id": "__key__"} if "__key__" in present else {}  # of tar files
+    wanted = own_ids | (config.columns or {}) | (spec.get("columns") or {})
     for ours in wanted:
         _require_known(ours, COLUMNS, field="columns")
     required = () if wanted.get("turns", "turns") in present else REQUIRED

@@ -17,12 +17,12 @@ SCRIPTS = PACKAGE.parent / "scripts"
 FLOORS = {
     3: "trainer evaluation hub corpus_push merging speech training_data segmenting",
     2: "collator generation report encoding scoring importing exporting striking segments corpus_report corpus_page "
-    "shards codec_fit",
+    "shards streaming codec_fit",
     1: "audio corpus tasks sources codec codec_init code_cache modeling samples init judges cards card_scores meter "
     "hub_tables provenance recordings raw_files parts vad loudness quality listening formats corpus_stats "
-    "corpus_summary callbacks packing row_checks clip_codes verdicts",
+    "corpus_summary callbacks packing row_checks clip_codes streamed_rows verdicts",
     0: "clips errors files configs corpus_configs segment_config recipe_parser text chatml delay loss metrics records "
-    "codec_fit_config mel_rvq markdown plots cutting report_page corpus_template metadata tar_rows levels "
+    "codec_fit_config mel_rvq markdown plots cutting report_page corpus_template metadata tar_rows parquet_rows levels "
     "turns report_tables",
 }
 FLOOR_OF = {module: floor for floor, modules in FLOORS.items() for module in modules.split()}
@@ -33,16 +33,17 @@ SAME_FLOOR = {
     "segment_config": {"configs", "corpus_configs"},
     "codec_fit_config": {"configs"},
     "records": {"files"},
-    "corpus": {"audio", "row_checks", "sources"},
+    "corpus": {"audio", "row_checks", "sources", "streamed_rows"},
     "row_checks": {"audio", "sources"},
-    "sources": {"hub_tables"},
+    "sources": {"hub_tables", "streamed_rows"},
+    "streamed_rows": {"hub_tables"},
     "tar_rows": {"metadata"},
     "tasks": {"corpus"},
     "clip_codes": {"codec", "code_cache", "corpus"},
-    "encoding": {"shards"},
+    "encoding": {"shards", "streaming"},
     "clips": {"delay", "levels"},
     "corpus_stats": {"corpus", "codec"},
-    "corpus_report": {"corpus_page", "encoding"},
+    "corpus_report": {"corpus_page", "encoding", "streaming"},
     "corpus_template": {"report_page"},
     "init": {"codec_init"},
     "modeling": {"samples"},
@@ -60,7 +61,7 @@ DOORS = {
     "jiwer": {"metrics"},
     "evaluate": {"metrics"},
     # metrics: evaluate.Metric declares Features
-    "datasets": {"sources", "hub_tables", "shards", "encoding", "training_data", "metrics"},
+    "datasets": {"sources", "hub_tables", "streamed_rows", "shards", "encoding", "training_data", "metrics"},
     "soundfile": {"audio", "recordings"},
     "torchaudio": {"audio", "recordings", "judges", "quality"},
     "trl": {"recipe_parser"},

@@ -1,0 +1,57 @@
+"""The rows of a parquet file, read a row group at a time: a file of gigabytes goes through little memory."""
+
+import copy
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+
+class ParquetRows(Sequence):
+    """Rows as they are stored: a recording is a cell {"path", "bytes"}, a class its number.
+
+    Attributes:
+        schema: of the file.
+        columns: those that are read of a row; all unless changed.
+
+    Raises:
+        pyarrow.ArrowInvalid: no parquet file, or a broken one.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = pq.ParquetFile(path)
+        self.schema: pa.Schema = self._file.schema_arrow
+        self.column_names: list[str] = list(self.schema.names)
+        self.columns: Sequence[str] = self.column_names
+        groups = range(self._file.num_row_groups)
+        self._starts = [0, *accumulate(self._file.metadata.row_group(group).num_rows for group in groups)]
+        self._picked: Sequence[int] = range(self._starts[-1])
+        self._group: tuple[int, Sequence[str], pa.Table] | None = None
+
+    def __len__(self) -> int:
+        return len(self._picked)
+
+    def column(self, name: str) -> list[Any]:
+        """A column's values, nothing else read; None in every row where the file has it not."""
+        if name not in self.column_names:
+            return [None] * len(self)
+        values = self._file.read(columns=[name])[name].to_pylist()
+        return [values[index] for index in self._picked]
+
+    def select(self, indices: Sequence[int]) -> "ParquetRows":
+        """Only these rows."""
+        chosen = copy.copy(self)
+        chosen._picked = [self._picked[index] for index in indices]
+        return chosen
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        row = self._picked[index]
+        group = bisect_right(self._starts, row) - 1
+        if self._group is None or self._group[:2] != (group, self.columns):
+            self._group = None  # before the next is read: one is in memory at a time
+            self._group = (group, self.columns, self._file.read_row_group(group, columns=list(self.columns)))
+        return self._group[2].slice(row - self._starts[group], 1).to_pylist()[0]
