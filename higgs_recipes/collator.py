@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import HiggsAudioV2Config
 
 from higgs_recipes.delay import IGNORE_INDEX, shift_columns
+from higgs_recipes.flat_batch import flatten_batch
 
 
 @dataclass(slots=True)
@@ -51,6 +52,7 @@ class HiggsCollator:
         pack_to: positions in a packed row; None pads.
         code_dropout: probability that a codec step is replaced; above 0 every sample needs its row_index.
         seed: of what is drawn.
+        flat: put the `FlatBatch` of `fast_path` beside the rest, as `flat`; the trainer sets it.
 
     Raises:
         ValueError: placeholders, codes and supervise differ in number, codes of another shape or range, labels of
@@ -66,12 +68,19 @@ class HiggsCollator:
     """
 
     def __init__(
-        self, config: HiggsAudioV2Config, *, pack_to: int | None = None, code_dropout: float = 0.0, seed: int = 0
+        self,
+        config: HiggsAudioV2Config,
+        *,
+        pack_to: int | None = None,
+        code_dropout: float = 0.0,
+        seed: int = 0,
+        flat: bool = False,
     ) -> None:
         self.config = config
         self.pack_to = pack_to
         self.code_dropout = code_dropout
         self.seed = seed
+        self.flat = flat
         self._epoch = torch.zeros((), dtype=torch.long).share_memory_()  # workers that outlive an epoch see the next
 
     def set_epoch(self, epoch: int) -> None:
@@ -89,7 +98,8 @@ class HiggsCollator:
         arrays = {name: text[name] for name in ("input_ids", "labels")} | clips | {last: text[last]}
         if "row_index" in samples[0]:
             arrays["row_index"] = np.array([sample["row_index"] for sample in samples])
-        return {name: torch.from_numpy(array) for name, array in arrays.items()}
+        batch = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        return batch | {"flat": flatten_batch(text | clips, self.config)} if self.flat else batch
 
     def _check(self, sample: dict) -> _Sample:
         name = f"row {sample['row_index']}" if "row_index" in sample else "sample"

@@ -134,6 +134,10 @@ class SFTConfig(TrainingArguments, CodecConfig, ModelConfig):
     code_dropout: float = knob(
         0.0, "Share of the codec steps that the model reads as drawn codes while it trains, to lean on the text."
     )
+    fast_path: bool = knob(
+        True, "Train with the layers' forward exchanged: the same numbers, no padding, no mask. Needs sdpa."
+    )
+    compile_layers: bool = knob(False, "Compile the fast path's layers: a minute at the start, faster on a GPU.")
     allow_untrained: bool = knob(False, "Pre-flight warns instead of refusing: for a model with random weights.")
     hub_private_repo: bool | None = knob(True, "Create the repository as private. A voice is personal data.")
     remove_unused_columns: bool | None = knob(False, "The samples' columns are the collator's, not the model's.")
@@ -159,6 +163,12 @@ class SFTConfig(TrainingArguments, CodecConfig, ModelConfig):
         )
         require(0 <= self.code_dropout < 1, f"code_dropout must be in [0, 1), got {self.code_dropout}")
         require(self.pack_to is None or self.pack_to >= 1, f"pack_to must be positive, got {self.pack_to}")
+        require(
+            not self.fast_path or self.attn_implementation == "sdpa",
+            f"fast_path has its own attention in the place of attn_implementation sdpa, not {self.attn_implementation}"
+            ": set fast_path: false",
+        )
+        require(self.fast_path or not self.compile_layers, "compile_layers compiles the layers of fast_path: set both")
         self._check_inherited()
         super().__post_init__()
 
@@ -170,6 +180,10 @@ class SFTConfig(TrainingArguments, CodecConfig, ModelConfig):
         require(0 <= rate < inf, f"learning_rate must be 0 or positive, and finite, got {rate}")
         require(smoothing == 0, f"label_smoothing_factor must be 0, got {smoothing}: the losses here smooth no labels")
         require(0 <= self.seed < 2**32, f"seed must be in 0 .. 2**32 - 1, got {self.seed}")  # numpy's
+        require(
+            not (self.torch_compile and self.fast_path),
+            "torch_compile compiles the whole model, which fast_path has changed: set compile_layers instead",
+        )
         require(
             not self.deepspeed or find_spec("deepspeed") is not None,
             "deepspeed is set, but the package is not installed: pip install deepspeed",

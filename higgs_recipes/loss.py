@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from higgs_recipes.delay import IGNORE_INDEX
+from higgs_recipes.fast_path import flat_hidden_states
+from higgs_recipes.flat_batch import FlatBatch
 
 
 @dataclass
@@ -60,13 +62,17 @@ def dual_ffn_losses(model: nn.Module, batch: dict[str, Tensor]) -> DualFFNLosses
     Args:
         model: a `HiggsAudioV2ForConditionalGeneration` with text head, bare or inside PEFT, DDP, FSDP or DeepSpeed.
         batch: input_ids, labels (B, S), audio_input_ids, audio_labels (B, F, C), audio_input_ids_mask (B, F), and
-            attention_mask (B, S) for a padded batch or position_ids (B, S) for a packed one.
+            attention_mask (B, S) for a padded batch or position_ids (B, S) for a packed one. With `flat` the rest is
+            not looked at, and the model goes the fast path, which `attach_fast_path` gave it.
 
     Raises:
         ValueError: the model has no text head.
     """
     attach_losses(_innermost(model))
-    inputs = {name: tensor for name, tensor in batch.items() if name != "row_index"}
+    if "flat" in batch:
+        inputs = {"flat": batch["flat"]}
+    else:
+        inputs = {name: tensor for name, tensor in batch.items() if name != "row_index"}
     return DualFFNLosses(**model(**inputs, output_losses=True))
 
 
@@ -82,7 +88,9 @@ def attach_losses(model: nn.Module) -> None:
     plain_forward = model.forward
 
     def forward(self: nn.Module, *args, output_losses: bool = False, **kwargs):
-        return _forward_losses(self, **kwargs) if output_losses else plain_forward(*args, **kwargs)
+        if not output_losses:
+            return plain_forward(*args, **kwargs)
+        return _flat_losses(self, **kwargs) if "flat" in kwargs else _forward_losses(self, **kwargs)
 
     # generate() checks its arguments against the signature of forward.
     signature = inspect.signature(plain_forward)
@@ -109,33 +117,56 @@ def _innermost(model: nn.Module) -> nn.Module:
 
 
 def _forward_losses(model: nn.Module, *, labels: Tensor, audio_labels: Tensor, **inputs: Tensor) -> dict[str, Tensor]:
-    """Backbone once, then each head only where a target stands."""
-    if model.text_lm_head is None:
-        raise ValueError("the model has no text head: build it with use_text_head=True (modeling.load_model does)")
-    num_codebooks, codebook_size = model.config.num_codebooks, model.config.codebook_size
+    """transformers' backbone once, then each head only where a target stands."""
     hidden = model.model(**inputs, use_cache=False).last_hidden_state  # (B, S, H)
 
     # Audio positions in order, row by row, are the valid frames in order: the model scattered them in this way.
     is_audio = model.model.get_placeholder_mask(inputs["input_ids"], None, None)  # (B, S)
     targets = audio_labels[inputs["audio_input_ids_mask"]]  # (sum F, C)
     # A clip's first row of targets is empty, so this shift by one never crosses from one clip into the next.
-    targets = torch.cat([targets[1:], targets.new_full((1, num_codebooks), IGNORE_INDEX)])
-    kept = (targets != IGNORE_INDEX).any(dim=-1)  # (sum F,)
-    logits = model.audio_lm_head(hidden[is_audio][kept]).float()  # (K, C * V)
-    logits, targets = logits.view(-1, num_codebooks, codebook_size), targets[kept]  # (K, C, V), (K, C)
-    audio_losses = _cross_entropy(logits, targets)  # (K, C)
-    hits = (logits.detach().argmax(dim=-1) == targets).long()  # (K, C)
-    is_eos = targets == model.config.audio_stream_eos_id
-
+    # A batch may have no clip at all.
+    targets = F.pad(targets, (0, 0, 0, 1), value=IGNORE_INDEX)[1:]
+    kept_frames = (targets != IGNORE_INDEX).any(dim=-1)  # (sum F,)
     next_labels = labels[:, 1:]  # (B, S - 1)
     kept = next_labels != IGNORE_INDEX
-    text_losses = _cross_entropy(model.text_lm_head(hidden[:, :-1][kept]).float(), next_labels[kept])
+    return _head_losses(
+        model,
+        hidden[:, :-1][kept],
+        next_labels[kept],
+        audio_hidden=hidden[is_audio][kept_frames],
+        audio_labels=targets[kept_frames],
+    )
 
+
+def _flat_losses(model: nn.Module, *, flat: FlatBatch) -> dict[str, Tensor]:
+    """The same on the fast path: where targets stand was found out when the batch was made."""
+    hidden = flat_hidden_states(model.model, flat)  # (P, H)
+    return _head_losses(
+        model,
+        hidden.index_select(0, flat["text_targets"]),
+        flat["text_labels"],
+        audio_hidden=hidden.index_select(0, flat["audio_targets"]),
+        audio_labels=flat["audio_labels"],
+    )
+
+
+def _head_losses(
+    model: nn.Module, text_hidden: Tensor, text_labels: Tensor, *, audio_hidden: Tensor, audio_labels: Tensor
+) -> dict[str, Tensor]:
+    """Hidden states (Kt, H), (Ka, H) that predict the labels (Kt,), (Ka, C) -> the fields of `DualFFNLosses`."""
+    if model.text_lm_head is None:
+        raise ValueError("the model has no text head: build it with use_text_head=True (modeling.load_model does)")
+    text_losses = _cross_entropy(model.text_lm_head(text_hidden).float(), text_labels)
+    logits = model.audio_lm_head(audio_hidden).float()  # (Ka, C * V)
+    logits = logits.view(-1, model.config.num_codebooks, model.config.codebook_size)  # (Ka, C, V)
+    audio_losses = _cross_entropy(logits, audio_labels)  # (Ka, C)
+    hits = (logits.detach().argmax(dim=-1) == audio_labels).long()  # (Ka, C)
+    is_eos = audio_labels == model.config.audio_stream_eos_id
     return {
         "text_sum": text_losses.sum(),
-        "text_count": kept.sum(),
+        "text_count": (text_labels != IGNORE_INDEX).sum(),
         "codebook_sums": audio_losses.sum(dim=0),
-        "codebook_counts": (targets != IGNORE_INDEX).sum(dim=0),
+        "codebook_counts": (audio_labels != IGNORE_INDEX).sum(dim=0),
         "codebook_hits": hits.sum(dim=0),
         "eos_sum": (audio_losses.detach() * is_eos).sum(),
         "eos_count": is_eos.sum(),

@@ -18,6 +18,7 @@ from higgs_recipes.collator import HiggsCollator
 from higgs_recipes.configs import SFTConfig
 from higgs_recipes.delay import IGNORE_INDEX
 from higgs_recipes.errors import InputError
+from higgs_recipes.fast_path import attach_fast_path
 from higgs_recipes.files import atomic_write, explain_full_disk
 from higgs_recipes.loss import DualFFNLosses, attach_losses, dual_ffn_losses, label_counts
 from higgs_recipes.meter import Meter, summarize
@@ -42,7 +43,8 @@ class HiggsTrainer(Trainer):
         model: a `HiggsAudioV2ForConditionalGeneration` with text head, or a `PeftModel` around one.
         args: the recipe.
         train_dataset, eval_dataset: samples with `row_index`; `row_id` names a row in errors.
-        collator: pads or packs them; evaluation leaves its `code_dropout` out.
+        collator: pads or packs them; with the recipe's `fast_path` it makes flat batches too. Evaluation leaves its
+            `code_dropout` out, and keeps transformers' own forward: what the fast path learns, the plain one checks.
         run_info: what `run.json` says beside what the trainer adds: base, codec, datasets.
 
     Raises (by `train`):
@@ -60,6 +62,9 @@ class HiggsTrainer(Trainer):
         collator: HiggsCollator,
         run_info: Mapping[str, Any],
     ) -> None:
+        if args.fast_path:
+            attach_fast_path(innermost(model), compile_layers=args.compile_layers)
+            collator.flat = True
         attach_losses(innermost(model))
         if args.n_gpu > 1:  # one process beside several GPUs: transformers would wrap the model in DataParallel
             args._n_gpu = 1

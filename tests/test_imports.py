@@ -21,14 +21,17 @@ FLOORS = {
     1: "audio corpus tasks sources codec codec_init code_cache modeling samples init judges cards card_scores meter "
     "hub_tables provenance recordings raw_files parts vad loudness quality listening formats corpus_stats "
     "corpus_summary callbacks packing row_checks clip_codes streamed_rows verdicts",
-    0: "clips errors files configs corpus_configs segment_config recipe_parser text chatml delay loss metrics records "
+    0: "clips errors files configs corpus_configs segment_config recipe_parser text chatml delay loss fast_path "
+    "flat_batch metrics records "
     "codec_fit_config mel_rvq markdown plots cutting report_page corpus_template metadata tar_rows parquet_rows levels "
     "turns report_tables",
 }
 FLOOR_OF = {module: floor for floor, modules in FLOORS.items() for module in modules.split()}
 # From its own floor a module takes nothing but this.
 SAME_FLOOR = {
-    "loss": {"delay"},
+    "loss": {"delay", "fast_path", "flat_batch"},
+    "fast_path": {"flat_batch"},
+    "flat_batch": {"delay"},
     "corpus_configs": {"configs"},
     "segment_config": {"configs", "corpus_configs"},
     "codec_fit_config": {"configs"},
