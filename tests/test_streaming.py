@@ -4,10 +4,12 @@ import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import textwrap
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ import soundfile
 from datasets import Audio, ClassLabel, Dataset, Features, Value
 
 from higgs_recipes.encoding import load_encoded
+from higgs_recipes.parquet_rows import ParquetRows
 from tests.hub_server import HubServer, stored
 from tests.test_hub_recipes import card, tar
 from tests.tiny_codec import REPO, tiny_codec_folder, tone
@@ -65,6 +68,23 @@ def shard(file: int, **changed: str) -> bytes:
     return content.getvalue()
 
 
+# Killed while it lingers over its second file, or started by a launcher: the recipe is an argument.
+ONCE = """
+    import json, sys, time
+    from higgs_recipes import streaming
+    from higgs_recipes.encoding import encode_corpus
+    from tests.corpus_folder import encode_config
+    if __name__ == "__main__":
+        write, written = streaming._write_journal, []
+        def lingering_write(*args, **kwargs):
+            write(*args, **kwargs)
+            written.append(args[0])
+            time.sleep(60 if len(written) == 2 and sys.argv[2] == "linger" else 0)
+        streaming._write_journal = lingering_write
+        encode_corpus(encode_config("unused", **json.loads(sys.argv[1])))
+"""
+
+
 class Encoder:
     """Encodes recipes of one Hub, in one process while its imports are paid for once."""
 
@@ -79,9 +99,9 @@ class Encoder:
         hub.add_repo("tester/tars", tars, kind="datasets")
         self.python = self.start()
 
-    def start(self, *launch: str) -> subprocess.Popen:
-        command = [sys.executable, *(launch or ("-c", textwrap.dedent(ENCODE)))]
-        env = self.hub.env() | {"OMP_NUM_THREADS": "1"}
+    def start(self, *arguments: str) -> subprocess.Popen:
+        command = [sys.executable, *(arguments or ("-c", textwrap.dedent(ENCODE)))]
+        env = self.hub.env() | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "PYTHONPATH": str(REPO)}
         with (self.folder / "log").open("a") as log:
             pipe = subprocess.PIPE
             return subprocess.Popen(command, cwd=REPO, env=env, stdin=pipe, stdout=pipe, stderr=log, text=True)
@@ -137,7 +157,7 @@ def test_a_streamed_corpus_is_the_corpus_and_one_file_lies_on_the_disk(encoder):
     sizes, done = [0], threading.Event()
 
     def watch() -> None:
-        while not done.wait(0.002):
+        while not done.wait(0.01):
             for place, _, names in os.walk(encoder.folder):
                 if ".streaming" in place:
                     sizes.append(sum(len(encoder.large.files["data/" + each]) for each in names if each in NAMES))
@@ -200,6 +220,42 @@ def test_what_is_there_is_not_fetched_again_and_of_a_changed_file_only_what_chan
     encoder.large.commit(before)
 
 
+def test_a_killed_run_goes_on_with_the_file_it_was_at(encoder):
+    recipe = json.dumps(encoder.recipe("killed", source=WITH_IDS))
+    process = encoder.start("-c", textwrap.dedent(ONCE), recipe, "linger")
+    journals = encoder.folder / "cache_killed"
+    deadline = time.monotonic() + 120
+    while len(list(journals.rglob("*.jsonl"))) < 2:
+        assert process.poll() is None and time.monotonic() < deadline, (encoder.folder / "log").read_text()[-3000:]
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stdin.close()
+    process.stdout.close()
+    assert list(encoder.folder.glob(".killed.*streaming"))  # what it was at is left, and removed by the next run
+    codes = {path: path.stat().st_mtime_ns for path in journals.rglob("*.safetensors")}
+    encoder.fetched()
+    folder = encoder.run("killed", source=WITH_IDS)
+    assert encoder.fetched() == [NAMES[0], *NAMES[2:]]
+    assert codes.items() <= {path: path.stat().st_mtime_ns for path in journals.rglob("*.safetensors")}.items()
+    assert not list(encoder.folder.glob(".killed*streaming"))
+    assert contents(folder) == contents(encoder.run("whole_killed", source=WITH_IDS, streaming=False))
+
+
+@pytest.mark.slow
+def test_several_processes_share_the_files(encoder, tmp_path):
+    script = tmp_path / "once.py"
+    script.write_text(textwrap.dedent(ONCE))
+    encoder.fetched()
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
+    process = encoder.start(*launch, json.dumps(encoder.recipe("shared", source=WITH_IDS)), "whole")
+    process.communicate(timeout=300)
+    assert process.returncode == 0, (encoder.folder / "log").read_text()[-3000:]
+    assert sorted(encoder.fetched()) == sorted([NAMES[0], *NAMES])  # each process looks into the first
+    assert contents(encoder.folder / "shared") == contents(encoder.run("whole2", source=WITH_IDS, streaming=False))
+    assert not list(encoder.folder.glob(".shared*"))
+
+
 def test_what_needs_all_recordings_is_refused(encoder):
     encoder.fetched()
     said = encoder.run("refused", source=WITH_IDS, keep_audio="all")
@@ -227,3 +283,15 @@ def test_what_needs_all_recordings_is_refused(encoder):
 def test_a_dry_run_reads_all_and_encodes_nothing(encoder):
     assert encoder.run("dry", dry_run=True) == [NUM_FILES * ROWS_EACH, NUM_FILES * ROWS_EACH - 1]
     assert not list((encoder.folder / "cache_dry").rglob("*.safetensors"))
+
+
+def test_rows_of_a_parquet_file_are_read_a_group_at_a_time(tmp_path):
+    (tmp_path / "a.parquet").write_bytes(shard(1))  # two groups: rows 3 and 4, row 5
+    rows = ParquetRows(tmp_path / "a.parquet")
+    assert len(rows) == 3 and [row["name"] for row in rows] == ["row 3", "row 4", "row 5"]
+    assert rows[2]["audio"] == {"bytes": wav(5), "path": "5.wav"}
+    rows.columns = ["name", "who"]
+    assert rows[0] == {"name": "row 3", "who": 1}
+    chosen = rows.select([0, 2])
+    assert len(chosen) == 2 and chosen[1]["name"] == "row 5" and chosen.column("name") == ["row 3", "row 5"]
+    assert rows.column("none") == [None] * 3 and len(rows) == 3
