@@ -16,6 +16,7 @@ from higgs_recipes.evaluation import evaluate_model, load_recordings
 from higgs_recipes.generation import Request, generate
 from higgs_recipes.judges import PACKAGE_RECOGNISER, PACKAGE_SPEAKER_MODEL, load_speaker_model
 from higgs_recipes.modeling import add_lora
+from higgs_recipes.report import write_report
 from tests.checkpoints import load_tiny, tiny_folder
 from tests.tiny_codec import CORPUS
 from tests.whisper import save_random_whisper
@@ -237,6 +238,15 @@ def test_speakers_and_tasks_have_scores_of_their_own_and_a_dialogue_has_turns(ta
     assert sorted(turn["speaker"] for turn in turns) == ["heart", "rms"]
     assert metrics["rows"]["base"]["turn_voice"]["not_found"] == 2  # letters are no words
     assert metrics["rows"]["base"]["turns_in_order"]["value"] == 0.0
+
+
+def test_the_report_of_several_speakers_and_tasks_is_whole(talked, tmp_path):
+    write_report(talked.metrics, talked.waveforms, run=None, output_dir=tmp_path / "report")
+    markdown = (tmp_path / "report/report.md").read_text(encoding="utf-8")
+    for part in ("## By task", "## By speaker", "| heart | base model |", "turn 2 not found", "turn voice: a found"):
+        assert part in markdown, part
+    page = (tmp_path / "report/report.html").read_text(encoding="utf-8")
+    assert page.count('scope="rowgroup"') == 4
 
 
 def test_a_recogniser_that_times_no_words_is_refused_for_dialogues_before_anything_is_generated(talks, tmp_path):
