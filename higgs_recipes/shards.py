@@ -52,7 +52,9 @@ def write_shard(
         InputError: a recording that is to be kept cannot be read any more.
     """
     schema = shard_features(num_codebooks=codec.num_codebooks).arrow_schema
-    with pq.ParquetWriter(path, schema, use_content_defined_chunking=True, write_page_index=True) as writer:
+    options = {"use_content_defined_chunking": True, "write_page_index": True}
+    # A file of our own: pyarrow leaves its own open when the disk is full.
+    with path.open("wb") as file, pq.ParquetWriter(file, schema, **options) as writer:
         for group in _portions(rows, max_rows=GROUP_ROWS, max_bytes=GROUP_BYTES, keep_audio=keep_audio):
             columns = _columns(group, cache, codec)
             columns["audio"] = [_cell(corpus, row) if keep_audio else None for row in group]
