@@ -6,6 +6,7 @@ the audio loss is split by codebook, and a sum never meets a mean before the end
 """
 
 import inspect
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from types import MethodType
 
@@ -76,21 +77,26 @@ def dual_ffn_losses(model: nn.Module, batch: dict[str, Tensor]) -> DualFFNLosses
     return DualFFNLosses(**model(**inputs, output_losses=True))
 
 
-def attach_losses(model: nn.Module) -> None:
+def attach_losses(model: nn.Module, *, compiled: bool = False) -> None:
     """Teach a bare model `model(**batch, output_losses=True)`: the fields of `DualFFNLosses` as a dict, in which every
     wrapper finds the tensors that its hooks hang on. Without that flag its forward is unchanged.
 
     The losses are computed inside the forward, as Liger does it, so that every wrapper (DDP, FSDP, ZeRO, autocast)
     has the heads' weights in place. Must come before a wrapper that replaces `forward` on the instance.
+
+    Args:
+        compiled: what follows the audio head goes through torch.compile: with few layers it is a third of a step.
     """
     if "output_losses" in inspect.signature(model.forward).parameters:
         return
     plain_forward = model.forward
+    codebook_sums = torch.compile(_codebook_sums) if compiled else _codebook_sums
 
     def forward(self: nn.Module, *args, output_losses: bool = False, **kwargs):
         if not output_losses:
             return plain_forward(*args, **kwargs)
-        return _flat_losses(self, **kwargs) if "flat" in kwargs else _forward_losses(self, **kwargs)
+        targets = _flat_targets(self, **kwargs) if "flat" in kwargs else _plain_targets(self, **kwargs)
+        return _head_losses(self, *targets, codebook_sums=codebook_sums)
 
     # generate() checks its arguments against the signature of forward.
     signature = inspect.signature(plain_forward)
@@ -116,8 +122,10 @@ def _innermost(model: nn.Module) -> nn.Module:
             return model
 
 
-def _forward_losses(model: nn.Module, *, labels: Tensor, audio_labels: Tensor, **inputs: Tensor) -> dict[str, Tensor]:
-    """transformers' backbone once, then each head only where a target stands."""
+def _plain_targets(
+    model: nn.Module, *, labels: Tensor, audio_labels: Tensor, **inputs: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """transformers' backbone, and where targets stand: hidden states (Kt, H), labels (Kt,); the same of audio."""
     hidden = model.model(**inputs, use_cache=False).last_hidden_state  # (B, S, H)
 
     # Audio positions in order, row by row, are the valid frames in order: the model scattered them in this way.
@@ -129,46 +137,50 @@ def _forward_losses(model: nn.Module, *, labels: Tensor, audio_labels: Tensor, *
     kept_frames = (targets != IGNORE_INDEX).any(dim=-1)  # (sum F,)
     next_labels = labels[:, 1:]  # (B, S - 1)
     kept = next_labels != IGNORE_INDEX
-    return _head_losses(
-        model,
-        hidden[:, :-1][kept],
-        next_labels[kept],
-        audio_hidden=hidden[is_audio][kept_frames],
-        audio_labels=targets[kept_frames],
-    )
+    return hidden[:, :-1][kept], next_labels[kept], hidden[is_audio][kept_frames], targets[kept_frames]
 
 
-def _flat_losses(model: nn.Module, *, flat: FlatBatch) -> dict[str, Tensor]:
+def _flat_targets(model: nn.Module, *, flat: FlatBatch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The same on the fast path: where targets stand was found out when the batch was made."""
     hidden = flat_hidden_states(model.model, flat)  # (P, H)
-    return _head_losses(
-        model,
-        hidden.index_select(0, flat["text_targets"]),
-        flat["text_labels"],
-        audio_hidden=hidden.index_select(0, flat["audio_targets"]),
-        audio_labels=flat["audio_labels"],
-    )
+    text_hidden, audio_hidden = (hidden.index_select(0, flat[name]) for name in ("text_targets", "audio_targets"))
+    return text_hidden, flat["text_labels"], audio_hidden, flat["audio_labels"]
 
 
 def _head_losses(
-    model: nn.Module, text_hidden: Tensor, text_labels: Tensor, *, audio_hidden: Tensor, audio_labels: Tensor
+    model: nn.Module,
+    text_hidden: Tensor,
+    text_labels: Tensor,
+    audio_hidden: Tensor,
+    audio_labels: Tensor,
+    *,
+    codebook_sums: Callable[..., dict[str, Tensor]],
 ) -> dict[str, Tensor]:
     """Hidden states (Kt, H), (Ka, H) that predict the labels (Kt,), (Ka, C) -> the fields of `DualFFNLosses`."""
     if model.text_lm_head is None:
         raise ValueError("the model has no text head: build it with use_text_head=True (modeling.load_model does)")
     text_losses = _cross_entropy(model.text_lm_head(text_hidden).float(), text_labels)
-    logits = model.audio_lm_head(audio_hidden).float()  # (Ka, C * V)
-    logits = logits.view(-1, model.config.num_codebooks, model.config.codebook_size)  # (Ka, C, V)
-    audio_losses = _cross_entropy(logits, audio_labels)  # (Ka, C)
-    hits = (logits.detach().argmax(dim=-1) == audio_labels).long()  # (Ka, C)
-    is_eos = audio_labels == model.config.audio_stream_eos_id
+    logits = model.audio_lm_head(audio_hidden)  # (Ka, C * V)
+    for tensor in (logits, audio_labels):
+        torch._dynamo.maybe_mark_dynamic(tensor, 0)
     return {
         "text_sum": text_losses.sum(),
         "text_count": (text_labels != IGNORE_INDEX).sum(),
-        "codebook_sums": audio_losses.sum(dim=0),
-        "codebook_counts": (audio_labels != IGNORE_INDEX).sum(dim=0),
+        **codebook_sums(logits, audio_labels, model.config.audio_stream_eos_id),
+    }
+
+
+def _codebook_sums(logits: Tensor, labels: Tensor, eos_code: int) -> dict[str, Tensor]:
+    """Logits (Ka, C * V) and labels (Ka, C) -> the audio fields of `DualFFNLosses`."""
+    logits = logits.float().unflatten(-1, (labels.shape[1], -1))  # (Ka, C, V)
+    losses = _cross_entropy(logits, labels)  # (Ka, C)
+    hits = (logits.detach().argmax(dim=-1) == labels).long()  # (Ka, C)
+    is_eos = labels == eos_code
+    return {
+        "codebook_sums": losses.sum(dim=0),
+        "codebook_counts": (labels != IGNORE_INDEX).sum(dim=0),
         "codebook_hits": hits.sum(dim=0),
-        "eos_sum": (audio_losses.detach() * is_eos).sum(),
+        "eos_sum": (losses.detach() * is_eos).sum(),
         "eos_count": is_eos.sum(),
         "eos_hits": (hits * is_eos).sum(),
     }

@@ -65,7 +65,7 @@ class HiggsTrainer(Trainer):
         if args.fast_path:
             attach_fast_path(innermost(model), compile_layers=args.compile_layers)
             collator.flat = True
-        attach_losses(innermost(model))
+        attach_losses(innermost(model), compiled=args.compile_layers)
         if args.n_gpu > 1:  # one process beside several GPUs: transformers would wrap the model in DataParallel
             args._n_gpu = 1
         super().__init__(
@@ -82,6 +82,10 @@ class HiggsTrainer(Trainer):
         )
         self.model_accepts_loss_kwargs = True  # compute_loss divides by the counts of the whole step
         self.eval_collator = HiggsCollator(collator.config, pack_to=collator.pack_to)
+        num_codebooks = collator.config.num_codebooks
+        # Copied once: a copy amid a step waits for the GPU.
+        weights = args.codebook_weights or [1 / num_codebooks] * num_codebooks
+        self.codebook_weights = torch.tensor(weights, device=args.device)  # (C,)
         self.run_info = dict(run_info)
         self.filled_rows: FilledRows | None = None  # the batches of training, with `fill_rows`
         self.step_batches: list[tuple[Tensor, Tensor]] = []  # (loss, row_index) of the step's micro-batches
@@ -143,9 +147,8 @@ class HiggsTrainer(Trainer):
         return loss * self.accelerator.num_processes
 
     def _weighted(self, losses: DualFFNLosses, *, text_count: Tensor, codebook_counts: Tensor) -> Tensor:
-        weights = self.args.codebook_weights or [1 / len(codebook_counts)] * len(codebook_counts)
         # A count of 0 has a sum of 0.
-        audio = losses.codebook_sums / codebook_counts.clamp(min=1) * losses.codebook_sums.new_tensor(weights)
+        audio = losses.codebook_sums / codebook_counts.clamp(min=1) * self.codebook_weights
         text = losses.text_sum / text_count.clamp(min=1)
         return self.args.text_loss_weight * text + self.args.audio_loss_weight * audio.sum()
 
