@@ -7,10 +7,26 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import TrainerCallback
 
 
 logger = logging.getLogger(__name__)
+
+
+class OnItsWay:
+    """A tensor on its way to the host. Asking for it waits for what made it, not for what the GPU was given since."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self._copy = tensor.detach().to("cpu", non_blocking=True)
+        self._arrived = torch.cuda.Event() if tensor.is_cuda else None
+        if self._arrived is not None:
+            self._arrived.record()
+
+    def get(self) -> Tensor:
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        return self._copy
 
 
 class AtStart(TrainerCallback):
@@ -42,10 +58,15 @@ class RefuseNaN(TrainerCallback):
 
 
 class StopCleanly(TrainerCallback):
-    """On SIGTERM: finish the step, save a checkpoint, end. transformers' own callback would save within a step."""
+    """On SIGTERM: finish the step, save a checkpoint, end. transformers' own callback would save within a step.
+
+    Several processes finish one step more: what they agree on in a step is looked at in the next, when it has arrived
+    without any of them waiting for its GPU.
+    """
 
     def __init__(self) -> None:
         self.asked = False
+        self.agreed: OnItsWay | None = None  # whether any process had been asked, a step ago
 
     def on_train_begin(self, args, state, control, **kwargs) -> None:
         self.previous = signal.signal(signal.SIGTERM, self._ask)
@@ -58,12 +79,19 @@ class StopCleanly(TrainerCallback):
     def on_step_end(self, args, state, control, **kwargs) -> None:
         # The signal reaches the processes at different steps; all must stop at the same one.
         is_orphan = self.launcher is not None and os.getppid() != self.launcher
-        asked = torch.tensor([self.asked or is_orphan], dtype=torch.int, device=args.device)
+        asked = self.asked or is_orphan
         if args.world_size > 1:
-            torch.distributed.all_reduce(asked, op=torch.distributed.ReduceOp.MAX)
-        if bool(asked):
+            before, self.agreed = self.agreed, self._agree(asked, args.device)
+            asked = before is not None and bool(before.get())
+        if asked:
             logger.warning("SIGTERM: saving a checkpoint at step %d and stopping", state.global_step)
             control.should_save = control.should_training_stop = True
+
+    def _agree(self, asked: bool, device: torch.device) -> OnItsWay:
+        """Whether any process was asked."""
+        flag = torch.full((1,), int(asked), dtype=torch.int, device=device)  # filled there: nothing is copied
+        torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX)
+        return OnItsWay(flag)
 
     def on_train_end(self, args, state, control, **kwargs) -> None:
         signal.signal(signal.SIGTERM, self.previous)

@@ -140,6 +140,7 @@ class SFTConfig(TrainingArguments, CodecConfig, ModelConfig):
     compile_layers: bool = knob(False, "Compile the fast path's layers: a minute at the start, faster on a GPU.")
     allow_untrained: bool = knob(False, "Pre-flight warns instead of refusing: for a model with random weights.")
     hub_private_repo: bool | None = knob(True, "Create the repository as private. A voice is personal data.")
+    logging_nan_inf_filter: bool = knob(False, "A loss that is not finite ends the run; the filter would wait for it.")
     remove_unused_columns: bool | None = knob(False, "The samples' columns are the collator's, not the model's.")
 
     def __post_init__(self) -> None:

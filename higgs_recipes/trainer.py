@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Subset
 from transformers import Trainer
 from transformers.trainer import TRAINER_STATE_NAME
 
-from higgs_recipes.callbacks import AtStart, RefuseNaN, StopCleanly
+from higgs_recipes.callbacks import AtStart, OnItsWay, RefuseNaN, StopCleanly
 from higgs_recipes.collator import HiggsCollator
 from higgs_recipes.configs import SFTConfig
 from higgs_recipes.delay import IGNORE_INDEX
@@ -88,7 +88,7 @@ class HiggsTrainer(Trainer):
         self.codebook_weights = torch.tensor(weights, device=args.device)  # (C,)
         self.run_info = dict(run_info)
         self.filled_rows: FilledRows | None = None  # the batches of training, with `fill_rows`
-        self.step_batches: list[tuple[Tensor, Tensor]] = []  # (loss, row_index) of the step's micro-batches
+        self.step_batches: list[tuple[OnItsWay, Tensor]] = []  # (loss, row_index) of the step's micro-batches
         self.meter = Meter()
 
     @property
@@ -143,7 +143,7 @@ class HiggsTrainer(Trainer):
         losses = dual_ffn_losses(model, inputs)
         loss = self._weighted(losses, text_count=num_items_in_batch[0], codebook_counts=num_items_in_batch[1:])
         self.meter.add(losses.detach(), inputs, config=self.eval_collator.config)
-        self.step_batches.append((loss.detach(), inputs["row_index"]))
+        self.step_batches.append((OnItsWay(loss), inputs["row_index"]))
         return loss * self.accelerator.num_processes
 
     def _weighted(self, losses: DualFFNLosses, *, text_count: Tensor, codebook_counts: Tensor) -> Tensor:
@@ -233,11 +233,9 @@ class HiggsTrainer(Trainer):
 
     def nan_rows(self) -> list[str]:
         """The rows of the micro-batches of this step whose loss is not finite; forgets the step."""
-        losses = torch.stack([loss for loss, _ in self.step_batches])
-        broken = [] if bool(losses.isfinite().all()) else losses.isfinite().logical_not().nonzero()[:, 0].tolist()
-        rows = [self.train_dataset.row_id(int(row)) for index in broken for row in self.step_batches[index][1]]
+        broken = [row_index for loss, row_index in self.step_batches if not math.isfinite(loss.get())]
         self.step_batches.clear()
-        return rows
+        return [self.train_dataset.row_id(int(row)) for row_index in broken for row in row_index]
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         """The weights in safetensors, and run.json instead of the pickle that transformers makes of its arguments.
