@@ -165,7 +165,7 @@ def _run_layer(layer: HiggsAudioV2DecoderLayer, hidden: Tensor, route: Route) ->
 
 def _scaled(hidden: Tensor, *, eps: float) -> Tensor:
     """RMSNorm without its weight."""
-    return F.rms_norm(hidden, hidden.shape[-1:], eps=eps)
+    return F.rms_norm(hidden, hidden.shape[-1:], eps=eps).to(hidden.dtype)  # autocast leaves it in float32
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, route: Route) -> Tensor:

@@ -8,6 +8,8 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch.distributed import HashStore, destroy_process_group, init_process_group
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers.models.higgs_audio_v2.modeling_higgs_audio_v2 import HiggsAudioV2DecoderLayer
@@ -146,6 +148,23 @@ def test_ddp_gives_the_same_gradients():
         destroy_process_group()
     assert_equal_losses(losses, step(other, golden_samples(), pack_to=256, flat=False))
     assert_equal_steps(one, other)
+
+
+def test_sharded_weights_give_the_same_gradients():
+    one, other = fast(MODELS["full"]()), MODELS["full"]()
+    init_process_group("gloo", store=HashStore(), rank=0, world_size=1)
+    try:
+        mesh = init_device_mesh("cpu", (1,))
+        for layer in one.model.layers:
+            fully_shard(layer, mesh=mesh)
+        fully_shard(one, mesh=mesh)
+        losses = step(one, golden_samples(), pack_to=256, flat=True)
+        gradients = {name: weight.grad.full_tensor() for name, weight in one.named_parameters()}
+    finally:
+        destroy_process_group()
+    assert_equal_losses(losses, step(other, golden_samples(), pack_to=256, flat=False))
+    for name, weight in other.named_parameters():
+        torch.testing.assert_close(gradients[name], weight.grad, atol=1e-5, rtol=1e-5, msg=name)
 
 
 def test_bfloat16_is_no_further_from_float32_than_the_plain_path():

@@ -175,9 +175,9 @@ def measure(size: str, *, method: str, fast: bool, compiled: bool = False, check
         started = time.perf_counter()
         if fast and index >= NUM_WARM:
             with no_host_wait():
-                mean_loss(model, batch, autocast=size == "tiny").backward()
+                mean_loss(model, batch, autocast=True).backward()
         else:
-            mean_loss(model, batch, autocast=size == "tiny").backward()
+            mean_loss(model, batch, autocast=True).backward()
         optimizer.step()
         optimizer.zero_grad()
         torch.cuda.synchronize()
