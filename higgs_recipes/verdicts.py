@@ -89,7 +89,9 @@ def _recognise(
     dialogues = [index for index, row in enumerate(rows) if row["turn_speakers"]]
     singles = [index for index, row in enumerate(rows) if not row["turn_speakers"]]
     recognised: dict[int, tuple[str, list[Span | None]]] = {}
-    for index, words in zip(dialogues, recogniser.timed_words([waveforms[index] for index in dialogues]), strict=True):
+    # Not every recogniser can time words; those of single clips need no times.
+    timed = recogniser.timed_words([waveforms[index] for index in dialogues]) if dialogues else []
+    for index, words in zip(dialogues, timed, strict=True):
         spans = turn_spans(turn_texts(rows[index]["text"]), words, normalizer=normalizer)
         recognised[index] = " ".join(word.text for word in words), spans
     for index, transcript in zip(singles, recogniser.transcribe([waveforms[index] for index in singles]), strict=True):

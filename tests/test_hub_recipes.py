@@ -132,7 +132,7 @@ def emilia_tar() -> bytes:
 
 
 def emilia(hub: HubServer) -> None:
-    names = ("Emilia/EN/EN-B000009.tar", "Emilia/DE/DE-B000000.tar", "Emilia-YODAS/EN/EN-B000000.tar")
+    names = ("Emilia/EN/EN-B000109.tar", "Emilia/DE/DE-B000000.tar", "Emilia-YODAS/EN/EN-B000000.tar")
     files = dict.fromkeys(names, NOT_PARQUET) | {"Emilia/EN/EN-B000000.tar": emilia_tar()}
     hub.add_repo("amphion/Emilia-Dataset", files, kind="datasets")
 
@@ -163,17 +163,19 @@ ROWS = {  # recipe to (id, text, speaker, language) of its rows
 }
 # Rows of a recipe, or what is said to one whose source is changed. A Python of its own reads the Hub's address.
 LOAD = """
-import json, sys
+import json, sys, tempfile
+from higgs_recipes.code_cache import CodeCache
 from higgs_recipes.corpus_configs import EncodeConfig
-from higgs_recipes.corpus import load_rows
 from higgs_recipes.errors import InputError
 from higgs_recipes.recipe_parser import parse_recipe
+from higgs_recipes.streaming import load_corpus
 
 def load(recipe, **changes):
     config = parse_recipe(EncodeConfig, ["--config", recipe])
     config.sources = [source | changes for source in config.sources]
+    config.output_dir = config.cache_dir = tempfile.mkdtemp(dir=sys.argv[2])
     try:
-        rows = load_rows(config).rows
+        rows = load_corpus(config, codec=None, cache=CodeCache(config.cache_dir, codec="no codec")).rows
         return [[row[name] for name in ("id", "text", "speaker", "language")] for row in rows]
     except InputError as error:
         return str(error)
@@ -193,8 +195,10 @@ CHANGED = {  # what else is asked for: (recipe, changes of its source)
     "no split": ("libritts_r", {"split": "train.clean.100+dev"}),
     "no file": ("emilia", {"files": "Emilia/XX/*.tar"}),
     "no tar": ("emilia", {"files": "Emilia/DE/*.tar"}),
+    "no tar, all at once": ("emilia", {"files": "Emilia/DE/*.tar", "streaming": False}),
     "by files": ("phoaudiobook", {"files": "data/train-0000[0-4]*.parquet", "split": None}),
     "other files": ("phoaudiobook", {"files": "README.md", "split": None}),
+    "other files, all at once": ("phoaudiobook", {"files": "README.md", "split": None, "streaming": False}),
     "where of no column": ("vctk", {"where": {"mic": "1"}}),
     "where of no row": ("vctk", {"where": {"file": "*_mic3*"}}),
     "where in tar files": ("emilia", {"where": {"json.id": "*S00001*"}}),
@@ -214,7 +218,7 @@ def loaded(tmp_path_factory):
         gated = hub.repos["datasets", "thivux/phoaudiobook"].files
         gated = gated | {"Emilia/EN/EN-B000000.tar": b"never sent"}
         hub.add_repo("thivux/gated", gated, kind="datasets", gated=True)
-        command = [sys.executable, "-c", LOAD, json.dumps(asked)]
+        command = [sys.executable, "-c", LOAD, json.dumps(asked), str(tmp_path_factory.mktemp("caches"))]
         run = subprocess.run(command, cwd=REPO, env=hub.env(), capture_output=True, text=True)
         assert run.returncode == 0, run.stderr
     fetched = [request for request in hub.requests if "/resolve/" in request]
@@ -240,7 +244,7 @@ def test_only_the_asked_files_are_fetched(loaded):
         "it/validation",
         "en_us",
         "vi_vn/test",
-        "EN-B000009",
+        "EN-B000109",
         "YODAS",
     )
     assert any("train.clean.360" in request for request in fetched)
@@ -264,7 +268,9 @@ def test_a_part_of_a_dataset_is_asked_for_by_its_files(loaded):
         ("no split", 'Unknown split "dev"'),
         ("no file", "amphion/Emilia-Dataset has no files Emilia/XX/*.tar"),
         ("no tar", "DE-B000000.tar is no whole tar file"),
-        ("other files", "files matches .md; it must match .parquet or .tar files"),
+        ("no tar, all at once", "DE-B000000.tar is no whole tar file"),
+        ("other files", "streaming reads .parquet or .tar files, and these are .md"),
+        ("other files, all at once", "files matches .md; it must match .parquet or .tar files"),
         ("where of no column", "where names 'mic', which is no column; it has speaker_id, file"),
         ("where of no row", "no row is left of 4 by where {'file': '*_mic3*'}"),
         ("gated", "hf auth login"),

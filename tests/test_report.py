@@ -247,7 +247,7 @@ def many_speakers(*, speaker: str = "heart") -> dict:
     """Two speakers and a dialogue between them."""
     record = metrics(by_task={})
     record["rows"]["real"] |= {"nearest_speaker": score(1.0, n=2), "turn_voice": score(0.75, n=4)}
-    record["by_speaker"] = {name: record["rows"] for name in (speaker, "rms")}
+    record["by_speaker"] = dict.fromkeys((speaker, "rms"), record["rows"])
     found = {"speaker": speaker, "span": [0.5, 2.0], "nearest_speaker": "rms"}
     record["clips"][1]["base"]["turns"] = [found, found | {"nearest_speaker": None}, found | {"span": None}]
     return record

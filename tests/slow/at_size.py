@@ -26,7 +26,7 @@ from higgs_recipes.corpus_configs import EncodeConfig, ImportConfig
 from higgs_recipes.corpus_report import check_corpus
 from higgs_recipes.encoding import load_encoded
 from higgs_recipes.importing import import_corpus
-from higgs_recipes.samples import SampleDataset
+from higgs_recipes.training_data import EncodedSamples, tokenize_rows
 from tests.checkpoints import ROOT, load_tiny
 
 
@@ -84,7 +84,8 @@ def do_encode(folder: Path) -> None:
 
 def do_collate(folder: Path) -> None:
     model, tokenizer = load_tiny()
-    samples = SampleDataset(load_encoded(folder / "encoded", split="train"), tokenizer)
+    rows = load_encoded(folder / "encoded", split="train")
+    samples = EncodedSamples(tokenize_rows(rows, tokenizer), tokenizer)
     loader = torch.utils.data.DataLoader(
         samples, batch_size=64, collate_fn=HiggsCollator(model.config, pack_to=8192), num_workers=0
     )
