@@ -72,7 +72,7 @@ def label_sample(row: Mapping[str, Any], input_ids: Sequence[int], *, last: list
     return {
         "input_ids": torch.from_numpy(ids),
         "labels": torch.from_numpy(labels),
-        "codes": [torch.from_numpy(np.array(codes, dtype=np.int16)) for codes in clips],
+        "codes": [torch.from_numpy(np.asarray(codes).astype(np.int16)) for codes in clips],
         "supervise": [False] * (len(clips) - 1) + [True],
     }
 

@@ -221,6 +221,7 @@ def test_a_step_has_nothing_that_waits_for_the_gpu_and_no_mask_of_pairs():
     assert watches[False].waits and watches[False].largest_mask >= 256 * 256  # so the watch sees what it looks for
 
 
+@pytest.mark.slow
 def test_a_compiled_layer_is_one_graph_for_all_layers_and_all_shapes(monkeypatch):
     counter, compile_function = CompileCounterWithBackend("aot_eager"), torch.compile
     monkeypatch.setattr(torch, "compile", lambda function: compile_function(function, backend=counter))

@@ -80,6 +80,7 @@ def transcribed(monkeypatch) -> list[int]:
     return calls
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_with_the_recordings_that_it_had_not_finished(root, made, transcribed):
     slow = "from higgs_recipes.parts import Parts; import time; add = Parts.add; "
     slow += "Parts.add = lambda *args: (add(*args), time.sleep(60))"  # long enough to be killed here
@@ -105,6 +106,7 @@ def test_a_killed_run_goes_on_with_the_recordings_that_it_had_not_finished(root,
     assert len(transcribed) == 2
 
 
+@pytest.mark.slow
 def test_two_processes_make_the_corpus_of_one(root, made):
     (root.parent / "run.py").write_text(textwrap.dedent(RUN.format(before="")))
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]

@@ -217,6 +217,7 @@ def test_code_dropout_is_of_training_alone_and_the_same_with_workers_and_after_a
         assert all(torch.equal(weight, expected[name]) for name, weight in trained_weights(trainer).items())
 
 
+@pytest.mark.slow
 def test_filled_rows_train_every_row_once_an_epoch_and_resume_bit_equal(tmp_path):
     fields = {"pack_to": 400, "fill_rows": True, "per_device_train_batch_size": 1, "max_steps": 7, "code_dropout": 0.2}
     whole = make_trainer(tmp_path / "whole", model_folder=tiny_folder() / "model", **fields)
