@@ -18,7 +18,8 @@ from higgs_recipes.corpus_configs import EncodeConfig
 from higgs_recipes.delay import HOP, SAMPLE_RATE
 from higgs_recipes.errors import InputError
 from higgs_recipes.files import explain_full_disk, git_commit, sha256_file, staged_folder
-from higgs_recipes.mel_rvq import MelRVQConfig, MelRVQModel, quantise, with_neighbours
+from higgs_recipes.mel_rvq import MelRVQModel, quantise, with_neighbours
+from higgs_recipes.mel_rvq_config import MelRVQConfig
 from higgs_recipes.provenance import library_versions
 from higgs_recipes.records import read_config
 

@@ -1,15 +1,14 @@
-import doctest
 import json
 
 import pytest
 import torch
 
-from higgs_recipes import codec_fit
 from higgs_recipes.codec import load_codec
 from higgs_recipes.codec_fit import draw_rows, fit_codec, fit_model, k_means
 from higgs_recipes.codec_fit_config import FitCodecConfig
 from higgs_recipes.errors import InputError
-from higgs_recipes.mel_rvq import MelRVQConfig, MelRVQModel, quantise
+from higgs_recipes.mel_rvq import MelRVQModel, quantise
+from higgs_recipes.mel_rvq_config import MelRVQConfig
 from tests.tiny_codec import CORPUS
 
 
@@ -19,10 +18,6 @@ def recipe(folder, codec=(), **fields):
     (folder / "codec.json").write_text(json.dumps(config))
     fields = {"sources": [str(CORPUS)], "seconds_per_speaker": 20.0, "iterations": 3} | fields
     return FitCodecConfig(codec_config=str(folder / "codec.json"), output_dir=str(folder / "codec"), **fields)
-
-
-def test_examples_in_the_docstrings_hold():
-    assert doctest.testmod(codec_fit).failed == 0
 
 
 def test_the_same_recipe_gives_the_same_codec_and_it_encodes(tmp_path):
