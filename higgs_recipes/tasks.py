@@ -23,13 +23,15 @@ from higgs_recipes.errors import InputError
 
 DIALOGUE_TASKS = ("multi_speaker_smart_voice", "multi_speaker_voice_cloning")
 CLONING_TASKS = ("zero_shot_voice_cloning", "multi_speaker_voice_cloning")
+NUM_DRAWN = 8  # clips among which a reference is sought first
 
 
 @dataclass(frozen=True)
 class _Speakers:
-    """What a split knows of its speakers: their rows, and the word for the voice of those whose gender is said."""
+    """What a split knows of its speakers: their clips that can be references, and the word for the voice of those
+    whose gender is said."""
 
-    rows: Mapping[str | None, Sequence[Row]]
+    references: Mapping[str | None, Sequence[Row]]
     voices: Mapping[str, str]
 
 
@@ -48,7 +50,7 @@ def lay_out_tasks(corpus: Corpus, rows: Sequence[Row], config: EncodeConfig, *, 
     task_of = _draw_tasks(rows, config, draw)
     made: list[Row] = []
     utterances: dict[str, list[Row]] = {task: [] for task in DIALOGUE_TASKS}
-    speakers = _speakers(rows)
+    speakers = _speakers(rows, config)
     for row, task in zip(rows, task_of, strict=True):
         if task in DIALOGUE_TASKS and not _is_dialogue(row):
             utterances[task].append(row)
@@ -88,15 +90,16 @@ def _pieces(row: Row, config: EncodeConfig) -> list[Row]:
     ]
 
 
-def _speakers(rows: Sequence[Row]) -> _Speakers:
-    by_speaker: dict[str | None, list[Row]] = defaultdict(list)
+def _speakers(rows: Sequence[Row], config: EncodeConfig) -> _Speakers:
+    references: dict[str | None, list[Row]] = defaultdict(list)
     voices: dict[str, str] = {}
     for row in rows:
-        by_speaker[row["speaker"]].append(row)
+        if config.ref_min_seconds <= row["own"].seconds <= config.ref_max_seconds and not _is_dialogue(row):
+            references[row["speaker"]].append(row)
         for spoken in (row, *row["turns"]):
             if spoken["speaker"] is not None and (voice := describe_voice(spoken["gender"])):
                 voices.setdefault(spoken["speaker"], voice)
-    return _Speakers(by_speaker, voices)
+    return _Speakers(references, voices)
 
 
 def _draw_tasks(rows: Sequence[Row], config: EncodeConfig, draw: random.Random) -> list[str]:
@@ -166,19 +169,19 @@ def _draw_reference(
         raise InputError("ref_audio is missing, and without a speaker no other clip can be drawn: map one of the two")
     clips = (clip for target in targets for clip in (target["own"], *target["own"].parts))
     sounds = {clip.content_hash for clip in clips}
-    fit = [
-        row
-        for row in speakers.rows[speaker]
-        if row["own"].content_hash not in sounds
-        and config.ref_min_seconds <= row["own"].seconds <= config.ref_max_seconds
-        and not _is_dialogue(row)
-    ]
+    rows = speakers.references.get(speaker, [])
+    # A few drawn clips are nearly always enough: to look through all of a speaker's for each row takes hours at size.
+    few = draw.sample(rows, min(len(rows), NUM_DRAWN))
+    fit = [row for row in few if row["own"].content_hash not in sounds]
+    if not fit:
+        fit = [row for row in rows if row["own"].content_hash not in sounds]
+        draw.shuffle(fit)
     if not fit:
         raise InputError(
             f"no reference; speaker {speaker} has no other clip of {config.ref_min_seconds} to "
             f"{config.ref_max_seconds} s"
         )
-    chosen = draw.choice(fit)
+    chosen = fit[0]
     return {"clip": chosen["own"], "ref_text": chosen["text"], "name": chosen["name"]}
 
 

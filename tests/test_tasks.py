@@ -10,7 +10,7 @@ from higgs_recipes.corpus_configs import EncodeConfig
 from higgs_recipes.delay import SAMPLE_RATE
 from higgs_recipes.encoding import encode_corpus, load_encoded
 from higgs_recipes.errors import InputError
-from higgs_recipes.tasks import count_tasks
+from higgs_recipes.tasks import NUM_DRAWN, count_tasks
 from tests.corpus_folder import encode_config, make_corpus, write_metadata, write_tone
 from tests.laid_out import CLONING, DIALOGUE, DIALOGUE_CLONING, SMART, audio_urls, laid_out
 
@@ -64,6 +64,20 @@ def test_the_same_sound_under_another_name_is_no_reference(tmp_path):
         InputError, match="no row of split train is left.*no reference; speaker anna has no other clip"
     ):
         laid_out(tmp_path, tasks={CLONING: 1})
+
+
+def test_the_one_other_clip_is_found_among_many_of_the_same_sound(tmp_path):
+    names = [f"twin{index:02d}" for index in range(2 * NUM_DRAWN)]
+    for name in names:
+        write_tone(tmp_path / f"{name}.wav")
+    write_tone(tmp_path / "other.wav", hertz=300)
+    write_metadata(
+        tmp_path, [{"file_name": f"{name}.wav", "text": f"{name}.", "speaker": "anna"} for name in [*names, "other"]]
+    )
+    _, corpus, made = laid_out(tmp_path, tasks={CLONING: 1})
+    references = {row["id"]: row["ref_texts"] for row in made}
+    assert references.pop("other")[0].startswith("twin")
+    assert references == {name: ["other."] for name in names} and not corpus.rejects
 
 
 def test_a_row_without_a_speaker_has_no_other_clip(tmp_path):
