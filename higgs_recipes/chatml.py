@@ -177,7 +177,7 @@ def _speaker_tags(row: Mapping[str, Any], text: str) -> list[str]:
 
 def _tag(row: Mapping[str, Any], speaker: Mapping[str, Any]) -> str:
     tag = _required(row, speaker, "speaker_tag", "name the speaker as the text does, e.g. SPEAKER0")
-    if not re.fullmatch(r"SPEAKER\d+|\[SPEAKER\d+\]", tag):
+    if not isinstance(tag, str) or not re.fullmatch(r"SPEAKER\d+|\[SPEAKER\d+\]", tag):
         raise _error(row, "speaker_tag", f"is {tag!r}; write SPEAKER and a number, e.g. SPEAKER0")
     return tag.strip("[]")
 

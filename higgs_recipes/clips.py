@@ -71,8 +71,8 @@ def check_turns(row: Mapping[str, Any]) -> list[dict[str, Any]]:
     where the row has no "turns".
 
     Raises:
-        InputError: a turn without speaker or words, recordings of some turns only (names the turn from 0), or
-            ref_speakers beside the turns.
+        InputError: a turn without speaker or words or whose gender is no word, recordings of some turns only (names
+            the turn from 0), or ref_speakers beside the turns.
     """
     turns = [
         {field: turn.get(field) for field in ("speaker", "text", "gender", "audio")} for turn in row.get("turns") or []
@@ -82,6 +82,8 @@ def check_turns(row: Mapping[str, Any]) -> list[dict[str, Any]]:
         for field in ("speaker", "text"):
             if not isinstance(turn[field], str) or not turn[field].strip():
                 raise InputError(f"turn {index} has no {field}; give each turn its speaker and its words")
+        if not isinstance(turn["gender"], str | None):
+            raise InputError(f"turn {index} has gender {turn['gender']!r}; give a word, as female or male, or none")
         if recorded[index] != recorded[0]:
             raise InputError(
                 f"turn {index} has {'a' if recorded[index] else 'no'} recording, unlike the first: give one to every "

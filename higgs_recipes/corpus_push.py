@@ -9,11 +9,13 @@ from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
+from higgs_recipes.errors import InputError
 from higgs_recipes.hub import PUSH_FAILURES, failure_reason, files_to_push, push_error, ready_repo
 
 
 logger = logging.getLogger(__name__)
 
+RECORD = "corpus.json"
 SHARD = re.compile(r"data/\w+-\d{5}-of-\d{5}\.parquet")
 
 
@@ -39,7 +41,7 @@ class CorpusPush:
 
         Raises:
             InputError: no such folder, nothing in it, or a link in it that leads out.
-            PushError: the push failed; the folder is untouched.
+            PushError: the push failed, or the repo holds parquet files of something else; the folder is untouched.
         """
         folder = Path(folder).resolve()
         names = files_to_push(folder)
@@ -47,8 +49,10 @@ class CorpusPush:
             operations = [self._operation(name, folder) for name in names]
             repo = ready_repo(self.repo_id, "dataset", private=self.private)
             there = HfApi().list_repo_files(repo.id, repo_type="dataset", revision=repo.sha)
-            stale = [name for name in there if SHARD.fullmatch(name) and name not in names]
-            operations += [CommitOperationDelete(name) for name in stale]
+            shards = [name for name in there if SHARD.fullmatch(name)]
+            if shards and RECORD not in there:  # `datasets` names the files of anybody's recordings in this way too
+                raise InputError(f"it holds {shards[0]} and no {RECORD}, so it is no encoded corpus: name another")
+            operations += [CommitOperationDelete(name) for name in shards if name not in names]
             # With its parent named, the commit is refused where someone has changed the repo meanwhile.
             commit = HfApi().create_commit(
                 repo.id,

@@ -55,7 +55,8 @@ class FilledRows(Sampler[list[int]]):
     """Batches of one packed row each; every sample once an epoch, on however many processes.
 
     All epochs have as many batches: those of the first, made a multiple of the processes by halving the fullest. An
-    epoch whose order would take more has the first epoch's rows in an order of its own.
+    epoch whose order would take more has the first epoch's rows in an order of its own. Where no row is left to halve,
+    each holding one sample, accelerate repeats the first of them for the processes that have none.
     """
 
     def __init__(self, lengths: Sequence[int], *, capacity: int, seed: int, num_processes: int) -> None:

@@ -53,6 +53,9 @@ class Parts:
 
         An `InputError` while they are made is the reason why the rest of the recording is a reject.
         """
+        # Other recipes name the sound of a segment alike: what they have finished would then tell of another sound.
+        for path in (self.folder / _DONE).glob(f"{_digest(file.name)}-*.json"):
+            path.unlink()
         rows = []
         try:
             for row, waveform in segments:
@@ -78,4 +81,8 @@ class Parts:
 
     def _path(self, file: RawFile) -> Path:
         about = json.dumps([dict(self.made_by), file.name, file.columns, file.digest], sort_keys=True)
-        return self.folder / _DONE / f"{sha256(about.encode()).hexdigest()}.json"
+        return self.folder / _DONE / f"{_digest(file.name)}-{_digest(about)}.json"
+
+
+def _digest(text: str) -> str:
+    return sha256(text.encode()).hexdigest()[:32]

@@ -61,7 +61,8 @@ class Source:
         """The row under our column names; a recording is a cell {"path", "bytes"} or None.
 
         Raises:
-            InputError: a recording's path leaves the source's folder, or the column holds no recording.
+            InputError: a recording's path leaves the source's folder, the column holds no recording, or a list of
+                mappings is none.
         """
         stored = self.table[index]
         row = {ours: stored.get(theirs) for ours, theirs in self.columns.items()}
@@ -72,6 +73,9 @@ class Source:
                 row[column] = self._cell(row[column], column)
         for column, audio in LISTED_AUDIO.items():
             if row.get(column):
+                if not isinstance(row[column], list) or not all(isinstance(each, Mapping) for each in row[column]):
+                    shown = str(row[column])[:60]
+                    raise InputError(f"{column} is {shown!r}, need a list of mappings; rename the column")
                 row[column] = [{**each, audio: self._cell(each.get(audio), audio)} for each in row[column]]
         return row | self.constants
 

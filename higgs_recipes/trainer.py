@@ -81,7 +81,9 @@ class HiggsTrainer(Trainer):
             ],
         )
         self.model_accepts_loss_kwargs = True  # compute_loss divides by the counts of the whole step
-        self.eval_collator = HiggsCollator(collator.config, pack_to=collator.pack_to)
+        self.eval_collator = HiggsCollator(
+            collator.config
+        )  # padded: the plain forward makes a dense mask of a packed row
         num_codebooks = collator.config.num_codebooks
         # Copied once: a copy amid a step waits for the GPU.
         weights = args.codebook_weights or [1 / num_codebooks] * num_codebooks

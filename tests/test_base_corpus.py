@@ -11,7 +11,13 @@ from itertools import islice
 import numpy as np
 import pytest
 import soundfile
+import yaml
+from transformers import HiggsAudioV2Config
 
+from higgs_recipes.chatml import conversation
+from higgs_recipes.configs import InitConfig
+from higgs_recipes.init import byte_tokenizer
+from higgs_recipes.samples import tokenize_prompt
 from recipes.tiny.spoken import plan, texts, word_forms
 from recipes.tiny.spoken.clips import LEAD_SECONDS, LOUDNESS, RATE, TRAIL_SECONDS, prepare, resample
 from recipes.tiny.spoken.voices import BASE_VOICES, DEMO_VOICES, EXTRA_VOICES, Voice
@@ -241,3 +247,15 @@ def test_the_demo_corpus_is_whole_and_small():
     for row in rows:
         info = soundfile.info(folder / row["file_name"])
         assert (info.samplerate, info.channels, info.subtype) == (RATE, 1, "PCM_16")
+
+
+def test_the_base_models_tokenizer_knows_every_sentence_that_describes_a_voice():
+    init = InitConfig(**yaml.safe_load((TINY / "base_init.yaml").read_text(encoding="utf-8")))
+    config = HiggsAudioV2Config.from_pretrained(ROOT / init.model_config)
+    tokenizer = byte_tokenizer(config, phrases=init.phrases)
+    for voice in (BASE_VOICES | EXTRA_VOICES).values():
+        assert len(tokenizer(voice.scene)["input_ids"]) == 1
+    row = {"text": "[SPEAKER0] A.\n[SPEAKER1] B.", "scene": BASE_VOICES["slt"].scene}
+    turns = conversation(row, task="multi_speaker_smart_voice")
+    prompt = tokenize_prompt(turns[:-1], tokenizer, add_generation_prompt=True)
+    assert len(prompt) <= 65  # of 450 bytes

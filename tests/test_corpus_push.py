@@ -67,9 +67,21 @@ def test_files_go_up_as_they_are_done_and_are_committed_together(hub, corpus):
 
 def test_the_files_of_an_earlier_corpus_go_and_no_others(hub, corpus):
     theirs = {"data/notes.parquet": b"mine", "scripts/read.py": b"pass"}
-    hub.add_repo("tester/corpus", {"data/test-00000-of-00001.parquet": b"old"} | theirs, kind="datasets")
+    earlier = {"data/test-00000-of-00001.parquet": b"old", "corpus.json": b"{}"}
+    hub.add_repo("tester/corpus", earlier | theirs, kind="datasets")
     push(hub, corpus, NAMES)
     assert hub.repos["datasets", "tester/corpus"].files == contents(corpus) | theirs
+
+
+def test_a_dataset_that_is_no_encoded_corpus_is_not_replaced(hub, corpus):
+    recordings = {"data/train-00000-of-00001.parquet": b"recordings"}
+    hub.add_repo("tester/corpus", recordings, kind="datasets")
+    message = push(hub, corpus, NAMES)
+    assert message.startswith(
+        "the push to tester/corpus failed: it holds data/train-00000-of-00001.parquet and no corpus.json, so it is "
+        "no encoded corpus: name another. Everything is on disk"
+    )
+    assert hub.repos["datasets", "tester/corpus"].files == recordings
 
 
 def test_an_upload_that_failed_is_tried_again_at_the_end(hub, corpus):

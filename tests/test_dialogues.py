@@ -68,6 +68,9 @@ def test_a_dialogue_in_turns_takes_its_references_from_its_speakers_other_clips(
         ([turn("anna", "Hi", "a.wav"), turn("bert", "Yes", "../b.wav")], "audio leaves the folder of its source"),
         ([turn("anna", "Hi", "a.wav"), turn("bert", "Yes", "none.wav")], "recording of turn 1 cannot be read"),
         ([turn("anna", "Hi"), turn("bert", "Yes")], "recording missing; give the row one or drop it"),
+        ([turn("anna", "Hi", "a.wav") | {"gender": 0}], "turn 0 has gender 0; give a word, as female or male"),
+        (2, "turns is '2', need a list of mappings; rename the column"),
+        (["Hi", "Yes"], "turns is \"['Hi', 'Yes']\", need a list of mappings; rename the column"),
     ],
 )
 def test_turns_that_make_no_dialogue_are_rejected(tmp_path, turns, reason):
