@@ -18,7 +18,8 @@ class OnItsWay:
     """A tensor on its way to the host. Asking for it waits for what made it, not for what the GPU was given since."""
 
     def __init__(self, tensor: Tensor) -> None:
-        self._copy = tensor.detach().to("cpu", non_blocking=tensor.is_cuda)  # elsewhere no event tells when it is there
+        # On other devices nothing here would tell when a copy that nobody waits for is there.
+        self._copy = tensor.detach().to("cpu", non_blocking=tensor.is_cuda)
         self._arrived = torch.cuda.Event() if tensor.is_cuda else None
         if self._arrived is not None:
             self._arrived.record()

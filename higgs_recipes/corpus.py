@@ -20,7 +20,6 @@ from higgs_recipes.chatml import TASKS
 from higgs_recipes.clips import Clip
 from higgs_recipes.corpus_configs import EncodeConfig
 from higgs_recipes.errors import InputError
-from higgs_recipes.row_checks import MAX_TEXT_CHARS as MAX_TEXT_CHARS
 from higgs_recipes.row_checks import Row, check_place
 from higgs_recipes.sources import LISTED_AUDIO, Source, open_sources
 from higgs_recipes.streamed_rows import StreamedRows

@@ -26,7 +26,7 @@ SILENCE = 1e-3
 FACTS = ("speaker", "language", "scene", "gender")
 # The longest clip, 30 s, holds half of it. What is longer is a whole page that a broken table has put into one row.
 MAX_TEXT_CHARS = 1000
-SPEAKER_TAG = re.compile(r"\[SPEAKER\d+\]")
+_SPEAKER_TAG = re.compile(r"\[SPEAKER\d+\]")
 
 
 def check_place(sources: Sequence[Source], source: int, row: int, config: EncodeConfig) -> Row:
@@ -84,7 +84,7 @@ def _check_row(row: Row, config: EncodeConfig, *, place: tuple[int, int]) -> Row
     else:
         own = _check_clip(row.get("audio"), config, place=(*place, "audio"), name="recording")
     seconds = own.seconds
-    spoken = len(SPEAKER_TAG.sub("", text))
+    spoken = len(_SPEAKER_TAG.sub("", text))
     if spoken / seconds > config.max_chars_per_second:
         raise InputError(
             f"transcript too long for its clip: {spoken} characters in {seconds:.2f} s, max_chars_per_second is "

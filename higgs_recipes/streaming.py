@@ -18,6 +18,7 @@ from accelerate import PartialState
 from tqdm.auto import tqdm
 
 from higgs_recipes import __version__
+from higgs_recipes.chatml import is_dialogue
 from higgs_recipes.clip_codes import add_codes
 from higgs_recipes.clips import Clip, cut_at_turns
 from higgs_recipes.code_cache import CodeCache
@@ -27,7 +28,7 @@ from higgs_recipes.corpus_configs import EncodeConfig
 from higgs_recipes.errors import InputError
 from higgs_recipes.files import atomic_write
 from higgs_recipes.levels import Levels
-from higgs_recipes.row_checks import SPEAKER_TAG, check_place
+from higgs_recipes.row_checks import check_place
 from higgs_recipes.sources import Source, open_sources
 from higgs_recipes.streamed_rows import StreamedRows
 from higgs_recipes.tasks import DIALOGUE_TASKS
@@ -129,7 +130,7 @@ def _refuse_joins(row: Row, config: EncodeConfig) -> None:
     """Utterances of a dialogue may lie in any files: with one file here at a time nothing can be joined of them."""
     tasks = config.tasks if row["task"] is None else (row["task"],)
     joining = [task for task in tasks if task in DIALOGUE_TASKS]
-    if joining and not SPEAKER_TAG.search(row["text"]):
+    if joining and not is_dialogue(row["text"]):
         raise InputError(
             f"row {row['id']}: one utterance, and {joining[0]} would join it with others, which streaming does not "
             "keep: give tasks no multi_speaker task, or leave streaming out"

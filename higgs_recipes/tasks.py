@@ -16,9 +16,10 @@ from typing import Any
 
 from higgs_recipes.chatml import conversation, describe_voice, is_dialogue
 from higgs_recipes.clips import Clip, cut_at_turns, joined_clip, speaker_tags, tagged_text
-from higgs_recipes.corpus import MAX_TEXT_CHARS, Corpus, Row
+from higgs_recipes.corpus import Corpus, Row
 from higgs_recipes.corpus_configs import EncodeConfig
 from higgs_recipes.errors import InputError
+from higgs_recipes.row_checks import MAX_TEXT_CHARS
 
 
 DIALOGUE_TASKS = ("multi_speaker_smart_voice", "multi_speaker_voice_cloning")

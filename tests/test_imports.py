@@ -42,7 +42,7 @@ SAME_FLOOR = {
     "sources": {"hub_tables", "streamed_rows"},
     "streamed_rows": {"hub_tables"},
     "tar_rows": {"metadata"},
-    "tasks": {"corpus"},
+    "tasks": {"corpus", "row_checks"},
     "clip_codes": {"codec", "code_cache", "corpus"},
     "encoding": {"shards", "streaming"},
     "clips": {"delay", "levels"},
