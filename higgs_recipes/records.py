@@ -47,7 +47,7 @@ def read_config(path: str | Path, config_class: type[Config]) -> Config:
     """A transformers config from its JSON file.
 
     Raises:
-        InputError: no such file, no JSON, or another `model_type` than the class's.
+        InputError: no such file, no JSON, another `model_type` than the class's, or values that the class refuses.
     """
     expected = config_class.model_type
     if not Path(path).is_file():
@@ -55,7 +55,10 @@ def read_config(path: str | Path, config_class: type[Config]) -> Config:
     fields = dict(read_record(path))
     if fields.pop("model_type", None) != expected:
         raise InputError(f'{path}: no {config_class.__name__}; it must hold "model_type": "{expected}"')
-    return config_class(**fields)
+    try:
+        return config_class(**fields)
+    except ValueError as error:
+        raise InputError(f"{path}: {error}") from error
 
 
 def file_inside(folder: str | Path, relative: str, *, field: str) -> Path:

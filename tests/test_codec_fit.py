@@ -98,6 +98,8 @@ def test_a_config_of_another_rate_or_class_is_refused(tmp_path):
         fit_codec(recipe(tmp_path, codec={"sample_rate": 16_000}))
     with pytest.raises(InputError, match='must hold "model_type": "mel_rvq"'):
         fit_codec(recipe(tmp_path, codec={"model_type": "dac"}))
+    with pytest.raises(InputError, match="codec.json: hop_length 960 must be frames_per_step 7 frames"):
+        fit_codec(recipe(tmp_path, codec={"frames_per_step": 7}))
 
 
 @pytest.mark.parametrize(
