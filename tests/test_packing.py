@@ -4,6 +4,7 @@ from math import ceil
 
 import pytest
 import torch
+from accelerate.data_loader import BatchSamplerShard
 
 from higgs_recipes.packing import FilledRows, fill_rows
 
@@ -60,3 +61,10 @@ def test_epochs_have_as_many_batches_and_each_every_sample_once(num_processes):
     again = FilledRows(lengths, capacity=2048, seed=3, num_processes=num_processes)
     again.set_epoch(7)
     assert list(again) == epochs[7]
+
+
+def test_rows_that_cannot_be_halved_leave_no_process_without_a_batch():
+    sampler = FilledRows([300, 310, 320], capacity=500, seed=0, num_processes=2)
+    shares = [list(BatchSamplerShard(sampler, 2, process)) for process in range(2)]
+    assert [len(share) for share in shares] == [2, 2] and len(sampler) == 4
+    assert {index for share in shares for (index,) in share} == {0, 1, 2}
