@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import torch
@@ -35,7 +36,7 @@ class Codec:
     """A codec in float32, ready to encode and decode.
 
     Attributes:
-        revision: which codec made the codes: "<Hub id>@<commit>", or "local@<16 hex digits of the weights' SHA-256>".
+        revision: which codec made the codes: "<Hub id>@<commit>", or "local@<16 hex digits>" of its files.
     """
 
     model: HiggsAudioV2TokenizerModel | MelRVQModel
@@ -163,11 +164,22 @@ def codec_revision(name_or_path: str | Path, *, revision: str | None) -> str:
     return _identity(name_or_path, fetch(name_or_path, revision=revision, allow_patterns=["config.json"]))
 
 
+def local_revision(folder: Path) -> str:
+    """`Codec.revision` of a codec in a folder: of its weights, and of its config, which says what they mean.
+
+    Raises:
+        InputError: one of the two is missing.
+    """
+    for name in (WEIGHTS, "config.json"):
+        if not (folder / name).is_file():
+            raise InputError(f"codec {folder}: no {name}; give a transformers checkpoint of {_MODEL_TYPES}")
+    both = sha256_file(folder / WEIGHTS) + sha256_file(folder / "config.json")
+    return f"local@{sha256(both.encode()).hexdigest()[:16]}"
+
+
 def _identity(name_or_path: str | Path, folder: Path) -> str:
     if folder == Path(name_or_path).expanduser():
-        if not (folder / WEIGHTS).is_file():
-            raise InputError(f"codec {name_or_path}: no {WEIGHTS}; give a transformers checkpoint of {_MODEL_TYPES}")
-        return f"local@{sha256_file(folder / WEIGHTS)[:16]}"
+        return local_revision(folder)
     return f"{name_or_path}@{folder.name}"  # a snapshot's folder is named by its commit
 
 

@@ -11,13 +11,13 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from higgs_recipes.audio import change_speed
-from higgs_recipes.codec import WEIGHTS, pad_to_steps
+from higgs_recipes.codec import local_revision, pad_to_steps
 from higgs_recipes.codec_fit_config import FitCodecConfig
 from higgs_recipes.corpus import Corpus, Row, load_rows
 from higgs_recipes.corpus_configs import EncodeConfig
 from higgs_recipes.delay import HOP, SAMPLE_RATE
 from higgs_recipes.errors import InputError
-from higgs_recipes.files import explain_full_disk, git_commit, sha256_file, staged_folder
+from higgs_recipes.files import explain_full_disk, git_commit, staged_folder
 from higgs_recipes.mel_rvq import MelRVQModel, quantise, with_neighbours
 from higgs_recipes.mel_rvq_config import MelRVQConfig
 from higgs_recipes.provenance import library_versions
@@ -61,7 +61,7 @@ def fit_codec(config: FitCodecConfig) -> dict[str, Any]:
             totals["clips"] += 1
             totals["seconds"] = round(totals["seconds"] + row["seconds"], 2)
         record = {
-            "codec": f"local@{sha256_file(folder / WEIGHTS)[:16]}",
+            "codec": local_revision(folder),
             "steps": len(features),
             "left_over": left_over,
             "speakers": speakers,

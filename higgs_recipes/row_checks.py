@@ -113,7 +113,9 @@ def _without(mappings: Sequence[Row], key: str) -> list[Row]:
 def _check_reference(owner: Row, config: EncodeConfig, *, place: tuple[int, int, str], name: str) -> Row:
     """{"clip", "ref_text", "name"} of a reference that the row brings itself."""
     clip, ref_text = _check_clip(owner.get("ref_audio"), config, place=place, name=name), owner.get("ref_text")
-    if not config.ref_in_system and not (isinstance(ref_text, str) and ref_text.strip()):
+    if not isinstance(ref_text, str | None):
+        raise InputError(f"ref_text is no text: {ref_text!r} is a {type(ref_text).__name__}")
+    if not config.ref_in_system and not (ref_text or "").strip():
         raise InputError("ref_text is missing; give the words of ref_audio, or set ref_in_system")
     ref_text = normalize_transcript(ref_text) if ref_text else None
     return {"clip": clip, "ref_text": ref_text, "name": _name(owner["ref_audio"])}

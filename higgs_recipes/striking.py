@@ -11,6 +11,7 @@ from higgs_recipes.corpus_stats import spread
 from higgs_recipes.errors import InputError
 from higgs_recipes.files import atomic_write
 from higgs_recipes.listening import MEASURED, write_page
+from higgs_recipes.records import file_inside
 from higgs_recipes.segment_config import SegmentConfig
 
 
@@ -55,10 +56,13 @@ def strike_rows(config: SegmentConfig) -> Row:
     kept = [row for row in rows if row["id"] not in wanted]
     if not kept:
         raise InputError(f"strike: {config.strike} names all {len(rows)} rows of {folder}")
+    # A run that was cut off has removed some of them.
+    there = [row["file_name"] for row in struck if (folder / row["file_name"]).exists()]
+    paths = [file_inside(folder, name, field="metadata.jsonl: file_name") for name in there]
     rejects += [row | {"reason": "struck by hand"} for row in struck if row["id"] not in rejected]
     record = write_lists(folder, kept, rejects, record=json.loads((folder / "segment.json").read_text("utf-8")))
-    for row in struck:  # last: until here a run that is cut off can be made again
-        (folder / row["file_name"]).unlink(missing_ok=True)
+    for path in paths:  # last: until here a run that is cut off can be made again
+        path.unlink()
     return record
 
 

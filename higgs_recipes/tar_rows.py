@@ -17,11 +17,13 @@ class TarRows(Sequence):
     The bytes are read when the row is.
 
     Raises:
-        InputError: a file is no tar or broken off, a .json is no JSON object, a row has two members of one ending.
+        InputError: a file is no tar or broken off. A row whose .json is no JSON object, or that has two members of one
+            ending, raises when it is asked for.
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._rows: list[tuple[Path, dict[str, Any], dict[str, tuple[str, int, int]]]] = []
+        self._broken: dict[tuple[Path, str], str] = {}  # by file and key: why a row cannot be read
         for path in paths:
             self._index(path)
         names = ({"__key__": None} | fields | members for _, fields, members in self._rows)
@@ -38,10 +40,13 @@ class TarRows(Sequence):
         """Only these rows."""
         chosen = TarRows([])
         chosen._rows, chosen.column_names = [self._rows[index] for index in indices], self.column_names
+        chosen._broken = self._broken
         return chosen
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         path, fields, members = self._rows[index]
+        if broken := self._broken.get((path, fields["__key__"])):
+            raise InputError(broken)
         row = dict(fields)
         with path.open("rb") as file:
             for ending, (name, offset, size) in members.items():
@@ -58,19 +63,17 @@ class TarRows(Sequence):
                     stem, _, ending = name.name.partition(".")
                     key = str(name.with_name(stem))
                     fields, members = rows.setdefault(key, ({"__key__": key}, {}))
+                    where = f"{path.name}: {member.name}"
                     if ending in members or (ending == "json" and len(fields) > 1):
-                        raise InputError(f"{path.name}: {member.name} stands in it twice")
-                    if ending == "json":
-                        fields |= _json_fields(tar.extractfile(member).read(), name=f"{path.name}: {member.name}")
+                        self._broken[path, key] = f"{where} stands in it twice"
+                    elif ending == "json":
+                        try:
+                            found = json_object(tar.extractfile(member).read())
+                            fields |= {f"json.{field}": value for field, value in found.items()}
+                        except InputError as error:  # one row of a file of many
+                            self._broken[path, key] = f"{where}: {error}"
                     else:
                         members[ending] = (member.name, member.offset_data, member.size)
         except tarfile.TarError as error:
             raise InputError(f"{path.name} is no whole tar file: {error}; fetch it again") from error
         self._rows += [(path, *row) for row in rows.values()]
-
-
-def _json_fields(content: bytes, *, name: str) -> dict[str, Any]:
-    try:
-        return {f"json.{field}": value for field, value in json_object(content).items()}
-    except InputError as error:
-        raise InputError(f"{name}: {error}") from error

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from higgs_recipes.delay import SAMPLE_RATE
+from higgs_recipes.errors import InputError
 from higgs_recipes.judges import Recogniser, SpeakerModel
 from higgs_recipes.metrics import WordErrors, utterance_errors
 from higgs_recipes.turns import spoken_text, turn_spans, turn_texts
@@ -92,7 +93,13 @@ def _recognise(
     # Not every recogniser can time words; those of single clips need no times.
     timed = recogniser.timed_words([waveforms[index] for index in dialogues]) if dialogues else []
     for index, words in zip(dialogues, timed, strict=True):
-        spans = turn_spans(turn_texts(rows[index]["text"]), words, normalizer=normalizer)
+        row, texts = rows[index], turn_texts(rows[index]["text"])
+        if len(texts) != len(row["turn_speakers"]):
+            raise InputError(
+                f"row {row['id']}: {len(texts)} turns in its text and {len(row['turn_speakers'])} turn_speakers; "
+                "encode it again"
+            )
+        spans = turn_spans(texts, words, normalizer=normalizer)
         recognised[index] = " ".join(word.text for word in words), spans
     for index, transcript in zip(singles, recogniser.transcribe([waveforms[index] for index in singles]), strict=True):
         recognised[index] = transcript, [(0.0, len(waveforms[index]) / SAMPLE_RATE)]

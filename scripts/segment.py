@@ -22,8 +22,11 @@ from higgs_recipes.striking import strike_rows
 
 def main() -> None:
     config = parse_recipe(SegmentConfig)
+    is_main = PartialState().is_main_process
+    if config.strike is not None and not is_main:  # one process's work
+        return
     record = segment_recordings(config) if config.strike is None else strike_rows(config)
-    if not PartialState().is_main_process:
+    if not is_main:
         return
     print(
         f"corpus: {config.output_dir}: {record['rows']} rows, {record['seconds'] / 3600:.2f} hours of "

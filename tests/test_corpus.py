@@ -307,6 +307,11 @@ def test_dialogues_have_a_reference_clip_for_each_speaker(tmp_path):
     names = [corpus.recording(each["clip"])["path"] for each in row["ref_speakers"]]
     assert [name.rpartition("/")[2] for name in names] == ["a.wav", "b.wav"]
     assert corpus.rejects[0]["reason"].startswith("reference clip 0 cannot be read")
+    (tmp_path / "metadata.jsonl").write_text(
+        json.dumps(bad | {"ref_speakers": [each | {"ref_text": 7} for each in speakers]})
+    )
+    with pytest.raises(InputError, match="ref_text is no text: 7 is a int"):
+        load_rows(encode_config(tmp_path, tasks={"multi_speaker_voice_cloning": 1.0}, ref_in_system=True))
 
 
 # Mixtures

@@ -292,15 +292,23 @@ def test_tar_rows_are_read_in_place(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    "content, message",
+    "files, message",
     [
-        (tar({"a.json": b"{"}), "a.tar: a.json: not JSON: "),
-        (tar({"a.json": b"[]"}), "a.tar: a.json: not a JSON object but a list"),
-        (tar({"a.wav": b"1", "./a.wav": b"2"}), "stands in it twice"),
-        (tar({"a.wav": b"1" * 5000})[:2000], "a.tar is no whole tar file"),
+        ({"a.json": b"{"}, "a.tar: a.json: not JSON: "),
+        ({"a.json": b"[]"}, "a.tar: a.json: not a JSON object but a list"),
+        ({"a.wav": b"1", "./a.wav": b"2"}, "stands in it twice"),
     ],
 )
-def test_broken_tar_files_are_named(tmp_path, content, message):
-    (tmp_path / "a.tar").write_bytes(content)
-    with pytest.raises(InputError, match=message):
+def test_a_broken_row_of_a_tar_file_is_named_and_the_others_are_read(tmp_path, files, message):
+    (tmp_path / "a.tar").write_bytes(tar(files | {"b.json": b'{"text": "B."}', "b.wav": b"b"}))
+    rows = TarRows([tmp_path / "a.tar"])
+    assert len(rows) == 2 and rows[1]["json.text"] == "B."
+    for broken in (rows, rows.select([0])):
+        with pytest.raises(InputError, match=message):
+            broken[0]
+
+
+def test_a_broken_off_tar_file_is_named(tmp_path):
+    (tmp_path / "a.tar").write_bytes(tar({"a.wav": b"1" * 5000})[:2000])
+    with pytest.raises(InputError, match="a.tar is no whole tar file"):
         TarRows([tmp_path / "a.tar"])

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from higgs_recipes.delay import SAMPLE_RATE
+from higgs_recipes.errors import InputError
 from higgs_recipes.scoring import Clip, score_clips
 from higgs_recipes.turns import Word
 
@@ -225,6 +226,12 @@ def test_turns_of_unknown_speakers_are_found_and_not_judged():
     rows = [row("e", TALK, None, 4, turn_speakers=(None, None))]
     scores = score(rows, {"real": [dialogue(turn(1, 0.0), turn(2, 1.0))]})["rows"]["real"]
     assert scores["turns_in_order"]["value"] == 1.0 and scores["turn_voice"]["n"] == 0
+
+
+def test_a_dialogue_whose_speakers_are_not_those_of_its_turns_is_named():
+    rows = [row("e", TALK, None, 4, turn_speakers=("x",))]
+    with pytest.raises(InputError, match="row e: 2 turns in its text and 1 turn_speakers; encode it again"):
+        score(rows, {"real": [dialogue(turn(1, 0.0), turn(2, 1.0))]})
 
 
 def test_the_turns_of_recorded_dialogues_are_recordings_of_their_speakers_but_not_for_their_own_row():

@@ -242,6 +242,20 @@ def test_strike_says_what_is_missing(tmp_path):
         strike_rows(missing)
 
 
+def test_strike_removes_nothing_outside_its_folder(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "precious.wav").write_bytes(b"mine")
+    rows = [{"id": "a", "file_name": "../precious.wav"}, {"id": "b", "file_name": "audio/b.wav"}]
+    (tmp_path / "out/metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "out/rejects.jsonl").touch()
+    (tmp_path / "out/segment.json").write_text("{}")
+    (tmp_path / "strike.txt").write_text("a")
+    with pytest.raises(InputError, match="file_name is '../precious.wav': it leaves the folder"):
+        strike_rows(config(tmp_path / "in", output_dir=tmp_path / "out", strike=str(tmp_path / "strike.txt")))
+    assert (tmp_path / "precious.wav").read_bytes() == b"mine"
+    assert len(json_lines(tmp_path / "out/metadata.jsonl")) == 2
+
+
 def test_a_folder_without_recordings_is_an_error(tmp_path):
     (tmp_path / "in").mkdir()
     with pytest.raises(InputError, match="no recordings in .*: 0 files, none of them named .aac, "):
