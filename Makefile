@@ -15,7 +15,7 @@ demo: .venv/installed
 	$(RUN) scripts/evaluate.py --config recipes/tiny/evaluate.yaml
 
 test: .venv/installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 slow_test: .venv/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow

@@ -11,3 +11,14 @@ import torch  # noqa: E402
 
 # More threads than free cores make a tiny model many times slower.
 torch.set_num_threads(1)
+
+# Files whose tests take ten seconds and more together. They go first, so that two processes end at about one time.
+LONG = (
+    *("test_trainer.py", "test_end_to_end.py", "test_streaming.py", "test_evaluation.py", "test_encoding.py"),
+    *("test_segmenting.py", "test_memorising.py", "test_hub.py", "test_base_corpus.py", "test_hub_recipes.py"),
+    *("test_fast_path.py", "test_mel_rvq.py", "test_codec_fit.py", "test_corpus_push.py", "test_report.py"),
+)
+
+
+def pytest_collection_modifyitems(items) -> None:
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
