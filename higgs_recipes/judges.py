@@ -141,9 +141,10 @@ class TransformersWhisper:
     def _timed_words_of_one(self, timed: Pipeline, waveform: Tensor) -> list[Word]:
         clip = _resample(waveform)
         assert len(clip) <= self.window_seconds * JUDGE_RATE, "a longer clip would be cut in silence"
-        heard = timed(
-            {"raw": clip.numpy(), "sampling_rate": JUDGE_RATE}, return_timestamps="word", generate_kwargs=self.options
-        )
+        # OpenAI's own limit; some versions of the pipeline have one that not every checkpoint has room for.
+        options = self.options | {"max_new_tokens": self.model.config.max_target_positions // 2}
+        sound = {"raw": clip.numpy(), "sampling_rate": JUDGE_RATE}
+        heard = timed(sound, return_timestamps="word", generate_kwargs=options)
         # The window is longer than the clip, and the end of the last word may not have been decoded.
         seconds = len(clip) / JUDGE_RATE
         spans = [(each["text"].strip(), *each["timestamp"]) for each in heard["chunks"]]
