@@ -57,7 +57,7 @@ _VOICE_OF = {
     **dict.fromkeys(("m", "male", "masculine", "male_masculine"), "masculine"),
 }
 
-_SPEAKER_TAG = re.compile(r"\[(SPEAKER\d+)\]")
+SPEAKER_TAG = re.compile(r"\[(SPEAKER\d+)\]")  # begins a turn in the text of a dialogue
 
 # Any of these may be one token of some checkpoint, not only those of the template.
 _CONTROL_TOKEN = re.compile(r"<\|[^\s|]+\|>")
@@ -126,7 +126,7 @@ def is_dialogue(text: str) -> bool:
     >>> is_dialogue("[SPEAKER0] Hi.\\n[SPEAKER1] Well."), is_dialogue("[laugh] Hi.")
     (True, False)
     """
-    return _SPEAKER_TAG.search(text) is not None
+    return SPEAKER_TAG.search(text) is not None
 
 
 def describe_voice(gender: str | None) -> str | None:
@@ -169,7 +169,7 @@ def _speakers(row: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 
 
 def _speaker_tags(row: Mapping[str, Any], text: str) -> list[str]:
-    tags = sorted(set(_SPEAKER_TAG.findall(text)))
+    tags = sorted(set(SPEAKER_TAG.findall(text)))
     if not tags:
         raise _error(row, "text", "has no speaker tag; start each turn with [SPEAKER0], [SPEAKER1], ...")
     return tags

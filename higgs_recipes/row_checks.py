@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from higgs_recipes.audio import read_measured, recorded_seconds
-from higgs_recipes.chatml import TASKS, conversation
+from higgs_recipes.chatml import SPEAKER_TAG, TASKS, conversation
 from higgs_recipes.clips import Clip, check_turns, joined_clip, speaker_tags, tagged_text
 from higgs_recipes.corpus_configs import EncodeConfig
 from higgs_recipes.delay import SAMPLE_RATE
@@ -26,7 +26,6 @@ SILENCE = 1e-3
 FACTS = ("speaker", "language", "scene", "gender")
 # The longest clip, 30 s, holds half of it. What is longer is a whole page that a broken table has put into one row.
 MAX_TEXT_CHARS = 1000
-_SPEAKER_TAG = re.compile(r"\[SPEAKER\d+\]")
 
 
 def check_place(sources: Sequence[Source], source: int, row: int, config: EncodeConfig) -> Row:
@@ -84,7 +83,7 @@ def _check_row(row: Row, config: EncodeConfig, *, place: tuple[int, int]) -> Row
     else:
         own = _check_clip(row.get("audio"), config, place=(*place, "audio"), name="recording")
     seconds = own.seconds
-    spoken = len(_SPEAKER_TAG.sub("", text))
+    spoken = len(SPEAKER_TAG.sub("", text))
     if spoken / seconds > config.max_chars_per_second:
         raise InputError(
             f"transcript too long for its clip: {spoken} characters in {seconds:.2f} s, max_chars_per_second is "

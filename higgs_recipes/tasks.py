@@ -8,13 +8,12 @@ it never teaches another task in silence.
 
 import json
 import random
-import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from higgs_recipes.chatml import conversation, describe_voice, is_dialogue
+from higgs_recipes.chatml import SPEAKER_TAG, conversation, describe_voice, is_dialogue
 from higgs_recipes.clips import Clip, cut_at_turns, joined_clip, speaker_tags, tagged_text
 from higgs_recipes.corpus import Corpus, Row
 from higgs_recipes.corpus_configs import EncodeConfig
@@ -269,7 +268,7 @@ def _finish(
 def _turn_speakers(row: Row) -> list[str | None]:
     """Who speaks each turn of a dialogue; None of a tag whose speaker the corpus does not say."""
     speaker_of = {tag: speaker for speaker, tag in row["tags"].items()}
-    return [speaker_of.get(tag) for tag in re.findall(r"\[(SPEAKER\d+)\]", row["text"])]
+    return [speaker_of.get(tag) for tag in SPEAKER_TAG.findall(row["text"])]
 
 
 def _reject(corpus: Corpus, row: Row, reason: str) -> None:

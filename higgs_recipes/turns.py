@@ -1,15 +1,14 @@
 """Dialogues by turn: what is said in each, and where in a clip each lies, by the words that a recogniser has timed."""
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from higgs_recipes.chatml import SPEAKER_TAG
 from higgs_recipes.metrics import NORMALIZERS, matched_words
 
 
 # A turn is found where at least this share of its words is heard right: fewer may be another turn's "and" and "the".
 FOUND_SHARE = 0.5
-_TAG = re.compile(r"\[SPEAKER\d+\]")
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ def turn_texts(text: str) -> list[str]:
     >>> turn_texts("[SPEAKER1] Hi.\\n[SPEAKER0] Yes?"), turn_texts("Hi.")
     (['Hi.', 'Yes?'], [])
     """
-    return [said.strip() for said in _TAG.split(text)[1:]]
+    return [said.strip() for said in SPEAKER_TAG.split(text)[2::2]]
 
 
 def spoken_text(text: str) -> str:

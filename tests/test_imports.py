@@ -55,7 +55,7 @@ SAME_FLOOR = {
     "corpus_push": {"hub"},
     "raw_files": {"recordings"},
     "parts": {"audio", "raw_files"},
-    "turns": {"metrics"},
+    "turns": {"chatml", "metrics"},
     "verdicts": {"judges"},
 }
 

@@ -1,8 +1,6 @@
 """The study of label rules: what each rule changes in the labels, by hand; and the whole of it, small."""
 
-import csv
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +15,7 @@ from higgs_recipes.encoding import encode_corpus
 from higgs_recipes.errors import InputError
 from tests.checkpoints import ROOT, tiny_folder
 from tests.slow.label_rules import RULES, run, side_by_side
-from tests.tiny_codec import CORPUS
+from tests.test_evaluation import corpus_rows, write_recordings
 
 
 AUDIO, BOS, EOS, NONE = 9, 1024, 1025, -100
@@ -83,16 +81,8 @@ def test_with_the_delay_off_positions_frames_and_padding_still_fit():
 
 def encoded_corpus(folder: Path, *, tasks: dict[str, float]) -> str:
     """Six clips of a voice, two of them held out."""
-    with (CORPUS / "metadata.csv").open(encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row["speaker"] == "heart"][:6]
     recordings = folder / "recordings"
-    recordings.mkdir()
-    with (recordings / "metadata.csv").open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
-    for row in rows:
-        shutil.copy(CORPUS / row["file_name"], recordings)
+    write_recordings(recordings, corpus_rows("heart")[:6])
     encode_corpus(
         EncodeConfig(
             sources=[str(recordings)],
