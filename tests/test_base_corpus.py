@@ -142,15 +142,42 @@ def test_hours_are_shared_out_as_asked(wordnet):
     clips = list(plan.plan_hours(shares, hours=0.5, wordnet=wordnet, seed=0))
     seconds = Counter()
     for clip in clips:
-        seconds[clip.voice] += 0.2 + len(clip.text) / plan.VOICES[clip.voice].letters_per_second
+        seconds[clip.voice] += 0.2 + len(clip.text) / plan.VOICES[clip.voice].letters_per_second / clip.speed
     assert sum(seconds.values()) == pytest.approx(1800, abs=10)
     assert seconds["rms"] == pytest.approx(seconds["heart"], abs=10)
     assert seconds["us_f2"] == pytest.approx(0.1 * seconds["heart"], abs=10)
     assert [clip.number for clip in clips] == list(range(len(clips)))
 
 
+def test_half_the_clips_tell_their_voice_by_its_sound_alone(wordnet):
+    clips = list(plan.plan_hours({"heart": 1.0, "rms": 1.0}, hours=0.5, wordnet=wordnet, seed=0))
+    described = [clip for clip in clips if clip.is_described]
+    assert 0.45 < len(described) / len(clips) < 0.55
+    for clip in clips:
+        row = plan.metadata_row(clip)
+        if clip.is_described:
+            assert (row["speaker"], row["task"]) == (clip.voice, "single_speaker_smart_voice") and row["scene"]
+        else:
+            assert row["scene"] is row["task"] is None and row["speaker"].startswith(clip.voice)
+    assert {clip.speaker for clip in clips} == {
+        f"{voice}{speed}" for voice in ("heart", "rms") for speed in ("", "_0.86", "_0.93", "_1.07", "_1.15")
+    }
+
+
+def test_a_clip_of_another_speed_is_as_much_shorter_and_higher(tmp_path, monkeypatch):
+    monkeypatch.setitem(
+        plan.VOICES, "hum", Voice("Somebody hums.", "male", lambda text: (tone(1, 16_000), 16_000), 15)
+    )
+    (tmp_path / "audio" / "hum").mkdir(parents=True)
+    clip, seconds = plan.speak(tmp_path, plan.Clip(3, "Hello there.", "test", "hum", False, 1.15))
+    assert seconds == pytest.approx(LEAD_SECONDS + 1 / 1.15 + TRAIL_SECONDS, abs=0.021)
+    wave, rate = soundfile.read(tmp_path / clip.file_name)
+    loudest = np.abs(np.fft.rfft(wave)).argmax() * rate / len(wave)
+    assert loudest == pytest.approx(440 * 1.15, abs=2)
+
+
 def test_every_voice_reads_every_harvard_sentence():
-    clips = list(plan.plan_harvard(["heart", "slt"], first=13, last=14))
+    clips = list(plan.plan_harvard(["heart", "slt"], first=13, last=14, is_described=True))
     assert len({clip.number for clip in clips}) == len(clips) == 40
     assert Counter(clip.voice for clip in clips) == {"heart": 20, "slt": 20}
     assert {clip.text for clip in clips} == set(texts.harvard_lists(13, 14))
@@ -192,7 +219,9 @@ def test_a_click_does_not_pass_full_scale():
 
 
 def test_a_silent_clip_is_named(tmp_path, monkeypatch):
-    monkeypatch.setitem(plan.VOICES, "mute", Voice("Nobody speaks.", lambda text: (np.zeros(8000), 16_000), 15.0))
+    monkeypatch.setitem(
+        plan.VOICES, "mute", Voice("Nobody speaks.", "female", lambda text: (np.zeros(8000), 16_000), 15.0)
+    )
     (tmp_path / "audio" / "mute").mkdir(parents=True)
     with pytest.raises(ValueError, match="mute reading 'Hello there.': a clip of silence"):
         plan.speak(tmp_path, plan.Clip(3, "Hello there.", "test", "mute"))
@@ -205,7 +234,7 @@ def test_a_clip_that_is_there_is_not_spoken_again(tmp_path, monkeypatch):
         calls.append(text)
         return tone(1, 16_000), 16_000
 
-    monkeypatch.setitem(plan.VOICES, "hum", Voice("Somebody hums.", hum, 15.0))
+    monkeypatch.setitem(plan.VOICES, "hum", Voice("Somebody hums.", "male", hum, 15.0))
     (tmp_path / "audio" / "hum").mkdir(parents=True)
     clip = plan.Clip(3, "Hello there.", "test", "hum")
     first, again = plan.speak(tmp_path, clip), plan.speak(tmp_path, clip)

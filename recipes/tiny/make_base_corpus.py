@@ -4,7 +4,8 @@
     python recipes/tiny/make_base_corpus.py --hours 60 --workers 16 --output_dir outputs/tiny/base
 
 It leaves audio/<voice>/<number>.flac (24 kHz, mono, 16 bits) and metadata.jsonl (file_name, text, speaker, language,
-scene, length, origin), a folder that scripts/encode.py reads; source and licence of the texts are in its README.md.
+gender, scene, task, length, origin), a folder that scripts/encode.py reads; source and licence of the texts are in its
+README.md. Half the clips tell their voice by a scene, the others, faster and slower too, by its sound alone.
 A run is the same for the same seed, hours and voices; one that was cut off goes on where it was. The parts that
 --shard makes are disjoint, and together they are the whole.
 """
@@ -81,6 +82,9 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
         help="in place of base texts, every voice reads these lists, e.g. 13-22: recordings to judge by",
     )
     parser.add_argument(
+        "--no_scene", action="store_true", help="Harvard lists whose voices are not described: to judge cloning by"
+    )
+    parser.add_argument(
         "--voices",
         nargs="+",
         type=parse_voice,
@@ -105,7 +109,7 @@ def main() -> None:
     shares = dict(arguments.voices)
     if arguments.harvard_lists:
         first, last = arguments.harvard_lists
-        clips = plan_harvard(list(shares), first=first, last=last)
+        clips = plan_harvard(list(shares), first=first, last=last, is_described=not arguments.no_scene)
     else:
         clips = plan_hours(shares, hours=arguments.hours, wordnet=arguments.wordnet, seed=arguments.seed)
     shard, shards = arguments.shard
@@ -113,6 +117,7 @@ def main() -> None:
     options = {
         "hours": arguments.hours,
         "harvard_lists": arguments.harvard_lists and list(arguments.harvard_lists),
+        "no_scene": arguments.no_scene,
         "voices": shares,
         "seed": arguments.seed,
         "shard": list(arguments.shard),

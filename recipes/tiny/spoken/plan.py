@@ -1,7 +1,8 @@
-"""Which voice says what, and the clips that come of it: audio/<voice>/<number>.flac and metadata.jsonl."""
+"""Which voice says what, how fast, and the clips that come of it: audio/<voice>/<number>.flac and metadata.jsonl."""
 
 import json
 import multiprocessing
+import random
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -18,6 +19,8 @@ from .voices import BASE_VOICES, DEMO_VOICES, EXTRA_VOICES
 
 VOICES = BASE_VOICES | EXTRA_VOICES | DEMO_VOICES
 HARVARD_ORIGIN = "Harvard sentences"
+# Beside the voices themselves: a recording that is heard faster or slower, and so higher or lower, is another's voice.
+SPEEDS = (0.86, 0.93, 1.0, 1.07, 1.15)
 LENGTHS = {4: "short", 8: "medium", 14: "long"}  # most words of each; a first stage of training takes the short ones
 
 
@@ -27,6 +30,12 @@ class Clip:
     text: str
     origin: str
     voice: str
+    is_described: bool = True  # the voice is told by its scene, and not by a clip of it
+    speed: float = 1.0
+
+    @property
+    def speaker(self) -> str:
+        return self.voice if self.speed == 1.0 else f"{self.voice}_{self.speed}"
 
     @property
     def file_name(self) -> str:
@@ -34,25 +43,32 @@ class Clip:
 
 
 def plan_hours(shares: Mapping[str, float], *, hours: float, wordnet: Path, seed: int) -> Iterator[Clip]:
-    """Each next text goes to the voice that is furthest behind its share of the hours, by estimate."""
+    """Each next text goes to the voice that is furthest behind its share of the hours, by estimate.
+
+    Half the clips have no scene and a drawn speed: what tells its voice is another clip of the same, so that cloning
+    is learnt from the sound and from more voices than there are.
+    """
     spoken = dict.fromkeys(shares, 0.0)  # seconds over share
     total = 0.0
     for number, text in enumerate(base_texts(wordnet, seed=seed)):
         if total >= hours * 3600:
             return
         voice = min(spoken, key=spoken.__getitem__)
-        seconds = LEAD_SECONDS + TRAIL_SECONDS + len(text.words) / VOICES[voice].letters_per_second
+        draw = random.Random(f"{seed} {number}")
+        is_described = draw.random() < 0.5
+        speed = 1.0 if is_described else draw.choice(SPEEDS)
+        seconds = LEAD_SECONDS + TRAIL_SECONDS + len(text.words) / VOICES[voice].letters_per_second / speed
         spoken[voice] += seconds / shares[voice]
         total += seconds
-        yield Clip(number, text.words, text.origin, voice)
+        yield Clip(number, text.words, text.origin, voice, is_described, speed)
 
 
-def plan_harvard(voices: list[str], *, first: int, last: int) -> Iterator[Clip]:
+def plan_harvard(voices: list[str], *, first: int, last: int, is_described: bool) -> Iterator[Clip]:
     """Every voice reads every sentence: to judge by, never to train on."""
     for place, line in enumerate(harvard_lists(first, last)):
         for index, voice in enumerate(voices):
             number = ((first - 1) * LIST_SIZE + place) * len(voices) + index
-            yield Clip(number, line, HARVARD_ORIGIN, voice)
+            yield Clip(number, line, HARVARD_ORIGIN, voice, is_described)
 
 
 def speak(folder: Path, clip: Clip) -> tuple[Clip, float]:
@@ -60,7 +76,8 @@ def speak(folder: Path, clip: Clip) -> tuple[Clip, float]:
     path = folder / clip.file_name
     if not path.exists():
         try:
-            samples = prepare(*VOICES[clip.voice].speak(clip.text))
+            samples, rate = VOICES[clip.voice].speak(clip.text)
+            samples = prepare(samples, round(rate * clip.speed / 10) * 10)  # in tens of Hz, as resample takes them
         except ValueError as error:
             raise ValueError(f"{clip.voice} reading {clip.text!r}: {error}") from error
         part = path.with_suffix(".part")
@@ -69,14 +86,17 @@ def speak(folder: Path, clip: Clip) -> tuple[Clip, float]:
     return clip, soundfile.info(path).duration
 
 
-def metadata_row(clip: Clip) -> dict[str, str]:
+def metadata_row(clip: Clip) -> dict[str, str | None]:
+    """A described voice is told by its scene alone; what the others teach, the recipe of encode draws."""
     words = len(clip.text.split())
     return {
         "file_name": clip.file_name,
         "text": clip.text,
-        "speaker": clip.voice,
+        "speaker": clip.speaker,
         "language": "en",
-        "scene": VOICES[clip.voice].scene,
+        "gender": VOICES[clip.voice].gender,
+        "scene": VOICES[clip.voice].scene if clip.is_described else None,
+        "task": "single_speaker_smart_voice" if clip.is_described else None,
         "length": next(name for most, name in LENGTHS.items() if words <= most),
         "origin": clip.origin,
     }
@@ -100,7 +120,7 @@ def make_corpus(clips: list[Clip], folder: Path, *, workers: int) -> None:
         metadata.writelines(json.dumps(metadata_row(clip)) + "\n" for clip in clips)
     letters = Counter()
     for clip in clips:
-        letters[clip.voice] += len(clip.text)
+        letters[clip.voice] += len(clip.text) / clip.speed
     for voice, length in sorted(seconds.items()):
         count = sum(clip.voice == voice for clip in clips)
         pace = letters[voice] / (length - count * (LEAD_SECONDS + TRAIL_SECONDS))

@@ -19,6 +19,7 @@ Speak = Callable[[str], tuple[np.ndarray, int]]  # text -> samples (N,) in [-1, 
 @dataclass(frozen=True)
 class Voice:
     scene: str  # the description of the recording that stands in the prompt; no two voices share one
+    gender: str  # what a dialogue calls the voice: "female" or "male"
     speak: Speak
     letters_per_second: float  # measured on base texts, silence trimmed: how many hours a text will take
 
@@ -65,18 +66,20 @@ def speak_piper(text: str) -> tuple[np.ndarray, int]:
 
 
 BASE_VOICES = {
-    "heart": Voice("A bright young American woman reads, close to the microphone.", speak_hibari, 18.8),
-    "rms": Voice("A deep-voiced American man reads slowly and evenly.", _flite("rms"), 15.3),
-    "awb": Voice("A Scottish man reads in a light voice.", _flite("awb"), 17.4),
-    "slt": Voice("A calm American woman reads in a quiet room.", _flite("slt"), 17.5),
-    "kal16": Voice("An old robot speaks in a flat, buzzing voice.", _flite("kal16"), 17.6),
+    "heart": Voice("A bright young American woman reads, close to the microphone.", "female", speak_hibari, 18.8),
+    "rms": Voice("A deep-voiced American man reads slowly and evenly.", "male", _flite("rms"), 15.3),
+    "awb": Voice("A Scottish man reads in a light voice.", "male", _flite("awb"), 17.4),
+    "slt": Voice("A calm American woman reads in a quiet room.", "female", _flite("slt"), 17.5),
+    "kal16": Voice("An old robot speaks in a flat, buzzing voice.", "male", _flite("kal16"), 17.6),
 }
 EXTRA_VOICES = {
-    "us_f2": Voice("A machine speaks American English with a thin female voice.", _espeak("en-us+f2"), 18.3),
-    "us_m3": Voice("A machine speaks American English with a dark male voice.", _espeak("en-us+m3"), 18.8),
-    "us_f5": Voice("A machine speaks American English with an elderly female voice.", _espeak("en-us+f5"), 18.1),
-    "gb_f4": Voice("A machine speaks British English with a soft female voice.", _espeak("en-gb+f4"), 18.8),
-    "gb_m7": Voice("A machine speaks British English with a hoarse male voice.", _espeak("en-gb+m7"), 18.8),
-    "scot_m1": Voice("A machine speaks Scottish English with a clear male voice.", _espeak("en-gb-scotland+m1"), 19.4),
+    "us_f2": Voice("A machine speaks American English with a thin female voice.", "female", _espeak("en-us+f2"), 18.3),
+    "us_m3": Voice("A machine speaks American English with a dark male voice.", "male", _espeak("en-us+m3"), 18.8),
+    "us_f5": Voice("A machine speaks American English with an old female voice.", "female", _espeak("en-us+f5"), 18.1),
+    "gb_f4": Voice("A machine speaks British English with a soft female voice.", "female", _espeak("en-gb+f4"), 18.8),
+    "gb_m7": Voice("A machine speaks British English with a hoarse male voice.", "male", _espeak("en-gb+m7"), 18.8),
+    "scot_m1": Voice(
+        "A machine speaks Scottish English with a clear voice.", "male", _espeak("en-gb-scotland+m1"), 19.4
+    ),
 }
-DEMO_VOICES = {"joe": Voice("A relaxed man reads to a friend across the table.", speak_piper, 16.0)}
+DEMO_VOICES = {"joe": Voice("A relaxed man reads to a friend across the table.", "male", speak_piper, 16.0)}
