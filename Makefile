@@ -7,12 +7,12 @@ RUN := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/accelerate launch --quiet --con
 .PHONY: demo test slow_test quality
 
 demo: .venv/installed
-	rm -rf outputs/tiny
-	HF_HUB_OFFLINE=1 $(BIN)/python scripts/init_model.py --config recipes/tiny/init.yaml
-	$(RUN) scripts/encode.py --config recipes/tiny/encode.yaml
-	$(RUN) scripts/sft.py --config recipes/tiny/voice_lora.yaml
-	$(RUN) scripts/generate.py --config recipes/tiny/generate.yaml
-	$(RUN) scripts/evaluate.py --config recipes/tiny/evaluate.yaml
+	rm -rf outputs/random_tiny
+	HF_HUB_OFFLINE=1 $(BIN)/python scripts/init_model.py --config tests/random_tiny/init.yaml
+	$(RUN) scripts/encode.py --config tests/random_tiny/encode.yaml
+	$(RUN) scripts/sft.py --config tests/random_tiny/voice_lora.yaml
+	$(RUN) scripts/generate.py --config tests/random_tiny/generate.yaml
+	$(RUN) scripts/evaluate.py --config tests/random_tiny/evaluate.yaml
 
 test: .venv/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder

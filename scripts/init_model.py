@@ -1,6 +1,6 @@
-"""Write a model and a codec with random weights from configs in files: for demos, tests and speed measurements.
+"""Write a model and a codec with random weights from configs in files: to train from scratch, to test, to measure.
 
-python scripts/init_model.py --config recipes/tiny/init.yaml
+python scripts/init_model.py --config recipes/tiny/base_init.yaml
 """
 
 from higgs_recipes.configs import InitConfig

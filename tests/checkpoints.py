@@ -20,15 +20,15 @@ _FOLDER = tempfile.TemporaryDirectory(prefix="higgs_recipes_tests_")
 
 @cache
 def tiny_folder() -> Path:
-    """`model` and `codec` as recipes/tiny makes them, the model smaller still."""
+    """`model` and `codec` as tests/random_tiny/init.yaml makes them, the model smaller still."""
     folder = Path(_FOLDER.name)
-    fields = json.loads((ROOT / "recipes/tiny/model.json").read_text(encoding="utf-8"))
+    fields = json.loads((ROOT / "tests/random_tiny/model.json").read_text(encoding="utf-8"))
     fields |= {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "head_dim": 16}
     (folder / "model.json").write_text(json.dumps(fields), encoding="utf-8")
     init_checkpoint(
         InitConfig(
             model_config=str(folder / "model.json"),
-            codec_config=str(ROOT / "recipes/tiny/codec.json"),
+            codec_config=str(ROOT / "tests/random_tiny/codec.json"),
             output_dir=str(folder),
         )
     )

@@ -1,7 +1,7 @@
 """The real scripts, each in a process of its own, while their imports are paid for once: a Python that forks.
 
     with Scripts(hub.env(), folder) as scripts:
-        done = scripts.run("generate", "--config", "recipes/tiny/generate.yaml")
+        done = scripts.run("generate", "--config", "tests/random_tiny/generate.yaml")
         assert done.code == 0, done.said
 
 A fork is a whole process: it has the script's arguments, its own state, exit code and signals.

@@ -94,7 +94,7 @@ def test_padding_fills_whole_hops_with_zeros():
 
 
 def test_the_same_seed_gives_the_same_codec_and_another_seed_another(tmp_path):
-    small = json.loads((REPO / "recipes/tiny/codec.json").read_text()) | {"codebook_size": 16}
+    small = json.loads((REPO / "tests/random_tiny/codec.json").read_text()) | {"codebook_size": 16}
     (tmp_path / "codec.json").write_text(json.dumps(small))
     weights = []
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):

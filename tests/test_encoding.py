@@ -357,7 +357,7 @@ def test_the_tiny_recipe_encodes_the_corpus_of_the_repo(tmp_path, monkeypatch):
     monkeypatch.chdir(REPO)
     own = ["--codec_name_or_path", str(tiny_codec_folder()), "--output_dir", str(tmp_path / "corpus")]
     own += ["--cache_dir", str(tmp_path / "codes")]
-    folder = encode_corpus(parse_recipe(EncodeConfig, ["--config", "recipes/tiny/encode.yaml", *own]))
+    folder = encode_corpus(parse_recipe(EncodeConfig, ["--config", "tests/random_tiny/encode.yaml", *own]))
     train, test = (load_encoded(folder, split=split) for split in ("train", "test"))
     assert len(train) == 32 and len(test) == 8 and set(test["speaker"]) == {"heart", "rms"}
     assert not set(train["text"]) & set(test["text"]) and None not in test["audio"][:]

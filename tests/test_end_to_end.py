@@ -27,7 +27,7 @@ from tests.test_judges import save_random_wavlm
 from tests.whisper import save_random_whisper
 
 
-CORPUS = ROOT / "recipes/tiny/corpus"
+CORPUS = ROOT / "tests/two_voices"
 NUM_CLIPS, NUM_TEST = 8, 3
 TEXT = "The birch canoe slid on the smooth planks."
 SECONDS = 0.4  # of what is generated
@@ -56,21 +56,21 @@ class Road:
         return self.hub.repos[kind, f"tester/{name}"]
 
     def encode_flags(self, output: str) -> list[object]:
-        flags = ["--config", "recipes/tiny/encode.yaml", *models()[2:], "--test_size", NUM_TEST]
+        flags = ["--config", "tests/random_tiny/encode.yaml", *models()[2:], "--test_size", NUM_TEST]
         flags += ["--sources", "tester/recordings", "--cache_dir", self.folder / "cache"]
         return [*flags, "--output_dir", self.folder / output]
 
     def sft_flags(self, output: str) -> list[object]:
-        flags = ["--config", "recipes/tiny/voice_lora.yaml", *models(), "--datasets", "tester/corpus"]
+        flags = ["--config", "tests/random_tiny/voice_lora.yaml", *models(), "--datasets", "tester/corpus"]
         flags += ["--per_device_train_batch_size", 2, "--logging_steps", 1]
         return [*flags, "--output_dir", self.folder / output]
 
     def generate_flags(self, output: str, *, adapter: object) -> list[object]:
-        flags = ["--config", "recipes/tiny/generate.yaml", *models(), "--max_seconds", SECONDS, "--text", TEXT]
+        flags = ["--config", "tests/random_tiny/generate.yaml", *models(), "--max_seconds", SECONDS, "--text", TEXT]
         return [*flags, "--adapter", adapter, "--output_dir", self.folder / output, "--overwrite_output_dir", "false"]
 
     def evaluate_flags(self, output: str) -> list[object]:
-        flags = ["--config", "recipes/tiny/evaluate.yaml", *models(), "--max_seconds", SECONDS, "--max_rows", 2]
+        flags = ["--config", "tests/random_tiny/evaluate.yaml", *models(), "--max_seconds", SECONDS, "--max_rows", 2]
         flags += ["--adapter", "tester/voice", "--dataset", "tester/corpus", "--output_dir", self.folder / output]
         return [*flags, "--asr", self.folder / "asr", "--speaker", self.folder / "speaker", "--push_to_hub"]
 
@@ -147,7 +147,9 @@ def report(road, adapter) -> Path:
 @pytest.fixture(scope="module")
 def other(road) -> Path:
     """Another model and another codec."""
-    road.run("init_model", "--config", "recipes/tiny/init.yaml", "--seed", 1, "--output_dir", road.folder / "other")
+    road.run(
+        "init_model", "--config", "tests/random_tiny/init.yaml", "--seed", 1, "--output_dir", road.folder / "other"
+    )
     return road.folder / "other"
 
 
@@ -317,7 +319,7 @@ def test_without_a_login_nothing_is_begun_that_is_to_be_pushed(road):
 
 def test_a_recipe_with_an_unknown_field_is_refused(road, tmp_path):
     recipe = tmp_path / "recipe.yaml"
-    recipe.write_text((ROOT / "recipes/tiny/voice_lora.yaml").read_text() + "learning_rat: 1.0e-4\n")
+    recipe.write_text((ROOT / "tests/random_tiny/voice_lora.yaml").read_text() + "learning_rat: 1.0e-4\n")
     error = road.refused("sft", "--config", recipe)
     assert error == f"{recipe}: unknown field 'learning_rat'; did you mean 'learning_rate'?"
 

@@ -16,7 +16,7 @@ from higgs_recipes.formats.readers import READERS
 from tests.import_folder import TEXTS, imported, write_tones
 
 
-CLIPS = Path(__file__).parents[1] / "recipes/tiny/corpus"
+CLIPS = Path(__file__).parents[1] / "tests/two_voices"
 
 
 def test_examples_in_the_docstrings_hold():

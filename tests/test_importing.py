@@ -26,7 +26,7 @@ from tests.corpus_folder import encode_config, write_metadata, write_tone
 from tests.import_folder import TEXTS, imported, json_lines, write_tones
 
 
-CLIPS = Path(__file__).parents[1] / "recipes/tiny/corpus"
+CLIPS = Path(__file__).parents[1] / "tests/two_voices"
 
 
 def test_examples_in_the_docstrings_hold():

@@ -29,7 +29,7 @@ def test_a_wrong_model_config_is_refused_and_leaves_no_folder(tmp_path, content,
 
 
 def tokenizer_of(**config) -> PreTrainedTokenizerFast:
-    higgs = HiggsAudioV2Config.from_pretrained(ROOT / "recipes/tiny/model.json")
+    higgs = HiggsAudioV2Config.from_pretrained(ROOT / "tests/random_tiny/model.json")
     return byte_tokenizer(higgs, **config)
 
 

@@ -23,7 +23,7 @@ from higgs_recipes.turns import turn_spans
 from tests.whisper import LETTERS, save_package_whisper, save_random_whisper
 
 
-CORPUS = Path(__file__).parents[1] / "recipes/tiny/corpus"
+CORPUS = Path(__file__).parents[1] / "tests/two_voices"
 CPU = torch.device("cpu")
 
 

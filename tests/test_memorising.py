@@ -23,9 +23,9 @@ from tests.tiny_codec import CORPUS, tiny_codec
 
 @pytest.fixture(scope="module")
 def memorised(tmp_path_factory):
-    """The model of recipes/tiny after 150 steps on 4 real clips of 2 voices: (trainer, tokenizer, rows)."""
+    """The model of tests/random_tiny after 150 steps on 4 real clips of 2 voices: (trainer, tokenizer, rows)."""
     folder = tmp_path_factory.mktemp("memorised")
-    init_checkpoint(InitConfig(model_config=str(ROOT / "recipes/tiny/model.json"), output_dir=str(folder)))
+    init_checkpoint(InitConfig(model_config=str(ROOT / "tests/random_tiny/model.json"), output_dir=str(folder)))
     config = SFTConfig(
         model_name_or_path=str(folder / "model"),
         dtype="float32",

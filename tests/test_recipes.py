@@ -29,7 +29,7 @@ from higgs_recipes.segment_config import SegmentConfig
 
 
 ROOT = Path(__file__).parents[1]
-RECIPES = sorted((ROOT / "recipes").glob("*/*.yaml"))
+RECIPES = sorted([*(ROOT / "recipes").glob("*/*.yaml"), *(ROOT / "tests/random_tiny").glob("*.yaml")])
 ACCELERATE_CONFIGS = sorted((ROOT / "accelerate_configs").glob("*.yaml"))
 CONFIGS = {  # script to its config
     "encode": EncodeConfig,
@@ -84,7 +84,7 @@ def test_the_command_at_a_recipes_head_takes_the_recipe(recipe, monkeypatch):
 def test_a_recipe_refers_to_files_that_are_there(recipe):
     fields = yaml.safe_load(recipe.read_text(encoding="utf-8"))
     for value in [*fields.values(), *fields.get("sources", [])]:
-        if isinstance(value, str) and value.startswith("recipes/"):
+        if isinstance(value, str) and value.startswith(("recipes/", "tests/")):
             assert (ROOT / value).exists(), value
 
 
@@ -104,10 +104,10 @@ def test_an_adapters_targets_are_named_in_the_recipe(recipe):
 
 
 def test_the_model_and_codec_configs_are_of_the_real_classes():
-    for path in (ROOT / "recipes").glob("*/model.json"):
+    for path in [*(ROOT / "recipes").glob("*/*model.json"), ROOT / "tests/random_tiny/model.json"]:
         config = HiggsAudioV2Config.from_json_file(path)
         assert (config.model_type, config.num_codebooks, config.codebook_size) == ("higgs_audio_v2", 8, 1026)
-    codec = HiggsAudioV2TokenizerConfig.from_json_file(ROOT / "recipes/tiny/codec.json")
+    codec = HiggsAudioV2TokenizerConfig.from_json_file(ROOT / "tests/random_tiny/codec.json")
     assert (codec.sample_rate, codec.hop_length, codec.num_quantizers, codec.codebook_size) == (24_000, 960, 8, 1024)
 
 

@@ -28,7 +28,7 @@ from tests.corpus_folder import encode_config, write_tone
 from tests.import_folder import json_lines
 
 
-CLIPS = Path(__file__).parents[1] / "recipes/tiny/corpus"
+CLIPS = Path(__file__).parents[1] / "tests/two_voices"
 NOISE = 1e-3  # -60 dB of full scale: a quiet room
 NUM_CLIPS = 5
 

@@ -1,4 +1,4 @@
-"""The codec of recipes/tiny, made once in a test process, and a few sounds to encode."""
+"""The codec of tests/random_tiny, made once in a test process, and a few sounds to encode."""
 
 import atexit
 import shutil
@@ -15,14 +15,14 @@ from higgs_recipes.delay import SAMPLE_RATE
 
 
 REPO = Path(__file__).parent.parent
-CORPUS = REPO / "recipes/tiny/corpus"
+CORPUS = REPO / "tests/two_voices"
 
 
 @cache
 def tiny_codec_folder() -> Path:
     folder = Path(tempfile.mkdtemp(prefix="tiny_codec"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    init_codec(REPO / "recipes/tiny/codec.json", seed=0, output_dir=folder)
+    init_codec(REPO / "tests/random_tiny/codec.json", seed=0, output_dir=folder)
     return folder
 
 

@@ -1,12 +1,12 @@
 """What the project's label rules are worth: the same base, corpus and recipe, fine-tuned under four rules.
 
-python -m tests.slow.label_rules OUTPUT.json --base outputs/tiny/model --codec outputs/tiny/codec \
-    --corpus outputs/tiny/corpus --steps 60
+python -m tests.slow.label_rules OUTPUT.json --base outputs/random_tiny/model --codec outputs/random_tiny/codec \
+    --corpus outputs/random_tiny/corpus --steps 60
 
-The recipes are recipes/tiny/voice_lora.yaml and evaluate.yaml but for the paths and what the command line says. Every
-adapter starts from the same weights and sees the same batches; generation is the project's own for all. The intervals
-are of the texts: how much another seed of training would change, they do not say. The corpus needs held-out
-recordings, and rows with reference clips to train on.
+The recipes are those of tests/random_tiny, voice_lora.yaml and evaluate.yaml, but for the paths and what the command
+line says. Every adapter starts from the same weights and sees the same batches; generation is the project's own for
+all. The intervals are of the texts: how much another seed of training would change, they do not say. The corpus needs
+held-out recordings, and rows with reference clips to train on.
 """
 
 import argparse
@@ -158,7 +158,7 @@ def score_rules(folder: Path, config: EvaluateConfig) -> dict[str, Any]:
 def run(
     folder: Path, *, base: str, codec: str, corpus: str, train: Mapping[str, Any], score: Mapping[str, Any]
 ) -> dict:
-    """Train and score all rules; `train` and `score` are fields of the two recipes that differ from recipes/tiny's."""
+    """Train and score all rules; `train` and `score` are fields of the two recipes that differ from the files'."""
     paths = {"model_name_or_path": base, "codec_name_or_path": codec}
     losses = {}
     for rule, collator_class in RULES.items():
@@ -173,7 +173,7 @@ def run(
 
 
 def read_recipe(name: str) -> dict[str, Any]:
-    return yaml.safe_load((ROOT / "recipes/tiny" / name).read_text(encoding="utf-8"))
+    return yaml.safe_load((ROOT / "tests/random_tiny" / name).read_text(encoding="utf-8"))
 
 
 def side_by_side(report: Mapping[str, Any]) -> str:

@@ -41,7 +41,7 @@ def test_every_script_runs_by_accelerate_launch(tmp_path):
         road.run("generate", *road.generate_flags("local", adapter=tmp_path / "voice"))
         road.run("generate", *road.generate_flags("pulled", adapter="tester/voice"))
         assert road.codes("local") == road.codes("pulled")
-        # The judges of recipes/tiny, and scripts/evaluate.py beside the library of its name.
+        # The judges of tests/random_tiny, and scripts/evaluate.py beside the library of its name.
         judges = ["--asr", "package:faster-whisper-tiny.en", "--speaker", "package:resemblyzer"]
         road.run("evaluate", *road.evaluate_flags("report"), *judges)
         real = json.loads(road.repo("models", "voice").files["evaluation/metrics.json"])["rows"]["real"]

@@ -1,6 +1,6 @@
-"""How recipes/tiny/corpus was made: two package voices read the first four Harvard lists, ten sentences a list.
+"""How tests/two_voices was made: two package voices read the first four Harvard lists, ten sentences a list.
 
-    pip install hibari-tts==0.2.1 soundfile && apt-get install flite && python recipes/tiny/make_corpus.py
+    pip install hibari-tts==0.2.1 soundfile && apt-get install flite && python tests/make_two_voices.py
 
 The result is committed, so nobody needs to run this; it stands here as the corpus's provenance.
 """
@@ -14,7 +14,7 @@ import soundfile
 from hibari import Hibari
 
 
-CORPUS = Path(__file__).parent / "corpus"
+CORPUS = Path(__file__).parent / "two_voices"
 
 # Harvard sentences, lists 1 to 4 (IEEE Recommended Practice for Speech Quality Measurements, 1969).
 SENTENCES = """\
