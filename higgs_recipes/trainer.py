@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 from transformers import Trainer
 from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import rotate_checkpoints
 
 from higgs_recipes.callbacks import AtStart, OnItsWay, RefuseNaN, StopCleanly
+from higgs_recipes.checkpoints import staged_checkpoint
 from higgs_recipes.collator import HiggsCollator
 from higgs_recipes.configs import SFTConfig
 from higgs_recipes.delay import IGNORE_INDEX
@@ -92,6 +94,7 @@ class HiggsTrainer(Trainer):
         self.filled_rows: FilledRows | None = None  # the batches of training, with `fill_rows`
         self.step_batches: list[tuple[OnItsWay, Tensor]] = []  # (loss, row_index) of the step's micro-batches
         self.meter = Meter()
+        self.staging: Path | None = None  # the folder of the checkpoint that is being written
 
     @property
     def stopped_early(self) -> bool:
@@ -261,31 +264,29 @@ class HiggsTrainer(Trainer):
         }
         atomic_write(folder / RUN_INFO, json.dumps(run, indent=1) + "\n")
 
+    def _get_output_dir(self, trial: None) -> str:
+        """Where transformers writes `checkpoint-N`, and looks for it: while it saves, a folder beside."""
+        return str(self.staging or self.args.output_dir)
+
     def _save_checkpoint(self, model: nn.Module, trial: None) -> None:
-        with self.meter.paused(), explain_full_disk(self.args.output_dir):
+        folder, args = Path(self.args.output_dir), self.args
+        wait = self.accelerator.wait_for_everyone
+        with (
+            self.meter.paused(),
+            explain_full_disk(folder),
+            staged_checkpoint(folder, publishes=args.should_save, wait=wait) as self.staging,
+        ):
             super()._save_checkpoint(model, trial)
-
-
-def checkpoint_to_resume(args: SFTConfig) -> str | None:
-    """The checkpoint folder that the run starts from: the recipe's, the last one for "true", or None for a new run.
-
-    Raises:
-        InputError: the folder holds a finished run, or checkpoints that the recipe does not ask to resume, or none
-            that is whole.
-    """
-    folder, asked = Path(args.output_dir), args.resume_from_checkpoint
-    if (folder / RUN_INFO).is_file():
-        raise InputError(f"{folder}: holds a finished run; choose another output_dir or remove it")
-    whole = [path.parent for path in folder.glob(f"checkpoint-*/{TRAINER_STATE_NAME}")]  # what is written last
-    last = str(max(whole, key=lambda path: int(path.name.rpartition("-")[2]))) if whole else None
-    if asked in (None, False, "false", "False"):
-        if last is not None:
-            raise InputError(f"{last} is of an unfinished run: pass --resume_from_checkpoint true, or remove {folder}")
-        return None
-    if asked in (True, "true", "True"):
-        if last is None:
-            raise InputError(f"{folder}: no whole checkpoint to resume from; leave resume_from_checkpoint out")
-        return last
-    if not (Path(asked) / TRAINER_STATE_NAME).is_file():
-        raise InputError(f"resume_from_checkpoint: no whole checkpoint (no {TRAINER_STATE_NAME}) at {asked}")
-    return asked
+            best = self.state.best_model_checkpoint
+            if best is not None and Path(best).parent == self.staging:  # it is this one, under its name to be
+                self.state.best_model_checkpoint = str(folder / Path(best).name)
+                if args.should_save:
+                    self.state.save_to_json(str(Path(best) / TRAINER_STATE_NAME))
+        self.staging = None
+        if args.should_save:  # not before the new one is whole
+            rotate_checkpoints(
+                args.output_dir,
+                save_total_limit=args.save_total_limit,
+                best_model_checkpoint=self.state.best_model_checkpoint,
+                use_mtime=True,
+            )

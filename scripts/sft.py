@@ -4,6 +4,7 @@ accelerate launch --config_file accelerate_configs/single_gpu.yaml scripts/sft.p
     --config recipes/higgs-3b/voice_lora.yaml --push_to_hub
 """
 
+from higgs_recipes.checkpoints import checkpoint_to_resume
 from higgs_recipes.collator import HiggsCollator
 from higgs_recipes.configs import SFTConfig
 from higgs_recipes.errors import exit_on_input_error
@@ -13,7 +14,7 @@ from higgs_recipes.modeling import base_fingerprint, build_model, innermost
 from higgs_recipes.provenance import resolved_recipe, surroundings
 from higgs_recipes.recipe_parser import given_fields, parse_recipe
 from higgs_recipes.records import public_record
-from higgs_recipes.trainer import HiggsTrainer, checkpoint_to_resume
+from higgs_recipes.trainer import HiggsTrainer
 from higgs_recipes.training_data import EncodedSamples, load_training_data
 
 

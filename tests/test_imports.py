@@ -16,14 +16,14 @@ SCRIPTS = PACKAGE.parent / "scripts"
 # A module imports only from floors below its own, and `errors`. A new module finds its floor here.
 FLOORS = {
     3: "trainer evaluation hub corpus_push merging speech training_data segmenting",
-    2: "collator generation report encoding scoring importing exporting striking segments corpus_report corpus_page "
-    "shards streaming codec_fit",
+    2: "checkpoints collator generation report encoding scoring importing exporting striking segments corpus_report "
+    "corpus_page shards streaming codec_fit",
     1: "audio corpus tasks sources codec codec_init code_cache modeling samples init judges cards card_scores meter "
     "hub_tables provenance recordings raw_files parts vad loudness quality listening formats corpus_stats "
     "corpus_summary callbacks packing row_checks clip_codes streamed_rows verdicts",
-    0: "clips errors files configs corpus_configs segment_config recipe_parser text chatml delay loss fast_path "
-    "flat_batch metrics records codec_fit_config mel_rvq mel_rvq_config spectra markdown plots cutting report_page "
-    "corpus_template metadata tar_rows parquet_rows levels turns report_tables",
+    0: "clips errors files knobs method_config fingerprint configs corpus_configs segment_config recipe_parser text "
+    "chatml delay loss fast_path flat_batch metrics records codec_fit_config mel_rvq mel_rvq_config spectra markdown plots cutting "
+    "report_page corpus_template metadata tar_rows parquet_rows levels turns report_tables",
 }
 FLOOR_OF = {module: floor for floor, modules in FLOORS.items() for module in modules.split()}
 # From its own floor a module takes nothing but this.
@@ -31,6 +31,8 @@ SAME_FLOOR = {
     "loss": {"delay", "fast_path", "flat_batch"},
     "fast_path": {"flat_batch"},
     "flat_batch": {"delay"},
+    "method_config": {"knobs"},
+    "configs": {"knobs", "method_config"},
     "corpus_configs": {"configs"},
     "segment_config": {"configs", "corpus_configs"},
     "codec_fit_config": {"configs"},

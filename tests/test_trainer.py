@@ -13,14 +13,14 @@ import torch
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
+from higgs_recipes.checkpoints import checkpoint_to_resume
 from higgs_recipes.collator import HiggsCollator
-from higgs_recipes.configs import ModelConfig, SFTConfig
+from higgs_recipes.configs import ModelConfig
 from higgs_recipes.errors import InputError
 from higgs_recipes.loss import dual_ffn_losses
 from higgs_recipes.meter import summarize
 from higgs_recipes.modeling import load_model
 from higgs_recipes.samples import SampleDataset
-from higgs_recipes.trainer import checkpoint_to_resume
 from tests.checkpoints import ROOT, tiny_folder
 from tests.train_once import make_trainer, trained_weights
 
@@ -294,9 +294,7 @@ def test_a_full_disk_while_saving_is_one_message_and_no_checkpoint(tmp_path, mon
     monkeypatch.setattr("torch.save", no_space)  # the optimizer's state, after the weights
     with pytest.raises(InputError, match="disk full at .*: .* MB free; make room"):
         run(tmp_path, per_device_train_batch_size=8, max_steps=1, save_strategy="steps", save_steps=1)
-    assert (tmp_path / "checkpoint-1/model.safetensors").is_file()
-    with pytest.raises(InputError, match="no whole checkpoint to resume from"):
-        checkpoint_to_resume(resume_config(tmp_path, "true"))
+    assert not [path for path in tmp_path.rglob("*") if "checkpoint" in path.name]
 
 
 def test_a_saved_run_holds_its_record_and_no_pickle(tmp_path):
@@ -309,24 +307,3 @@ def test_a_saved_run_holds_its_record_and_no_pickle(tmp_path):
     assert record["losses"]["eval_loss"] == record["log_history"][-2]["eval_loss"]
     with pytest.raises(InputError, match="holds a finished run; choose another output_dir"):
         checkpoint_to_resume(trainer.args)
-
-
-def resume_config(folder, asked: str | None) -> SFTConfig:
-    return SFTConfig(output_dir=str(folder), datasets=["none"], resume_from_checkpoint=asked, report_to="none")
-
-
-def test_an_unfinished_run_is_neither_overwritten_nor_resumed_unasked(tmp_path):
-    assert checkpoint_to_resume(resume_config(tmp_path, None)) is None
-    with pytest.raises(InputError, match="no whole checkpoint to resume from"):
-        checkpoint_to_resume(resume_config(tmp_path, "true"))
-    with pytest.raises(InputError, match="resume_from_checkpoint: no whole checkpoint .*nowhere"):
-        checkpoint_to_resume(resume_config(tmp_path, str(tmp_path / "nowhere")))
-    for step in (3, 12):
-        (tmp_path / f"checkpoint-{step}").mkdir()
-        (tmp_path / f"checkpoint-{step}/trainer_state.json").touch()
-    (tmp_path / "checkpoint-15").mkdir()  # of a run that was killed while it saved: not to be resumed
-    with pytest.raises(InputError, match="checkpoint-12 is of an unfinished run: pass --resume_from_checkpoint true"):
-        checkpoint_to_resume(resume_config(tmp_path, None))
-    assert checkpoint_to_resume(resume_config(tmp_path, "true")) == str(tmp_path / "checkpoint-12")
-    chosen = str(tmp_path / "checkpoint-3")
-    assert checkpoint_to_resume(resume_config(tmp_path, chosen)) == chosen
