@@ -1,14 +1,15 @@
 """Every knob of every recipe: one flat dataclass a stage, declared once, with its reason, and checked here."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.util import find_spec
 from math import inf
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from transformers import TrainingArguments
 from transformers.integrations import get_available_reporting_integrations
 
-from higgs_recipes.errors import InputError
+from higgs_recipes.knobs import knob, require, require_seed
+from higgs_recipes.method_config import Dtype, MethodConfig
 
 
 MODEL_ID = "bosonai/higgs-tts-2-3b-base"
@@ -24,28 +25,9 @@ Task = Literal[
     "multi_speaker_smart_voice",
     "multi_speaker_voice_cloning",
 ]
-Dtype = Literal["float32", "bfloat16"]
 Normalizer = Literal["none", "basic", "whisper_en_no_spelling", "seed_tts_en", "seed_tts_zh"]
 # A text, or a mapping of fields; the parser of flags knows no such union, so to it this is a str.
 Source = Annotated[str, dict]
-
-
-def knob(default: Any, help: str) -> Any:
-    """A dataclass field with its reason; lists and dicts are copied for each instance."""
-    if isinstance(default, (list, dict)):
-        return field(default_factory=lambda: type(default)(default), metadata={"help": help})
-    return field(default=default, metadata={"help": help})
-
-
-def require(condition: bool, message: str) -> None:
-    """Raise `InputError(message)` unless the condition holds."""
-    if not condition:
-        raise InputError(message)
-
-
-def require_seed(seed: int) -> None:
-    """Raise `InputError` unless torch's generators take the seed and a row's number added to it."""
-    require(0 <= seed < 2**63, f"seed must be in 0 .. 2**63 - 1, got {seed}")
 
 
 @dataclass
@@ -111,7 +93,7 @@ class SamplingConfig:
 
 
 @dataclass
-class SFTConfig(TrainingArguments, CodecConfig, ModelConfig):
+class SFTConfig(TrainingArguments, MethodConfig, CodecConfig, ModelConfig):
     """Fine-tuning: transformers' TrainingArguments plus what Higgs Audio v2 needs.
 
     Sampling of rows, optimizer, schedule, logging, saving and resuming are TrainingArguments' own fields.
@@ -119,13 +101,6 @@ class SFTConfig(TrainingArguments, CodecConfig, ModelConfig):
 
     datasets: list[str] = knob([], "Encoded corpora by folder or Hub id, concatenated; made by the recipe's codec.")
     test_split: str | None = knob("test", "Split whose losses are reported at eval_strategy; null is none.")
-    method: Literal["lora", "full"] = knob("lora", "lora: a small adapter. full: all weights.")
-    lora_r: int = knob(16, "Rank of the adapter.")
-    lora_alpha: int = knob(32, "Scale of the adapter: its output is multiplied by alpha / r.")
-    lora_dropout: float = knob(0.0, "Dropout before the adapter.")
-    lora_targets: list[str] = knob(
-        ["attention"], "Modules adapted: attention, audio_mlp, mlp, heads, or full module names."
-    )
     text_loss_weight: float = knob(1.0, "Weight of the text head's mean loss.")
     audio_loss_weight: float = knob(1.0, "Weight of the codebooks' weighted mean loss.")
     codebook_weights: list[float] | None = knob(None, "Weight of each codebook's mean loss; default 1/8 each.")
@@ -146,12 +121,9 @@ class SFTConfig(TrainingArguments, CodecConfig, ModelConfig):
     def __post_init__(self) -> None:
         ModelConfig.__post_init__(self)
         CodecConfig.__post_init__(self)
+        MethodConfig.__post_init__(self)
         require(bool(self.datasets), "datasets is empty: name at least one encoded corpus")
         require(not self.remove_unused_columns, "remove_unused_columns must be false: the collator needs the codes")
-        require(self.lora_r >= 1, f"lora_r must be at least 1, got {self.lora_r}")
-        require(self.lora_alpha >= 1, f"lora_alpha must be at least 1, got {self.lora_alpha}")
-        require(0 <= self.lora_dropout < 1, f"lora_dropout must be in [0, 1), got {self.lora_dropout}")
-        require(bool(self.lora_targets) or self.method == "full", "lora_targets is empty: name what to adapt")
         for name in ("text_loss_weight", "audio_loss_weight"):
             require(getattr(self, name) >= 0, f"{name} must be 0 or positive, got {getattr(self, name)}")
         if self.codebook_weights is not None:
@@ -170,6 +142,10 @@ class SFTConfig(TrainingArguments, CodecConfig, ModelConfig):
             ": set fast_path: false",
         )
         require(self.fast_path or not self.compile_layers, "compile_layers compiles the layers of fast_path: set both")
+        require(
+            self.method == "lora" or self.dtype == self.trained_dtype or self.bf16,
+            f"dtype {self.dtype} beside trained_dtype {self.trained_dtype}: set bf16: true, to compute in one of them",
+        )
         self._check_inherited()
         super().__post_init__()
 

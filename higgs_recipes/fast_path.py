@@ -144,7 +144,8 @@ def _run_layer(layer: HiggsAudioV2DecoderLayer, hidden: Tensor, route: Route) ->
     """One decoder layer: (P, H) -> (P, H)."""
     attention, num_positions = layer.self_attn, hidden.shape[0]
     weight = torch.where(route.is_audio, layer.audio_input_layernorm.weight, layer.input_layernorm.weight)
-    normed = weight * _scaled(hidden, eps=layer.input_layernorm.variance_epsilon)
+    # Norms that are trained may be float32 where the rest is not; what they make is of the hidden states' type.
+    normed = (weight * _scaled(hidden, eps=layer.input_layernorm.variance_epsilon)).to(hidden.dtype)
     query, key, value = (
         project(normed).view(num_positions, -1, attention.head_dim)
         for project in (attention.q_proj, attention.k_proj, attention.v_proj)
@@ -158,8 +159,8 @@ def _run_layer(layer: HiggsAudioV2DecoderLayer, hidden: Tensor, route: Route) ->
         _scaled(hidden, eps=layer.post_attention_layernorm.variance_epsilon), route.order, route.place
     )
     num_text = route.text_index.shape[0]
-    text = layer.mlp(layer.post_attention_layernorm.weight * normed[:num_text])
-    audio = layer.audio_mlp(layer.audio_post_attention_layernorm.weight * normed[num_text:])
+    text = layer.mlp((layer.post_attention_layernorm.weight * normed[:num_text]).to(hidden.dtype))
+    audio = layer.audio_mlp((layer.audio_post_attention_layernorm.weight * normed[num_text:]).to(hidden.dtype))
     return hidden + _Take.apply(torch.cat([text, audio]), route.place, route.order)
 
 

@@ -1,6 +1,5 @@
 """The door to transformers' Higgs Audio v2 and to peft: load a base, put an adapter on it, take it off, merge it."""
 
-import hashlib
 import json
 import logging
 import re
@@ -13,7 +12,7 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from safetensors import SafetensorError, safe_open
-from torch import Tensor, nn
+from torch import nn
 from transformers import (
     AutoTokenizer,
     HiggsAudioV2Config,
@@ -25,6 +24,8 @@ from higgs_recipes.configs import ModelConfig, SFTConfig
 from higgs_recipes.delay import BOS_CODE, EOS_CODE
 from higgs_recipes.errors import InputError
 from higgs_recipes.files import fetch
+from higgs_recipes.fingerprint import folder_fingerprint
+from higgs_recipes.method_config import TRAIN_MODULES
 from higgs_recipes.records import public_path, read_record
 from higgs_recipes.samples import LAST_TOKENS
 
@@ -42,8 +43,6 @@ LORA_TARGETS = {
 ADAPTER_WEIGHTS, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 RUN_INFO, MERGE_INFO = "run.json", "merge.json"
 MODEL_PATTERNS = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model"]
-# A few rows of these weights tell one base from another without reading 12 GB.
-FINGERPRINT_WEIGHTS = ("model.norm.weight", "model.layers.0.self_attn.q_proj.weight", "audio_lm_head.weight")
 
 
 def load_model(
@@ -92,8 +91,10 @@ def load_model(
     # What an adapter's config names as its base: the id that others can load. A folder elsewhere on this machine is
     # nobody's business, and its bare name would be taken for a Hub id.
     model.name_or_path = name if public_path(name) == name else None
-    # Autocast on CUDA sums in float32; transformers puts that sum beside text embeddings of the weights' type.
-    model.model.embed_audio_tokens.register_forward_hook(_in_dtype_of_weights)
+    # Autocast on CUDA sums in float32, and one of the two embeddings may be trained in another type than the other;
+    # transformers puts that sum beside the text's.
+    text_weight = model.model.embed_tokens.weight
+    model.model.embed_audio_tokens.register_forward_hook(lambda module, _, summed: summed.to(text_weight.dtype))
     tokenizer = _load_tokenizer(folder, higgs_config, name)
     if adapter is not None:
         model = _load_adapter(model, str(adapter), revision=adapter_revision, base=name, base_folder=folder)
@@ -116,7 +117,7 @@ def base_fingerprint(config: ModelConfig) -> str:
     Read from the files, so it is the same whatever type the weights are loaded as and however they are sharded.
     """
     folder = fetch(config.model_name_or_path, revision=config.model_revision, allow_patterns=MODEL_PATTERNS)
-    return _folder_fingerprint(folder)
+    return folder_fingerprint(folder)
 
 
 def add_lora(model: HiggsAudioV2ForConditionalGeneration, config: SFTConfig) -> PeftModel:
@@ -143,14 +144,32 @@ def add_lora(model: HiggsAudioV2ForConditionalGeneration, config: SFTConfig) -> 
     return get_peft_model(model, lora)
 
 
+def train_only(model: HiggsAudioV2ForConditionalGeneration, config: SFTConfig) -> None:
+    """Freeze what the recipe's `train_modules` does not name, in place; what is trained gets its `trained_dtype`.
+
+    The checkpoint of such a run is a whole model, as that of any full fine-tuning.
+    """
+    patterns = [TRAIN_MODULES[name] for name in config.train_modules or TRAIN_MODULES]
+    for name, weight in model.named_parameters():
+        weight.requires_grad_(any(re.search(pattern, name) for pattern in patterns))
+        if weight.requires_grad:
+            weight.data = weight.data.to(getattr(torch, config.trained_dtype))
+    for name, module in model.named_modules():
+        if name.endswith("norm"):  # transformers scatters what one norm makes into what another made
+            module.register_forward_hook(lambda module, inputs, normed: normed.to(inputs[0].dtype))
+
+
 def build_model(config: SFTConfig) -> tuple[HiggsAudioV2ForConditionalGeneration | PeftModel, PreTrainedTokenizerBase]:
-    """The model to train, whole or with a new adapter as the recipe's method says, and its tokenizer.
+    """The model to train, with a new adapter or with what is not trained frozen as the recipe says, and its tokenizer.
 
     Raises:
         InputError: what `load_model` and `add_lora` raise.
     """
     model, tokenizer = load_model(config)
-    return (add_lora(model, config) if config.method == "lora" else model), tokenizer
+    if config.method == "lora":
+        return add_lora(model, config), tokenizer
+    train_only(model, config)
+    return model, tokenizer
 
 
 def load_run(adapter: str | Path, *, revision: str | None = None) -> dict[str, Any] | None:
@@ -190,10 +209,6 @@ def copy_companions(config: ModelConfig, folder: Path) -> None:
 def innermost(model: nn.Module) -> HiggsAudioV2ForConditionalGeneration:
     """transformers' model under peft, with the adapter's layers in place."""
     return model.get_base_model() if isinstance(model, PeftModel) else model
-
-
-def _in_dtype_of_weights(module: nn.Module, inputs: tuple, embeddings: Tensor) -> Tensor:
-    return embeddings.to(next(module.parameters()).dtype)
 
 
 def _matching(names: list[str], pattern: str) -> list[str]:
@@ -245,7 +260,7 @@ def _load_adapter(model: nn.Module, adapter: str, *, revision: str | None, base:
     for file in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
         if not (folder / file).is_file():
             raise InputError(f"{adapter}: no {file}, so no LoRA adapter in safetensors")
-    fingerprint, run = _folder_fingerprint(base_folder), load_run(adapter, revision=revision)
+    fingerprint, run = folder_fingerprint(base_folder), load_run(adapter, revision=revision)
     if run is not None:
         if run.get("base_fingerprint") != fingerprint:
             raise InputError(
@@ -263,25 +278,3 @@ def _load_adapter(model: nn.Module, adapter: str, *, revision: str | None, base:
     if missing:  # peft would leave them as drawn, with a warning
         raise InputError(f"{adapter}: {ADAPTER_WEIGHTS} lacks {len(missing)} weights, the first {missing[0]}")
     return adapted
-
-
-def _folder_fingerprint(folder: Path) -> str:
-    digest = hashlib.sha256()
-    for name in FINGERPRINT_WEIGHTS:
-        with safe_open(_weights_file(folder, name), framework="pt") as weights:
-            rows = weights.get_slice(name)[:8]
-        digest.update(rows.to(torch.bfloat16).view(torch.int16).numpy().tobytes())
-    return digest.hexdigest()[:16]
-
-
-def _weights_file(folder: Path, weight: str) -> Path:
-    """The safetensors file that holds a weight: the only one, or the one that the index names."""
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        file = json.loads(index.read_text(encoding="utf-8"))["weight_map"].get(weight)
-        path = folder / Path(file).name if file else None  # .name: an index cannot point out of its folder
-    else:
-        path = folder / "model.safetensors"
-    if path is None or not path.is_file():
-        raise InputError(f"{folder}: no safetensors file with the weight {weight}")
-    return path

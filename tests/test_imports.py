@@ -22,8 +22,8 @@ FLOORS = {
     "hub_tables provenance recordings raw_files parts vad loudness quality listening formats corpus_stats "
     "corpus_summary callbacks packing row_checks clip_codes streamed_rows verdicts",
     0: "clips errors files knobs method_config fingerprint configs corpus_configs segment_config recipe_parser text "
-    "chatml delay loss fast_path flat_batch metrics records codec_fit_config mel_rvq mel_rvq_config spectra markdown plots cutting "
-    "report_page corpus_template metadata tar_rows parquet_rows levels turns report_tables",
+    "chatml delay loss fast_path flat_batch metrics records codec_fit_config mel_rvq mel_rvq_config spectra markdown "
+    "plots cutting report_page corpus_template metadata tar_rows parquet_rows levels turns report_tables",
 }
 FLOOR_OF = {module: floor for floor, modules in FLOORS.items() for module in modules.split()}
 # From its own floor a module takes nothing but this.

@@ -1,0 +1,52 @@
+"""What a fine-tuning changes: an adapter on named modules, the whole model, or named parts of it."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from higgs_recipes.knobs import knob, require
+
+
+Dtype = Literal["float32", "bfloat16"]
+
+# What `train_modules` names -> the parameters, by their full names. Together they are the whole model, each once.
+TRAIN_MODULES = {
+    "attention": r"\.self_attn\.",
+    "text_expert": r"\.(mlp|input_layernorm|post_attention_layernorm)\.",
+    "audio_expert": r"\.(audio_mlp|audio_input_layernorm|audio_post_attention_layernorm)\.",
+    "final_norm": r"^model\.norm\.",
+    "text_embedding": r"^model\.embed_tokens\.",
+    "audio_embedding": r"^model\.embed_audio_tokens\.",
+    "text_head": r"^text_lm_head\.",
+    "audio_head": r"^audio_lm_head\.",
+}
+
+
+@dataclass
+class MethodConfig:
+    """The part of a fine-tuning's recipe that says which weights change, and in which type they are kept."""
+
+    method: Literal["lora", "full"] = knob("lora", "lora: a small adapter. full: the weights themselves.")
+    lora_r: int = knob(16, "Rank of the adapter.")
+    lora_alpha: int = knob(32, "Scale of the adapter: its output is multiplied by alpha / r.")
+    lora_dropout: float = knob(0.0, "Dropout before the adapter.")
+    lora_targets: list[str] = knob(
+        ["attention"], "Modules adapted: attention, audio_mlp, mlp, heads, or full module names."
+    )
+    train_modules: list[str] | None = knob(
+        None, f"Of full: the parts that are trained, the rest stays as it is: {', '.join(TRAIN_MODULES)}. null is all."
+    )
+    trained_dtype: Dtype = knob(
+        "float32", "Of full: type of the weights that are trained. In bfloat16 small steps round to nothing."
+    )
+
+    def __post_init__(self) -> None:
+        require(self.lora_r >= 1, f"lora_r must be at least 1, got {self.lora_r}")
+        require(self.lora_alpha >= 1, f"lora_alpha must be at least 1, got {self.lora_alpha}")
+        require(0 <= self.lora_dropout < 1, f"lora_dropout must be in [0, 1), got {self.lora_dropout}")
+        require(bool(self.lora_targets) or self.method == "full", "lora_targets is empty: name what to adapt")
+        if self.train_modules is not None:
+            require(self.method == "full", "train_modules is of method full; an adapter's are named by lora_targets")
+            allowed = ", ".join(TRAIN_MODULES)
+            require(bool(self.train_modules), f"train_modules is empty: name some of {allowed}, or null for all")
+            unknown = [name for name in self.train_modules if name not in TRAIN_MODULES]
+            require(not unknown, f"train_modules: {', '.join(map(repr, unknown))} is none of {allowed}")

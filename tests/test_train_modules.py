@@ -1,0 +1,95 @@
+"""Full fine-tuning of named parts: those move, the rest stays bit-equal, and the checkpoint is a whole model."""
+
+import re
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from higgs_recipes.configs import ModelConfig, SFTConfig
+from higgs_recipes.errors import InputError
+from higgs_recipes.method_config import TRAIN_MODULES
+from higgs_recipes.modeling import load_model
+from higgs_recipes.trainer import HiggsTrainer
+from tests.checkpoints import load_tiny, tiny_folder
+from tests.train_once import make_trainer
+
+
+AUDIO_SIDE = ["audio_expert", "audio_embedding", "audio_head"]
+
+
+def trainer_of(folder, **fields) -> HiggsTrainer:
+    fields = {"per_device_train_batch_size": 4, "pack_to": 400} | fields
+    return make_trainer(folder, model_folder=tiny_folder() / "model", **fields)
+
+
+def base_weights() -> dict[str, torch.Tensor]:
+    return load_file(tiny_folder() / "model" / "model.safetensors")
+
+
+def test_the_named_parts_are_the_whole_model_each_weight_once():
+    for name, _ in load_tiny()[0].named_parameters():
+        assert len([part for part, pattern in TRAIN_MODULES.items() if re.search(pattern, name)]) == 1, name
+
+
+@pytest.mark.parametrize("parts", [*([part] for part in TRAIN_MODULES), AUDIO_SIDE], ids="+".join)
+@pytest.mark.parametrize("fast_path", [True, False], ids=["fast", "plain"])
+def test_the_named_parts_move_and_the_others_stay_bit_equal(parts, fast_path, tmp_path):
+    trainer = trainer_of(tmp_path, train_modules=parts, fast_path=fast_path)
+    trainer.train()
+    before = base_weights()
+    moved = {name for name, weight in trainer.model.named_parameters() if not torch.equal(weight, before[name])}
+    assert moved == {name for name in before if any(re.search(TRAIN_MODULES[part], name) for part in parts)}
+
+
+def test_checkpointed_layers_and_the_plain_path_give_the_same_update(tmp_path):
+    weights = []
+    for name, fields in {
+        "plain": {"fast_path": False},
+        "fast": {},
+        "recomputed": {"gradient_checkpointing": True},
+        "plain_recomputed": {"fast_path": False, "gradient_checkpointing": True},
+    }.items():
+        trainer = trainer_of(tmp_path / name, train_modules=["audio_expert"], **fields)
+        trainer.train()
+        weights.append(dict(trainer.model.named_parameters()))
+    for other in weights[1:]:
+        for name, weight in weights[0].items():
+            torch.testing.assert_close(other[name], weight, atol=1e-5, rtol=1e-5, msg=name)
+
+
+def test_what_is_trained_is_float32_beside_a_frozen_bfloat16_rest_and_comes_back_so(tmp_path):
+    fields = {"train_modules": AUDIO_SIDE, "dtype": "bfloat16", "bf16": True, "optim": "adamw_torch"}
+    fields |= {"max_steps": 4, "learning_rate": 1e-3, "save_strategy": "steps", "save_steps": 2}
+    whole = trainer_of(tmp_path / "whole", **fields)
+    trained = {name for name, weight in whole.model.named_parameters() if weight.requires_grad}
+    for name, weight in whole.model.named_parameters():
+        assert weight.dtype == (torch.float32 if name in trained else torch.bfloat16), name
+    whole.train()
+    whole.save_model()
+    assert all(entry["loss"] < 20 for entry in whole.state.log_history if "loss" in entry)
+
+    resumed = trainer_of(tmp_path / "resumed", **fields)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "whole/checkpoint-2"))
+    saved, before = load_file(tmp_path / "whole/model.safetensors"), base_weights()
+    for name, weight in resumed.model.named_parameters():
+        assert torch.equal(weight, saved[name]), name
+        assert torch.equal(weight, before[name].bfloat16()) is (name not in trained), name
+
+    loaded, _ = load_model(ModelConfig(str(tmp_path / "whole"), dtype="bfloat16"))
+    for name, weight in loaded.named_parameters():
+        assert torch.equal(weight, saved[name].bfloat16()), name
+
+
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        ({"train_modules": ["audio_mlp"]}, "train_modules: 'audio_mlp' is none of attention, text_expert"),
+        ({"train_modules": []}, "train_modules is empty: name some of attention, .*, or null for all"),
+        ({"method": "lora", "train_modules": ["audio_head"]}, "train_modules is of method full; .* lora_targets"),
+        ({"dtype": "bfloat16"}, "dtype bfloat16 beside trained_dtype float32: set bf16: true"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused(fields, message):
+    with pytest.raises(InputError, match=message):
+        SFTConfig(output_dir="unused", datasets=["none"], report_to="none", **{"method": "full"} | fields)
