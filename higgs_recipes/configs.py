@@ -38,8 +38,15 @@ class ModelConfig:
     model_revision: str | None = knob(None, "Commit, tag or branch of the base model; the known base is pinned.")
     dtype: Dtype = knob("bfloat16", "Type of the base weights in memory.")
     attn_implementation: str = knob("sdpa", "Attention as transformers names it: sdpa, eager, flash_attention_2 ...")
+    load_in_4bit: bool = knob(
+        False, "Round the base's attention and feed-forward weights to NF4, a quarter of bfloat16; with lora: QLoRA."
+    )
 
     def __post_init__(self) -> None:
+        require(
+            not self.load_in_4bit or find_spec("bitsandbytes") is not None,
+            "load_in_4bit is set, but the package is not installed: pip install bitsandbytes",
+        )
         if self.model_name_or_path == MODEL_ID and self.model_revision is None:
             self.model_revision = MODEL_REVISION
 
@@ -142,6 +149,10 @@ class SFTConfig(TrainingArguments, MethodConfig, CodecConfig, ModelConfig):
             ": set fast_path: false",
         )
         require(self.fast_path or not self.compile_layers, "compile_layers compiles the layers of fast_path: set both")
+        require(
+            self.method == "lora" or not self.load_in_4bit,
+            "load_in_4bit is of method lora: weights in four bits cannot be trained themselves",
+        )
         require(
             self.method == "lora" or self.dtype == self.trained_dtype or self.bf16,
             f"dtype {self.dtype} beside trained_dtype {self.trained_dtype}: set bf16: true, to compute in one of them",
@@ -255,6 +266,9 @@ class MergeConfig(AdapterConfig, ModelConfig, HubConfig):
     def __post_init__(self) -> None:
         ModelConfig.__post_init__(self)
         require(self.adapter is not None, "adapter is missing: name the folder or Hub id of the adapter to merge")
+        require(
+            not self.load_in_4bit, "load_in_4bit must be false: an adapter, of QLoRA too, is merged into whole weights"
+        )
 
 
 @dataclass

@@ -26,6 +26,7 @@ from higgs_recipes.errors import InputError
 from higgs_recipes.files import fetch
 from higgs_recipes.fingerprint import folder_fingerprint
 from higgs_recipes.method_config import TRAIN_MODULES
+from higgs_recipes.quantization import four_bit_config, is_four_bit, keep_trainable_on_cpu
 from higgs_recipes.records import public_path, read_record
 from higgs_recipes.samples import LAST_TOKENS
 
@@ -56,7 +57,8 @@ def load_model(
 
     Args:
         adapter: folder or Hub id of a LoRA adapter that was trained on this base.
-        device: where the weights go; None leaves them where transformers puts them, for a Trainer to place.
+        device: where the weights go; None leaves them where transformers puts them, for a Trainer to place. Those in
+            four bits stay there.
 
     Raises:
         InputError: no such checkpoint, one of another class or of the old boson_multimodal layout, weights that are
@@ -64,13 +66,14 @@ def load_model(
             not the tokenizer's, an adapter of another base.
     """
     folder = fetch(config.model_name_or_path, revision=config.model_revision, allow_patterns=MODEL_PATTERNS)
-    name = config.model_name_or_path
+    name, dtype = config.model_name_or_path, getattr(torch, config.dtype)
     higgs_config = _check_config(folder, name)
     try:
         model, loaded = HiggsAudioV2ForConditionalGeneration.from_pretrained(
             folder,
             config=higgs_config,
-            dtype=getattr(torch, config.dtype),
+            dtype=dtype,
+            quantization_config=four_bit_config(dtype) if config.load_in_4bit else None,
             attn_implementation=config.attn_implementation,
             device_map=None if device is None else {"": device},
             use_text_head=True,  # an argument, not in the config: without it the head is dropped in silence
@@ -88,6 +91,8 @@ def load_model(
             f"{name}: {len(missing)} weights are missing or of another shape, the first {missing[0]}: "
             "is it a whole HiggsAudioV2ForConditionalGeneration checkpoint with text head?"
         )
+    if config.load_in_4bit:
+        keep_trainable_on_cpu(model)
     # What an adapter's config names as its base: the id that others can load. A folder elsewhere on this machine is
     # nobody's business, and its bare name would be taken for a Hub id.
     model.name_or_path = name if public_path(name) == name else None
@@ -165,7 +170,7 @@ def build_model(config: SFTConfig) -> tuple[HiggsAudioV2ForConditionalGeneration
     Raises:
         InputError: what `load_model` and `add_lora` raise.
     """
-    model, tokenizer = load_model(config)
+    model, tokenizer = load_model(config, device=config.device if config.load_in_4bit else None)
     if config.method == "lora":
         return add_lora(model, config), tokenizer
     train_only(model, config)
@@ -188,9 +193,14 @@ def without_adapter(model: PeftModel) -> Iterator[PeftModel]:
 def merge_adapter(model: PeftModel) -> HiggsAudioV2ForConditionalGeneration:
     """The base with the adapter's change added to its weights. `model` is used up.
 
+    An adapter that was trained over a base in four bits goes into the base's own weights too: load it without
+    `load_in_4bit`.
+
     Raises:
-        ValueError: the merged weights hold NaN.
+        ValueError: the merged weights hold NaN, or the base is in four bits, to which the sum would be rounded.
     """
+    if is_four_bit(model):
+        raise ValueError("the base is in four bits: load it without load_in_4bit to merge an adapter")
     return model.merge_and_unload(safe_merge=True)
 
 

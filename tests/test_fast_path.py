@@ -1,5 +1,7 @@
 """The fast path: transformers' numbers to 1e-5, whatever the batch; no waits, no mask, one graph for all shapes."""
 
+import tempfile
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import HiggsAudioV2ForConditionalGeneration
 from transformers.models.higgs_audio_v2.modeling_higgs_audio_v2 import HiggsAudioV2DecoderLayer
 
 from higgs_recipes.collator import HiggsCollator
@@ -20,6 +23,7 @@ from higgs_recipes.errors import InputError
 from higgs_recipes.fast_path import attach_fast_path, flat_hidden_states
 from higgs_recipes.loss import DualFFNLosses, attach_losses, dual_ffn_losses
 from higgs_recipes.modeling import innermost
+from higgs_recipes.quantization import four_bit_config, keep_trainable_on_cpu
 from tests.checkpoints import tiny_folder
 from tests.tiny import golden_config, golden_model, golden_samples
 from tests.train_once import make_trainer, trained_weights
@@ -27,6 +31,8 @@ from tests.train_once import make_trainer, trained_weights
 
 CONFIG = golden_config()
 LAYOUTS = [None, 127, 256]  # pack_to
+# Held for the whole session: its folder goes when the interpreter does.
+_FOLDER = tempfile.TemporaryDirectory(prefix="higgs_recipes_tests_")
 
 
 def text_sample(num_tokens: int) -> dict:
@@ -55,7 +61,23 @@ def lora_model() -> nn.Module:
     return adapted.train()
 
 
-MODELS = {"full": lambda: golden_model().train(), "lora": lora_model}
+@cache
+def golden_folder() -> Path:
+    golden_model().save_pretrained(_FOLDER.name)
+    return Path(_FOLDER.name)
+
+
+def qlora_model() -> nn.Module:
+    model = HiggsAudioV2ForConditionalGeneration.from_pretrained(
+        golden_folder(), use_text_head=True, quantization_config=four_bit_config(torch.float32), device_map="cpu"
+    )
+    keep_trainable_on_cpu(model)
+    torch.manual_seed(0)
+    adapted = get_peft_model(model, LoraConfig(r=2, init_lora_weights=False, target_modules=r".*_proj"))
+    return adapted.train()
+
+
+MODELS = {"full": lambda: golden_model().train(), "lora": lora_model, "qlora": qlora_model}
 
 
 def fast(model: nn.Module, *, compiled: bool = False) -> nn.Module:
@@ -222,11 +244,12 @@ def test_a_step_has_nothing_that_waits_for_the_gpu_and_no_mask_of_pairs():
 
 
 @pytest.mark.slow
-def test_a_compiled_layer_is_one_graph_for_all_layers_and_all_shapes(monkeypatch):
+@pytest.mark.parametrize("kind", ["lora", "qlora"])
+def test_a_compiled_layer_is_one_graph_for_all_layers_and_all_shapes(kind, monkeypatch):
     counter, compile_function = CompileCounterWithBackend("aot_eager"), torch.compile
     monkeypatch.setattr(torch, "compile", lambda function: compile_function(function, backend=counter))
     torch._dynamo.reset()
-    one, other = fast(lora_model(), compiled=True), lora_model()
+    one, other = fast(MODELS[kind](), compiled=True), MODELS[kind]()
     for names in ([0, 1, 2, 3], [1, 2], [0, 2, 3], [3, 1]):
         samples = [golden_samples()[index] for index in names]
         for model in (one, other):

@@ -23,7 +23,7 @@ FLOORS = {
     "corpus_summary callbacks packing row_checks clip_codes streamed_rows verdicts",
     0: "clips errors files knobs method_config fingerprint configs corpus_configs segment_config recipe_parser text "
     "chatml delay loss fast_path flat_batch metrics records codec_fit_config mel_rvq mel_rvq_config spectra markdown "
-    "plots cutting report_page corpus_template metadata tar_rows parquet_rows levels turns report_tables",
+    "plots cutting report_page corpus_template metadata tar_rows parquet_rows levels turns report_tables quantization",
 }
 FLOOR_OF = {module: floor for floor, modules in FLOORS.items() for module in modules.split()}
 # From its own floor a module takes nothing but this.
@@ -64,6 +64,7 @@ SAME_FLOOR = {
 # Library -> the modules that may import it. What is not named here is free.
 DOORS = {
     "peft": {"modeling"},
+    "bitsandbytes": {"quantization"},
     "jiwer": {"metrics"},
     "evaluate": {"metrics"},
     # metrics: evaluate.Metric declares Features

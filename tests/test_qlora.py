@@ -1,0 +1,122 @@
+"""QLoRA: what is rounded and what is not, on both paths, and an adapter that is no different from any other."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from higgs_recipes.collator import HiggsCollator
+from higgs_recipes.configs import MergeConfig, ModelConfig, SFTConfig
+from higgs_recipes.errors import InputError
+from higgs_recipes.merging import merge
+from higgs_recipes.modeling import base_fingerprint, innermost, load_model, merge_adapter
+from higgs_recipes.quantization import is_four_bit
+from higgs_recipes.samples import build_sample
+from higgs_recipes.trainer import HiggsTrainer
+from tests.checkpoints import random_rows, tiny_folder, tiny_model_config
+from tests.train_once import make_trainer, trained_weights
+
+
+FOUR_BIT = ModelConfig(str(tiny_folder() / "model"), dtype="float32", load_in_4bit=True)
+
+
+def qlora(folder, **fields) -> HiggsTrainer:
+    plain = {"method": "lora", "load_in_4bit": True, "optim": "adamw_torch", "learning_rate": 1e-2, "lora_r": 4}
+    plain |= {"per_device_train_batch_size": 4, "pack_to": 400, "max_steps": 3}
+    return make_trainer(folder, model_folder=tiny_folder() / "model", **plain | fields)
+
+
+def logits(model) -> torch.Tensor:
+    sample = build_sample(random_rows(1)[0], load_model(tiny_model_config())[1])
+    batch = HiggsCollator(innermost(model).config)([sample])
+    with torch.no_grad():
+        return model(**{name: batch[name] for name in ("input_ids", "audio_input_ids", "audio_input_ids_mask")}).logits
+
+
+def test_attention_and_feed_forward_are_four_bits_and_the_rest_as_it_was():
+    model, before = load_model(FOUR_BIT)[0], load_file(tiny_folder() / "model" / "model.safetensors")
+    packed = {name for name, weight in model.named_parameters() if weight.dtype == torch.uint8}
+    assert packed == {name for name in before if "_proj.weight" in name} and len(packed) == 2 * (4 + 3 + 3)
+    for name, weight in model.named_parameters():
+        assert name in packed or torch.equal(weight, before[name]), name
+        assert name not in packed or weight.numel() == before[name].numel() // 2, name
+    states = [module.weight.quant_state for module in model.modules() if type(module).__name__ == "Linear4bit"]
+    assert {(state.quant_type, state.nested) for state in states} == {("nf4", True)}
+    assert is_four_bit(model) and not is_four_bit(load_model(tiny_model_config())[0])
+
+
+def test_both_paths_train_the_same_adapter_in_the_same_files(tmp_path):
+    weights, files = [], []
+    for flag in (True, False):
+        trainer = qlora(tmp_path / str(flag), fast_path=flag, optim="sgd", learning_rate=0.05)
+        trainer.train()
+        trainer.save_model()
+        weights.append(trained_weights(trainer))
+        files.append(sorted(path.relative_to(tmp_path / str(flag)) for path in (tmp_path / str(flag)).rglob("*")))
+    assert files[0] == files[1]
+    for name, weight in weights[0].items():
+        torch.testing.assert_close(weight, weights[1][name], atol=1e-5, rtol=0, msg=name)
+
+
+def test_the_loss_falls_after_an_evaluation_of_a_packed_model(tmp_path):
+    trainer = qlora(tmp_path, max_steps=30, lora_targets=["attention", "audio_mlp", "heads"], logging_steps=1)
+    trainer.evaluate()
+    trainer.train()
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    assert losses[-1] < losses[0] - 1
+    assert all(weight.grad is None for weight in trainer.model.parameters() if not weight.requires_grad)
+
+
+def test_a_killed_run_goes_on_bit_equal(tmp_path):
+    whole = qlora(tmp_path / "whole", save_strategy="steps", save_steps=2, max_steps=4, lora_dropout=0.1)
+    whole.train()
+    resumed = qlora(tmp_path / "resumed", max_steps=4, lora_dropout=0.1)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "whole/checkpoint-2"))
+    one, two = trained_weights(whole), trained_weights(resumed)
+    assert one.keys() == two.keys() and all(torch.equal(weight, two[name]) for name, weight in one.items())
+
+
+def test_its_adapter_is_laid_out_as_any_and_loads_over_either_base(tmp_path):
+    saved = {}
+    for four_bit in (True, False):
+        trainer = qlora(tmp_path / str(four_bit), load_in_4bit=four_bit)
+        trainer.train()
+        trainer.run_info["base_fingerprint"] = base_fingerprint(trainer.args)
+        trainer.save_model()
+        weights = load_file(tmp_path / str(four_bit) / "adapter_model.safetensors")
+        config = json.loads((tmp_path / str(four_bit) / "adapter_config.json").read_text())
+        config["target_modules"].sort()
+        saved[four_bit] = {name: (weight.shape, weight.dtype) for name, weight in weights.items()}, config
+        if four_bit:
+            trained = logits(trainer.model.eval())
+    assert saved[True] == saved[False]
+    assert base_fingerprint(FOUR_BIT) == base_fingerprint(tiny_model_config())
+    rounded, whole = (load_model(base, adapter=tmp_path / "True")[0] for base in (FOUR_BIT, tiny_model_config()))
+    torch.testing.assert_close(logits(rounded), trained, atol=1e-5, rtol=0)
+    assert 0 < (logits(whole) - trained).abs().max() < 1  # the base's rounding alone
+
+
+def test_it_is_merged_into_the_whole_base_and_never_into_the_rounded_one(tmp_path):
+    trainer = qlora(tmp_path / "adapter")
+    trainer.train()
+    trainer.run_info["base_fingerprint"] = base_fingerprint(trainer.args)
+    trainer.save_model()
+    expected = logits(load_model(tiny_model_config(), adapter=tmp_path / "adapter")[0])
+    base = {"model_name_or_path": str(tiny_folder() / "model"), "dtype": "float32"}
+    merge(MergeConfig(adapter=str(tmp_path / "adapter"), output_dir=str(tmp_path / "merged"), **base))
+    merged, _ = load_model(ModelConfig(str(tmp_path / "merged"), dtype="float32"))
+    torch.testing.assert_close(logits(merged), expected, atol=1e-5, rtol=1e-5)
+    with pytest.raises(ValueError, match="the base is in four bits: load it without load_in_4bit to merge"):
+        merge_adapter(trainer.model)
+    with pytest.raises(InputError, match="load_in_4bit must be false: an adapter, of QLoRA too, is merged into whole"):
+        MergeConfig(adapter="mine", load_in_4bit=True)
+
+
+def test_what_cannot_be_is_refused(monkeypatch):
+    fields = {"output_dir": "unused", "datasets": ["none"], "report_to": "none", "load_in_4bit": True}
+    with pytest.raises(InputError, match="load_in_4bit is of method lora: weights in four bits cannot be trained"):
+        SFTConfig(method="full", **fields)
+    monkeypatch.setattr("higgs_recipes.configs.find_spec", lambda name: None)
+    with pytest.raises(InputError, match="load_in_4bit is set, but the package is not installed: pip install bits"):
+        SFTConfig(**fields)
