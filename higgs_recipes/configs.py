@@ -10,6 +10,7 @@ from transformers.integrations import get_available_reporting_integrations
 
 from higgs_recipes.knobs import knob, require, require_seed
 from higgs_recipes.method_config import Dtype, MethodConfig
+from higgs_recipes.run_length import epochs_asked
 
 
 MODEL_ID = "bosonai/higgs-tts-2-3b-base"
@@ -108,6 +109,8 @@ class SFTConfig(TrainingArguments, MethodConfig, CodecConfig, ModelConfig):
 
     datasets: list[str] = knob([], "Encoded corpora by folder or Hub id, concatenated; made by the recipe's codec.")
     test_split: str | None = knob("test", "Split whose losses are reported at eval_strategy; null is none.")
+    hours_seen: float | None = knob(None, "Hours of audio to train on in all, clips heard again counted again.")
+    num_train_epochs: float | None = knob(None, "How often each row is seen; null is 3, or what hours_seen makes it.")
     text_loss_weight: float = knob(1.0, "Weight of the text head's mean loss.")
     audio_loss_weight: float = knob(1.0, "Weight of the codebooks' weighted mean loss.")
     codebook_weights: list[float] | None = knob(None, "Weight of each codebook's mean loss; default 1/8 each.")
@@ -156,6 +159,9 @@ class SFTConfig(TrainingArguments, MethodConfig, CodecConfig, ModelConfig):
         require(
             self.method == "lora" or self.dtype == self.trained_dtype or self.bf16,
             f"dtype {self.dtype} beside trained_dtype {self.trained_dtype}: set bf16: true, to compute in one of them",
+        )
+        self.num_train_epochs = epochs_asked(
+            hours_seen=self.hours_seen, num_train_epochs=self.num_train_epochs, max_steps=self.max_steps
         )
         self._check_inherited()
         super().__post_init__()

@@ -32,6 +32,7 @@ class Meter:
     """What came by since the last log: losses, positions, seconds of audio, time."""
 
     def __init__(self) -> None:
+        self.idle = 0.0  # seconds
         self._reset()
 
     def _reset(self) -> None:
@@ -72,7 +73,7 @@ class Meter:
             "audio_seconds_per_second": steps / FRAMES_PER_SECOND / seconds,
             # All processes wait for the one that waits longest.
             "data_wait_share": float(waits.max()),
-            "peak_memory_gib": _peak_memory_gib(),
+            "peak_memory_gib": peak_memory_gib(),
         }
 
     @contextmanager
@@ -80,10 +81,15 @@ class Meter:
         """Time inside the block does not count as training."""
         began = time.perf_counter()
         yield
-        self.started += time.perf_counter() - began
+        took = time.perf_counter() - began
+        self.started, self.idle = self.started + took, self.idle + took
+
+    def clock(self) -> float:
+        """Seconds of training since some moment."""
+        return time.perf_counter() - self.idle
 
 
-def _peak_memory_gib() -> float:
+def peak_memory_gib() -> float:
     """Of the GPU where there is one, else of the process."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**30

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from higgs_recipes.chatml import CHAT_TEMPLATE
-from higgs_recipes.delay import IGNORE_INDEX
+from higgs_recipes.delay import FRAMES_PER_SECOND, IGNORE_INDEX
 from higgs_recipes.errors import InputError
 
 
@@ -97,6 +97,10 @@ class SampleDataset(Dataset):
         """How many positions each sample takes in a batch: of a clip all T + C + 1 frames in place of one mark."""
         samples = (self[index] for index in range(len(self)))
         return [len(each["input_ids"]) + sum(sum(codes.shape) for codes in each["codes"]) for each in samples]
+
+    def audio_seconds(self) -> float:
+        """The length of all clips that are learned; reference clips are not counted."""
+        return sum(len(row["codes"]) for row in self.rows) / FRAMES_PER_SECOND
 
     def row_id(self, index: int) -> str:
         return str(self.rows[index]["id"])

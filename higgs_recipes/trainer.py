@@ -22,6 +22,7 @@ from higgs_recipes.delay import IGNORE_INDEX
 from higgs_recipes.errors import InputError
 from higgs_recipes.fast_path import attach_fast_path
 from higgs_recipes.files import atomic_write, explain_full_disk
+from higgs_recipes.forecast import Forecast
 from higgs_recipes.loss import DualFFNLosses, attach_losses, dual_ffn_losses, label_counts
 from higgs_recipes.meter import Meter, summarize
 from higgs_recipes.modeling import RUN_INFO, copy_companions, innermost
@@ -68,6 +69,9 @@ class HiggsTrainer(Trainer):
             attach_fast_path(innermost(model), compile_layers=args.compile_layers)
             collator.flat = True
         attach_losses(innermost(model), compiled=args.compile_layers)
+        if args.hours_seen is not None:
+            args.num_train_epochs = args.hours_seen * 3600 / train_dataset.audio_seconds()
+        self.forecast = Forecast(train_dataset, collator.config, clock=lambda: self.meter.clock())
         if args.n_gpu > 1:  # one process beside several GPUs: transformers would wrap the model in DataParallel
             args._n_gpu = 1
         super().__init__(
@@ -78,6 +82,7 @@ class HiggsTrainer(Trainer):
             data_collator=collator,
             callbacks=[
                 StopCleanly(),
+                self.forecast,
                 AtStart(train=self._begin, epoch=self._begin_epoch),
                 RefuseNaN(self.nan_rows),
             ],
@@ -259,6 +264,7 @@ class HiggsTrainer(Trainer):
         trained = [entry for entry in self.state.log_history if "loss" in entry]
         run = self.run_info | {
             "steps": self.state.global_step,
+            "length": self.forecast.record,
             "losses": (trained[-1] if trained else {}) | (evaluations[-1] if evaluations else {}),
             "log_history": self.state.log_history,
         }

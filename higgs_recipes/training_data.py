@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from higgs_recipes.chatml import CHAT_TEMPLATE
 from higgs_recipes.codec import codec_revision
 from higgs_recipes.configs import NUM_CODEBOOKS, SFTConfig
+from higgs_recipes.delay import FRAMES_PER_SECOND
 from higgs_recipes.encoding import check_codec, load_encoded
 from higgs_recipes.errors import InputError
 from higgs_recipes.files import explain_full_disk
@@ -115,6 +116,10 @@ class EncodedSamples(SampleDataset):
 
     def num_positions(self) -> list[int]:
         return count_positions(self.rows).tolist()
+
+    def audio_seconds(self) -> float:
+        batches = self.rows.select_columns(["codes"]).with_format("arrow").iter(batch_size=1000)
+        return sum(pc.sum(pc.list_value_length(batch["codes"])).as_py() for batch in batches) / FRAMES_PER_SECOND
 
 
 def _steps(clips: pa.ListArray) -> np.ndarray:

@@ -15,15 +15,16 @@ SCRIPTS = PACKAGE.parent / "scripts"
 
 # A module imports only from floors below its own, and `errors`. A new module finds its floor here.
 FLOORS = {
-    3: "trainer evaluation hub corpus_push merging speech training_data segmenting",
-    2: "checkpoints collator generation report encoding scoring importing exporting striking segments corpus_report "
-    "corpus_page shards streaming codec_fit",
+    3: "trainer evaluation hub corpus_push merging speech training_data segmenting benchmark_train",
+    2: "checkpoints forecast collator generation report encoding scoring importing exporting striking segments "
+    "corpus_report corpus_page shards streaming codec_fit benchmark_report",
     1: "audio corpus tasks sources codec codec_init code_cache modeling samples init judges cards card_scores meter "
     "hub_tables provenance recordings raw_files parts vad loudness quality listening formats corpus_stats "
     "corpus_summary callbacks packing row_checks clip_codes streamed_rows verdicts",
-    0: "clips errors files knobs method_config fingerprint configs corpus_configs segment_config recipe_parser text "
-    "chatml delay loss fast_path flat_batch metrics records codec_fit_config mel_rvq mel_rvq_config spectra markdown "
-    "plots cutting report_page corpus_template metadata tar_rows parquet_rows levels turns report_tables quantization",
+    0: "clips errors files run_length speeds knobs method_config fingerprint configs benchmark_config limits "
+    "corpus_configs segment_config recipe_parser text chatml delay loss fast_path flat_batch metrics records "
+    "codec_fit_config mel_rvq mel_rvq_config spectra markdown plots cutting report_page corpus_template metadata "
+    "tar_rows parquet_rows levels turns report_tables quantization",
 }
 FLOOR_OF = {module: floor for floor, modules in FLOORS.items() for module in modules.split()}
 # From its own floor a module takes nothing but this.
@@ -32,7 +33,10 @@ SAME_FLOOR = {
     "fast_path": {"flat_batch"},
     "flat_batch": {"delay"},
     "method_config": {"knobs"},
-    "configs": {"knobs", "method_config"},
+    "run_length": {"speeds"},
+    "configs": {"knobs", "method_config", "run_length"},
+    "benchmark_config": {"configs", "knobs", "method_config"},
+    "benchmark_train": {"trainer"},
     "corpus_configs": {"configs"},
     "segment_config": {"configs", "corpus_configs"},
     "codec_fit_config": {"configs"},
@@ -84,7 +88,7 @@ DOORS = {
 }
 # The same for what `from transformers import ...` takes, by how the name begins.
 TRANSFORMERS_DOORS = {
-    "Trainer": {"trainer"},
+    "Trainer": {"trainer", "benchmark_train"},
     "AutoModelForSpeechSeq2Seq": {"judges"},
     "AutoModelForCTC": {"judges"},
     "AutoModelForAudioXVector": {"judges"},

@@ -1,0 +1,61 @@
+"""Training speeds that were measured with this code at the published model's size: none is calculated or guessed."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+# The shape of the published model, 5.77 billion parameters.
+PUBLISHED_SHAPE = {"hidden_size": 3072, "intermediate_size": 8192, "num_hidden_layers": 28}
+# What speed and memory depend on beside the hardware: fields of a recipe of sft. An entry of `SPEEDS` names those that
+# differ from these.
+SETTINGS: dict[str, Any] = {
+    "method": "lora",
+    "lora_targets": ["attention"],
+    "train_modules": None,
+    "trained_dtype": "float32",
+    "load_in_4bit": False,
+    "dtype": "bfloat16",
+    "bf16": True,
+    "pack_to": None,
+    "per_device_train_batch_size": 1,
+    "gradient_checkpointing": False,
+    "fast_path": True,
+    "compile_layers": False,
+}
+
+
+@dataclass(frozen=True)
+class Speed:
+    """One measurement, on clips of 10 s."""
+
+    settings: Mapping[str, Any]
+    positions_per_second: float  # of text and audio, of all processes
+    peak_gib: float  # of each GPU
+    hardware: str  # as provenance.describe_hardware says it
+    made_by: str
+
+
+_PLAIN = {"fast_path": False, "per_device_train_batch_size": 16}
+_TRUE_SIZE = "tests.slow.true_size, torch 2.11, transformers 5.17"
+_H100 = "1 x NVIDIA H100 80GB HBM3"
+SPEEDS = (
+    Speed(_PLAIN | {"gradient_checkpointing": True}, 7594, 12.6, _H100, _TRUE_SIZE),
+    Speed(_PLAIN, 12710, 27.7, _H100, _TRUE_SIZE),
+)
+
+
+def find_speed(recipe: Mapping[str, Any], *, hardware: str | None = None) -> Speed | None:
+    """The measurement of a recipe's settings on this hardware, else (or where None is said) on another; None where
+    there is none.
+
+    >>> find_speed(SETTINGS | {"fast_path": False, "per_device_train_batch_size": 16}).peak_gib
+    27.7
+    """
+    found = [
+        speed
+        for speed in SPEEDS
+        if all(recipe[name] == value for name, value in (SETTINGS | dict(speed.settings)).items())
+    ]
+    found.sort(key=lambda speed: speed.hardware != hardware)
+    return found[0] if found else None
