@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -96,6 +97,18 @@ def test_a_lost_process_ends_the_run_and_leaves_a_whole_checkpoint(tmp_path):
     assert code == 0, said
     assert_same_adapter(alone, cut)
     assert {"rng_state_0.pth", "rng_state_1.pth", "trainer_state.json"} <= left_in(cut / "checkpoint-6")
+
+
+@pytest.mark.slow
+def test_a_run_resumed_from_any_of_its_steps_ends_bit_equal(tmp_path):
+    whole = train(tmp_path / "whole", save_steps=1)
+    assert whole.args.fast_path and 2 <= len(whole.filled_rows) < 6  # more steps than an epoch, and than one
+    for step in range(1, 6):
+        checkpoint, folder = f"checkpoint-{step}", tmp_path / f"from {step}"
+        shutil.copytree(tmp_path / "whole" / checkpoint, folder / checkpoint)
+        resumed = train(folder, resume_from_checkpoint="true", save_strategy="no")
+        assert_same_adapter(tmp_path / "whole", folder)
+        assert resumed.state.log_history[-2]["loss"] == whole.state.log_history[-2]["loss"]
 
 
 def test_a_checkpoint_is_known_as_the_best_by_its_name_to_be(tmp_path):
