@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from accelerate import PartialState
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     DacFeatureExtractor,
@@ -104,6 +105,27 @@ def init_checkpoint(config: InitConfig) -> tuple[Path, Path | None]:
         if config.codec_config is not None:
             _processor(tokenizer, codec_folder).save_pretrained(staging)
     return model_folder, codec_folder if config.codec_config is not None else None
+
+
+def random_checkpoint(model_config: str, *, folder: Path, seed: int) -> Path:
+    """The folder of a model with random weights in bfloat16, in `folder`: made where it is not there, and kept.
+
+    Raises:
+        InputError: what `init_checkpoint` raises; or the folder holds a model of another config.
+    """
+    with PartialState().main_process_first():
+        if not (folder / "model").is_dir():
+            init_checkpoint(InitConfig(model_config=model_config, dtype="bfloat16", seed=seed, output_dir=str(folder)))
+    asked, found = (read_config(path, HiggsAudioV2Config) for path in (model_config, folder / "model/config.json"))
+    written = ("architectures", "dtype", "transformers_version")  # by save_pretrained
+    asked, found = ({k: v for k, v in each.to_dict().items() if k not in written} for each in (asked, found))
+    if asked != found:
+        name = next(name for name in asked if asked[name] != found.get(name))
+        raise InputError(
+            f"{folder}: holds a model with {name} {found.get(name)}, {model_config} says {asked[name]}; remove the "
+            "folder or name another one"
+        )
+    return folder / "model"
 
 
 def _random_model(

@@ -1,0 +1,106 @@
+"""What arithmetic and memory allow: the least work of a training step, the bytes of a frame, the rates of a device."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from transformers import HiggsAudioV2ForConditionalGeneration
+
+
+# Side of the matrices whose product is timed, and bytes that are copied: large enough that neither is waited for.
+MATRIX_SIDE = {"cuda": 8192, "cpu": 512}
+COPY_BYTES = {"cuda": 2**32, "cpu": 2**26}
+
+
+@dataclass(frozen=True)
+class StepWork:
+    """What goes through the model in one optimizer step."""
+
+    text: int  # positions
+    audio: int
+    text_labels: int
+    audio_labels: int  # frames in which a codebook has one
+    pairs: int  # of a position and one that it attends to, itself among them
+
+
+def training_flops(model: nn.Module, work: StepWork) -> int:
+    """The least floating point operations of a step: a multiplication and an addition for each weight and position.
+
+    Forward and the gradient of what goes in are counted for every linear module, the gradient of its weight where that
+    is trained: 4 times the weights for what is frozen under an adapter, 6 for what is trained. Each position goes
+    through one of the two feed-forward networks, a head sees only what has a label, attention only looks back, and
+    nothing is computed twice: gradient checkpointing does more for the same.
+    """
+    routes = {
+        ".self_attn.": work.text + work.audio,
+        ".mlp.": work.text,
+        ".audio_mlp.": work.audio,
+        "text_lm_head": work.text_labels,
+        "audio_lm_head": work.audio_labels,
+    }
+    total = 0
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear):
+            (positions,) = {routes[route] for route in routes if route in name}
+            # in_features: a quantized weight has another shape.
+            per_position = 2 * module.in_features * module.out_features
+            total += per_position * positions * (3 if module.weight.requires_grad else 2)
+    config = model.config
+    # Scores and their use, each a product; and two more of each in the backward pass.
+    attention = 2 * 2 * config.num_attention_heads * config.head_dim * work.pairs * config.num_hidden_layers
+    return total + 3 * attention
+
+
+def frame_bytes(model: HiggsAudioV2ForConditionalGeneration, *, streams: int, context: float) -> float:
+    """The least bytes read to generate one frame in each of the streams: the weights once, each stream's cache.
+
+    Args:
+        context: positions that a frame attends to, on average over a clip.
+    """
+    layers = model.model.layers
+    of_text = (".mlp.", "layers.input_layernorm", "layers.post_attention_layernorm")
+    weights = sum(
+        weight.numel() * weight.element_size()
+        for layer in layers
+        for name, weight in layer.named_parameters(prefix="layers")
+        if not any(part in name for part in of_text)
+    )
+    head = model.audio_lm_head.weight
+    config = model.config
+    cached = 2 * len(layers) * config.num_key_value_heads * config.head_dim * head.element_size()
+    return weights + head.numel() * head.element_size() + streams * context * cached
+
+
+def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """Measured floating point operations a second of a product of large matrices of random numbers."""
+    side = MATRIX_SIDE[device.type]
+    left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+    return 2 * side**3 / _seconds(lambda: left @ right, device=device)
+
+
+def copy_rate(device: torch.device) -> float:
+    """Measured bytes a second that memory gives and takes, in a large copy."""
+    source = torch.zeros(COPY_BYTES[device.type], dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    return 2 * len(source) / _seconds(lambda: target.copy_(source), device=device)
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _seconds(action: Callable[[], object], *, device: torch.device) -> float:
+    """The best of three rounds: what else runs on the machine is no limit of it."""
+    rounds = []
+    for _ in range(4):  # the first is to warm up
+        synchronize(device)
+        began = time.perf_counter()
+        for _ in range(10):
+            action()
+        synchronize(device)
+        rounds.append((time.perf_counter() - began) / 10)
+    return min(rounds[1:])

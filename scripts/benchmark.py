@@ -1,0 +1,34 @@
+"""Measure training, generation or encoding beside transformers as it is and beside what the hardware allows.
+
+python scripts/benchmark.py train --config recipes/higgs-3b/benchmark_train.yaml
+"""
+
+import sys
+
+from accelerate import PartialState
+
+from higgs_recipes.benchmark_config import BenchmarkTrainConfig
+from higgs_recipes.benchmark_report import describe, write_report
+from higgs_recipes.benchmark_train import measure_training
+from higgs_recipes.errors import InputError, exit_on_input_error
+from higgs_recipes.recipe_parser import parse_recipe
+
+
+BENCHMARKS = {"train": (BenchmarkTrainConfig, measure_training)}
+
+
+def main() -> None:
+    verb, args = sys.argv[1] if len(sys.argv) > 1 else "", sys.argv[2:]
+    if verb not in BENCHMARKS:
+        raise InputError(f"benchmark what? Say {', '.join(BENCHMARKS)} first, then --config; got {verb!r}")
+    config_class, measure = BENCHMARKS[verb]
+    config = parse_recipe(config_class, args)
+    report = write_report(verb, config, measure(config))
+    if PartialState().is_main_process:
+        print(describe(report))
+        print(f"measured: {config.output}")
+
+
+if __name__ == "__main__":
+    with exit_on_input_error():
+        main()
