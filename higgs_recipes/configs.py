@@ -1,14 +1,13 @@
 """Every knob of every recipe: one flat dataclass a stage, declared once, with its reason, and checked here."""
 
 from dataclasses import dataclass
-from importlib.util import find_spec
 from math import inf
 from typing import Annotated, Literal
 
 from transformers import TrainingArguments
 from transformers.integrations import get_available_reporting_integrations
 
-from higgs_recipes.knobs import knob, require, require_seed
+from higgs_recipes.knobs import knob, require, require_package, require_seed
 from higgs_recipes.method_config import Dtype, MethodConfig
 from higgs_recipes.run_length import epochs_asked
 
@@ -18,6 +17,9 @@ MODEL_REVISION = "d80c511612b3040ff2877ce3d408747df1739f11"
 CODEC_ID = "bosonai/higgs-audio-v2-tokenizer"
 CODEC_REVISION = "403fbacf2f60caaa102f893fdfabb694619b2417"
 NUM_CODEBOOKS = 8
+# Optimizers with states of 8 bits, for full fine-tuning on one card, are not torch's own.
+OPTIM_PACKAGES = dict.fromkeys(("adamw_bnb_8bit", "adamw_8bit", "paged_adamw_8bit"), "bitsandbytes")
+OPTIM_PACKAGES |= dict.fromkeys(("adamw_torch_8bit", "adamw_torch_4bit"), "torchao")
 CODEC_BATCH_SECONDS = 160.0  # of audio that goes through the codec at once: some GB of a GPU
 
 Task = Literal[
@@ -44,10 +46,8 @@ class ModelConfig:
     )
 
     def __post_init__(self) -> None:
-        require(
-            not self.load_in_4bit or find_spec("bitsandbytes") is not None,
-            "load_in_4bit is set, but the package is not installed: pip install bitsandbytes",
-        )
+        if self.load_in_4bit:
+            require_package("bitsandbytes", "load_in_4bit")
         if self.model_name_or_path == MODEL_ID and self.model_revision is None:
             self.model_revision = MODEL_REVISION
 
@@ -178,10 +178,10 @@ class SFTConfig(TrainingArguments, MethodConfig, CodecConfig, ModelConfig):
             not (self.torch_compile and self.fast_path),
             "torch_compile compiles the whole model, which fast_path has changed: set compile_layers instead",
         )
-        require(
-            not self.deepspeed or find_spec("deepspeed") is not None,
-            "deepspeed is set, but the package is not installed: pip install deepspeed",
-        )
+        if self.deepspeed:
+            require_package("deepspeed", "deepspeed")
+        if self.optim in OPTIM_PACKAGES:
+            require_package(OPTIM_PACKAGES[self.optim], f"optim: {self.optim}")
         asked = [self.report_to] if isinstance(self.report_to, str) else self.report_to or []
         available = get_available_reporting_integrations()
         for name in asked:

@@ -1,6 +1,7 @@
 """How a knob is declared, with its reason, and checked: what every config class is made of."""
 
 from dataclasses import field
+from importlib.util import find_spec
 from typing import Any
 
 from higgs_recipes.errors import InputError
@@ -17,6 +18,11 @@ def require(condition: bool, message: str) -> None:
     """Raise `InputError(message)` unless the condition holds."""
     if not condition:
         raise InputError(message)
+
+
+def require_package(name: str, needed_by: str) -> None:
+    """Raise `InputError` unless a package is installed, by its name on the index, that a knob's value needs."""
+    require(find_spec(name) is not None, f"{needed_by} needs a package that is not installed: pip install {name}")
 
 
 def require_seed(seed: int) -> None:

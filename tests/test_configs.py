@@ -152,7 +152,7 @@ def test_a_value_that_cannot_be_meant_is_refused(config_class, values, message):
 
 @pytest.mark.skipif(find_spec("deepspeed") is not None, reason="deepspeed is installed")
 def test_deepspeed_that_is_not_installed_is_one_line():
-    with pytest.raises(InputError, match="deepspeed is set, but the package is not installed: pip install deepspeed"):
+    with pytest.raises(InputError, match="deepspeed needs a package that is not installed: pip install deepspeed"):
         make(SFTConfig, deepspeed="zero2.json")
 
 

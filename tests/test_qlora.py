@@ -117,6 +117,6 @@ def test_what_cannot_be_is_refused(monkeypatch):
     fields = {"output_dir": "unused", "datasets": ["none"], "report_to": "none", "load_in_4bit": True}
     with pytest.raises(InputError, match="load_in_4bit is of method lora: weights in four bits cannot be trained"):
         SFTConfig(method="full", **fields)
-    monkeypatch.setattr("higgs_recipes.configs.find_spec", lambda name: None)
-    with pytest.raises(InputError, match="load_in_4bit is set, but the package is not installed: pip install bits"):
+    monkeypatch.setattr("higgs_recipes.knobs.find_spec", lambda name: None)
+    with pytest.raises(InputError, match="load_in_4bit needs a package that is not installed: pip install bitsandb"):
         SFTConfig(**fields)
