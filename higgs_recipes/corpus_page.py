@@ -77,8 +77,7 @@ def _sections(record: Record) -> list[dict[str, Any]]:
             "key": "cost",
             "title": "What an epoch costs",
             "note": epoch_cost(record)
-            + ". Steps are padded to their longest row, drawn at random, and that is counted in "
-            "the time. Codes are counted; text is an estimate, one token for four bytes of UTF-8, as without the "
+            + ". Codes are counted; text is an estimate, one token for four bytes of UTF-8, as without the "
             "model's tokenizer it cannot be known; at most it is one a byte. Your GPU and batch have another speed.",
             "plots": [
                 _plot("Length of rows, train", record["splits"]["train"]["lengths"], unit="positions", what="rows")

@@ -2,7 +2,6 @@
 
 import json
 import math
-import random
 import statistics
 import unicodedata
 from collections import Counter, defaultdict
@@ -14,6 +13,7 @@ from higgs_recipes.configs import NUM_CODEBOOKS
 from higgs_recipes.corpus import Row, sentence, short_reason
 from higgs_recipes.corpus_configs import EncodeConfig
 from higgs_recipes.delay import SAMPLE_RATE
+from higgs_recipes.speeds import SETTINGS, find_speed
 
 
 FIRST = 5  # rows that a report shows of each kind
@@ -23,8 +23,8 @@ RARE = 1 / 1000  # share of rows
 OUTLIER = 3.0  # robust standard deviations
 LEAST_JUDGED = 10  # rows of a language; of fewer the spread is not known
 BYTES_PER_TOKEN = 4  # of UTF-8; what Llama 3's tokenizer makes of English, and an estimate for all else
-# README, "Measured": voice_lora.yaml on one H100, and the rows of its step.
-POSITIONS_PER_SECOND, ROWS_PER_STEP = 7594, 16
+# What of recipes/higgs-3b/voice_lora.yaml an epoch's steps and time hang on.
+VOICE_LORA = {"pack_to": 8192, "gradient_checkpointing": True, "compile_layers": True}
 
 UNSEEN = {"Cc": "control", "Cf": "format", "Co": "private use", "Cn": "unassigned", "Cs": "half of a surrogate pair"}
 
@@ -194,14 +194,13 @@ def positions(row: Row) -> dict[str, int]:
 
 
 def epoch(num_positions: Sequence[int]) -> dict[str, Any]:
-    """Steps and time of one pass over rows of these positions, `ROWS_PER_STEP` drawn at random and padded alike."""
-    shuffled = random.Random(0).sample(num_positions, len(num_positions))
-    steps = [shuffled[start : start + ROWS_PER_STEP] for start in range(0, len(shuffled), ROWS_PER_STEP)]
-    padded = sum(max(step) * len(step) for step in steps)
+    """Steps and time of one pass over rows of these positions, packed as `VOICE_LORA` has it; times are None where the
+    speed is not measured."""
+    speed, total = find_speed(SETTINGS | VOICE_LORA), sum(num_positions)
     return {
-        "rows_per_step": ROWS_PER_STEP,
-        "steps": len(steps),
-        "padded_positions": padded,
-        "positions_per_second": POSITIONS_PER_SECOND,
-        "seconds": padded / POSITIONS_PER_SECOND,
+        "pack_to": VOICE_LORA["pack_to"],
+        "steps": math.ceil(total / VOICE_LORA["pack_to"]),
+        "positions_per_second": None if speed is None else speed.positions_per_second,
+        "seconds": None if speed is None else total / speed.positions_per_second,
+        "hardware": None if speed is None else speed.hardware,
     }

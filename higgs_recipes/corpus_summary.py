@@ -10,8 +10,6 @@ from higgs_recipes.delay import SAMPLE_RATE
 
 Record = Mapping[str, Any]
 
-MEASURED_ON = "voice_lora.yaml on one NVIDIA H100, measured with 10 s clips of one length: README"
-
 
 def render_text(record: Record) -> str:
     """What the terminal shows."""
@@ -142,8 +140,13 @@ def epoch_cost(record: Record) -> str:
     """Positions, steps and time of one pass over the training rows."""
     taught = record["splits"]["train"]
     counts, epoch = taught["positions"], taught["epoch"]
+    took = "its time is not measured"
+    if epoch["seconds"] is not None:
+        took = (
+            f"{hours(epoch['seconds'])} at {epoch['positions_per_second']:,.0f} positions a second (measured on "
+            f"{epoch['hardware']} with 10 s clips)"
+        )
     return (
         f"{counts['codes'] + counts['text']:,} positions, of which {counts['codes']:,} are codes; "
-        f"{counted(epoch['steps'], 'step')} of {epoch['rows_per_step']} rows; {hours(epoch['seconds'])} at "
-        f"{epoch['positions_per_second']:,} positions a second ({MEASURED_ON})"
+        f"{counted(epoch['steps'], 'step')} of {epoch['pack_to']:,} with voice_lora.yaml; {took}"
     )

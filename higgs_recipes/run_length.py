@@ -7,7 +7,7 @@ from math import inf
 from typing import Any
 
 from higgs_recipes.errors import InputError
-from higgs_recipes.speeds import Speed
+from higgs_recipes.speeds import POSITIONS_PER_HOUR, Speed
 
 
 DEFAULT_EPOCHS = 3.0  # transformers' own
@@ -107,6 +107,16 @@ def describe_forecast(forecast: Mapping[str, Any]) -> str:
         f"at {forecast['positions_per_second']:,.0f} positions/s, {forecast['seconds_per_step']:.3g} s a step, this "
         f"run ends at {forecast['ends_at']}, in {describe_seconds(forecast['seconds_left'])}; evaluations and "
         f"checkpoints come on top; memory {forecast['peak_memory_gib']:.1f} GiB at most so far"
+    )
+
+
+def describe_speed(speed: Speed | None) -> str:
+    """A measurement as the head of a recipe has it."""
+    if speed is None:
+        return "not measured with these settings"
+    return (
+        f"{speed.positions_per_second:,.0f} positions/s, {speed.peak_gib:.1f} GiB, "
+        f"{describe_seconds(POSITIONS_PER_HOUR / speed.positions_per_second)}, on {speed.hardware} ({speed.made_by})"
     )
 
 

@@ -22,7 +22,9 @@ SETTINGS: dict[str, Any] = {
     "gradient_checkpointing": False,
     "fast_path": True,
     "compile_layers": False,
+    "optim": "adamw_torch_fused",
 }
+POSITIONS_PER_HOUR = 360 * 319  # of clips of 10 s: 250 steps of codes, their delay and end, 60 positions of text
 
 
 @dataclass(frozen=True)

@@ -138,8 +138,7 @@ def test_shares_and_positions_are_those_of_what_is_taught(checked):
     assert positions["codes"] > train["seconds"] * 25 + 9 * train["rows"]  # the references too
     assert positions["text"] < positions["text_at_most"]
     assert sum(train["tasks"].values()) == train["rows"]
-    assert train["epoch"]["padded_positions"] >= positions["codes"] + positions["text"]
-    assert train["epoch"]["steps"] == -(-train["rows"] // 16)
+    assert train["epoch"]["steps"] == -(-(positions["codes"] + positions["text"]) // 8192)
 
 
 def test_encode_makes_the_rows_that_the_check_counted(tmp_path):
@@ -218,7 +217,7 @@ def test_the_page_escapes_what_comes_from_outside_and_needs_nothing_outside_itse
     ids = [each["id"] for _, each in page.tags if "id" in each]
     assert len(ids) == len(set(ids)) and {each["href"][1:] for _, each in page.tags if "href" in each} == set(ids)
     assert len([each for tag, each in page.tags if tag == "svg" and each["role"] == "img"]) == 4
-    assert "no character is out of its reach" in page.text and "7,594 positions a second" in page.text
+    assert "no character is out of its reach" in page.text and " of 8,192 with voice_lora.yaml; " in page.text
 
 
 def test_what_stands_out_is_said_first_and_the_terminal_gets_no_control_characters(checked):
@@ -238,7 +237,7 @@ def test_what_stands_out_is_said_first_and_the_terminal_gets_no_control_characte
         assert words in found, words
     text = render_text(record | {"languages": [{"name": "\x1b[2J\r", "rows": 1, "seconds": 1.0}]})
     assert "\\u001b[2J\\u000d" in text and not {"\x1b", "\r", "\u202e"} & set(text)
-    assert "47 of 50 rows pass the checks" in text.splitlines()[0] and "7,594 positions a second" in text
+    assert "47 of 50 rows pass the checks" in text.splitlines()[0] and " of 8,192 with voice_lora.yaml; " in text
 
 
 def test_a_clean_corpus_has_nothing_that_stands_out(tmp_path):

@@ -2,6 +2,7 @@ import json
 import random
 
 import pytest
+import yaml
 from transformers import HiggsAudioV2Config
 
 from higgs_recipes import corpus_stats as stats
@@ -11,7 +12,8 @@ from higgs_recipes.collator import HiggsCollator
 from higgs_recipes.levels import Levels
 from higgs_recipes.modeling import load_tokenizer
 from higgs_recipes.samples import build_sample
-from tests.checkpoints import random_rows, tiny_folder, tiny_model_config
+from higgs_recipes.speeds import SETTINGS, Speed
+from tests.checkpoints import ROOT, random_rows, tiny_folder, tiny_model_config
 from tests.corpus_folder import encode_config
 
 
@@ -120,13 +122,16 @@ def test_marks_of_the_prompt_are_counted_and_words_estimated():
     assert taken == {"codes": 259, "text": 1 + 3 * 5 + 2 + -(-num_bytes // 4), "text_at_most": 18 + num_bytes}
 
 
-def test_an_epoch_is_padded_to_the_longest_row_of_each_step():
-    made = stats.epoch([100] * 33)
-    assert (made["steps"], made["padded_positions"], made["seconds"]) == (3, 3300, 3300 / 7594)
-    assert stats.epoch([10] * 15 + [100])["padded_positions"] == 1600
-
-
-def test_the_speed_is_that_of_the_readme():
-    readme = (stats.__file__).replace("higgs_recipes/corpus_stats.py", "README.md")
-    with open(readme, encoding="utf-8") as file:
-        assert f"| `voice_lora.yaml`, {stats.ROWS_PER_STEP} clips | {stats.POSITIONS_PER_SECOND:,} |" in file.read()
+def test_an_epoch_is_packed_as_voice_lora_has_it(monkeypatch):
+    recipe = yaml.safe_load((ROOT / "recipes/higgs-3b/voice_lora.yaml").read_text(encoding="utf-8"))
+    assert recipe | stats.VOICE_LORA == recipe and recipe["fill_rows"]
+    assert {name: recipe[name] for name in SETTINGS if name in recipe} == {
+        name: value for name, value in (SETTINGS | stats.VOICE_LORA).items() if name in recipe
+    }
+    monkeypatch.setattr("higgs_recipes.speeds.SPEEDS", ())
+    unmeasured = stats.epoch([100] * 200)
+    assert (unmeasured["pack_to"], unmeasured["steps"], unmeasured["seconds"]) == (8192, 3, None)
+    speed = Speed(stats.VOICE_LORA, positions_per_second=1000.0, peak_gib=1.0, hardware="1 x Big", made_by="a program")
+    monkeypatch.setattr("higgs_recipes.speeds.SPEEDS", (speed,))
+    measured = {"positions_per_second": 1000.0, "seconds": 20.0, "hardware": "1 x Big"}
+    assert stats.epoch([100] * 200) == unmeasured | measured

@@ -5,12 +5,13 @@ import shlex
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 from transformers import HiggsAudioV2Config, HiggsAudioV2TokenizerConfig
 from transformers.models.higgs_audio_v2 import modeling_higgs_audio_v2
 
-from higgs_recipes.benchmark_config import BenchmarkTrainConfig
+from higgs_recipes.benchmark_config import BenchmarkEncodeConfig, BenchmarkGenerateConfig, BenchmarkTrainConfig
 from higgs_recipes.codec_fit_config import FitCodecConfig
 from higgs_recipes.configs import (
     CODEC_ID,
@@ -26,10 +27,15 @@ from higgs_recipes.configs import (
 from higgs_recipes.corpus_configs import EncodeConfig, ExportConfig, ImportConfig
 from higgs_recipes.modeling import LORA_TARGETS
 from higgs_recipes.recipe_parser import parse_recipe
+from higgs_recipes.run_length import describe_speed
 from higgs_recipes.segment_config import SegmentConfig
+from higgs_recipes.speeds import POSITIONS_PER_HOUR, SETTINGS, find_speed
+from tests.checkpoints import tiny_folder
+from tests.train_once import make_trainer, trained_weights
 
 
 ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 RECIPES = sorted([*(ROOT / "recipes").glob("*/*.yaml"), *(ROOT / "tests/random_tiny").glob("*.yaml")])
 ACCELERATE_CONFIGS = sorted((ROOT / "accelerate_configs").glob("*.yaml"))
 CONFIGS = {  # script to its config
@@ -44,6 +50,8 @@ CONFIGS = {  # script to its config
     "segment": SegmentConfig,
     "fit_codec": FitCodecConfig,
     "benchmark train": BenchmarkTrainConfig,
+    "benchmark generate": BenchmarkGenerateConfig,
+    "benchmark encode": BenchmarkEncodeConfig,
 }
 COMMAND = r"(?:accelerate launch [^\n]*|python )scripts/(\w+)\.py"
 
@@ -100,7 +108,7 @@ def test_the_published_model_and_codec_are_pinned(recipe):
         assert fields["model_revision"] == MODEL_REVISION
     if fields.get("codec_name_or_path") == CODEC_ID:
         assert fields["codec_revision"] == CODEC_REVISION
-    assert {"model_name_or_path", "codec_name_or_path", "model_config"} & fields.keys()
+    assert {"model_name_or_path", "codec_name_or_path", "model_config", "codec_config"} & fields.keys()
 
 
 @pytest.mark.parametrize("recipe", [path for path in RECIPES if "lora" in path.name], ids=name)
@@ -108,12 +116,65 @@ def test_an_adapters_targets_are_named_in_the_recipe(recipe):
     assert set(yaml.safe_load(recipe.read_text(encoding="utf-8"))["lora_targets"]) <= LORA_TARGETS.keys()
 
 
+TRAINING = [path for path in RECIPES if path.parent.name == "higgs-3b" and "scripts/sft.py" in launch_line(path)]
+
+
+@pytest.mark.parametrize("recipe", TRAINING, ids=name)
+def test_a_recipes_head_has_the_measured_speed_of_its_settings_or_says_that_there_is_none(recipe):
+    fields = yaml.safe_load(recipe.read_text(encoding="utf-8"))
+    said = "# Speed, memory, and the time of 1 h of audio once: " + describe_speed(find_speed(SETTINGS | fields))
+    assert said in recipe.read_text(encoding="utf-8").splitlines()
+
+
+@pytest.mark.parametrize("recipe", TRAINING, ids=name)
+def test_the_steps_that_a_recipe_names_are_those_of_its_hours(recipe):
+    text = recipe.read_text(encoding="utf-8")
+    fields = yaml.safe_load(text)
+    said = int(re.search(r"^hours_seen: .*?# ([\d,]+) steps", text, flags=re.MULTILINE).group(1).replace(",", ""))
+    launcher = re.search(r"--config_file (\S+)", launch_line(recipe)).group(1)
+    num_processes = yaml.safe_load((ROOT / launcher).read_text(encoding="utf-8"))["num_processes"]
+    positions = fields["pack_to"] * fields.get("gradient_accumulation_steps", 1) * num_processes
+    assert fields["fill_rows"] and fields["hours_seen"] * POSITIONS_PER_HOUR / positions == pytest.approx(
+        said, rel=0.01
+    )
+
+
+@pytest.mark.parametrize("recipe", TRAINING, ids=name)
+def test_a_recipe_trains_a_small_model_as_it_stands(recipe, tmp_path):
+    fields = yaml.safe_load(recipe.read_text(encoding="utf-8"))
+    for elsewhere in ("model_name_or_path", "model_revision", "datasets", "output_dir"):
+        del fields[elsewhere]
+    here = {"max_steps": -1, "hours_seen": 0.004, "optim": "adamw_torch_fused", "report_to": "none"}
+    here |= {"compile_layers": False, "dataloader_num_workers": 0}  # either would take longer than all the rest
+    here |= {"eval_steps": 2, "logging_steps": 1, "save_strategy": "no"}
+    trainer = make_trainer(tmp_path, model_folder=tiny_folder() / "model", **fields | here)
+    before = trained_weights(trainer)
+    trainer.train()
+    assert trainer.state.global_step == 4
+    moved = {name for name, weight in trained_weights(trainer).items() if not torch.equal(weight, before[name])}
+    assert any("layers.0" in name for name in moved)
+    assert ("model.embed_tokens.weight" in moved) == (recipe.stem == "language_full")
+
+
+def test_readme_names_the_recipes_that_train_the_published_model():
+    stems = ("voice_lora", "voice_qlora", "multi_speaker_lora", "language_lora", "language_full", "audio_expert_full")
+    assert {path.stem for path in TRAINING} == set(stems)
+    (named,) = re.findall(r"^recipes/higgs-3b/ (.*?)^recipes/", README, flags=re.DOTALL | re.MULTILINE)
+    assert set(stems) <= set(re.findall(r"\w+", named))
+
+
 def test_the_model_and_codec_configs_are_of_the_real_classes():
     for path in [*(ROOT / "recipes").glob("*/*model.json"), ROOT / "tests/random_tiny/model.json"]:
         config = HiggsAudioV2Config.from_json_file(path)
         assert (config.model_type, config.num_codebooks, config.codebook_size) == ("higgs_audio_v2", 8, 1026)
-    codec = HiggsAudioV2TokenizerConfig.from_json_file(ROOT / "tests/random_tiny/codec.json")
-    assert (codec.sample_rate, codec.hop_length, codec.num_quantizers, codec.codebook_size) == (24_000, 960, 8, 1024)
+    for path in (ROOT / "tests/random_tiny/codec.json", ROOT / "recipes/higgs-3b/codec.json"):
+        codec = HiggsAudioV2TokenizerConfig.from_json_file(path)
+        assert (codec.sample_rate, codec.hop_length, codec.num_quantizers, codec.codebook_size) == (
+            24_000,
+            960,
+            8,
+            1024,
+        )
 
 
 @pytest.mark.parametrize("path", ACCELERATE_CONFIGS, ids=lambda path: path.stem)

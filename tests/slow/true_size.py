@@ -70,6 +70,7 @@ def train(folder: Path, base: Path, *, steps: int, **fields: Any) -> tuple[Higgs
     recipe = read_yaml("voice_lora.yaml") | {"model_name_or_path": str(base), "model_revision": None}
     recipe |= {"output_dir": str(folder), "max_steps": steps, "logging_steps": steps // 2, "eval_strategy": "no"}
     recipe |= {"save_strategy": "no", "allow_untrained": True, "disable_tqdm": True, "warmup_steps": 0}
+    recipe |= {"hours_seen": None}
     config = SFTConfig(**(recipe | fields))
     torch.cuda.reset_peak_memory_stats()
     model, tokenizer = fresh_lora(config)
@@ -164,12 +165,13 @@ def run(folder: Path, report: dict[str, Any]) -> None:
 
     report["plain_transformers_batch_16"] = train_plain(base, batch_size=16, steps=24)
     free()
-    fast = {"per_device_train_batch_size": 16, "gradient_accumulation_steps": 1, "gradient_checkpointing": False}
-    trainer, report["train_without_checkpointing"] = train(folder / "fast", base, steps=24, **fast)
+    padded = {"per_device_train_batch_size": 16, "pack_to": None, "fill_rows": False, "gradient_checkpointing": False}
+    trainer, report["train_padded_without_checkpointing"] = train(folder / "padded", base, steps=24, **padded)
     del trainer
     free()
-    packed = fast | {"pack_to": 8192, "per_device_train_batch_size": 24}
-    trainer, report["train_packed"] = train(folder / "packed", base, steps=24, **packed)
+    trainer, report["train_without_checkpointing"] = train(
+        folder / "packed", base, steps=24, gradient_checkpointing=False
+    )
     del trainer
     free()
     trainer, report["train_voice_lora_recipe"] = train(folder / "lora", base, steps=24, learning_rate=2e-3)
