@@ -1,7 +1,7 @@
 """The knobs of benchmark: what is measured, at which size, and where the numbers go."""
 
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Literal
 
 from higgs_recipes.configs import SamplingConfig, SFTConfig
 from higgs_recipes.knobs import knob, require
@@ -15,9 +15,27 @@ LOG_EVERY = 10  # steps, as the recipes log: a log waits for the GPU, and is par
 class BenchmarkConfig:
     """What the three have in common."""
 
-    only: list[str] = knob([], "Names of the variants to measure, in the recipe's order; empty is all.")
     seed: int = knob(0, "Seed of the drawn weights and clips.")
+    clip_seconds: float = knob(10.0, "Length of every clip.")
     output: str = knob("outputs/benchmark.json", "JSON file of the numbers, written anew after each variant.")
+
+    def __post_init__(self) -> None:
+        require(0.04 <= self.clip_seconds, f"clip_seconds must be at least a frame, 0.04, got {self.clip_seconds}")
+
+
+@dataclass
+class ModelBenchmarkConfig(BenchmarkConfig):
+    """What is measured on a model with random weights: neither speed nor memory cares what they say."""
+
+    model_config: str = knob("", "JSON file of a HiggsAudioV2Config.")
+    checkpoint_dir: str = knob(
+        "outputs/benchmark_model", "Folder of the model with random weights: made where it is not there, and kept."
+    )
+    only: list[str] = knob([], "Names of the variants to measure, in the recipe's order; empty is all.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(bool(self.model_config), "model_config is missing: name a JSON file of a HiggsAudioV2Config")
 
     def check_names(self, *groups: dict[str, Any]) -> None:
         """Raise `InputError` unless the variants of all groups have names of their own, and `only` names some."""
@@ -39,19 +57,6 @@ def require_fields(config_class: type, values: Any, *, where: str) -> None:
 
 
 @dataclass
-class ModelBenchmarkConfig(BenchmarkConfig):
-    """What is measured on a model with random weights: neither speed nor memory cares what they say."""
-
-    model_config: str = knob("", "JSON file of a HiggsAudioV2Config.")
-    checkpoint_dir: str = knob(
-        "outputs/benchmark_model", "Folder of the model with random weights: made where it is not there, and kept."
-    )
-
-    def __post_init__(self) -> None:
-        require(bool(self.model_config), "model_config is missing: name a JSON file of a HiggsAudioV2Config")
-
-
-@dataclass
 class BenchmarkTrainConfig(ModelBenchmarkConfig):
     """Optimizer steps of variants of a recipe, on clips of one length."""
 
@@ -60,7 +65,6 @@ class BenchmarkTrainConfig(ModelBenchmarkConfig):
     plain_variants: dict[str, dict] = knob(
         {}, "The same, run by transformers as it is: its Trainer, its forward, its labels and its loss."
     )
-    clip_seconds: float = knob(10.0, "Length of every clip.")
     text_positions: int = knob(60, "Positions of text of every sample, the marks among them.")
     warm_steps: int = knob(10, "Steps before the clock starts: compilation, allocation.")
     timed_steps: int = knob(30, "Optimizer steps that are timed.")
@@ -71,7 +75,6 @@ class BenchmarkTrainConfig(ModelBenchmarkConfig):
         require_fields(SFTConfig, self.common, where="common")
         for name, values in (self.variants | self.plain_variants).items():
             require_fields(SFTConfig, values, where=f"variant {name!r}")
-        require(0.04 <= self.clip_seconds, f"clip_seconds must be at least a frame, 0.04, got {self.clip_seconds}")
         require(self.text_positions >= 4, f"text_positions must be at least 4, got {self.text_positions}")
         for name in ("warm_steps", "timed_steps"):
             steps = getattr(self, name)
@@ -89,7 +92,6 @@ class BenchmarkGenerateConfig(ModelBenchmarkConfig):
     streams: list[int] = knob([1, 8, 16], "Clips generated together, a measurement each.")
     variants: dict[str, dict] = knob({}, "Name to the fields of a recipe of generate that say how frames are drawn.")
     plain: bool = knob(True, "Measure transformers' own generate too.")
-    clip_seconds: float = knob(10.0, "Length of every clip.")
     text_characters: int = knob(60, "Length of every text.")
 
     def __post_init__(self) -> None:
@@ -98,5 +100,32 @@ class BenchmarkGenerateConfig(ModelBenchmarkConfig):
         for name, values in self.variants.items():
             require_fields(SamplingConfig, values, where=f"variant {name!r}")
         require(bool(self.streams) and min(self.streams) >= 1, f"streams must be positive, got {self.streams}")
-        require(0.04 <= self.clip_seconds, f"clip_seconds must be at least a frame, 0.04, got {self.clip_seconds}")
         require(self.text_characters >= 1, f"text_characters must be positive, got {self.text_characters}")
+
+
+# How the codec's arithmetic is done. "float32": as `Codec` does it; "tf32": products of 10 bits; "default": what torch
+# does unless told otherwise, convolutions alone in tf32; "compiled" goes through torch.compile.
+Arithmetic = Literal["float32", "default", "tf32", "bfloat16", "float32_compiled", "tf32_compiled"]
+
+
+@dataclass
+class BenchmarkEncodeConfig(BenchmarkConfig):
+    """Clips of one length -> codes, by a codec with random weights whose codes are well spread."""
+
+    codec_config: str = knob("", "JSON file of a HiggsAudioV2TokenizerConfig.")
+    codec_dir: str = knob(
+        "outputs/benchmark_codec", "Folder of the codec with random weights: made where it is not there, and kept."
+    )
+    num_clips: int = knob(64, "Clips that are encoded, of drawn sounds.")
+    batch_sizes: list[int] = knob([1, 16, 64], "Clips encoded together, a measurement each.")
+    arithmetic: list[Arithmetic] = knob(["float32"], "The codec's arithmetic, a measurement each.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(bool(self.codec_config), "codec_config is missing: name a JSON file of a HiggsAudioV2TokenizerConfig")
+        require(self.num_clips >= 1, f"num_clips must be positive, got {self.num_clips}")
+        sizes = self.batch_sizes
+        require(bool(sizes) and min(sizes) >= 1, f"batch_sizes must be positive, got {sizes}")
+        for size in sizes:
+            require(self.num_clips % size == 0, f"batch_sizes: {self.num_clips} clips are not a multiple of {size}")
+        require(bool(self.arithmetic), "arithmetic is empty: name at least float32")

@@ -23,6 +23,7 @@ COLUMNS = {
     "peak_gib": "peak GiB",
     "limit_positions_per_second": "limit, positions/s",
     "limit_frames_per_second": "limit, frames/s",
+    "limit_times_real_time": "limit, x real time",
     "share_of_limit": "of the limit",
     "data_wait_share": "waits for data",
     "equal_frames": "equal frames",

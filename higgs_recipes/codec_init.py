@@ -16,7 +16,9 @@ from higgs_recipes.records import read_config
 _LOUDNESS = 0.05  # root mean square of decoded sound
 
 
-def init_codec(config_json: str | Path, *, seed: int, output_dir: str | Path) -> None:
+def init_codec(
+    config_json: str | Path, *, seed: int, output_dir: str | Path, device: str | torch.device = "cpu"
+) -> None:
     """Write a random codec of the given config into the folder `output_dir`, which the caller stages.
 
     A codec that is only drawn is no codec: its codebooks are zeros, so that every code is 0, and its activations
@@ -26,7 +28,8 @@ def init_codec(config_json: str | Path, *, seed: int, output_dir: str | Path) ->
 
     Args:
         config_json: file of a HiggsAudioV2TokenizerConfig.
-        seed: of the weights and of the sounds; the same seed gives the same codec.
+        seed: of the weights and of the sounds; the same seed gives the same codec on a CPU.
+        device: where the codec hears the sounds: a codec of the published size takes minutes on a CPU.
 
     Raises:
         InputError: the file is missing, not JSON or no such config; or the disk is full.
@@ -34,7 +37,7 @@ def init_codec(config_json: str | Path, *, seed: int, output_dir: str | Path) ->
     config = read_config(config_json, HiggsAudioV2TokenizerConfig)
     with torch.random.fork_rng(devices=[]), torch.inference_mode(), _one_thread():
         torch.manual_seed(seed)
-        model = HiggsAudioV2TokenizerModel(config).eval()
+        model = HiggsAudioV2TokenizerModel(config).eval().to(device)
         _fill_from_sounds(model)
     with explain_full_disk(output_dir):
         model.save_pretrained(output_dir)
@@ -57,7 +60,7 @@ def _one_thread() -> Iterator[None]:
 def _fill_from_sounds(model: HiggsAudioV2TokenizerModel) -> None:
     config = model.config
     # A codebook filled from sounds that filled an earlier one would see them quantized exactly: each has its own.
-    sounds = _synthetic_sounds(config.num_quantizers, num_steps=config.codebook_size)  # (C, N)
+    sounds = synthetic_sounds(config.num_quantizers, num_steps=config.codebook_size).to(model.device)  # (C, N)
 
     _standardize(model.acoustic_encoder.conv2, model.acoustic_encoder(sounds[:1, None]))
     semantic = model._extract_semantic_features(sounds[:1, None]).transpose(1, 2)  # (1, D, T)
@@ -97,7 +100,7 @@ def _standardize(conv: nn.Conv1d, activations: Tensor) -> None:
     conv.bias.sub_(mean).div_(deviation)
 
 
-def _synthetic_sounds(num_sounds: int, *, num_steps: int) -> Tensor:
+def synthetic_sounds(num_sounds: int, *, num_steps: int) -> Tensor:
     """Something like speech: syllables of drawn loudness, a hum of drawn pitch and some hiss each; (num_sounds, N)."""
     steps_per_syllable = 4
     num_syllables = -(-num_steps // steps_per_syllable)

@@ -7,14 +7,20 @@ import sys
 
 from accelerate import PartialState
 
-from higgs_recipes.benchmark_config import BenchmarkTrainConfig
+from higgs_recipes.benchmark_config import BenchmarkEncodeConfig, BenchmarkGenerateConfig, BenchmarkTrainConfig
+from higgs_recipes.benchmark_encode import measure_encoding
+from higgs_recipes.benchmark_generate import measure_generation
 from higgs_recipes.benchmark_report import describe, write_report
 from higgs_recipes.benchmark_train import measure_training
 from higgs_recipes.errors import InputError, exit_on_input_error
 from higgs_recipes.recipe_parser import parse_recipe
 
 
-BENCHMARKS = {"train": (BenchmarkTrainConfig, measure_training)}
+BENCHMARKS = {
+    "train": (BenchmarkTrainConfig, measure_training),
+    "generate": (BenchmarkGenerateConfig, measure_generation),
+    "encode": (BenchmarkEncodeConfig, measure_encoding),
+}
 
 
 def main() -> None:

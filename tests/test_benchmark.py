@@ -9,6 +9,7 @@ import pytest
 import torch
 import yaml
 
+from tests import test_benchmark_encode, test_benchmark_generate
 from tests.forked_scripts import Done, Scripts
 from tests.test_benchmark_train import PLAIN, VARIANTS, fields
 
@@ -57,3 +58,30 @@ def test_train_measures_every_variant_by_the_steps_that_it_took(scripts, tmp_pat
     assert packed["flops_per_position"] == checkpointed["flops_per_position"] == plain["flops_per_position"]
     assert full["flops_per_position"] > 1.3 * packed["flops_per_position"]
     assert 0 <= packed["data_wait_share"] < 1 and plain["data_wait_share"] is None
+
+
+def test_generate_measures_the_frames_of_clips_that_go_to_the_cap(scripts, tmp_path):
+    done, report = measured(scripts, "generate", test_benchmark_generate.fields(tmp_path))
+    names = [f"{variant}, batch {streams}" for variant in ("drawn", "greedy", "transformers") for streams in (1, 3)]
+    assert [row["name"] for row in report["rows"]] == names
+    for row in report["rows"]:
+        assert row["outcome"] == "measured" and row["peak_gib"] > 0
+        assert row["frames"] == 10 * row["streams"]
+        assert row["frames_per_second"] == pytest.approx(row["frames"] / row["seconds"])
+        assert row["times_real_time"] == pytest.approx(row["frames_per_second"] / 25)
+        assert row["share_of_limit"] == pytest.approx(row["frames_per_second"] / row["limit_frames_per_second"])
+        assert 0 < row["share_of_limit"] < 1
+    one, three = report["rows"][:2]
+    assert one["bytes_per_frame"] > 2 * three["bytes_per_frame"]  # three streams share the weights
+
+
+def test_encode_measures_every_arithmetic_at_every_batch(scripts, tmp_path):
+    done, report = measured(scripts, "encode", test_benchmark_encode.fields(tmp_path))
+    names = [f"{arithmetic}, batch {size}" for arithmetic in ("float32", "default", "bfloat16") for size in (1, 4)]
+    assert [row["name"] for row in report["rows"]] == names
+    for row in report["rows"]:
+        assert row["outcome"] == "measured" and row["audio_seconds"] == 4.0
+        assert row["times_real_time"] == pytest.approx(4.0 / row["seconds"])
+        assert row["share_of_limit"] == pytest.approx(row["times_real_time"] / row["limit_times_real_time"])
+        assert 0 <= row["equal_frames"] <= row["equal_codes"] <= 1
+    assert report["rows"][0]["equal_frames"] == 1.0  # a clip alone in exact float32 is what it is compared with

@@ -15,7 +15,8 @@ SCRIPTS = PACKAGE.parent / "scripts"
 
 # A module imports only from floors below its own, and `errors`. A new module finds its floor here.
 FLOORS = {
-    3: "trainer evaluation hub corpus_push merging speech training_data segmenting benchmark_train",
+    3: "trainer evaluation hub corpus_push merging speech training_data segmenting benchmark_train benchmark_generate "
+    "benchmark_encode",
     2: "checkpoints forecast collator generation report encoding scoring importing exporting striking segments "
     "corpus_report corpus_page shards streaming codec_fit benchmark_report",
     1: "audio corpus tasks sources codec codec_init code_cache modeling samples init judges cards card_scores meter "
