@@ -2,6 +2,7 @@
 
 python -m tests.killed_run OUTPUT_FOLDER '{"rank": 0, "write": 3}' '{...}'
 python -m tests.killed_run OUTPUT_FOLDER '{"rank": 1, "step": 3}' '{...}'
+python -m tests.killed_run OUTPUT_FOLDER '{"rank": 1, "step": 3, "signal": "SIGSTOP"}' '{...}'
 """
 
 import json
@@ -16,19 +17,15 @@ from higgs_recipes.checkpoints import checkpoint_to_resume
 from tests.train_once import make_trainer
 
 
-def die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
 class DieAtStep(TrainerCallback):
-    """In the middle of an optimizer step: its gradients are there, the weights are not changed yet."""
+    """In the middle of an optimizer step: its gradients are there, the weights are not changed yet. SIGSTOP hangs."""
 
-    def __init__(self, step: int) -> None:
-        self.step = step
+    def __init__(self, step: int, *, name: str) -> None:
+        self.step, self.signal = step, signal.Signals[name]
 
     def on_pre_optimizer_step(self, args, state, control, **kwargs) -> None:
         if state.global_step == self.step:
-            die()
+            os.kill(os.getpid(), self.signal)
 
 
 def die_at_write(number: int) -> None:
@@ -41,7 +38,7 @@ def die_at_write(number: int) -> None:
         save(what, path)
         if count == number:
             os.truncate(path, os.path.getsize(path) // 2)
-            die()
+            os.kill(os.getpid(), signal.SIGKILL)
 
     torch.save = save_or_die
 
@@ -54,7 +51,7 @@ def main() -> None:
         if "write" in how:
             die_at_write(how["write"])
         else:
-            trainer.add_callback(DieAtStep(how["step"]))
+            trainer.add_callback(DieAtStep(how["step"], name=how.get("signal", "SIGKILL")))
     trainer.train(resume_from_checkpoint=checkpoint_to_resume(trainer.args))
     trainer.save_model()
 

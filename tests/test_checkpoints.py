@@ -99,6 +99,17 @@ def test_a_lost_process_ends_the_run_and_leaves_a_whole_checkpoint(tmp_path):
     assert {"rng_state_0.pth", "rng_state_1.pth", "trainer_state.json"} <= left_in(cut / "checkpoint-6")
 
 
+@pytest.mark.gpu
+def test_a_process_that_hangs_ends_the_run_after_ddp_timeout(tmp_path):
+    fields = {"pack_to": 300, "use_cpu": False, "ddp_timeout": 30}
+    code, said, seconds = launch(TWO, tmp_path, {"rank": 1, "step": 3, "signal": "SIGSTOP"}, **fields)
+    assert code == 1, said
+    assert 30 < seconds < 150  # the start, the timeout, and half a minute that torchrun gives what does not answer
+    assert left_in(tmp_path) == {"checkpoint-2"}
+    code, said, _ = launch(TWO, tmp_path, {"rank": 2, "step": 0}, **fields, resume_from_checkpoint="true")
+    assert code == 0, said
+
+
 @pytest.mark.slow
 def test_a_run_resumed_from_any_of_its_steps_ends_bit_equal(tmp_path):
     whole = train(tmp_path / "whole", save_steps=1)
