@@ -133,6 +133,8 @@ def test_a_speed_is_found_by_all_that_it_depends_on():
     for speed in SPEEDS:
         recipe = SETTINGS | dict(speed.settings)
         assert set(speed.settings) <= set(SETTINGS) and find_speed(recipe) is not None
+        parsed = config(**recipe)  # as transformers has changed it
+        assert find_speed({name: getattr(parsed, name) for name in SETTINGS}) == find_speed(recipe)
         assert find_speed(recipe, hardware=speed.hardware).hardware == speed.hardware
         for name in SETTINGS:
             found = find_speed(recipe | {name: "something else"})
