@@ -152,6 +152,8 @@ class SFTConfig(TrainingArguments, MethodConfig, CodecConfig, ModelConfig):
             ": set fast_path: false",
         )
         require(self.fast_path or not self.compile_layers, "compile_layers compiles the layers of fast_path: set both")
+        require(not (self.fp8 and self.load_in_4bit), "fp8 and load_in_4bit each say how the base is kept: set one")
+        require(not self.fp8 or self.bf16, "fp8 rounds between bfloat16: set bf16: true")
         require(
             self.method == "lora" or not self.load_in_4bit,
             "load_in_4bit is of method lora: weights in four bits cannot be trained themselves",

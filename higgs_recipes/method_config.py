@@ -39,11 +39,19 @@ class MethodConfig:
         "float32", "Of full: type of the weights that are trained. In bfloat16 small steps round to nothing."
     )
 
+    fp8: bool = knob(
+        False,
+        "Of lora: multiply with the base's frozen weights in float8, which Ada, Hopper and later GPUs do faster.",
+    )
+
     def __post_init__(self) -> None:
         require(self.lora_r >= 1, f"lora_r must be at least 1, got {self.lora_r}")
         require(self.lora_alpha >= 1, f"lora_alpha must be at least 1, got {self.lora_alpha}")
         require(0 <= self.lora_dropout < 1, f"lora_dropout must be in [0, 1), got {self.lora_dropout}")
         require(bool(self.lora_targets) or self.method == "full", "lora_targets is empty: name what to adapt")
+        require(
+            self.method == "lora" or not self.fp8, "fp8 is of method lora: it is for weights that stay as they are"
+        )
         if self.train_modules is not None:
             require(self.method == "full", "train_modules is of method full; an adapter's are named by lora_targets")
             allowed = ", ".join(TRAIN_MODULES)
