@@ -10,7 +10,6 @@ from transformers.trainer import TRAINER_STATE_NAME
 
 from higgs_recipes.configs import SFTConfig
 from higgs_recipes.errors import InputError
-from higgs_recipes.files import replace_folder
 from higgs_recipes.modeling import RUN_INFO
 
 
@@ -36,7 +35,10 @@ def staged_checkpoint(folder: str | Path, *, publishes: bool, wait: Callable[[],
         if publishes:
             (checkpoint,) = staging.iterdir()
             _flush(checkpoint)
-            replace_folder(checkpoint, Path(folder) / checkpoint.name, overwrite=True)
+            place = Path(folder) / checkpoint.name
+            if place.exists():  # a run that was told to resume from an earlier one makes this one again
+                os.replace(place, staging / "replaced")
+            os.replace(checkpoint, place)
     finally:
         if publishes:
             shutil.rmtree(staging, ignore_errors=True)

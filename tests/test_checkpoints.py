@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from higgs_recipes.checkpoints import STAGING, checkpoint_to_resume
+from higgs_recipes.checkpoints import STAGING, checkpoint_to_resume, staged_checkpoint
 from higgs_recipes.configs import SFTConfig
 from higgs_recipes.errors import InputError
 from tests.checkpoints import ROOT, tiny_folder
@@ -120,6 +120,28 @@ def test_a_run_resumed_from_any_of_its_steps_ends_bit_equal(tmp_path):
         resumed = train(folder, resume_from_checkpoint="true", save_strategy="no")
         assert_same_adapter(tmp_path / "whole", folder)
         assert resumed.state.log_history[-2]["loss"] == whole.state.log_history[-2]["loss"]
+
+
+def test_a_checkpoint_made_again_takes_the_place_of_the_first(tmp_path):
+    for content in ("first", "second"):
+        with staged_checkpoint(tmp_path, publishes=True, wait=lambda: None) as staging:
+            (staging / "checkpoint-3").mkdir(parents=True)
+            (staging / "checkpoint-3" / "weights").write_text(content)
+    assert left_in(tmp_path) == {"checkpoint-3"}
+    assert (tmp_path / "checkpoint-3/weights").read_text() == "second"
+
+
+def test_what_a_killed_save_left_goes_with_the_next_and_a_failed_one_leaves_nothing(tmp_path):
+    (tmp_path / STAGING / "checkpoint-2").mkdir(parents=True)
+    (tmp_path / "checkpoint-1").mkdir()
+    with (
+        pytest.raises(OSError, match="no space"),
+        staged_checkpoint(tmp_path, publishes=True, wait=lambda: None) as staging,
+    ):
+        assert not staging.exists()
+        (staging / "checkpoint-2").mkdir(parents=True)
+        raise OSError("no space")
+    assert left_in(tmp_path) == {"checkpoint-1"}
 
 
 def test_a_checkpoint_is_known_as_the_best_by_its_name_to_be(tmp_path):
