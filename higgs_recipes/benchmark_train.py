@@ -18,7 +18,7 @@ from higgs_recipes.configs import SFTConfig
 from higgs_recipes.delay import FRAMES_PER_SECOND, IGNORE_INDEX
 from higgs_recipes.errors import InputError
 from higgs_recipes.init import random_checkpoint
-from higgs_recipes.limits import StepWork, matmul_rate, synchronize, training_flops
+from higgs_recipes.limits import StepWork, float8_rate, matmul_rate, synchronize, training_flops
 from higgs_recipes.meter import peak_memory_gib
 from higgs_recipes.modeling import build_model, innermost
 from higgs_recipes.samples import LAST_TOKENS, SampleDataset, label_sample
@@ -154,6 +154,7 @@ def _measure(config: BenchmarkTrainConfig, recipe: SFTConfig, *, plain: bool, ma
     work, num_clips = _step_work(config, recipe, num_codebooks=innermost(model).config.num_codebooks)
     num_positions = work.text + work.audio
     flops = training_flops(innermost(model), work)  # before FSDP or DeepSpeed take the model apart
+    least_seconds = flops.plain / matmul_rate + (flops.float8 / float8_rate(device) if flops.float8 else 0)
     samples = DrawnClips(config, tokenizer, num_clips=num_clips * num_processes * recipe.max_steps)
     trainer = _trainer(model, recipe, samples, plain=plain)
     stopwatch = Stopwatch(begin=config.warm_steps, end=recipe.max_steps)
@@ -163,7 +164,7 @@ def _measure(config: BenchmarkTrainConfig, recipe: SFTConfig, *, plain: bool, ma
 
     logs = [entry for entry in trainer.state.log_history if "loss" in entry and entry["step"] > config.warm_steps]
     speed = num_processes * num_positions * config.timed_steps / stopwatch.seconds
-    limit = num_processes * matmul_rate * num_positions / flops
+    limit = num_processes * num_positions / least_seconds
     return {
         "positions_per_second": speed,
         "audio_seconds_per_second": speed * num_clips * config.clip_seconds / num_positions,
@@ -179,7 +180,8 @@ def _measure(config: BenchmarkTrainConfig, recipe: SFTConfig, *, plain: bool, ma
         "processes": num_processes,
         "clips_per_step": num_clips * num_processes,
         "positions_per_step": num_positions * num_processes,
-        "flops_per_position": flops / num_positions,
+        "flops_per_position": sum(flops) / num_positions,
+        "float8_share_of_flops": flops.float8 / sum(flops),
         "matmul_flops_per_second": matmul_rate,
     }
 

@@ -3,10 +3,13 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import nn
 from transformers import HiggsAudioV2ForConditionalGeneration
+
+from higgs_recipes.fp8 import FLOAT8, Float8Linear
 
 
 # Side of the matrices whose product is timed, and bytes that are copied: large enough that neither is waited for.
@@ -25,8 +28,15 @@ class StepWork:
     pairs: int  # of a position and one that it attends to, itself among them
 
 
-def training_flops(model: nn.Module, work: StepWork) -> int:
-    """The least floating point operations of a step: a multiplication and an addition for each weight and position.
+class StepFlops(NamedTuple):
+    """Floating point operations of an optimizer step, by the type of what is multiplied."""
+
+    plain: int  # the recipe's own, bfloat16 or float32
+    float8: int
+
+
+def training_flops(model: nn.Module, work: StepWork) -> StepFlops:
+    """The least operations of a step: a multiplication and an addition for each weight and position.
 
     Forward and the gradient of what goes in are counted for every linear module, the gradient of its weight where that
     is trained: 4 times the weights for what is frozen under an adapter, 6 for what is trained. Each position goes
@@ -40,17 +50,19 @@ def training_flops(model: nn.Module, work: StepWork) -> int:
         "text_lm_head": work.text_labels,
         "audio_lm_head": work.audio_labels,
     }
-    total = 0
+    plain = float8 = 0
     for name, module in model.named_modules():
-        if isinstance(module, nn.Linear):
+        if isinstance(module, (nn.Linear, Float8Linear)):
             (positions,) = {routes[route] for route in routes if route in name}
-            # in_features: a quantized weight has another shape.
-            per_position = 2 * module.in_features * module.out_features
-            total += per_position * positions * (3 if module.weight.requires_grad else 2)
+            if isinstance(module, Float8Linear):
+                float8 += 2 * 2 * positions * module.forward_values.numel()
+            else:  # a quantized weight has another shape than its module says
+                passes = 3 if module.weight.requires_grad else 2
+                plain += 2 * passes * positions * module.in_features * module.out_features
     config = model.config
     # Scores and their use, each a product; and two more of each in the backward pass.
     attention = 2 * 2 * config.num_attention_heads * config.head_dim * work.pairs * config.num_hidden_layers
-    return total + 3 * attention
+    return StepFlops(plain + 3 * attention, float8)
 
 
 def frame_bytes(model: HiggsAudioV2ForConditionalGeneration, *, streams: int, context: float) -> float:
@@ -78,6 +90,20 @@ def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
     side = MATRIX_SIDE[device.type]
     left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     return 2 * side**3 / _seconds(lambda: left @ right, device=device)
+
+
+def float8_rate(device: torch.device) -> float:
+    """The same of float8, with one scale for each matrix."""
+    side = MATRIX_SIDE[device.type]
+    left, right = (torch.randn(side, side, device=device).to(FLOAT8) for _ in range(2))
+    scale = torch.ones((), device=device)
+
+    def multiply() -> torch.Tensor:
+        return torch._scaled_mm(
+            left, right.t(), scale_a=scale, scale_b=scale, out_dtype=torch.bfloat16, use_fast_accum=True
+        )
+
+    return 2 * side**3 / _seconds(multiply, device=device)
 
 
 def copy_rate(device: torch.device) -> float:

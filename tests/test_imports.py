@@ -38,6 +38,7 @@ SAME_FLOOR = {
     "configs": {"knobs", "method_config", "run_length"},
     "benchmark_config": {"configs", "knobs", "method_config"},
     "benchmark_train": {"trainer"},
+    "limits": {"fp8"},
     "corpus_configs": {"configs"},
     "segment_config": {"configs", "corpus_configs"},
     "codec_fit_config": {"configs"},

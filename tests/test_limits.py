@@ -5,7 +5,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from higgs_recipes.collator import HiggsCollator
 from higgs_recipes.configs import SFTConfig
-from higgs_recipes.limits import StepWork, copy_rate, frame_bytes, matmul_rate, training_flops
+from higgs_recipes.fp8 import use_fp8
+from higgs_recipes.limits import StepWork, copy_rate, float8_rate, frame_bytes, matmul_rate, training_flops
 from higgs_recipes.loss import dual_ffn_losses
 from higgs_recipes.modeling import build_model, innermost
 from higgs_recipes.samples import SampleDataset
@@ -31,7 +32,7 @@ def one_step(tmp_path, **fields) -> tuple[int, int]:
         (losses.text_sum + losses.codebook_sums.sum()).backward()
     # torch does not count the attention of a CPU.
     work = StepWork(text=len(sample["input_ids"]) - 1, audio=49, text_labels=3, audio_labels=48, pairs=0)
-    return counter.get_total_flops(), training_flops(innermost(model), work)
+    return counter.get_total_flops(), training_flops(innermost(model), work).plain
 
 
 def test_the_counted_work_of_training_all_is_what_torch_counts(tmp_path):
@@ -54,7 +55,7 @@ def test_attention_is_counted_as_four_products_of_the_pairs_and_half_as_many_in_
         for pairs in (0, 15)
     )
     heads_times_size, layers = 4 * 16, 2
-    assert with_pairs - without == 15 * heads_times_size * 2 * (2 + 4) * layers
+    assert with_pairs.plain - without.plain == 15 * heads_times_size * 2 * (2 + 4) * layers
 
 
 def test_training_one_part_of_the_model_is_less_work_than_training_all_and_more_than_none(tmp_path):
@@ -76,7 +77,23 @@ def test_a_frame_reads_the_audio_weights_once_and_the_cache_of_each_stream():
     assert frame_bytes(model, streams=3, context=100) - 4 * sum(weights) == 3 * 100 * per_position
 
 
+def test_what_is_multiplied_in_float8_is_the_same_work_counted_apart():
+    model, _ = load_tiny()
+    model.requires_grad_(False)
+    work = StepWork(text=2, audio=3, text_labels=1, audio_labels=2, pairs=15)
+    before = training_flops(model, work)
+    use_fp8(model, torch.device("cpu"))
+    after = training_flops(model, work)
+    assert before.float8 == 0 and after.plain + after.float8 == before.plain
+    assert after.float8 == 2 * 2 * sum(
+        weight.numel() * (5 if "attn" in name else 3 if "audio" in name else 2)
+        for name, weight in load_tiny()[0].named_parameters()
+        if "_proj" in name
+    )
+
+
 def test_rates_are_those_of_a_computer():
     device = torch.device("cpu")
+    assert 1e6 < float8_rate(device) < 1e15
     assert 1e8 < matmul_rate(device, torch.float32) < 1e14
     assert 1e8 < copy_rate(device) < 1e13
