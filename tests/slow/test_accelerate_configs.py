@@ -1,4 +1,4 @@
-"""Each accelerate config on two real GPUs: it engages what it names, and gives the update of one GPU."""
+"""Each accelerate config on two real GPUs: it engages what it names, gives the update of one GPU, and resumes."""
 
 import json
 import subprocess
@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.checkpoints import ROOT, tiny_folder
+from tests.test_checkpoints import EVERYTHING, left_in
 
 
 TYPES = {"ddp": "MULTI_GPU", "zero2": "DEEPSPEED", "zero3": "DEEPSPEED", "fsdp2": "FSDP"}
@@ -44,3 +45,33 @@ def test_two_gpus_give_the_update_of_one(alone, config, tmp_path):
     assert weights.keys() == expected_weights.keys()
     for name, weight in expected_weights.items():
         torch.testing.assert_close(weights[name].float(), weight, atol=1e-4, rtol=1e-4, msg=name)
+
+
+def run_until(folder, config: str, how: dict, **fields) -> int:
+    """The exit code of six steps, cut as `tests.killed_run` has it; with rank 2 of two processes they are not cut."""
+    fields = {"model_folder": str(tiny_folder() / "model"), "use_cpu": False, "pack_to": 300} | fields
+    launch = ["accelerate", "launch", "--config_file", f"accelerate_configs/{config}.yaml", "-m", "tests.killed_run"]
+    command = [*launch, folder, json.dumps({"step": 3} | how), json.dumps(EVERYTHING | fields)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, timeout=300).returncode
+
+
+def losses(folder) -> list[float]:
+    history = json.loads((folder / "run.json").read_text())["log_history"]
+    return [entry["loss"] for entry in history if "loss" in entry]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("method", WEIGHTS)
+@pytest.mark.parametrize("config", TYPES)
+def test_a_run_that_lost_a_gpu_resumes_and_ends_as_one_left_alone(config, method, tmp_path):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    fields = {"method": method, "lora_dropout": 0.1 * (method == "lora")}
+    assert run_until(whole, config, {"rank": 2}, **fields) == 0
+    assert run_until(cut, config, {"rank": 1}, **fields) != 0
+    assert left_in(cut) == {"checkpoint-2"}
+    assert run_until(cut, config, {"rank": 2}, **fields, resume_from_checkpoint="true") == 0
+    assert losses(cut) == pytest.approx(losses(whole), abs=1e-3) and len(losses(cut)) == 6
+    one, two = (load_file(folder / WEIGHTS[method]) for folder in (whole, cut))
+    assert one.keys() == two.keys()
+    for name, weight in one.items():  # Adam makes a step of a rounding error where a gradient is nearly zero
+        torch.testing.assert_close(two[name], weight, atol=5e-3, rtol=0, msg=name)
