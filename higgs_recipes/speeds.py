@@ -15,6 +15,7 @@ SETTINGS: dict[str, Any] = {
     "train_modules": None,
     "trained_dtype": "float32",
     "load_in_4bit": False,
+    "fp8": False,
     "dtype": "bfloat16",
     "bf16": True,
     "pack_to": None,
