@@ -27,7 +27,7 @@ from higgs_recipes.files import fetch
 from higgs_recipes.fingerprint import folder_fingerprint
 from higgs_recipes.fp8 import use_fp8
 from higgs_recipes.method_config import TRAIN_MODULES
-from higgs_recipes.quantization import four_bit_config, is_four_bit, keep_trainable_on_cpu
+from higgs_recipes.quantization import four_bit_config, is_four_bit, keep_trainable_on_cpu, require_whole_weights
 from higgs_recipes.records import public_path, read_record
 from higgs_recipes.samples import LAST_TOKENS
 
@@ -169,10 +169,14 @@ def build_model(config: SFTConfig) -> tuple[HiggsAudioV2ForConditionalGeneration
     """The model to train, with a new adapter or with what is not trained frozen as the recipe says, and its tokenizer.
 
     Raises:
-        InputError: what `load_model` and `add_lora` raise; `fp8` on a GPU that lacks it.
+        InputError: what `load_model` and `add_lora` raise; `fp8` on a GPU that lacks it; `fp8` or `load_in_4bit` in a
+            run that FSDP or ZeRO-3 would shard.
     """
+    is_rounded = config.load_in_4bit or config.fp8
+    if is_rounded:
+        require_whole_weights("fp8" if config.fp8 else "load_in_4bit")
     # What is rounded is rounded where it trains: faster, and a Trainer does not move four bits.
-    model, tokenizer = load_model(config, device=config.device if config.load_in_4bit or config.fp8 else None)
+    model, tokenizer = load_model(config, device=config.device if is_rounded else None)
     if config.method == "full":
         train_only(model, config)
         return model, tokenizer

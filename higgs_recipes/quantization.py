@@ -3,8 +3,12 @@
 from importlib import import_module
 
 import torch
+from accelerate.utils import parse_flag_from_env
 from torch import nn
 from transformers import BitsAndBytesConfig
+from transformers.integrations import is_deepspeed_zero3_enabled
+
+from higgs_recipes.errors import InputError
 
 
 # What is looked up, and not multiplied, gains nothing. The heads are where rounding shows most: each code's and each
@@ -36,6 +40,16 @@ def keep_trainable_on_cpu(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, linear):
             module.support_avx512bf16_for_cpu = False
+
+
+def require_whole_weights(needed_by: str) -> None:
+    """Raise `InputError` where the run was launched to cut weights up: neither FSDP nor ZeRO-3 cuts rounded ones."""
+    sharding = "FSDP" if parse_flag_from_env("ACCELERATE_USE_FSDP") else "ZeRO-3"
+    if sharding == "FSDP" or is_deepspeed_zero3_enabled():
+        raise InputError(
+            f"{needed_by} keeps the base whole on each GPU, and {sharding} would cut it up: launch with "
+            "accelerate_configs/ddp.yaml"
+        )
 
 
 def is_four_bit(model: nn.Module) -> bool:

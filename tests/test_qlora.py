@@ -10,7 +10,7 @@ from higgs_recipes.collator import HiggsCollator
 from higgs_recipes.configs import MergeConfig, ModelConfig, SFTConfig
 from higgs_recipes.errors import InputError
 from higgs_recipes.merging import merge
-from higgs_recipes.modeling import base_fingerprint, innermost, load_model, merge_adapter
+from higgs_recipes.modeling import base_fingerprint, build_model, innermost, load_model, merge_adapter
 from higgs_recipes.quantization import is_four_bit
 from higgs_recipes.samples import build_sample
 from higgs_recipes.trainer import HiggsTrainer
@@ -120,3 +120,14 @@ def test_what_cannot_be_is_refused(monkeypatch):
     monkeypatch.setattr("higgs_recipes.knobs.find_spec", lambda name: None)
     with pytest.raises(InputError, match="load_in_4bit needs a package that is not installed: pip install bitsandb"):
         SFTConfig(**fields)
+
+
+@pytest.mark.parametrize("field", ["load_in_4bit", "fp8"])
+def test_a_launch_that_would_shard_rounded_weights_is_refused(field, monkeypatch):
+    fields = {"output_dir": "unused", "datasets": ["none"], "report_to": "none", "use_cpu": True, "bf16": True}
+    config = SFTConfig(model_name_or_path=str(tiny_folder() / "model"), **fields, **{field: True})
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(
+        InputError, match=f"{field} keeps the base whole on each GPU, and FSDP would cut it up: launch"
+    ):
+        build_model(config)
