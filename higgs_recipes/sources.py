@@ -214,6 +214,8 @@ def _select_where(table: Sequence, where: dict[str, str], present: Sequence[str]
     if not kept:
         raise InputError(f"{label}: no row is left of {len(table)} by where {where}")
     logger.info("%s: %d of %d rows are as where says", label, len(kept), len(table))
+    if isinstance(table, TarRows):  # a row that cannot be read is rejected with its reason
+        kept = sorted({*kept, *table.broken()})
     return table.select(kept) if isinstance(table, (Dataset, TarRows)) else [table[index] for index in kept]
 
 

@@ -101,7 +101,11 @@ class StreamedRows(Sequence):
     def _read(self, path: Path) -> ParquetRows | TarRows:
         rows = TarRows([path]) if path.suffix == ".tar" else ParquetRows(path)
         columns = {column: rows.column(column) for column in self.where}
-        return rows.select(matching_rows(columns, self.where)) if columns else rows
+        if not columns:
+            return rows
+        kept = matching_rows(columns, self.where)
+        # A row that cannot be read is rejected with its reason, whatever it would have said.
+        return rows.select(sorted({*kept, *rows.broken()}) if isinstance(rows, TarRows) else kept)
 
     def _count_remote(self, path: str) -> int:
         with HfFileSystem().open(f"datasets/{self.files.repo}@{self.files.commit}/{path}") as file:

@@ -36,6 +36,10 @@ class TarRows(Sequence):
         """A field of the .json in every row, nothing else read; None where the row has it not."""
         return [fields.get(name) for _, fields, _ in self._rows]
 
+    def broken(self) -> list[int]:
+        """Indexes of the rows that raise when they are asked for: what their fields are is not known."""
+        return [i for i, (path, fields, _) in enumerate(self._rows) if (path, fields["__key__"]) in self._broken]
+
     def select(self, indices: Sequence[int]) -> "TarRows":
         """Only these rows."""
         chosen = TarRows([])

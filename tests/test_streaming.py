@@ -95,7 +95,8 @@ class Encoder:
         clips = [
             {f"EN_{n}.json": json.dumps({"text": f"Sentence {n}."}).encode(), f"EN_{n}.wav": wav(n)} for n in range(4)
         ]
-        tars = {"EN/0.tar": tar(clips[0] | clips[1]), "EN/1.tar": tar(clips[2] | clips[3])}
+        broken = {"EN_4.json": b"{", "EN_4.wav": wav(4)}
+        tars = {"EN/0.tar": tar(clips[0] | clips[1]), "EN/1.tar": tar(clips[2] | clips[3] | broken)}
         hub.add_repo("tester/tars", tars, kind="datasets")
         self.python = self.start()
 
@@ -131,6 +132,7 @@ class Encoder:
 
 
 LARGE_CARD = card(("default", {"train": "data/train-*"}))
+TARS = {"path": "tester/tars", "files": "EN/*.tar", "columns": {"text": "json.text", "audio": "wav"}}
 WITH_IDS = {"path": "tester/large", "columns": {"id": "name", "speaker": "who"}}
 
 
@@ -182,12 +184,10 @@ def test_a_streamed_corpus_is_the_corpus_and_one_file_lies_on_the_disk(encoder):
         {"tasks": {"zero_shot_voice_cloning": 1.0}, "ref_min_seconds": 0.3, "test_size": 5},
         {"source": WITH_IDS | {"where": {"use": "yes"}}},
         {"source": {"path": "tester/large", "where": {"use": "yes"}}, "keep_audio": "none", "test_size": 0.3},
-        {
-            "source": {"path": "tester/tars", "files": "EN/*.tar", "columns": {"text": "json.text", "audio": "wav"}},
-            "test_size": 1,
-        },
+        {"source": TARS, "test_size": 1},
+        {"source": TARS | {"where": {"json.text": "*[03]*"}}, "test_size": 1},
     ],
-    ids=["speakers", "references", "where", "rows by number", "tar"],
+    ids=["speakers", "references", "where", "rows by number", "tar", "where in tar"],
 )
 def test_whatever_is_streamed_comes_out_the_same(encoder, request, fields):
     name = request.node.callspec.id.replace(" ", "_")
@@ -196,6 +196,10 @@ def test_whatever_is_streamed_comes_out_the_same(encoder, request, fields):
         encoder.run(f"whole_{name}", streaming=False, **fields),
     )
     assert contents(streamed) == contents(whole)
+    if "tar" in name:  # what cannot be read is rejected, whatever it would have said
+        lines = (Path(streamed) / "rejects.jsonl").read_text(encoding="utf-8").splitlines()
+        (reject,) = map(json.loads, lines)
+        assert "EN_4.json: not JSON" in reject["reason"]
 
 
 def test_what_is_there_is_not_fetched_again_and_of_a_changed_file_only_what_changed_is_encoded(encoder):
