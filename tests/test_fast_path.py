@@ -231,10 +231,11 @@ def _has_mask(indices) -> bool:
     return any(isinstance(index, torch.Tensor) and index.dtype == torch.bool for index in indices)
 
 
-def test_a_step_has_nothing_that_waits_for_the_gpu_and_no_mask_of_pairs():
+@pytest.mark.parametrize("kind", ["lora", "qlora"])
+def test_a_step_has_nothing_that_waits_for_the_gpu_and_no_mask_of_pairs(kind):
     watches = {}
     for flat in (True, False):
-        model, batch = fast(lora_model()), HiggsCollator(CONFIG, pack_to=256, flat=flat)(BATCHES["any_length"])
+        model, batch = fast(MODELS[kind]()), HiggsCollator(CONFIG, pack_to=256, flat=flat)(BATCHES["any_length"])
         with Watch() as watches[flat]:
             losses = dual_ffn_losses(model, batch)
             (losses.text_sum + losses.codebook_sums.sum()).backward()
