@@ -75,7 +75,7 @@ def test_numbers_in_a_list_may_be_small(recipe):
         (["--lora_r", "4"], "lora_r", 4),
         (["--lora-r=4"], "lora_r", 4),
         (["--learning_rate", "3e-5"], "learning_rate", 3e-5),
-        (["--method", "full"], "method", "full"),
+        (["--method", "full", "--dtype", "float32"], "method", "full"),
         (["--output_dir", "elsewhere"], "output_dir", "elsewhere"),
         (["--lr_scheduler_type", "cosine"], "lr_scheduler_type", "cosine"),
         (["--datasets", "a", "b"], "datasets", ["a", "b"]),
