@@ -1,7 +1,7 @@
 """The knobs of benchmark: what is measured, at which size, and where the numbers go."""
 
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any
 
 from higgs_recipes.configs import SamplingConfig, SFTConfig
 from higgs_recipes.knobs import knob, require
@@ -105,7 +105,7 @@ class BenchmarkGenerateConfig(ModelBenchmarkConfig):
 
 # How the codec's arithmetic is done. "float32": as `Codec` does it; "tf32": products of 10 bits; "default": what torch
 # does unless told otherwise, convolutions alone in tf32; "compiled" goes through torch.compile.
-Arithmetic = Literal["float32", "default", "tf32", "bfloat16", "float32_compiled", "tf32_compiled"]
+ARITHMETIC = ("float32", "default", "tf32", "bfloat16", "float32_compiled", "tf32_compiled")
 
 
 @dataclass
@@ -118,7 +118,7 @@ class BenchmarkEncodeConfig(BenchmarkConfig):
     )
     num_clips: int = knob(64, "Clips that are encoded, of drawn sounds.")
     batch_sizes: list[int] = knob([1, 16, 64], "Clips encoded together, a measurement each.")
-    arithmetic: list[Arithmetic] = knob(["float32"], "The codec's arithmetic, a measurement each.")
+    arithmetic: list[str] = knob(["float32"], f"The codec's arithmetic, a measurement each: {', '.join(ARITHMETIC)}.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -129,3 +129,5 @@ class BenchmarkEncodeConfig(BenchmarkConfig):
         for size in sizes:
             require(self.num_clips % size == 0, f"batch_sizes: {self.num_clips} clips are not a multiple of {size}")
         require(bool(self.arithmetic), "arithmetic is empty: name at least float32")
+        for name in self.arithmetic:
+            require(name in ARITHMETIC, f"arithmetic: {name!r} is none of {', '.join(ARITHMETIC)}")

@@ -36,8 +36,9 @@ def write_report(verb: str, config: BenchmarkConfig, rows: Iterator[Mapping[str,
     Returns:
         {"benchmark": verb, "config": ..., "rows": [...]} and the surroundings.
     """
-    report = surroundings() | {"benchmark": verb, "config": asdict(config), "rows": []}
+    report = {"benchmark": verb, "config": asdict(config), "rows": []}
     for row in rows:
+        report |= surroundings()  # not before: the first variant says on which devices it runs
         report["rows"].append(row)
         if PartialState().is_main_process:
             Path(config.output).parent.mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,7 @@ from higgs_recipes.collator import HiggsCollator
 from higgs_recipes.configs import SFTConfig
 from higgs_recipes.delay import FRAMES_PER_SECOND, IGNORE_INDEX
 from higgs_recipes.errors import InputError
-from higgs_recipes.init import random_checkpoint
+from higgs_recipes.init import MODEL_FOLDER, random_checkpoint
 from higgs_recipes.limits import StepWork, float8_rate, matmul_rate, synchronize, training_flops
 from higgs_recipes.meter import peak_memory_gib
 from higgs_recipes.modeling import build_model, innermost
@@ -87,19 +87,19 @@ def measure_training(config: BenchmarkTrainConfig) -> Iterator[dict[str, Any]]:
 
     A row has `name`, `fields` and `outcome` ("measured", "out of memory", or "refused: " and why), and where it was
     measured `positions_per_second` and `audio_seconds_per_second` (of all processes), `peak_gib` (allocated, from
-    before the model was loaded), `limit_positions_per_second` (the counted work at the measured rate of matrix
-    products in the variant's arithmetic), `share_of_limit`, `data_wait_share` and
-    `logged_positions_per_second` (what the trainer logs; None where transformers trains), and what these are made of.
+    before the model was loaded; `left_over_gib` of it is other variants', and should be 0),
+    `limit_positions_per_second` (the counted work at the measured rate of matrix products in the variant's
+    arithmetic), `share_of_limit`, `data_wait_share` and `logged_positions_per_second` (what the trainer logs; None
+    where transformers trains), and what these are made of.
 
     Raises:
         InputError: SFTConfig refuses a variant's values, or a step's clips would not be the same number every time.
     """
     with tempfile.TemporaryDirectory() as folder:
-        base = random_checkpoint(config.model_config, folder=Path(config.checkpoint_dir), seed=config.seed)
         fields = config.variants | config.plain_variants
-        recipes = {
-            name: _recipe(name, config, base=base, output_dir=Path(folder) / "run") for name in config.wanted(fields)
-        }
+        recipes = {name: _recipe(name, config, output_dir=Path(folder) / "run") for name in config.wanted(fields)}
+        # Not before: the recipes say on which devices, and so in how many processes, this runs.
+        random_checkpoint(config.model_config, folder=Path(config.checkpoint_dir), seed=config.seed)
         dtypes = {name: torch.bfloat16 if recipe.bf16 else torch.float32 for name, recipe in recipes.items()}
         rates = {dtype: matmul_rate(PartialState().device, dtype) for dtype in {*dtypes.values()}}
         for name, recipe in recipes.items():
@@ -111,15 +111,13 @@ def measure_training(config: BenchmarkTrainConfig) -> Iterator[dict[str, Any]]:
                 row["outcome"] = "out of memory"
             except InputError as error:
                 row["outcome"] = f"refused: {error}"
-            gc.collect()  # a trainer and its callbacks hold each other
-            torch.cuda.empty_cache()
             yield row
 
 
-def _recipe(name: str, config: BenchmarkTrainConfig, *, base: Path, output_dir: Path) -> SFTConfig:
+def _recipe(name: str, config: BenchmarkTrainConfig, *, output_dir: Path) -> SFTConfig:
     fields = config.common | (config.variants | config.plain_variants)[name]
     fields |= {
-        "model_name_or_path": str(base),
+        "model_name_or_path": str(Path(config.checkpoint_dir) / MODEL_FOLDER),
         "datasets": ["drawn"],
         "output_dir": str(output_dir),
         "max_steps": config.warm_steps + config.timed_steps,
@@ -147,6 +145,9 @@ def _measure(config: BenchmarkTrainConfig, recipe: SFTConfig, *, plain: bool, ma
     device, num_processes = recipe.device, recipe.world_size
     # Variants compile the same functions for models of other modules: each begins anew, as a run of its own would.
     torch._dynamo.reset()
+    gc.collect()  # a trainer and its callbacks hold each other
+    torch.cuda.empty_cache()
+    left_over = torch.cuda.memory_allocated() if device.type == "cuda" else 0
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     torch.manual_seed(config.seed)
@@ -174,6 +175,7 @@ def _measure(config: BenchmarkTrainConfig, recipe: SFTConfig, *, plain: bool, ma
         "share_of_limit": speed / limit,
         "data_wait_share": None if plain else max(entry["data_wait_share"] for entry in logs),
         "logged_positions_per_second": None if plain else logs[-1]["positions_per_second"],
+        "left_over_gib": left_over / 2**30,
         "loss": logs[-1]["loss"],
         "steps": config.timed_steps,
         "seconds": stopwatch.seconds,

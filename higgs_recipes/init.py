@@ -24,6 +24,8 @@ from higgs_recipes.files import staged_folder
 from higgs_recipes.records import read_config
 
 
+MODEL_FOLDER, CODEC_FOLDER = "model", "codec"  # in a recipe's output_dir
+
 # Marks of the prompt whose ids the model's config does not name; they follow the bytes.
 FREE_TOKENS = (
     "<|begin_of_text|>",
@@ -91,7 +93,7 @@ def init_checkpoint(config: InitConfig) -> tuple[Path, Path | None]:
     Raises:
         InputError: a config file is missing or of no such class, or the folder is in use.
     """
-    model_folder, codec_folder = Path(config.output_dir) / "model", Path(config.output_dir) / "codec"
+    model_folder, codec_folder = Path(config.output_dir) / MODEL_FOLDER, Path(config.output_dir) / CODEC_FOLDER
     if config.codec_config is not None:
         with staged_folder(codec_folder, overwrite=config.overwrite_output_dir) as staging:
             init_codec(config.codec_config, seed=config.seed, output_dir=staging)
@@ -114,9 +116,11 @@ def random_checkpoint(model_config: str, *, folder: Path, seed: int) -> Path:
         InputError: what `init_checkpoint` raises; or the folder holds a model of another config.
     """
     with PartialState().main_process_first():
-        if not (folder / "model").is_dir():
+        if not (folder / MODEL_FOLDER).is_dir():
             init_checkpoint(InitConfig(model_config=model_config, dtype="bfloat16", seed=seed, output_dir=str(folder)))
-    asked, found = (read_config(path, HiggsAudioV2Config) for path in (model_config, folder / "model/config.json"))
+    asked, found = (
+        read_config(path, HiggsAudioV2Config) for path in (model_config, folder / MODEL_FOLDER / "config.json")
+    )
     written = ("architectures", "dtype", "transformers_version")  # by save_pretrained
     asked, found = ({k: v for k, v in each.to_dict().items() if k not in written} for each in (asked, found))
     if asked != found:
@@ -125,7 +129,7 @@ def random_checkpoint(model_config: str, *, folder: Path, seed: int) -> Path:
             f"{folder}: holds a model with {name} {found.get(name)}, {model_config} says {asked[name]}; remove the "
             "folder or name another one"
         )
-    return folder / "model"
+    return folder / MODEL_FOLDER
 
 
 def _random_model(

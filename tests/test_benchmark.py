@@ -3,6 +3,8 @@
 import json
 import math
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ import torch
 import yaml
 
 from tests import test_benchmark_encode, test_benchmark_generate
-from tests.forked_scripts import Done, Scripts
+from tests.forked_scripts import ROOT, TIMEOUT, Done, Scripts
 from tests.test_benchmark_train import PLAIN, VARIANTS, fields
 
 
@@ -85,3 +87,19 @@ def test_encode_measures_every_arithmetic_at_every_batch(scripts, tmp_path):
         assert row["share_of_limit"] == pytest.approx(row["times_real_time"] / row["limit_times_real_time"])
         assert 0 <= row["equal_frames"] <= row["equal_codes"] <= 1
     assert report["rows"][0]["equal_frames"] == 1.0  # a clip alone in exact float32 is what it is compared with
+
+
+@pytest.mark.slow
+def test_two_processes_are_measured_together(tmp_path):
+    recipe = fields(tmp_path, only=["packed", "transformers"])
+    (tmp_path / "train.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command = [*launch, "scripts/benchmark.py", "train", "--config", str(tmp_path / "train.yaml")]
+    env = dict(os.environ) | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": "."}
+    run = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=TIMEOUT)
+    assert run.returncode == 0, run.stderr[-2000:]
+    assert run.stdout.count("| packed |") == 1  # one table, of one process
+    packed, plain = json.loads(Path(recipe["output"]).read_text())["rows"]
+    assert packed["processes"] == plain["processes"] == 2
+    assert packed["clips_per_step"] == 4 and plain["clips_per_step"] == 8
+    assert packed["positions_per_second"] == pytest.approx(26 * 4 * 10 / packed["seconds"])
