@@ -25,6 +25,7 @@ def settings() -> tuple:
     return torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32, torch.is_autocast_enabled("cpu")
 
 
+@pytest.mark.slow
 def test_coarser_products_change_codes_and_leave_no_trace(tmp_path):
     before = settings()
     rows = list(

@@ -55,6 +55,7 @@ def test_frozen_layers_are_exchanged_and_the_adapter_and_the_heads_are_not(targe
     assert all(weight.requires_grad == (".lora_" in name) for name, weight in model.named_parameters())
 
 
+@pytest.mark.slow
 def test_both_paths_train_to_within_the_rounding_of_each_other_and_of_bfloat16(tmp_path):
     losses = {}
     for name, fields in {"fast": {}, "plain": {"fast_path": False}, "bfloat16": {"fp8": False}}.items():
