@@ -98,9 +98,9 @@ def load_model(
     # nobody's business, and its bare name would be taken for a Hub id.
     model.name_or_path = name if public_path(name) == name else None
     # Autocast on CUDA sums in float32, and one of the two embeddings may be trained in another type than the other;
-    # transformers puts that sum beside the text's.
-    text_weight = model.model.embed_tokens.weight
-    model.model.embed_audio_tokens.register_forward_hook(lambda module, _, summed: summed.to(text_weight.dtype))
+    # transformers puts that sum beside the text's. FSDP exchanges the weight: only its module has the one in use.
+    text = model.model.embed_tokens
+    model.model.embed_audio_tokens.register_forward_hook(lambda module, _, summed: summed.to(text.weight.dtype))
     tokenizer = _load_tokenizer(folder, higgs_config, name)
     if adapter is not None:
         model = _load_adapter(model, str(adapter), revision=adapter_revision, base=name, base_folder=folder)

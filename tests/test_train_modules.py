@@ -1,17 +1,26 @@
 """Full fine-tuning of named parts: those move, the rest stays bit-equal, and the checkpoint is a whole model."""
 
+import gc
 import re
+import weakref
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.distributed import HashStore, destroy_process_group, init_process_group
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
+from higgs_recipes.collator import HiggsCollator
 from higgs_recipes.configs import ModelConfig, SFTConfig
 from higgs_recipes.errors import InputError
+from higgs_recipes.fast_path import attach_fast_path
+from higgs_recipes.loss import attach_losses, dual_ffn_losses
 from higgs_recipes.method_config import TRAIN_MODULES
-from higgs_recipes.modeling import load_model
+from higgs_recipes.modeling import build_model, load_model
+from higgs_recipes.samples import SampleDataset
 from higgs_recipes.trainer import HiggsTrainer
-from tests.checkpoints import load_tiny, tiny_folder
+from tests.checkpoints import load_tiny, random_rows, tiny_folder
 from tests.train_once import make_trainer
 
 
@@ -79,6 +88,42 @@ def test_what_is_trained_is_float32_beside_a_frozen_bfloat16_rest_and_comes_back
     loaded, _ = load_model(ModelConfig(str(tmp_path / "whole"), dtype="bfloat16"))
     for name, weight in loaded.named_parameters():
         assert torch.equal(weight, saved[name].bfloat16()), name
+
+
+@pytest.mark.parametrize("flat", [True, False], ids=["fast", "plain"])
+def test_float32_weights_that_fsdp_gathers_in_bfloat16_compute_and_leave_no_whole_copy(flat):
+    fields = {"method": "full", "dtype": "bfloat16", "bf16": True, "datasets": ["none"], "report_to": "none"}
+    config = SFTConfig(model_name_or_path=str(tiny_folder() / "model"), output_dir="unused", use_cpu=True, **fields)
+    model, tokenizer = build_model(config)
+    if flat:
+        attach_fast_path(model, compile_layers=False)
+    attach_losses(model, compiled=False)
+    whole = weakref.ref(model.model.embed_tokens.weight)
+    rows = SampleDataset(random_rows(4), tokenizer)
+    collator = HiggsCollator(model.config)
+    collator.flat = flat
+    batch = collator([rows[index] for index in range(4)])
+
+    def losses() -> torch.Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            found = dual_ffn_losses(model, batch)
+        (found.text_sum + found.codebook_sums.sum()).backward()
+        return found.codebook_sums.detach() / found.codebook_counts
+
+    expected = losses()
+    model.zero_grad()
+    init_process_group("gloo", store=HashStore(), rank=0, world_size=1)
+    try:
+        mesh, half = init_device_mesh("cpu", (1,)), torch.bfloat16
+        policy = MixedPrecisionPolicy(param_dtype=half, reduce_dtype=half, output_dtype=half)  # accelerate's, for bf16
+        for part in (*model.model.layers, model):
+            fully_shard(part, mesh=mesh, mp_policy=policy)
+        found = losses()
+        gc.collect()
+        assert whole() is None
+    finally:
+        destroy_process_group()
+    torch.testing.assert_close(found.float(), expected, rtol=0.01, atol=0)
 
 
 @pytest.mark.parametrize(
