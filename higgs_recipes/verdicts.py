@@ -47,6 +47,16 @@ class Heard:
     parts: list[Part]
 
 
+def check_turns(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Raise `InputError` unless each dialogue names a speaker, known or None, for each turn of its text."""
+    for row in rows:
+        num_turns, num_speakers = len(turn_texts(row["text"])), len(row["turn_speakers"])
+        if num_speakers and num_turns != num_speakers:
+            raise InputError(
+                f"row {row['id']}: {num_turns} turns in its text and {num_speakers} turn_speakers; encode it again"
+            )
+
+
 def hear(
     rows: Sequence[Mapping[str, Any]],
     waveforms: Sequence[Tensor],
@@ -56,7 +66,12 @@ def hear(
     normalizer: str,
 ) -> list[Heard]:
     """What is heard in the clips (N_i,) of the rows: `text`, `speaker` and `turn_speakers`, empty where a row is no
-    dialogue. The tags of a dialogue are not read out, and no words of its reference."""
+    dialogue. The tags of a dialogue are not read out, and no words of its reference.
+
+    Raises:
+        InputError: as `check_turns`.
+    """
+    check_turns(rows)
     recognised = _recognise(rows, waveforms, recogniser=recogniser, normalizer=normalizer)
     transcripts = [transcript for transcript, _ in recognised]
     texts = [spoken_text(row["text"]) for row in rows]
@@ -93,13 +108,7 @@ def _recognise(
     # Not every recogniser can time words; those of single clips need no times.
     timed = recogniser.timed_words([waveforms[index] for index in dialogues]) if dialogues else []
     for index, words in zip(dialogues, timed, strict=True):
-        row, texts = rows[index], turn_texts(rows[index]["text"])
-        if len(texts) != len(row["turn_speakers"]):
-            raise InputError(
-                f"row {row['id']}: {len(texts)} turns in its text and {len(row['turn_speakers'])} turn_speakers; "
-                "encode it again"
-            )
-        spans = turn_spans(texts, words, normalizer=normalizer)
+        spans = turn_spans(turn_texts(rows[index]["text"]), words, normalizer=normalizer)
         recognised[index] = " ".join(word.text for word in words), spans
     for index, transcript in zip(singles, recogniser.transcribe([waveforms[index] for index in singles]), strict=True):
         recognised[index] = transcript, [(0.0, len(waveforms[index]) / SAMPLE_RATE)]

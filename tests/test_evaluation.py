@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from datasets import Dataset
 from safetensors.torch import load_file, save_file
 
 from higgs_recipes.codec import load_codec
@@ -253,3 +254,12 @@ def test_a_recogniser_that_times_no_words_is_refused_for_dialogues_before_anythi
     asr = str(save_random_whisper(tmp_path, is_multilingual=True))
     with pytest.raises(InputError, match="no alignment_heads"):
         evaluate_model(config(talks, asr=asr, split="train", adapter=None))
+
+
+def test_a_dialogue_that_lacks_a_speaker_is_named_before_a_judge_is_loaded(talks, tmp_path):
+    shutil.copytree(talks / "corpus", tmp_path / "corpus")
+    (file,) = (tmp_path / "corpus/data").glob("*.parquet")
+    rows = Dataset.from_parquet(str(file), cache_dir=str(tmp_path / "cache"))
+    rows.map(lambda row: {"turn_speakers": row["turn_speakers"][:1]}).to_parquet(file)
+    with pytest.raises(InputError, match="dialogue-.*: 2 turns in its text and 1 turn_speakers; encode it again"):
+        evaluate_model(config(tmp_path, asr=str(tmp_path / "none"), split="train", adapter=None))
