@@ -28,6 +28,7 @@ from higgs_recipes.meter import Meter, summarize
 from higgs_recipes.modeling import RUN_INFO, copy_companions, innermost
 from higgs_recipes.packing import FilledRows
 from higgs_recipes.samples import SampleDataset
+from higgs_recipes.sharding import keep_sums_exact
 
 
 logger = logging.getLogger(__name__)
@@ -87,10 +88,11 @@ class HiggsTrainer(Trainer):
                 RefuseNaN(self.nan_rows),
             ],
         )
+        if self.is_fsdp_enabled:
+            keep_sums_exact(self.accelerator.state.fsdp_plugin)
         self.model_accepts_loss_kwargs = True  # compute_loss divides by the counts of the whole step
-        self.eval_collator = HiggsCollator(
-            collator.config
-        )  # padded: the plain forward makes a dense mask of a packed row
+        # Padded: the plain forward makes a dense mask of a packed row.
+        self.eval_collator = HiggsCollator(collator.config)
         num_codebooks = collator.config.num_codebooks
         # Copied once: a copy amid a step waits for the GPU.
         weights = args.codebook_weights or [1 / num_codebooks] * num_codebooks

@@ -25,7 +25,7 @@ FLOORS = {
     0: "clips errors files run_length speeds knobs method_config fingerprint configs benchmark_config limits "
     "corpus_configs segment_config recipe_parser text chatml delay loss fast_path flat_batch metrics records "
     "codec_fit_config mel_rvq mel_rvq_config spectra markdown plots cutting report_page corpus_template metadata "
-    "tar_rows parquet_rows levels turns report_tables quantization fp8",
+    "tar_rows parquet_rows levels turns report_tables quantization fp8 sharding",
 }
 FLOOR_OF = {module: floor for floor, modules in FLOORS.items() for module in modules.split()}
 # From its own floor a module takes nothing but this.

@@ -6,10 +6,11 @@ import weakref
 
 import pytest
 import torch
+from accelerate import FullyShardedDataParallelPlugin
 from safetensors.torch import load_file
 from torch.distributed import HashStore, destroy_process_group, init_process_group
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import fully_shard
 
 from higgs_recipes.collator import HiggsCollator
 from higgs_recipes.configs import ModelConfig, SFTConfig
@@ -19,6 +20,7 @@ from higgs_recipes.loss import attach_losses, dual_ffn_losses
 from higgs_recipes.method_config import TRAIN_MODULES
 from higgs_recipes.modeling import build_model, load_model
 from higgs_recipes.samples import SampleDataset
+from higgs_recipes.sharding import keep_sums_exact
 from higgs_recipes.trainer import HiggsTrainer
 from tests.checkpoints import load_tiny, random_rows, tiny_folder
 from tests.train_once import make_trainer
@@ -114,16 +116,17 @@ def test_float32_weights_that_fsdp_gathers_in_bfloat16_compute_and_leave_no_whol
     model.zero_grad()
     init_process_group("gloo", store=HashStore(), rank=0, world_size=1)
     try:
-        mesh, half = init_device_mesh("cpu", (1,)), torch.bfloat16
-        policy = MixedPrecisionPolicy(param_dtype=half, reduce_dtype=half, output_dtype=half)  # accelerate's, for bf16
+        mesh, plugin = init_device_mesh("cpu", (1,)), FullyShardedDataParallelPlugin(fsdp_version=2)
+        plugin.set_mixed_precision("bf16")  # as accelerate does it
+        keep_sums_exact(plugin)
         for part in (*model.model.layers, model):
-            fully_shard(part, mesh=mesh, mp_policy=policy)
+            fully_shard(part, mesh=mesh, mp_policy=plugin.mixed_precision_policy)
         found = losses()
         gc.collect()
         assert whole() is None
     finally:
         destroy_process_group()
-    torch.testing.assert_close(found.float(), expected, rtol=0.01, atol=0)
+    torch.testing.assert_close(found, expected, rtol=0.01, atol=0)  # float32 sums, both
 
 
 @pytest.mark.parametrize(

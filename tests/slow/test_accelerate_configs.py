@@ -15,8 +15,8 @@ TYPES = {"ddp": "MULTI_GPU", "zero2": "DEEPSPEED", "zero3": "DEEPSPEED", "fsdp2"
 WEIGHTS = {"full": "model.safetensors", "lora": "adapter_model.safetensors"}
 
 
-def train(config: str, method: str, folder, *, batch_size: int) -> tuple[dict, dict]:
-    fields = {"model_folder": str(tiny_folder() / "model"), "method": method, "use_cpu": False}
+def train(config: str, method: str, folder, *, batch_size: int, **fields) -> tuple[dict, dict]:
+    fields = {"model_folder": str(tiny_folder() / "model"), "method": method, "use_cpu": False} | fields
     fields |= {"per_device_train_batch_size": batch_size}
     launch = ["accelerate", "launch", "--config_file", f"accelerate_configs/{config}.yaml", "-m", "tests.train_once"]
     done = subprocess.run([*launch, folder, json.dumps(fields)], cwd=ROOT, capture_output=True, text=True, timeout=300)
@@ -45,6 +45,16 @@ def test_two_gpus_give_the_update_of_one(alone, config, tmp_path):
     assert weights.keys() == expected_weights.keys()
     for name, weight in expected_weights.items():
         torch.testing.assert_close(weights[name].float(), weight, atol=1e-4, rtol=1e-4, msg=name)
+
+
+@pytest.mark.gpu
+def test_fsdp_that_computes_in_bfloat16_reports_sums_that_are_not_rounded(tmp_path):
+    fields = {"dtype": "bfloat16", "bf16": True}  # as language_full.yaml
+    expected, _ = train("single_gpu", "full", tmp_path / "alone", batch_size=8, **fields)
+    about, _ = train("fsdp2", "full", tmp_path / "fsdp2", batch_size=4, **fields)
+    for name, value in expected["metrics"].items():
+        if "loss" in name:  # of sums of 200 nats in bfloat16 the means would be off by some hundredths
+            assert about["metrics"][name] == pytest.approx(value, abs=5e-3), name
 
 
 def run_until(folder, config: str, how: dict, **fields) -> int:
