@@ -62,8 +62,10 @@ def checkpoint_to_resume(args: SFTConfig) -> str | None:
     folder, asked = Path(args.output_dir), args.resume_from_checkpoint
     if (folder / RUN_INFO).is_file():
         raise InputError(f"{folder}: holds a finished run; choose another output_dir or remove it")
-    whole = [path.parent for path in folder.glob(f"checkpoint-*/{TRAINER_STATE_NAME}")]
-    last = str(max(whole, key=lambda path: int(path.name.rpartition("-")[2]))) if whole else None
+    whole = (path.parent for path in folder.glob(f"checkpoint-*/{TRAINER_STATE_NAME}"))
+    # A name that goes on after the step is somebody's copy.
+    by_step = {int(step): path for path in whole if (step := path.name.partition("-")[2]).isdecimal()}
+    last = str(by_step[max(by_step)]) if by_step else None
     if asked in (None, False, "false", "False"):
         if last is not None:
             raise InputError(f"{last} is of an unfinished run: pass --resume_from_checkpoint true, or remove {folder}")

@@ -19,8 +19,10 @@ def epochs_asked(*, hours_seen: float | None, num_train_epochs: float | None, ma
     With `max_steps` (-1 is none) transformers leaves the epochs unread.
 
     Raises:
-        InputError: `hours_seen` is not positive, or stands beside another length.
+        InputError: either is not positive, or `hours_seen` stands beside another length.
     """
+    if num_train_epochs is not None and not 0 < num_train_epochs < inf:
+        raise InputError(f"num_train_epochs must be positive and finite, got {num_train_epochs}")
     if hours_seen is None:
         return DEFAULT_EPOCHS if num_train_epochs is None else num_train_epochs
     if not 0 < hours_seen < inf:

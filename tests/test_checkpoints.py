@@ -162,7 +162,7 @@ def test_an_unfinished_run_is_neither_overwritten_nor_resumed_unasked(tmp_path):
         checkpoint_to_resume(resume_config(tmp_path, "true"))
     with pytest.raises(InputError, match="resume_from_checkpoint: no whole checkpoint .*nowhere"):
         checkpoint_to_resume(resume_config(tmp_path, str(tmp_path / "nowhere")))
-    for step in (3, 12):
+    for step in (3, 12, "12-best"):  # the last is somebody's copy
         (tmp_path / f"checkpoint-{step}").mkdir()
         (tmp_path / f"checkpoint-{step}/trainer_state.json").touch()
     (tmp_path / "checkpoint-15").mkdir()  # of a run that was killed while it saved: not to be resumed

@@ -65,7 +65,6 @@ def test_the_loss_falls_after_an_evaluation_of_a_packed_model(tmp_path):
     trainer.train()
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     assert losses[-1] < losses[0] - 1
-    assert all(weight.grad is None for weight in trainer.model.parameters() if not weight.requires_grad)
 
 
 def test_a_killed_run_goes_on_bit_equal(tmp_path):

@@ -37,6 +37,8 @@ def test_a_recipe_says_its_length_in_one_way():
         config(hours_seen=2, num_train_epochs=3.0)
     with pytest.raises(InputError, match="hours_seen must be positive and finite, got 0"):
         config(hours_seen=0)
+    with pytest.raises(InputError, match="num_train_epochs must be positive and finite, got 0"):
+        config(num_train_epochs=0)  # transformers would take no step and save an untrained adapter
 
 
 def test_the_command_line_takes_a_recipes_hours_out(tmp_path):
