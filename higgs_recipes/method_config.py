@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from accelerate.utils import parse_flag_from_env
+
 from higgs_recipes.knobs import knob, require
 
 
@@ -51,6 +53,10 @@ class MethodConfig:
         require(bool(self.lora_targets) or self.method == "full", "lora_targets is empty: name what to adapt")
         require(
             self.method == "lora" or not self.fp8, "fp8 is of method lora: it is for weights that stay as they are"
+        )
+        require(
+            not (self.fp8 and parse_flag_from_env("ACCELERATE_USE_DEEPSPEED")),
+            "fp8 does not go with DeepSpeed, which casts weights to bfloat16: launch with accelerate_configs/ddp.yaml",
         )
         if self.train_modules is not None:
             require(self.method == "full", "train_modules is of method full; an adapter's are named by lora_targets")

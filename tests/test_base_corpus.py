@@ -258,6 +258,11 @@ def test_an_unknown_voice_is_named_and_so_are_those_there_are(tmp_path):
     assert "no voice 'joe'; there are heart, rms, awb, slt, kal16, us_f2" in message
 
 
+def test_hours_of_speech_are_not_asked_without_scenes(tmp_path):
+    message = run("--hours", 1, "--no_scene", "--output_dir", tmp_path)
+    assert "--no_scene is of --harvard_lists" in message and not list(tmp_path.iterdir())
+
+
 def test_a_folder_of_another_corpus_is_left_alone(tmp_path):
     (tmp_path / "plan.json").write_text(json.dumps({"seed": 1}))
     message = run("--harvard_lists", "5-6", "--output_dir", tmp_path)

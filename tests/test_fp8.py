@@ -92,6 +92,15 @@ def test_what_cannot_go_together_is_refused(fields, message):
         SFTConfig(output_dir="unused", datasets=["none"], report_to="none", use_cpu=True, fp8=True, **fields)
 
 
+def test_deepspeed_which_casts_every_weight_is_refused(monkeypatch):
+    layer = Float8Linear(torch.randn(32, 64)).bfloat16()  # as its engine does it, below ZeRO-3 too
+    with pytest.raises(ValueError, match="scaling"):
+        layer(torch.randn(16, 64))
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    with pytest.raises(InputError, match="fp8 does not go with DeepSpeed, .* launch with accelerate_configs/ddp.yaml"):
+        SFTConfig(output_dir="unused", datasets=["none"], report_to="none", fp8=True, bf16=True)
+
+
 def test_a_gpu_without_float8_products_is_refused_by_name(monkeypatch):
     monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: (8, 0))
     monkeypatch.setattr("torch.cuda.get_device_name", lambda device: "NVIDIA A100")

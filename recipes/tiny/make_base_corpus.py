@@ -101,6 +101,8 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     arguments = parser.parse_args(words)
     if not 1 <= arguments.shard[0] <= arguments.shard[1]:
         parser.error(f"--shard {arguments.shard[0]}/{arguments.shard[1]}: shards are counted from 1")
+    if arguments.no_scene and not arguments.harvard_lists:
+        parser.error("--no_scene is of --harvard_lists: half of the hours' clips have no scene as it is")
     return arguments
 
 
