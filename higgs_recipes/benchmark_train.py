@@ -108,6 +108,8 @@ def measure_training(config: BenchmarkTrainConfig) -> Iterator[dict[str, Any]]:
                 plain = name in config.plain_variants
                 row |= _measure(config, recipe, plain=plain, matmul_rate=rates[dtypes[name]])
             except torch.OutOfMemoryError:
+                if recipe.world_size > 1:  # the others wait for this process: the run must end
+                    raise
                 row["outcome"] = "out of memory"
             except InputError as error:
                 row["outcome"] = f"refused: {error}"

@@ -39,6 +39,7 @@ def staged_checkpoint(folder: str | Path, *, publishes: bool, wait: Callable[[],
             if place.exists():  # a run that was told to resume from an earlier one makes this one again
                 os.replace(place, staging / "replaced")
             os.replace(checkpoint, place)
+        wait()  # no process looks for the checkpoint before it has its name
     finally:
         if publishes:
             shutil.rmtree(staging, ignore_errors=True)

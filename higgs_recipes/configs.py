@@ -1,11 +1,13 @@
 """Every knob of every recipe: one flat dataclass a stage, declared once, with its reason, and checked here."""
 
+import re
 from dataclasses import dataclass
 from math import inf
 from typing import Annotated, Literal
 
 from transformers import TrainingArguments
 from transformers.integrations import get_available_reporting_integrations
+from transformers.training_args import OptimizerNames
 
 from higgs_recipes.knobs import knob, require, require_package, require_seed
 from higgs_recipes.method_config import Dtype, MethodConfig
@@ -17,8 +19,9 @@ MODEL_REVISION = "d80c511612b3040ff2877ce3d408747df1739f11"
 CODEC_ID = "bosonai/higgs-audio-v2-tokenizer"
 CODEC_REVISION = "403fbacf2f60caaa102f893fdfabb694619b2417"
 NUM_CODEBOOKS = 8
-# Optimizers with states of 8 bits, for full fine-tuning on one card, are not torch's own.
-OPTIM_PACKAGES = dict.fromkeys(("adamw_bnb_8bit", "adamw_8bit", "paged_adamw_8bit"), "bitsandbytes")
+# Optimizers that are not torch's own, as those with states of 8 bits, for full fine-tuning on one card.
+_OF_BITSANDBYTES = re.compile(r"bnb|paged|^(adamw|lion)_\d+bit|^ademamix")
+OPTIM_PACKAGES = {each.value: "bitsandbytes" for each in OptimizerNames if _OF_BITSANDBYTES.search(each.value)}
 OPTIM_PACKAGES |= dict.fromkeys(("adamw_torch_8bit", "adamw_torch_4bit"), "torchao")
 CODEC_BATCH_SECONDS = 160.0  # of audio that goes through the codec at once: some GB of a GPU
 

@@ -76,7 +76,7 @@ def use_fp8(model: nn.Module, device: torch.device) -> None:
 def _cast(rows: Tensor) -> tuple[Tensor, Tensor]:
     """(M, K) -> float8 (M, K) and the float32 scale of each row (M, 1), which gives its largest value the largest."""
     scales = rows.detach().abs().amax(dim=-1, keepdim=True).float().clamp(min=1e-12) / LARGEST
-    return (rows / scales).to(FLOAT8), scales
+    return (rows / scales).to(FLOAT8).contiguous(), scales  # the product on a GPU wants rows
 
 
 def _multiply(rows: Tensor, values: Tensor, scales: Tensor) -> Tensor:

@@ -58,6 +58,10 @@ class MethodConfig:
             not (self.fp8 and parse_flag_from_env("ACCELERATE_USE_DEEPSPEED")),
             "fp8 does not go with DeepSpeed, which casts weights to bfloat16: launch with accelerate_configs/ddp.yaml",
         )
+        require(
+            self.method == "full" or self.trained_dtype == "float32",
+            "trained_dtype is of method full: an adapter is always float32",
+        )
         if self.train_modules is not None:
             require(self.method == "full", "train_modules is of method full; an adapter's are named by lora_targets")
             allowed = ", ".join(TRAIN_MODULES)

@@ -58,7 +58,10 @@ def test_stochastic_rounding_moves_weights_of_bfloat16_where_plain_rounding_leav
     assert moved["adamw_torch"] == 0 < moved["adamw_torch_8bit"], moved
 
 
-@pytest.mark.parametrize(("optim", "package"), [("paged_adamw_8bit", "bitsandbytes"), ("adamw_torch_8bit", "torchao")])
+@pytest.mark.parametrize(
+    ("optim", "package"),
+    [("paged_adamw_8bit", "bitsandbytes"), ("lion_8bit", "bitsandbytes"), ("adamw_torch_8bit", "torchao")],
+)
 def test_an_optimizer_whose_package_is_missing_is_refused_before_the_model_is_loaded(optim, package, monkeypatch):
     monkeypatch.setattr("higgs_recipes.knobs.find_spec", lambda name: None)
     with pytest.raises(

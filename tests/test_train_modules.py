@@ -135,6 +135,7 @@ def test_float32_weights_that_fsdp_gathers_in_bfloat16_compute_and_leave_no_whol
         ({"train_modules": ["audio_mlp"]}, "train_modules: 'audio_mlp' is none of attention, text_expert"),
         ({"train_modules": []}, "train_modules is empty: name some of attention, .*, or null for all"),
         ({"method": "lora", "train_modules": ["audio_head"]}, "train_modules is of method full; .* lora_targets"),
+        ({"method": "lora", "trained_dtype": "bfloat16"}, "trained_dtype is of method full: an adapter is always"),
         ({"dtype": "bfloat16"}, "dtype bfloat16 beside trained_dtype float32: set bf16: true"),
     ],
 )
