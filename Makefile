@@ -18,7 +18,7 @@ test: .venv/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 slow_test: .venv/installed
-	$(BIN)/pip install --quiet --editable ".[torchao]"
+	$(BIN)/pip install --quiet --editable ".[qlora,torchao]"
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow
 
 quality: .venv/installed

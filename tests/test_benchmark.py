@@ -16,6 +16,9 @@ from tests.forked_scripts import ROOT, TIMEOUT, Done, Scripts
 from tests.test_benchmark_train import PLAIN, VARIANTS, fields
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def scripts(tmp_path_factory):
     with Scripts(dict(os.environ), tmp_path_factory.mktemp("scripts")) as scripts:
@@ -77,7 +80,6 @@ def test_generate_measures_the_frames_of_clips_that_go_to_the_cap(scripts, tmp_p
     assert one["bytes_per_frame"] > 2 * three["bytes_per_frame"]  # three streams share the weights
 
 
-@pytest.mark.slow
 def test_encode_measures_every_arithmetic_at_every_batch(scripts, tmp_path):
     done, report = measured(scripts, "encode", test_benchmark_encode.fields(tmp_path))
     names = [f"{arithmetic}, batch {size}" for arithmetic in ("float32", "default", "bfloat16") for size in (1, 4)]
@@ -90,7 +92,6 @@ def test_encode_measures_every_arithmetic_at_every_batch(scripts, tmp_path):
     assert report["rows"][0]["equal_frames"] == 1.0  # a clip alone in exact float32 is what it is compared with
 
 
-@pytest.mark.slow
 def test_two_processes_are_measured_together(tmp_path):
     recipe = fields(tmp_path, only=["packed", "transformers"])
     (tmp_path / "train.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))

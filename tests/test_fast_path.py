@@ -78,6 +78,8 @@ def qlora_model() -> nn.Module:
 
 
 MODELS = {"full": lambda: golden_model().train(), "lora": lora_model, "qlora": qlora_model}
+QLORA = pytest.param("qlora", marks=pytest.mark.slow)  # bitsandbytes comes with `make slow_test`
+KINDS = ["full", "lora", QLORA]
 
 
 def fast(model: nn.Module, *, compiled: bool = False) -> nn.Module:
@@ -108,7 +110,7 @@ def assert_equal_losses(losses: DualFFNLosses, expected: DualFFNLosses) -> None:
     torch.testing.assert_close(losses.pack(), expected.pack(), atol=1e-5, rtol=1e-6)
 
 
-@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("pack_to", LAYOUTS)
 @pytest.mark.parametrize("batch", BATCHES)
 def test_losses_and_gradients_are_the_plain_path_s(batch, pack_to, kind):
@@ -149,7 +151,7 @@ def test_positions_restart_and_padding_is_not_there():
     assert both.sort().values.tolist() == list(range(250)) and torch.equal(both[flat["place"]], torch.arange(250))
 
 
-@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_gradient_checkpointing_gives_the_same_gradients_and_runs_layers_twice(kind):
     one, other, calls = fast(MODELS[kind]()), MODELS[kind](), []
     one.gradient_checkpointing_enable({"use_reentrant": False})
@@ -231,7 +233,7 @@ def _has_mask(indices) -> bool:
     return any(isinstance(index, torch.Tensor) and index.dtype == torch.bool for index in indices)
 
 
-@pytest.mark.parametrize("kind", ["lora", "qlora"])
+@pytest.mark.parametrize("kind", ["lora", QLORA])
 def test_a_step_has_nothing_that_waits_for_the_gpu_and_no_mask_of_pairs(kind):
     watches = {}
     for flat in (True, False):

@@ -83,7 +83,6 @@ def test_a_killed_run_goes_on_bit_equal(tmp_path):
     "fields, message",
     [
         ({"method": "full"}, "fp8 is of method lora: it is for weights that stay as they are"),
-        ({"load_in_4bit": True, "bf16": True}, "fp8 and load_in_4bit each say how the base is kept: set one"),
         ({}, "fp8 rounds between bfloat16: set bf16: true"),
     ],
 )

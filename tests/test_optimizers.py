@@ -28,9 +28,8 @@ def state_bytes(state: dict) -> int:
     )
 
 
-@pytest.mark.parametrize(
-    "fields", [*EIGHT_BIT, pytest.param(IN_BFLOAT16, marks=pytest.mark.slow)], ids=lambda fields: fields["optim"]
-)
+@pytest.mark.slow  # their packages come with `make slow_test`
+@pytest.mark.parametrize("fields", [*EIGHT_BIT, IN_BFLOAT16], ids=lambda fields: fields["optim"])
 def test_states_of_8_bits_train_and_resume_bit_equal(fields, tmp_path):
     whole = trainer_of(tmp_path / "whole", **fields)
     whole.train()

@@ -18,6 +18,7 @@ from tests.checkpoints import random_rows, tiny_folder, tiny_model_config
 from tests.train_once import make_trainer, trained_weights
 
 
+pytestmark = pytest.mark.slow  # bitsandbytes comes with `make slow_test`
 FOUR_BIT = ModelConfig(str(tiny_folder() / "model"), dtype="float32", load_in_4bit=True)
 
 
@@ -119,6 +120,11 @@ def test_what_cannot_be_is_refused(monkeypatch):
     monkeypatch.setattr("higgs_recipes.knobs.find_spec", lambda name: None)
     with pytest.raises(InputError, match="load_in_4bit needs a package that is not installed: pip install bitsandb"):
         SFTConfig(**fields)
+
+
+def test_it_does_not_go_with_fp8():
+    with pytest.raises(InputError, match="fp8 and load_in_4bit each say how the base is kept: set one"):
+        SFTConfig(output_dir="unused", datasets=["none"], use_cpu=True, bf16=True, load_in_4bit=True, fp8=True)
 
 
 @pytest.mark.parametrize("field", ["load_in_4bit", "fp8"])

@@ -210,7 +210,8 @@ def test_code_dropout_is_of_training_alone_and_the_same_with_workers_and_after_a
         tmp_path / "cut", model_folder=tiny_folder() / "model", resume_from_checkpoint="true", **fields
     )
     resumed.train(resume_from_checkpoint=checkpoint_to_resume(resumed.args))
-    workers = {"dataloader_num_workers": 2, "dataloader_persistent_workers": True}
+    # One, for torch waits 5 s for each persistent worker whose loader goes with a garbage collection.
+    workers = {"dataloader_num_workers": 1, "dataloader_persistent_workers": True}
     with_workers = run(tmp_path / "workers", **fields, **workers)
     expected = trained_weights(whole)
     for trainer in (resumed, with_workers):
