@@ -15,8 +15,8 @@ torch.set_num_threads(1)
 # Files whose tests take ten seconds and more together. They go first, so that two processes end at about one time.
 LONG = (
     *("test_trainer.py", "test_end_to_end.py", "test_streaming.py", "test_evaluation.py", "test_encoding.py"),
-    *("test_segmenting.py", "test_memorising.py", "test_hub.py", "test_base_corpus.py", "test_hub_recipes.py"),
-    *("test_benchmark.py", "test_benchmark_train.py", "test_limits.py"),
+    *("test_segmenting.py", "test_hub.py", "test_base_corpus.py", "test_hub_recipes.py"),
+    *("test_benchmark_train.py", "test_limits.py"),
     *("test_fast_path.py", "test_mel_rvq.py", "test_codec_fit.py", "test_corpus_push.py", "test_report.py"),
 )
 

@@ -21,6 +21,9 @@ from tests.checkpoints import ROOT
 from tests.tiny_codec import CORPUS, tiny_codec
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def memorised(tmp_path_factory):
     """The model of tests/random_tiny after 150 steps on 4 real clips of 2 voices: (trainer, tokenizer, rows)."""
