@@ -21,7 +21,7 @@ from tests.train_once import make_trainer, trained_weights
 pytestmark = pytest.mark.slow  # bitsandbytes comes with `make slow_test`
 
 
-def four_bit() -> ModelConfig:
+def four_bit_base() -> ModelConfig:
     return ModelConfig(str(tiny_folder() / "model"), dtype="float32", load_in_4bit=True)
 
 
@@ -39,7 +39,7 @@ def logits(model) -> torch.Tensor:
 
 
 def test_attention_and_feed_forward_are_four_bits_and_the_rest_as_it_was():
-    model, before = load_model(four_bit())[0], load_file(tiny_folder() / "model" / "model.safetensors")
+    model, before = load_model(four_bit_base())[0], load_file(tiny_folder() / "model" / "model.safetensors")
     packed = {name for name, weight in model.named_parameters() if weight.dtype == torch.uint8}
     assert packed == {name for name in before if "_proj.weight" in name} and len(packed) == 2 * (4 + 3 + 3)
     for name, weight in model.named_parameters():
@@ -94,8 +94,8 @@ def test_its_adapter_is_laid_out_as_any_and_loads_over_either_base(tmp_path):
         if four_bit:
             trained = logits(trainer.model.eval())
     assert saved[True] == saved[False]
-    assert base_fingerprint(four_bit()) == base_fingerprint(tiny_model_config())
-    rounded, whole = (load_model(base, adapter=tmp_path / "True")[0] for base in (four_bit(), tiny_model_config()))
+    assert base_fingerprint(four_bit_base()) == base_fingerprint(tiny_model_config())
+    rounded, whole = (load_model(base, adapter=tmp_path / "True")[0] for base in (four_bit_base(), tiny_model_config()))
     torch.testing.assert_close(logits(rounded), trained, atol=1e-5, rtol=0)
     assert 0 < (logits(whole) - trained).abs().max() < 1  # the base's rounding alone
 
