@@ -95,7 +95,9 @@ def test_its_adapter_is_laid_out_as_any_and_loads_over_either_base(tmp_path):
             trained = logits(trainer.model.eval())
     assert saved[True] == saved[False]
     assert base_fingerprint(four_bit_base()) == base_fingerprint(tiny_model_config())
-    rounded, whole = (load_model(base, adapter=tmp_path / "True")[0] for base in (four_bit_base(), tiny_model_config()))
+    rounded, whole = (
+        load_model(base, adapter=tmp_path / "True")[0] for base in (four_bit_base(), tiny_model_config())
+    )
     torch.testing.assert_close(logits(rounded), trained, atol=1e-5, rtol=0)
     assert 0 < (logits(whole) - trained).abs().max() < 1  # the base's rounding alone
 
