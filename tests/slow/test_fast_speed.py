@@ -46,3 +46,7 @@ def test_a_warm_step_over_rounded_weights_waits_for_nothing(rounded, compiled, t
         with no_host_wait() if index >= 3 else nullcontext(), torch.autocast("cuda", dtype=torch.bfloat16):
             losses = dual_ffn_losses(model, batch)
             (losses.text_sum + losses.codebook_sums.sum()).backward()
+    with no_host_wait(), pytest.raises(RuntimeError):  # the watch sees what it looks for
+        losses.text_sum.item()
+    gradients = [weight.grad for weight in model.parameters() if weight.requires_grad]
+    assert gradients and all(gradient is not None and gradient.isfinite().all() for gradient in gradients)
