@@ -27,7 +27,7 @@ from higgs_recipes.modeling import base_fingerprint, load_model, load_run, witho
 from higgs_recipes.provenance import surroundings
 from higgs_recipes.records import public_name
 from higgs_recipes.scoring import Clip, score_clips
-from higgs_recipes.verdicts import check_turns
+from higgs_recipes.verdicts import check_turn_speakers
 
 
 logger = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ def evaluate_model(config: EvaluateConfig) -> Evaluation:
     encoded, where = load_encoded(config.dataset, split=config.split), f"{config.dataset}, split {config.split}"
     check_codec(encoded, codec.revision, where=where)
     rows = [dict(row) for row in encoded.select(range(min(config.max_rows or len(encoded), len(encoded))))]
-    check_turns(rows)
+    check_turn_speakers(rows)
     real = load_recordings(rows, where=where)
     # A normaliser that does not exist shows here, and not after a night of generating.
     utterance_errors([], [], normalizer=config.normalizer)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -95,6 +96,10 @@ class SampleDataset(Dataset):
 
     def num_positions(self) -> list[int]:
         """How many positions each sample takes in a batch: of a clip all T + C + 1 frames in place of one mark."""
+        return self._num_positions
+
+    @cached_property  # filling rows asks for them, and telling how long the run is
+    def _num_positions(self) -> list[int]:
         samples = (self[index] for index in range(len(self)))
         return [len(each["input_ids"]) + sum(sum(codes.shape) for codes in each["codes"]) for each in samples]
 

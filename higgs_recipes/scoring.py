@@ -142,8 +142,8 @@ def _summary(
         singles = [each for each in chosen if not each.is_dialogue]
         dialogues = [each for each in chosen if each.is_dialogue]
         scores = {
-            "wer": _corpus_rate([each.heard.words for each in chosen]),
-            "cer": _corpus_rate([each.heard.characters for each in chosen]),
+            "wer": corpus_rate([each.heard.words for each in chosen]),
+            "cer": corpus_rate([each.heard.characters for each in chosen]),
             "similarity": _mean([None if each.is_dialogue else each.similarities[0] for each in chosen]),
         }
         if name not in ("real", "codec"):
@@ -206,7 +206,8 @@ def _turn(part: Part, similarity: float | None, nearest: str | None) -> dict[str
     }
 
 
-def _corpus_rate(errors: Sequence[WordErrors]) -> dict[str, Any]:
+def corpus_rate(errors: Sequence[WordErrors]) -> dict[str, Any]:
+    """The error rate of all texts together: value, its interval from low to high, n and what was skipped."""
     total = sum(errors, WordErrors(0, 0))
     interval = bootstrap_interval([(each.edits, each.words) for each in errors], seed=BOOTSTRAP_SEED)
     return _score(total.rate, interval, n=len(errors) - total.skipped, skipped=total.skipped)

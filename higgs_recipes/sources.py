@@ -214,9 +214,9 @@ def _select_where(table: Sequence, where: dict[str, str], present: Sequence[str]
     if not kept:
         raise InputError(f"{label}: no row is left of {len(table)} by where {where}")
     logger.info("%s: %d of %d rows are as where says", label, len(kept), len(table))
-    if isinstance(table, TarRows):  # a row that cannot be read is rejected with its reason
-        kept = sorted({*kept, *table.broken()})
-    return table.select(kept) if isinstance(table, (Dataset, TarRows)) else [table[index] for index in kept]
+    if isinstance(table, TarRows):
+        return table.keep(kept)
+    return table.select(kept) if isinstance(table, Dataset) else [table[index] for index in kept]
 
 
 def _require_columns(where: Iterable[str], present: Sequence[str], *, label: str) -> None:

@@ -104,8 +104,7 @@ class StreamedRows(Sequence):
         if not columns:
             return rows
         kept = matching_rows(columns, self.where)
-        # A row that cannot be read is rejected with its reason, whatever it would have said.
-        return rows.select(sorted({*kept, *rows.broken()}) if isinstance(rows, TarRows) else kept)
+        return rows.keep(kept) if isinstance(rows, TarRows) else rows.select(kept)
 
     def _count_remote(self, path: str) -> int:
         with HfFileSystem().open(f"datasets/{self.files.repo}@{self.files.commit}/{path}") as file:

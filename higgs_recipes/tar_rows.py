@@ -58,6 +58,10 @@ class TarRows(Sequence):
                 row[ending] = {"path": name, "bytes": file.read(size)}
         return row
 
+    def keep(self, indices: Sequence[int]) -> "TarRows":
+        """These rows and the broken ones, which are rejected with their reason whatever they would have said."""
+        return self.select(sorted({*indices, *self.broken()}))
+
     def _index(self, path: Path) -> None:
         rows: dict[str, tuple[dict[str, Any], dict[str, tuple[str, int, int]]]] = {}
         try:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from functools import cached_property
 from hashlib import sha256
 from typing import Any
 
@@ -114,7 +115,8 @@ class EncodedSamples(SampleDataset):
         samples = (label_sample(row, row[INPUT_IDS], last=self.last) for row in rows)
         return [sample | {"row_index": index} for index, sample in zip(indices, samples, strict=True)]
 
-    def num_positions(self) -> list[int]:
+    @cached_property
+    def _num_positions(self) -> list[int]:
         return count_positions(self.rows).tolist()
 
     def audio_seconds(self) -> float:

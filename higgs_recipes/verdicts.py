@@ -47,7 +47,7 @@ class Heard:
     parts: list[Part]
 
 
-def check_turns(rows: Sequence[Mapping[str, Any]]) -> None:
+def check_turn_speakers(rows: Sequence[Mapping[str, Any]]) -> None:
     """Raise `InputError` unless each dialogue names a speaker, known or None, for each turn of its text."""
     for row in rows:
         num_turns, num_speakers = len(turn_texts(row["text"])), len(row["turn_speakers"])
@@ -69,9 +69,9 @@ def hear(
     dialogue. The tags of a dialogue are not read out, and no words of its reference.
 
     Raises:
-        InputError: as `check_turns`.
+        InputError: as `check_turn_speakers`.
     """
-    check_turns(rows)
+    check_turn_speakers(rows)
     recognised = _recognise(rows, waveforms, recogniser=recogniser, normalizer=normalizer)
     transcripts = [transcript for transcript, _ in recognised]
     texts = [spoken_text(row["text"]) for row in rows]

@@ -16,18 +16,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from higgs_recipes.codec import load_codec
 from higgs_recipes.corpus import load_rows
 from higgs_recipes.corpus_configs import EncodeConfig
-from higgs_recipes.delay import SAMPLE_RATE
 from higgs_recipes.errors import exit_on_input_error
 from higgs_recipes.generation import single_device
 from higgs_recipes.judges import PACKAGE_RECOGNISER, PACKAGE_SPEAKER_MODEL, load_recogniser, load_speaker_model
 from higgs_recipes.markdown import table
-from higgs_recipes.metrics import WordErrors, bootstrap_interval, utterance_errors
+from higgs_recipes.metrics import utterance_errors
 from higgs_recipes.provenance import surroundings
+from higgs_recipes.scoring import Clip, corpus_rate
 
 
 NORMALIZER = "whisper_en_no_spelling"
@@ -59,13 +58,16 @@ def measure(codec_folder: str, sources: Sequence[str]) -> dict[str, Any]:
         real, heard = ([clips[index] for index in chosen] for clips in (waveforms, resynthesis))
         pairs = zip(speaker_model.embed(real), speaker_model.embed(heard), strict=True)
         cosines = [torch.cosine_similarity(*pair, dim=0).item() for pair in pairs]
+        errors = [
+            utterance_errors(texts, recogniser.transcribe(clips), normalizer=NORMALIZER) for clips in (real, heard)
+        ]
         speakers[str(speaker)] = {
             "n": len(chosen),
-            "recordings": _word_errors(texts, recogniser.transcribe(real)),
-            "resynthesis": _word_errors(texts, recogniser.transcribe(heard)),
+            "recordings": corpus_rate(errors[0]),
+            "resynthesis": corpus_rate(errors[1]),
             "similarity": sum(cosines) / len(cosines),
         }
-    seconds = sum(map(_seconds, waveforms))
+    seconds = sum(Clip(waveform).seconds for waveform in waveforms)
     return surroundings() | {
         "codec": codec.revision,
         "audio_seconds": seconds,
@@ -76,22 +78,12 @@ def measure(codec_folder: str, sources: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _word_errors(texts: Sequence[str], transcripts: Sequence[str]) -> dict[str, float | None]:
-    errors = utterance_errors(texts, transcripts, normalizer=NORMALIZER)
-    low, high = bootstrap_interval([(each.edits, each.words) for each in errors], seed=0)
-    return {"wer": sum(errors, WordErrors(0, 0)).rate, "low": low, "high": high}
-
-
-def _seconds(waveform: Tensor) -> float:
-    return len(waveform) / SAMPLE_RATE
-
-
 def describe(report: dict[str, Any]) -> str:
     """The report as a table in Markdown."""
     lines = []
     for speaker, scores in report["speakers"].items():
         errors = [
-            f"{each['wer']:.1%} ({each['low']:.1%} to {each['high']:.1%})"
+            f"{each['value']:.1%} ({each['low']:.1%} to {each['high']:.1%})"
             for each in (scores["recordings"], scores["resynthesis"])
         ]
         lines.append([speaker, str(scores["n"]), *errors, f"{scores['similarity']:.3f}"])

@@ -22,7 +22,7 @@ def test_each_voice_is_judged_beside_its_recordings(tmp_path):
     for scores in report["speakers"].values():
         assert scores["n"] == 4 and 0.8 < scores["similarity"] < 0.99
         for row in ("recordings", "resynthesis"):
-            assert 0 <= scores[row]["low"] <= scores[row]["wer"] <= scores[row]["high"] < 0.5
+            assert 0 <= scores[row]["low"] <= scores[row]["value"] <= scores[row]["high"] < 0.5
     assert report["audio_seconds"] > 12 and report["encode_times_real_time"] > report["decode_times_real_time"] > 1
     lines = [line.split("|")[1].strip() for line in describe(report).splitlines() if line.startswith("|")]
     assert lines == ["voice", "---", "heart", "rms"]
