@@ -40,7 +40,8 @@ class Speed:
 
 
 _PLAIN = {"fast_path": False, "per_device_train_batch_size": 16}
-_TRUE_SIZE = "tests.slow.true_size of commit 3759f03, torch 2.11, transformers 5.17"  # before it left speed to benchmark.py
+# Before it left speed to scripts/benchmark.py.
+_TRUE_SIZE = "tests.slow.true_size of commit 3759f03, torch 2.11, transformers 5.17"
 _H100 = "1 x NVIDIA H100 80 GB"
 SPEEDS = (
     Speed(_PLAIN | {"gradient_checkpointing": True}, 7594, 12.6, _H100, _TRUE_SIZE),
