@@ -5,6 +5,7 @@ to end (`FlatBatch`), attention is of variable length, text and audio are parted
 once with the weight chosen by position. A model that has it still takes everything that transformers' forward takes.
 """
 
+import inspect
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -12,11 +13,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention.varlen import varlen_attn
+from torch.utils.checkpoint import checkpoint
 from transformers import HiggsAudioV2ForConditionalGeneration
 from transformers.models.higgs_audio_v2 import modeling_higgs_audio_v2 as plain
 
 from higgs_recipes.errors import InputError
 from higgs_recipes.flat_batch import FlatBatch
+
+
+# The kernel takes fewer key heads than query heads; newer releases of torch ask to be told so.
+_GROUPED = {"enable_gqa": True} if "enable_gqa" in inspect.signature(varlen_attn).parameters else {}
 
 
 class Route(NamedTuple):
@@ -49,13 +55,17 @@ class HiggsAudioV2DecoderLayer(plain.HiggsAudioV2DecoderLayer):
         return self.run(self, hidden_states, route)
 
 
-def attach_fast_path(model: HiggsAudioV2ForConditionalGeneration, *, compile_layers: bool = False) -> None:
+def attach_fast_path(
+    model: HiggsAudioV2ForConditionalGeneration, *, compile_layers: bool = False, recompute: bool = False
+) -> None:
     """Exchange the forward of a bare model's layers, in place. Weights, their names and checkpoints stay as they are.
 
     Must come before a wrapper (DDP, FSDP, DeepSpeed), and after or before peft's.
 
     Args:
         compile_layers: compile a layer with torch.compile: one graph, for all layers and every shape.
+        recompute: keep what goes into a compiled layer and nothing of what it makes. Unlike checkpointing around the
+            layer, the compiler sees what the backward pass asks for, and leaves the last product of each half out.
 
     Raises:
         InputError: the model's attention has dropout, or another implementation than sdpa: the fast path has its own.
@@ -74,7 +84,10 @@ def attach_fast_path(model: HiggsAudioV2ForConditionalGeneration, *, compile_lay
         # DDP would cut the layers' graphs to its buckets; a layer is small enough, and the cutter knows no
         # autograd.Function.
         torch._dynamo.config.optimize_ddp = False
-    run = torch.compile(_run_layer) if compile_layers else _run_layer
+    assert compile_layers or not recompute, "layers that are not compiled are checkpointed by transformers"
+    run = _recomputed_layer if recompute else _run_layer
+    if compile_layers:
+        run = torch.compile(run)
     for layer in model.model.layers:
         assert type(layer) in (plain.HiggsAudioV2DecoderLayer, HiggsAudioV2DecoderLayer), type(layer)
         layer.__class__ = HiggsAudioV2DecoderLayer
@@ -164,6 +177,10 @@ def _run_layer(layer: HiggsAudioV2DecoderLayer, hidden: Tensor, route: Route) ->
     return hidden + _Take.apply(torch.cat([text, audio]), route.place, route.order)
 
 
+def _recomputed_layer(layer: HiggsAudioV2DecoderLayer, hidden: Tensor, route: Route) -> Tensor:
+    return checkpoint(lambda states: _run_layer(layer, states, route), hidden, use_reentrant=False)
+
+
 def _scaled(hidden: Tensor, *, eps: float) -> Tensor:
     """RMSNorm without its weight."""
     return F.rms_norm(hidden, hidden.shape[-1:], eps=eps).to(hidden.dtype)  # autocast leaves it in float32
@@ -171,12 +188,11 @@ def _scaled(hidden: Tensor, *, eps: float) -> Tensor:
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, route: Route) -> Tensor:
     """Causal attention within each sample: (P, heads, D), twice (P, key heads, D) -> (P, heads, D)."""
+    if route.spread is None:
+        starts, longest = route.starts, route.longest
+        return varlen_attn(query, key, value, starts, starts, longest, longest, window_size=(-1, 0), **_GROUPED)
     num_groups = query.shape[1] // key.shape[1]
     key, value = key.repeat_interleave(num_groups, dim=1), value.repeat_interleave(num_groups, dim=1)
-    if route.spread is None:
-        return varlen_attn(
-            query, key, value, route.starts, route.starts, route.longest, route.longest, window_size=(-1, 0)
-        )
     padded = [
         _Take.apply(states, route.spread, route.gathered).unflatten(0, (-1, route.longest)).transpose(1, 2)
         for states in (query, key, value)

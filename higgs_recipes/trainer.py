@@ -67,7 +67,11 @@ class HiggsTrainer(Trainer):
         run_info: Mapping[str, Any],
     ) -> None:
         if args.fast_path:
-            attach_fast_path(innermost(model), compile_layers=args.compile_layers)
+            attach_fast_path(
+                innermost(model),
+                compile_layers=args.compile_layers,
+                recompute=args.compile_layers and args.gradient_checkpointing,
+            )
             collator.flat = True
         attach_losses(innermost(model), compiled=args.compile_layers)
         if args.hours_seen is not None:
@@ -214,6 +218,8 @@ class HiggsTrainer(Trainer):
         return total.unpack(self.accelerator.reduce(total.pack(), reduction="sum"))
 
     def _begin(self) -> None:
+        if self.args.compile_layers:  # they recompute by themselves what transformers would checkpoint
+            innermost(self.model).gradient_checkpointing_disable()
         if self.state.global_step == 0:
             self.preflight()
         self.meter = Meter()

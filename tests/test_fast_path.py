@@ -82,8 +82,8 @@ QLORA = pytest.param("qlora", marks=pytest.mark.slow)  # bitsandbytes comes with
 KINDS = ["full", "lora", QLORA]
 
 
-def fast(model: nn.Module, *, compiled: bool = False) -> nn.Module:
-    attach_fast_path(innermost(model), compile_layers=compiled)
+def fast(model: nn.Module, *, compiled: bool = False, recompute: bool = False) -> nn.Module:
+    attach_fast_path(innermost(model), compile_layers=compiled, recompute=recompute)
     attach_losses(innermost(model), compiled=compiled)
     return model
 
@@ -247,12 +247,13 @@ def test_a_step_has_nothing_that_waits_for_the_gpu_and_no_mask_of_pairs(kind):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("recompute", [False, True])
 @pytest.mark.parametrize("kind", ["lora", "qlora"])
-def test_a_compiled_layer_is_one_graph_for_all_layers_and_all_shapes(kind, monkeypatch):
+def test_a_compiled_layer_is_one_graph_for_all_layers_and_all_shapes(kind, recompute, monkeypatch):
     counter, compile_function = CompileCounterWithBackend("aot_eager"), torch.compile
     monkeypatch.setattr(torch, "compile", lambda function: compile_function(function, backend=counter))
     torch._dynamo.reset()
-    one, other = fast(MODELS[kind](), compiled=True), MODELS[kind]()
+    one, other = fast(MODELS[kind](), compiled=True, recompute=recompute), MODELS[kind]()
     for names in ([0, 1, 2, 3], [1, 2], [0, 2, 3], [3, 1]):
         samples = [golden_samples()[index] for index in names]
         for model in (one, other):

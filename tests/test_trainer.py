@@ -19,7 +19,7 @@ from higgs_recipes.configs import ModelConfig
 from higgs_recipes.errors import InputError
 from higgs_recipes.loss import dual_ffn_losses
 from higgs_recipes.meter import summarize
-from higgs_recipes.modeling import load_model
+from higgs_recipes.modeling import innermost, load_model
 from higgs_recipes.samples import SampleDataset
 from tests.checkpoints import ROOT, tiny_folder
 from tests.train_once import make_trainer, trained_weights
@@ -86,9 +86,14 @@ def test_two_processes_give_the_update_and_the_evaluation_of_one(tmp_path, refer
         assert about["metrics"][name] == pytest.approx(value, abs=2e-5), name
 
 
-def test_gradient_checkpointing_gives_the_same_update(tmp_path, reference):
-    checkpointed = run(tmp_path, per_device_train_batch_size=8, gradient_checkpointing=True)
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_gradient_checkpointing_gives_the_same_update(compiled, tmp_path, reference):
+    fields = {"gradient_checkpointing": True, "compile_layers": compiled}
+    checkpointed = run(tmp_path, per_device_train_batch_size=8, **fields)
     assert_same_weights(reference[0], trained_weights(checkpointed))
+    # Compiled layers recompute by themselves: once more around them would be all of it twice.
+    layers = innermost(checkpointed.model).model.layers
+    assert all(layer.gradient_checkpointing is not compiled for layer in layers)
 
 
 def test_bf16_computes_in_bfloat16_and_keeps_float32_weights(tmp_path, reference):

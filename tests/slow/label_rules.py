@@ -1,12 +1,11 @@
 """What the project's label rules are worth: the same base, corpus and recipe, fine-tuned under four rules.
 
-python -m tests.slow.label_rules OUTPUT.json --base outputs/random_tiny/model --codec outputs/random_tiny/codec \
-    --corpus outputs/random_tiny/corpus --steps 60
+python -m tests.slow.label_rules outputs/label_rules.json --corpus outputs/demo/corpus
 
-The recipes are those of tests/random_tiny, voice_lora.yaml and evaluate.yaml, but for the paths and what the command
-line says. Every adapter starts from the same weights and sees the same batches; generation is the project's own for
-all. The intervals are of the texts: how much another seed of training would change, they do not say. The corpus needs
-held-out recordings, and rows with reference clips to train on.
+The recipes are voice_lora.yaml and evaluate.yaml of a folder, recipes/tiny unless the command line says otherwise, but
+for the paths and what else it says. Every adapter starts from the same weights and sees the same batches; what is
+generated is generated alike for all. The intervals are of the texts: how much another seed of training would change,
+they do not say. The corpus needs held-out recordings, and rows with reference clips to train on.
 """
 
 import argparse
@@ -26,7 +25,7 @@ from higgs_recipes.card_scores import METRICS
 from higgs_recipes.codec import load_codec
 from higgs_recipes.collator import HiggsCollator
 from higgs_recipes.configs import EvaluateConfig, SFTConfig
-from higgs_recipes.delay import IGNORE_INDEX
+from higgs_recipes.delay import IGNORE_INDEX, undelay_frames
 from higgs_recipes.encoding import check_codec, load_encoded
 from higgs_recipes.errors import InputError, exit_on_input_error
 from higgs_recipes.evaluation import decoded_clips, load_recordings, make_requests
@@ -83,7 +82,9 @@ class DelayOff(HiggsCollator):
         bos = torch.full((1, num_codebooks), self.config.audio_stream_bos_id)
         eos, ignored = torch.full_like(bos, self.config.audio_stream_eos_id), torch.full_like(bos, IGNORE_INDEX)
         clips = [torch.as_tensor(codes).long() for codes in sample["codes"]]
-        frames = [torch.cat([bos, codes, eos]) for codes in clips]
+        lengths = [len(clip) + num_codebooks + 1 for clip in clips]
+        delayed = batch["audio_input_ids"][index][batch["audio_input_ids_mask"][index]].split(lengths)
+        frames = [torch.cat([bos, undelay_frames(each), eos]) for each in delayed]  # as they are read
         targets = [
             torch.cat([ignored, codes, eos]) if supervised else torch.full_like(clip, IGNORE_INDEX)
             for codes, clip, supervised in zip(clips, frames, sample["supervise"], strict=True)
@@ -91,7 +92,7 @@ class DelayOff(HiggsCollator):
         # Of a clip's T + C + 1 positions the first T + 2 are left.
         is_kept = batch["attention_mask"][index].bool()
         places = (batch["input_ids"][index] == self.config.audio_token_id).nonzero()[:, 0]
-        for codes, of_clip in zip(clips, places.split([len(clip) + num_codebooks + 1 for clip in clips]), strict=True):
+        for codes, of_clip in zip(clips, places.split(lengths), strict=True):
             is_kept[of_clip[len(codes) + 2 :]] = False
         return {name: batch[name][index][is_kept] for name in ("input_ids", "labels", "attention_mask")} | {
             "audio_input_ids": torch.cat(frames),
@@ -122,7 +123,7 @@ def fine_tune(collator_class: type[HiggsCollator], config: SFTConfig) -> float:
         model,
         config,
         train_dataset=SampleDataset(rows, tokenizer),
-        collator=collator_class(innermost(model).config),
+        collator=collator_class(innermost(model).config, code_dropout=config.code_dropout, seed=config.seed),
         run_info={"base_model": config.model_name_or_path, "base_fingerprint": base_fingerprint(config)},
     )
     trainer.train()
@@ -156,24 +157,35 @@ def score_rules(folder: Path, config: EvaluateConfig) -> dict[str, Any]:
 
 
 def run(
-    folder: Path, *, base: str, codec: str, corpus: str, train: Mapping[str, Any], score: Mapping[str, Any]
+    folder: Path,
+    *,
+    recipes: Path,
+    paths: Mapping[str, str],
+    corpus: str,
+    train: Mapping[str, Any],
+    score: Mapping[str, Any],
 ) -> dict:
-    """Train and score all rules; `train` and `score` are fields of the two recipes that differ from the files'."""
-    paths = {"model_name_or_path": base, "codec_name_or_path": codec}
+    """Train and score all rules.
+
+    Args:
+        recipes: folder of voice_lora.yaml and evaluate.yaml.
+        paths: fields of both that name the base and its codec, where they differ from the files'.
+        train, score: other fields of the two that differ.
+    """
     losses = {}
     for rule, collator_class in RULES.items():
-        fields = read_recipe("voice_lora.yaml") | paths | {"datasets": [corpus], "output_dir": str(folder / rule)}
+        fields = read_recipe(recipes / "voice_lora.yaml") | {"datasets": [corpus], "output_dir": str(folder / rule)}
         # The fast path lays batches out in its own way; no checkpoints and no evaluation, which hold our labels.
         fields |= {"fast_path": False, "eval_strategy": "no", "save_strategy": "no", "disable_tqdm": True}
         fields |= {"use_cpu": not torch.cuda.is_available()}
-        losses[rule] = fine_tune(collator_class, SFTConfig(**(fields | train)))
-    fields = read_recipe("evaluate.yaml") | paths | {"dataset": corpus, "adapter": None}
-    scored = score_rules(folder, EvaluateConfig(**(fields | score)))
+        losses[rule] = fine_tune(collator_class, SFTConfig(**(fields | paths | train)))
+    fields = read_recipe(recipes / "evaluate.yaml") | {"dataset": corpus, "adapter": None}
+    scored = score_rules(folder, EvaluateConfig(**(fields | paths | score)))
     return surroundings() | {"train": dict(train), "score": dict(score), "losses": losses} | scored
 
 
-def read_recipe(name: str) -> dict[str, Any]:
-    return yaml.safe_load((ROOT / "tests/random_tiny" / name).read_text(encoding="utf-8"))
+def read_recipe(path: Path) -> dict[str, Any]:
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
 def side_by_side(report: Mapping[str, Any]) -> str:
@@ -196,25 +208,21 @@ def side_by_side(report: Mapping[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("output", type=Path, help="JSON file of the report")
-    parser.add_argument("--base", required=True, help="folder of the base model")
-    parser.add_argument("--codec", required=True, help="folder of the codec")
+    parser.add_argument("--recipes", type=Path, default=ROOT / "recipes/tiny", help="folder of the two recipes")
+    parser.add_argument("--base", help="folder of the base model, in the place of the recipes'")
+    parser.add_argument("--codec", help="folder of the codec, in the place of the recipes'")
     parser.add_argument("--corpus", required=True, help="folder of the encoded corpus")
     parser.add_argument("--steps", type=int, help="optimizer steps, in the place of the recipe's")
     parser.add_argument("--learning_rate", type=float, help="in the place of the recipe's")
     parser.add_argument("--max_rows", type=int, help="held-out texts scored, in the place of the recipe's")
     parser.add_argument("--max_seconds", type=float, help="cap on a clip, in the place of the recipe's")
     args = parser.parse_args()
+    paths = {"model_name_or_path": args.base, "codec_name_or_path": args.codec}
     train = {"max_steps": args.steps, "learning_rate": args.learning_rate}
     score = {"max_rows": args.max_rows, "max_seconds": args.max_seconds}
+    paths, train, score = ({k: v for k, v in given.items() if v is not None} for given in (paths, train, score))
     with tempfile.TemporaryDirectory() as folder:
-        report = run(
-            Path(folder),
-            base=args.base,
-            codec=args.codec,
-            corpus=args.corpus,
-            train={name: value for name, value in train.items() if value is not None},
-            score={name: value for name, value in score.items() if value is not None},
-        )
+        report = run(Path(folder), recipes=args.recipes, paths=paths, corpus=args.corpus, train=train, score=score)
     args.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     sys.stdout.write(side_by_side(report))
 

@@ -96,22 +96,25 @@ def encoded_corpus(folder: Path, *, tasks: dict[str, float]) -> str:
     return str(folder / "corpus")
 
 
-def tiny_paths() -> dict[str, str]:
-    return {"base": str(tiny_folder() / "model"), "codec": str(tiny_folder() / "codec")}
+RECIPES = ROOT / "tests/random_tiny"
 
 
 @pytest.mark.slow
 def test_a_corpus_without_references_is_refused(tmp_path):
     corpus = encoded_corpus(tmp_path, tasks={"single_speaker_smart_voice": 1.0})
     with pytest.raises(InputError, match="no row has a reference clip.*zero_shot_voice_cloning"):
-        run(tmp_path / "study", **tiny_paths(), corpus=corpus, train={"max_steps": 1}, score={})
+        paths = {
+            "model_name_or_path": str(tiny_folder() / "model"),
+            "codec_name_or_path": str(tiny_folder() / "codec"),
+        }
+        run(tmp_path / "study", recipes=RECIPES, paths=paths, corpus=corpus, train={"max_steps": 1}, score={})
 
 
 @pytest.mark.slow
 def test_all_rules_are_trained_scored_and_shown_side_by_side(tmp_path):
     corpus = encoded_corpus(tmp_path, tasks={"zero_shot_voice_cloning": 1.0})
-    flags = [f"--{name}={path}" for name, path in (tiny_paths() | {"corpus": corpus}).items()]
-    flags += ["--steps=5", "--max_rows=2", "--max_seconds=1"]
+    flags = [f"--recipes={RECIPES}", f"--base={tiny_folder() / 'model'}", f"--codec={tiny_folder() / 'codec'}"]
+    flags += [f"--corpus={corpus}", "--steps=5", "--max_rows=2", "--max_seconds=1"]
     command = [sys.executable, "-m", "tests.slow.label_rules", str(tmp_path / "report.json"), *flags]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
