@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from higgs_recipes.benchmark_config import BenchmarkEncodeConfig
-from higgs_recipes.codec import Codec, load_codec
+from higgs_recipes.codec import Codec, encoding_parts, load_codec
 from higgs_recipes.codec_init import init_codec, synthetic_sounds
 from higgs_recipes.delay import FRAMES_PER_SECOND, SAMPLE_RATE
 from higgs_recipes.files import staged_folder
@@ -44,17 +44,18 @@ def measure_encoding(config: BenchmarkEncodeConfig) -> Iterator[dict[str, Any]]:
         torch.manual_seed(config.seed)
         num_steps = round(config.clip_seconds * FRAMES_PER_SECOND)
         sounds = synthetic_sounds(config.num_clips, num_steps=num_steps)  # (clips, N)
-    codec = load_codec(folder, revision=None, device=device)
+    codec = _whole(folder, device)
     expected = torch.stack([codec.encode([sound])[0] for sound in sounds])  # (clips, T, C)
     with FlopCounterMode(display=False) as counter, torch.no_grad():  # it does not see into inference_mode
         codec.model.encode(sounds[:1, None].to(device))
     flops = counter.get_total_flops() / config.clip_seconds
 
     for arithmetic in config.arithmetic:
-        codec = load_codec(folder, revision=None, device=device)
+        is_ours = arithmetic == "split"
+        codec = load_codec(folder, revision=None, device=device) if is_ours else _whole(folder, device)
         torch._dynamo.reset()
         if arithmetic.endswith("_compiled"):
-            for part in (codec.model.acoustic_encoder, codec.model.encoder_semantic, codec.model.semantic_model):
+            for part in encoding_parts(codec.model):
                 part.compile()
         for size in config.batch_sizes:
             row = {"name": f"{arithmetic}, batch {size}", "arithmetic": arithmetic, "batch_size": size}
@@ -64,7 +65,8 @@ def measure_encoding(config: BenchmarkEncodeConfig) -> Iterator[dict[str, Any]]:
                 )
                 with _arithmetic(arithmetic):
                     dtype = torch.bfloat16 if arithmetic == "bfloat16" else torch.float32
-                    limit = matmul_rate(device, dtype) / flops
+                    # What is split is multiplied three times over.
+                    limit = matmul_rate(device, dtype) / flops / (3 if is_ours and device.type == "cuda" else 1)
                 row |= {
                     "limit_times_real_time": limit,
                     "share_of_limit": row["times_real_time"] / limit,
@@ -102,7 +104,7 @@ def _measure(codec: Codec, sounds: Tensor, *, arithmetic: str, batch_size: int, 
 @torch.inference_mode()
 def _encode(codec: Codec, sounds: Tensor, *, arithmetic: str) -> Tensor:
     """Sounds (B, N) in host memory -> codes (B, T, C) there."""
-    if arithmetic == "float32":  # the project's own way, all of it
+    if arithmetic == "split":  # the project's own way, all of it
         together = (len(sounds) + 1) * sounds.shape[1] / SAMPLE_RATE  # more than enough: all in one batch
         return torch.stack(codec.encode(list(sounds), batch_seconds=together))
     with _arithmetic(arithmetic):
@@ -110,11 +112,17 @@ def _encode(codec: Codec, sounds: Tensor, *, arithmetic: str) -> Tensor:
     return codes.transpose(1, 2).to("cpu", torch.int16)
 
 
+def _whole(folder: Path, device: torch.device) -> Codec:
+    """The codec on its device without split products."""
+    codec = load_codec(folder, revision=None, device="cpu")
+    return Codec(codec.model.to(device), codec.revision)
+
+
 @contextmanager
 def _arithmetic(name: str) -> Iterator[None]:
     """Products as the name says: exact, of 10 bits (tf32), convolutions alone so (default), or of 7 (bfloat16)."""
     kind = name.removesuffix("_compiled")
-    convolutions = "tf32" if kind in ("tf32", "default") else "ieee"
+    convolutions = "tf32" if kind in ("tf32", "default", "split") else "ieee"
     before = torch.get_float32_matmul_precision()
     with ExitStack() as stack:
         stack.enter_context(
@@ -123,7 +131,7 @@ def _arithmetic(name: str) -> Iterator[None]:
             )
         )
         stack.callback(torch.set_float32_matmul_precision, before)
-        torch.set_float32_matmul_precision("high" if kind == "tf32" else "highest")
+        torch.set_float32_matmul_precision("high" if kind in ("tf32", "split") else "highest")
         if kind == "bfloat16":
             stack.enter_context(torch.autocast("cuda" if torch.cuda.is_available() else "cpu", dtype=torch.bfloat16))
         yield

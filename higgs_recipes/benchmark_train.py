@@ -154,6 +154,7 @@ def _measure(config: BenchmarkTrainConfig, recipe: SFTConfig, *, plain: bool, ma
         torch.cuda.reset_peak_memory_stats(device)
     torch.manual_seed(config.seed)
     model, tokenizer = build_model(recipe)
+    loading_peak_gib = peak_memory_gib()
     work, num_clips = _step_work(config, recipe, num_codebooks=innermost(model).config.num_codebooks)
     num_positions = work.text + work.audio
     flops = training_flops(innermost(model), work)  # before FSDP or DeepSpeed take the model apart
@@ -178,6 +179,7 @@ def _measure(config: BenchmarkTrainConfig, recipe: SFTConfig, *, plain: bool, ma
         "data_wait_share": None if plain else max(entry["data_wait_share"] for entry in logs),
         "logged_positions_per_second": None if plain else logs[-1]["positions_per_second"],
         "left_over_gib": left_over / 2**30,
+        "loading_peak_gib": loading_peak_gib,
         "loss": logs[-1]["loss"],
         "steps": config.timed_steps,
         "seconds": stopwatch.seconds,

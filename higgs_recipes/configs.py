@@ -169,6 +169,10 @@ class SFTConfig(TrainingArguments, MethodConfig, CodecConfig, ModelConfig):
             hours_seen=self.hours_seen, num_train_epochs=self.num_train_epochs, max_steps=self.max_steps
         )
         self._check_inherited()
+        if (
+            self.accelerator_config is None and self.dataloader_pin_memory
+        ):  # a batch that is copied by the way: the host waits for no GPU
+            self.accelerator_config = {"non_blocking": True}
         super().__post_init__()
 
     def _check_inherited(self) -> None:

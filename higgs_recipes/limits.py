@@ -10,6 +10,7 @@ from torch import nn
 from transformers import HiggsAudioV2ForConditionalGeneration
 
 from higgs_recipes.fp8 import FLOAT8, Float8Linear
+from higgs_recipes.quantization import NF4Linear
 
 
 # Side of the matrices whose product is timed, and bytes that are copied: large enough that neither is waited for.
@@ -52,12 +53,12 @@ def training_flops(model: nn.Module, work: StepWork) -> StepFlops:
     }
     plain = float8 = 0
     for name, module in model.named_modules():
-        if isinstance(module, (nn.Linear, Float8Linear)):
+        if isinstance(module, (nn.Linear, Float8Linear, NF4Linear)):
             (positions,) = {routes[route] for route in routes if route in name}
             if isinstance(module, Float8Linear):
                 float8 += 2 * 2 * positions * module.forward_values.numel()
             else:  # a quantized weight has another shape than its module says
-                passes = 3 if module.weight.requires_grad else 2
+                passes = 3 if any(weight.requires_grad for weight in module.parameters(recurse=False)) else 2
                 plain += 2 * passes * positions * module.in_features * module.out_features
     config = model.config
     # Scores and their use, each a product; and two more of each in the backward pass.

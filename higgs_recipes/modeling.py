@@ -27,7 +27,13 @@ from higgs_recipes.files import fetch
 from higgs_recipes.fingerprint import folder_fingerprint
 from higgs_recipes.fp8 import use_fp8
 from higgs_recipes.method_config import TRAIN_MODULES
-from higgs_recipes.quantization import four_bit_config, is_four_bit, keep_trainable_on_cpu, require_whole_weights
+from higgs_recipes.quantization import (
+    four_bit_config,
+    is_four_bit,
+    keep_trainable_on_cpu,
+    require_whole_weights,
+    unpack_in_compiled_layers,
+)
 from higgs_recipes.records import public_path, read_record
 from higgs_recipes.samples import LAST_TOKENS
 
@@ -183,6 +189,8 @@ def build_model(config: SFTConfig) -> tuple[HiggsAudioV2ForConditionalGeneration
     adapted = add_lora(model, config)
     if config.fp8:
         use_fp8(model, config.device)
+    if config.load_in_4bit and config.compile_layers:
+        unpack_in_compiled_layers(model)
     return adapted, tokenizer
 
 

@@ -25,7 +25,8 @@ FLOORS = {
     0: "clips errors files run_length speeds knobs method_config fingerprint configs benchmark_config limits "
     "corpus_configs segment_config recipe_parser text chatml delay loss fast_path flat_batch metrics records "
     "codec_fit_config mel_rvq mel_rvq_config spectra markdown plots cutting report_page corpus_template metadata "
-    "tar_rows parquet_rows levels turns report_tables quantization fp8 sharding",
+    "tar_rows parquet_rows levels turns report_tables quantization fp8 sharding "
+    "split_float32",
 }
 FLOOR_OF = {module: floor for floor, modules in FLOORS.items() for module in modules.split()}
 # From its own floor a module takes nothing but this.
@@ -38,7 +39,7 @@ SAME_FLOOR = {
     "configs": {"knobs", "method_config", "run_length"},
     "benchmark_config": {"configs", "knobs", "method_config"},
     "benchmark_train": {"trainer"},
-    "limits": {"fp8"},
+    "limits": {"fp8", "quantization"},
     "corpus_configs": {"configs"},
     "segment_config": {"configs", "corpus_configs"},
     "codec_fit_config": {"configs"},

@@ -1,6 +1,7 @@
 """QLoRA: what is rounded and what is not, on both paths, and an adapter that is no different from any other."""
 
 import json
+from importlib import import_module
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from higgs_recipes.configs import MergeConfig, ModelConfig, SFTConfig
 from higgs_recipes.errors import InputError
 from higgs_recipes.merging import merge
 from higgs_recipes.modeling import base_fingerprint, build_model, innermost, load_model, merge_adapter
-from higgs_recipes.quantization import is_four_bit
+from higgs_recipes.quantization import NF4Linear, is_four_bit, unpack_nf4
 from higgs_recipes.samples import build_sample
 from higgs_recipes.trainer import HiggsTrainer
 from tests.checkpoints import random_rows, tiny_folder, tiny_model_config
@@ -50,17 +51,46 @@ def test_attention_and_feed_forward_are_four_bits_and_the_rest_as_it_was():
     assert is_four_bit(model) and not is_four_bit(load_model(tiny_model_config())[0])
 
 
-def test_both_paths_train_the_same_adapter_in_the_same_files(tmp_path):
+def test_all_paths_train_the_same_adapter_in_the_same_files(tmp_path):
     weights, files = [], []
-    for flag in (True, False):
-        trainer = qlora(tmp_path / str(flag), fast_path=flag, optim="sgd", learning_rate=0.05)
+    for fields in (
+        {"fast_path": False},
+        {"fast_path": True},
+        {"compile_layers": True},
+        {"compile_layers": True, "gradient_checkpointing": True},
+    ):
+        folder = tmp_path / str(len(files))
+        trainer = qlora(folder, optim="sgd", learning_rate=0.05, **fields)
+        is_unpacked = any(isinstance(module, NF4Linear) for module in trainer.model.modules())
+        assert is_unpacked is fields.get("compile_layers", False) and is_four_bit(trainer.model)
         trainer.train()
         trainer.save_model()
         weights.append(trained_weights(trainer))
-        files.append(sorted(path.relative_to(tmp_path / str(flag)) for path in (tmp_path / str(flag)).rglob("*")))
-    assert files[0] == files[1]
-    for name, weight in weights[0].items():
-        torch.testing.assert_close(weight, weights[1][name], atol=1e-5, rtol=0, msg=name)
+        files.append(sorted(path.relative_to(folder) for path in folder.rglob("*")))
+    for index in (1, 2, 3):
+        assert files[index] == files[0] and weights[index].keys() == weights[0].keys()
+        for name, weight in weights[index].items():
+            torch.testing.assert_close(weight, weights[0][name], atol=1e-5, rtol=0, msg=name)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_compiled_layers_unpack_is_what_bitsandbytes_does(dtype):
+    bitsandbytes = import_module("bitsandbytes")
+    torch.manual_seed(0)
+    for shape in ((96, 64), (1024, 192)):  # of fewer scales than share one, and of more
+        weight = torch.randn(shape).to(dtype)
+        linear = bitsandbytes.nn.Linear4bit(shape[1], shape[0], bias=False, compute_dtype=dtype, quant_type="nf4")
+        linear.load_state_dict({"weight": weight})
+        linear = linear.to("cpu")
+        layer = NF4Linear(linear)
+        held = (layer.packed, layer.values, layer.scales, layer.scale_values, layer.scale_scales, layer.offset)
+        expected = bitsandbytes.functional.dequantize_4bit(linear.weight.data, linear.weight.quant_state).to(dtype)
+        assert torch.equal(unpack_nf4(*held, dtype=dtype), expected) and expected.shape == shape
+        states = torch.randn(5, shape[1], dtype=dtype, requires_grad=True)
+        (gradient,) = torch.autograd.grad(layer(states).float().square().sum(), states)
+        (other,) = torch.autograd.grad(linear.train()(states).float().square().sum(), states)
+        assert torch.equal(layer(states), states @ expected.t())
+        torch.testing.assert_close(gradient, other, rtol=1e-2 if dtype == torch.bfloat16 else 1e-5, atol=1e-2)
 
 
 def test_the_loss_falls_after_an_evaluation_of_a_packed_model(tmp_path):

@@ -11,6 +11,7 @@ from tests.checkpoints import ROOT, tiny_folder
 from tests.test_checkpoints import EVERYTHING, left_in
 
 
+LAUNCH = ["accelerate", "launch", "--main_process_port", "0", "--config_file"]  # any free port: other runs have theirs
 TYPES = {"ddp": "MULTI_GPU", "zero2": "DEEPSPEED", "zero3": "DEEPSPEED", "fsdp2": "FSDP"}
 WEIGHTS = {"full": "model.safetensors", "lora": "adapter_model.safetensors"}
 
@@ -18,7 +19,7 @@ WEIGHTS = {"full": "model.safetensors", "lora": "adapter_model.safetensors"}
 def train(config: str, method: str, folder, *, batch_size: int, **fields) -> tuple[dict, dict]:
     fields = {"model_folder": str(tiny_folder() / "model"), "method": method, "use_cpu": False} | fields
     fields |= {"per_device_train_batch_size": batch_size}
-    launch = ["accelerate", "launch", "--config_file", f"accelerate_configs/{config}.yaml", "-m", "tests.train_once"]
+    launch = [*LAUNCH, f"accelerate_configs/{config}.yaml", "-m", "tests.train_once"]
     done = subprocess.run([*launch, folder, json.dumps(fields)], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads((folder / "about.json").read_text()), load_file(folder / WEIGHTS[method])
@@ -60,7 +61,7 @@ def test_fsdp_that_computes_in_bfloat16_reports_sums_that_are_not_rounded(tmp_pa
 def run_until(folder, config: str, how: dict, **fields) -> int:
     """The exit code of six steps, cut as `tests.killed_run` has it; with rank 2 of two processes they are not cut."""
     fields = {"model_folder": str(tiny_folder() / "model"), "use_cpu": False, "pack_to": 300} | fields
-    launch = ["accelerate", "launch", "--config_file", f"accelerate_configs/{config}.yaml", "-m", "tests.killed_run"]
+    launch = [*LAUNCH, f"accelerate_configs/{config}.yaml", "-m", "tests.killed_run"]
     command = [*launch, folder, json.dumps({"step": 3} | how), json.dumps(EVERYTHING | fields)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, timeout=300).returncode
 

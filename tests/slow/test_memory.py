@@ -13,7 +13,7 @@ from tests.checkpoints import ROOT
 
 
 # Variant of the recipe, and the most GiB that may be allocated at its peak, loading included.
-MOST_GIB = {"qlora": 7, "qlora_compiled": 7, "audio_expert_8bit": 40, "full_8bit": 74}
+MOST_GIB = {"voice_qlora": 7, "voice_lora": 13, "audio_expert_8bit": 40, "full_8bit": 74}
 
 
 @pytest.fixture(scope="module")
