@@ -32,7 +32,7 @@ from higgs_recipes.quantization import (
     is_four_bit,
     keep_trainable_on_cpu,
     require_whole_weights,
-    unpack_in_compiled_layers,
+    unpack_by_torch,
 )
 from higgs_recipes.records import public_path, read_record
 from higgs_recipes.samples import LAST_TOKENS
@@ -189,8 +189,8 @@ def build_model(config: SFTConfig) -> tuple[HiggsAudioV2ForConditionalGeneration
     adapted = add_lora(model, config)
     if config.fp8:
         use_fp8(model, config.device)
-    if config.load_in_4bit and config.compile_layers:
-        unpack_in_compiled_layers(model)
+    if config.load_in_4bit and config.compile_layers and config.gradient_checkpointing:
+        unpack_by_torch(model)
     return adapted, tokenizer
 
 

@@ -1,12 +1,13 @@
 """A base model in four bits, for QLoRA: NF4 with double quantisation, by bitsandbytes.
 
 Its layers call kernels of their own from Python, some 20 in a decoder layer and pass, and a GPU waits for that. In
-compiled layers the same four bits are unpacked by torch's operations, which the compiler makes one kernel of.
+compiled layers that recompute, the same four bits are unpacked by torch's operations, which become one kernel.
 """
 
 from importlib import import_module
 
 import torch
+import torch.nn.functional as F
 from accelerate.utils import parse_flag_from_env
 from torch import Tensor, nn
 from transformers import BitsAndBytesConfig
@@ -59,7 +60,10 @@ def require_whole_weights(needed_by: str) -> None:
 
 
 class NF4Linear(nn.Module):
-    """A frozen linear layer of bitsandbytes without bias, for compiled layers: (..., K) -> (..., N)."""
+    """A frozen linear layer of bitsandbytes without bias: (..., K) -> (..., N).
+
+    For compiled layers that recompute: elsewhere the unpacked weight would be kept for the backward pass.
+    """
 
     def __init__(self, linear: nn.Linear) -> None:
         """linear: a `bitsandbytes.nn.Linear4bit` on its device, its weight NF4 with double quantisation."""
@@ -81,22 +85,8 @@ class NF4Linear(nn.Module):
             setattr(self, name, nn.Parameter(tensor, requires_grad=False))
 
     def forward(self, states: Tensor) -> Tensor:
-        weight = (self.packed, self.values, self.scales, self.scale_values, self.scale_scales, self.offset)
-        return _NF4Product.apply(states.to(self.dtype), *weight).to(states.dtype)
-
-
-class _NF4Product(torch.autograd.Function):
-    """The weight is unpacked for the product and again for its gradient, and is not kept between."""
-
-    @staticmethod
-    def forward(ctx, states: Tensor, *weight: Tensor) -> Tensor:
-        ctx.save_for_backward(*weight)
-        return states @ unpack_nf4(*weight, dtype=states.dtype).t()
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
-        weight = ctx.saved_tensors
-        return grad @ unpack_nf4(*weight, dtype=grad.dtype), *(None for _ in weight)
+        held = (self.packed, self.values, self.scales, self.scale_values, self.scale_scales, self.offset)
+        return F.linear(states.to(self.dtype), unpack_nf4(*held, dtype=self.dtype)).to(states.dtype)
 
 
 def unpack_nf4(
@@ -117,7 +107,7 @@ def unpack_nf4(
     return weight.view(len(packed), -1).to(dtype)
 
 
-def unpack_in_compiled_layers(model: nn.Module) -> None:
+def unpack_by_torch(model: nn.Module) -> None:
     """Exchange bitsandbytes' linear layers of a model's decoder layers for `NF4Linear`, in place.
 
     Those stay whose rows are no whole blocks, which it lays out in a way of its own on a CPU; real models have none.

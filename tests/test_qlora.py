@@ -62,7 +62,7 @@ def test_all_paths_train_the_same_adapter_in_the_same_files(tmp_path):
         folder = tmp_path / str(len(files))
         trainer = qlora(folder, optim="sgd", learning_rate=0.05, **fields)
         is_unpacked = any(isinstance(module, NF4Linear) for module in trainer.model.modules())
-        assert is_unpacked is fields.get("compile_layers", False) and is_four_bit(trainer.model)
+        assert is_unpacked is fields.get("gradient_checkpointing", False) and is_four_bit(trainer.model)
         trainer.train()
         trainer.save_model()
         weights.append(trained_weights(trainer))
