@@ -2,17 +2,16 @@
 PYTHON ?= python3
 BIN := .venv/bin
 # More threads than free cores make a tiny model many times slower.
-RUN := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/accelerate launch --quiet --config_file accelerate_configs/cpu.yaml
+RUN := OMP_NUM_THREADS=2 HF_HUB_OFFLINE=1 $(BIN)/accelerate launch --quiet --config_file accelerate_configs/cpu.yaml
 
 .PHONY: demo test slow_test quality
 
 demo: .venv/installed
-	rm -rf outputs/random_tiny
-	HF_HUB_OFFLINE=1 $(BIN)/python scripts/init_model.py --config tests/random_tiny/init.yaml
-	$(RUN) scripts/encode.py --config tests/random_tiny/encode.yaml
-	$(RUN) scripts/sft.py --config tests/random_tiny/voice_lora.yaml
-	$(RUN) scripts/generate.py --config tests/random_tiny/generate.yaml
-	$(RUN) scripts/evaluate.py --config tests/random_tiny/evaluate.yaml
+	rm -rf outputs/demo
+	$(RUN) scripts/encode.py --config recipes/tiny/encode.yaml
+	$(RUN) scripts/sft.py --config recipes/tiny/voice_lora.yaml
+	$(RUN) scripts/generate.py --config recipes/tiny/generate.yaml
+	$(RUN) scripts/evaluate.py --config recipes/tiny/evaluate.yaml
 
 test: .venv/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder

@@ -103,10 +103,10 @@ class BenchmarkGenerateConfig(ModelBenchmarkConfig):
         require(self.text_characters >= 1, f"text_characters must be positive, got {self.text_characters}")
 
 
-# How the codec's arithmetic is done. "split": as `Codec` does it, float32 by products of TF32 parts; "float32": as it
-# stands; "tf32": products of 10 bits; "default": what torch does unless told otherwise, convolutions alone in tf32;
-# "compiled" goes through torch.compile.
-ARITHMETIC = ("split", "float32", "default", "tf32", "bfloat16", "float32_compiled", "tf32_compiled")
+# How the codec's arithmetic is done. "float32": as `Codec` does it; "split": float32 by products of TF32 parts;
+# "tf32": products of 10 bits; "default": what torch does unless told otherwise, convolutions alone in tf32; "compiled"
+# goes through torch.compile.
+ARITHMETIC = ("float32", "split", "default", "tf32", "bfloat16", "float32_compiled", "tf32_compiled")
 
 
 @dataclass
@@ -119,7 +119,7 @@ class BenchmarkEncodeConfig(BenchmarkConfig):
     )
     num_clips: int = knob(64, "Clips that are encoded, of drawn sounds.")
     batch_sizes: list[int] = knob([1, 16, 64], "Clips encoded together, a measurement each.")
-    arithmetic: list[str] = knob(["split"], f"The codec's arithmetic, a measurement each: {', '.join(ARITHMETIC)}.")
+    arithmetic: list[str] = knob(["float32"], f"The codec's arithmetic, a measurement each: {', '.join(ARITHMETIC)}.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -129,6 +129,6 @@ class BenchmarkEncodeConfig(BenchmarkConfig):
         require(bool(sizes) and min(sizes) >= 1, f"batch_sizes must be positive, got {sizes}")
         for size in sizes:
             require(self.num_clips % size == 0, f"batch_sizes: {self.num_clips} clips are not a multiple of {size}")
-        require(bool(self.arithmetic), "arithmetic is empty: name at least split")
+        require(bool(self.arithmetic), "arithmetic is empty: name at least float32")
         for name in self.arithmetic:
             require(name in ARITHMETIC, f"arithmetic: {name!r} is none of {', '.join(ARITHMETIC)}")

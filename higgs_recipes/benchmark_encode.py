@@ -11,13 +11,14 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from higgs_recipes.benchmark_config import BenchmarkEncodeConfig
-from higgs_recipes.codec import Codec, encoding_parts, load_codec
+from higgs_recipes.codec import Codec, load_codec
 from higgs_recipes.codec_init import init_codec, synthetic_sounds
 from higgs_recipes.delay import FRAMES_PER_SECOND, SAMPLE_RATE
 from higgs_recipes.files import staged_folder
 from higgs_recipes.generation import single_device
 from higgs_recipes.limits import matmul_rate, synchronize
 from higgs_recipes.meter import peak_memory_gib
+from higgs_recipes.split_float32 import use_split_products
 
 
 ROUNDS = 3  # timed, after one that is not
@@ -44,18 +45,19 @@ def measure_encoding(config: BenchmarkEncodeConfig) -> Iterator[dict[str, Any]]:
         torch.manual_seed(config.seed)
         num_steps = round(config.clip_seconds * FRAMES_PER_SECOND)
         sounds = synthetic_sounds(config.num_clips, num_steps=num_steps)  # (clips, N)
-    codec = _whole(folder, device)
+    codec = load_codec(folder, revision=None, device=device)
     expected = torch.stack([codec.encode([sound])[0] for sound in sounds])  # (clips, T, C)
     with FlopCounterMode(display=False) as counter, torch.no_grad():  # it does not see into inference_mode
         codec.model.encode(sounds[:1, None].to(device))
     flops = counter.get_total_flops() / config.clip_seconds
 
     for arithmetic in config.arithmetic:
-        is_ours = arithmetic == "split"
-        codec = load_codec(folder, revision=None, device=device) if is_ours else _whole(folder, device)
+        codec = load_codec(folder, revision=None, device=device)
         torch._dynamo.reset()
-        if arithmetic.endswith("_compiled"):
-            for part in encoding_parts(codec.model):
+        for part in (codec.model.acoustic_encoder, codec.model.encoder_semantic, codec.model.semantic_model):
+            if arithmetic.startswith("split"):
+                use_split_products(part)
+            if arithmetic.endswith("_compiled"):
                 part.compile()
         for size in config.batch_sizes:
             row = {"name": f"{arithmetic}, batch {size}", "arithmetic": arithmetic, "batch_size": size}
@@ -66,7 +68,7 @@ def measure_encoding(config: BenchmarkEncodeConfig) -> Iterator[dict[str, Any]]:
                 with _arithmetic(arithmetic):
                     dtype = torch.bfloat16 if arithmetic == "bfloat16" else torch.float32
                     # What is split is multiplied three times over.
-                    limit = matmul_rate(device, dtype) / flops / (3 if is_ours and device.type == "cuda" else 1)
+                    limit = matmul_rate(device, dtype) / flops / (3 if arithmetic == "split" else 1)
                 row |= {
                     "limit_times_real_time": limit,
                     "share_of_limit": row["times_real_time"] / limit,
@@ -104,18 +106,12 @@ def _measure(codec: Codec, sounds: Tensor, *, arithmetic: str, batch_size: int, 
 @torch.inference_mode()
 def _encode(codec: Codec, sounds: Tensor, *, arithmetic: str) -> Tensor:
     """Sounds (B, N) in host memory -> codes (B, T, C) there."""
-    if arithmetic == "split":  # the project's own way, all of it
+    if arithmetic == "float32":  # the project's own way, all of it
         together = (len(sounds) + 1) * sounds.shape[1] / SAMPLE_RATE  # more than enough: all in one batch
         return torch.stack(codec.encode(list(sounds), batch_seconds=together))
     with _arithmetic(arithmetic):
         codes = codec.model.encode(sounds[:, None].to(codec.model.device)).audio_codes  # (B, C, T)
     return codes.transpose(1, 2).to("cpu", torch.int16)
-
-
-def _whole(folder: Path, device: torch.device) -> Codec:
-    """The codec on its device without split products."""
-    codec = load_codec(folder, revision=None, device="cpu")
-    return Codec(codec.model.to(device), codec.revision)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import AutoConfig, HiggsAudioV2TokenizerModel
 
 from higgs_recipes.configs import CODEC_BATCH_SECONDS
@@ -23,7 +23,6 @@ from higgs_recipes.delay import HOP, SAMPLE_RATE
 from higgs_recipes.errors import InputError
 from higgs_recipes.files import fetch, is_hub_id, sha256_file
 from higgs_recipes.mel_rvq import MelRVQModel
-from higgs_recipes.split_float32 import use_split_products
 
 
 WEIGHTS = "model.safetensors"
@@ -122,7 +121,7 @@ def equal_length_batches(steps: Sequence[int], *, batch_seconds: float) -> list[
 
 
 def load_codec(name_or_path: str | Path, *, revision: str | None, device: str | torch.device) -> Codec:
-    """A codec from a folder or the Hub, in float32 and evaluation mode. On a GPU it encodes by split products.
+    """A codec from a folder or the Hub, in float32 and evaluation mode.
 
     Raises:
         InputError: not to be fetched, not a checkpoint of this codec (config.json or weights missing, another model
@@ -151,16 +150,7 @@ def load_codec(name_or_path: str | Path, *, revision: str | None, device: str | 
     if loaded["missing_keys"]:  # transformers would leave them random, with a warning
         missing = sorted(loaded["missing_keys"])
         raise InputError(f"codec {name_or_path}: {WEIGHTS} lacks {len(missing)} weights, e.g. {missing[0]}")
-    model = model.eval().requires_grad_(False).to(device)
-    if model.device.type == "cuda" and isinstance(model, HiggsAudioV2TokenizerModel):
-        for part in encoding_parts(model):
-            use_split_products(part)
-    return Codec(model, _identity(name_or_path, folder))
-
-
-def encoding_parts(model: HiggsAudioV2TokenizerModel) -> tuple[nn.Module, ...]:
-    """The modules in which nearly all of the work of encoding is done."""
-    return model.acoustic_encoder, model.encoder_semantic, model.semantic_model
+    return Codec(model.eval().requires_grad_(False).to(device), _identity(name_or_path, folder))
 
 
 def codec_revision(name_or_path: str | Path, *, revision: str | None) -> str:

@@ -1,4 +1,4 @@
-"""Exact float32 on tensor cores: products of TF32 parts, for encoding on a GPU.
+"""Exact float32 on tensor cores: products of TF32 parts. What it is worth for encoding, benchmark encode measures.
 
 A GPU multiplies TF32, 10 bits of mantissa, some eight times as fast as float32, and in TF32 one frame of forty has
 other codes. A float32 is nearly the sum of two TF32, x = hi + lo, and x * w is hi * hi + hi * lo + lo * hi but for

@@ -1,0 +1,64 @@
+"""The small model in recipes/tiny/base: small enough for a repository, and it speaks."""
+
+import pytest
+import torch
+import yaml
+from safetensors import safe_open
+
+from higgs_recipes.chatml import conversation
+from higgs_recipes.codec import load_codec
+from higgs_recipes.configs import ModelConfig, SamplingConfig
+from higgs_recipes.generation import Request, generate
+from higgs_recipes.judges import PACKAGE_RECOGNISER, load_recogniser
+from higgs_recipes.metrics import utterance_errors
+from higgs_recipes.modeling import load_model
+from recipes.tiny.spoken.voices import BASE_VOICES
+from tests.checkpoints import ROOT
+
+
+TINY = ROOT / "recipes/tiny"
+
+
+@pytest.fixture(scope="module")
+def base():
+    return load_model(ModelConfig(str(TINY / "base"), dtype="float32"))
+
+
+def test_model_and_codec_stay_small_and_the_weights_are_half_precision():
+    files = [path for part in ("base", "mel_rvq") for path in (TINY / part).iterdir()]
+    assert sum(path.stat().st_size for path in files) < 32e6
+    assert {path.suffix for path in files} <= {".safetensors", ".json", ".jinja", ".md"}
+    with safe_open(TINY / "base/model.safetensors", framework="pt") as weights:
+        assert {weights.get_tensor(name).dtype for name in weights.keys()} == {torch.float16}
+
+
+def test_the_model_is_that_of_base_model_json_and_knows_its_voices_by_a_token(base):
+    model, tokenizer = base
+    said = yaml.safe_load((TINY / "base_model.json").read_text(encoding="utf-8"))
+    config = model.config.to_dict()
+    assert {name: config[name] for name in said} == said
+    assert sum(weight.numel() for weight in model.parameters()) == 14_466_304
+    for voice in BASE_VOICES.values():
+        assert len(tokenizer.encode(voice.scene, add_special_tokens=False)) == 1
+
+
+def test_it_says_what_is_asked_and_stops(base):
+    model, tokenizer = base
+    recipe = yaml.safe_load((TINY / "base_generate.yaml").read_text(encoding="utf-8"))
+    requests = [
+        Request(
+            conversation({"text": text, "scene": BASE_VOICES[voice].scene}, task="single_speaker_smart_voice"), [], 0
+        )
+        for text in recipe["text"]
+        for voice in ("heart", "rms")
+    ]
+    sampling = SamplingConfig(
+        **{name: recipe[name] for name in ("temperature", "ras_win_len", "max_seconds")}, batch_size=4
+    )
+    made = generate(model, tokenizer, requests, sampling=sampling)
+    assert all(each.stopped and 1 < len(each.codes) / 25 < 4 for each in made)
+    waveforms = load_codec(TINY / "mel_rvq", revision=None, device="cpu").decode([each.codes for each in made])
+    heard = load_recogniser(PACKAGE_RECOGNISER, revision=None, language="en", device="cpu").transcribe(waveforms)
+    said = [text for text in recipe["text"] for _ in range(2)]
+    errors = utterance_errors(said, heard, normalizer="whisper_en_no_spelling")
+    assert sum(each.edits for each in errors) <= 0.4 * sum(each.words for each in errors), heard
