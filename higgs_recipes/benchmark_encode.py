@@ -18,7 +18,7 @@ from higgs_recipes.files import staged_folder
 from higgs_recipes.generation import single_device
 from higgs_recipes.limits import matmul_rate, synchronize
 from higgs_recipes.meter import peak_memory_gib
-from higgs_recipes.split_float32 import use_split_products
+from higgs_recipes.split_float32 import tf32_products, use_split_products
 
 
 ROUNDS = 3  # timed, after one that is not
@@ -55,7 +55,7 @@ def measure_encoding(config: BenchmarkEncodeConfig) -> Iterator[dict[str, Any]]:
         codec = load_codec(folder, revision=None, device=device)
         torch._dynamo.reset()
         for part in (codec.model.acoustic_encoder, codec.model.encoder_semantic, codec.model.semantic_model):
-            if arithmetic.startswith("split"):
+            if arithmetic == "split":
                 use_split_products(part)
             if arithmetic.endswith("_compiled"):
                 part.compile()
@@ -65,7 +65,7 @@ def measure_encoding(config: BenchmarkEncodeConfig) -> Iterator[dict[str, Any]]:
                 row |= {"outcome": "measured"} | _measure(
                     codec, sounds, arithmetic=arithmetic, batch_size=size, expected=expected
                 )
-                with _arithmetic(arithmetic):
+                with _arithmetic("tf32" if arithmetic == "split" else arithmetic):
                     dtype = torch.bfloat16 if arithmetic == "bfloat16" else torch.float32
                     # What is split is multiplied three times over.
                     limit = matmul_rate(device, dtype) / flops / (3 if arithmetic == "split" else 1)
@@ -116,18 +116,20 @@ def _encode(codec: Codec, sounds: Tensor, *, arithmetic: str) -> Tensor:
 
 @contextmanager
 def _arithmetic(name: str) -> Iterator[None]:
-    """Products as the name says: exact, of 10 bits (tf32), convolutions alone so (default), or of 7 (bfloat16)."""
+    """Products as the name says: exact, of 10 bits (tf32), convolutions alone so (default), or of 7 (bfloat16).
+
+    Those of split layers see to themselves; what is left of the model is exact.
+    """
     kind = name.removesuffix("_compiled")
-    convolutions = "tf32" if kind in ("tf32", "default", "split") else "ieee"
-    before = torch.get_float32_matmul_precision()
+    convolutions = "tf32" if kind == "default" else "ieee"
     with ExitStack() as stack:
-        stack.enter_context(
-            torch.backends.cudnn.flags(
-                enabled=True, deterministic=True, allow_tf32=convolutions == "tf32", fp32_precision=convolutions
-            )
-        )
-        stack.callback(torch.set_float32_matmul_precision, before)
-        torch.set_float32_matmul_precision("high" if kind in ("tf32", "split") else "highest")
+        if kind == "tf32":
+            stack.enter_context(tf32_products())
+        else:
+            flags = {"deterministic": True, "allow_tf32": convolutions == "tf32", "fp32_precision": convolutions}
+            stack.enter_context(torch.backends.cudnn.flags(enabled=True, **flags))
+            stack.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
+            torch.set_float32_matmul_precision("highest")
         if kind == "bfloat16":
             stack.enter_context(torch.autocast("cuda" if torch.cuda.is_available() else "cpu", dtype=torch.bfloat16))
         yield

@@ -1,4 +1,6 @@
-"""The checkpoints of a run: written beside and renamed when all processes are done, found again to resume from."""
+"""The checkpoints of a run: written beside and renamed when all processes are done, found again to resume from;
+and what a whole model has beside its weights.
+"""
 
 import os
 import shutil
@@ -8,9 +10,10 @@ from pathlib import Path
 
 from transformers.trainer import TRAINER_STATE_NAME
 
-from higgs_recipes.configs import SFTConfig
+from higgs_recipes.configs import ModelConfig, SFTConfig
 from higgs_recipes.errors import InputError
-from higgs_recipes.modeling import RUN_INFO
+from higgs_recipes.files import fetch
+from higgs_recipes.modeling import MERGE_INFO, MODEL_PATTERNS, RUN_INFO
 
 
 STAGING = ".checkpoint.partial"  # a save that was killed leaves it; no push takes it
@@ -78,3 +81,15 @@ def checkpoint_to_resume(args: SFTConfig) -> str | None:
     if not (Path(asked) / TRAINER_STATE_NAME).is_file():
         raise InputError(f"resume_from_checkpoint: no whole checkpoint (no {TRAINER_STATE_NAME}) at {asked}")
     return asked
+
+
+def copy_companions(config: ModelConfig, folder: Path) -> None:
+    """Copy the base's tokenizer, processor, template and generation config into a folder of weights.
+
+    What is there already stays, and the records of how the base itself was made are left out.
+    """
+    base = fetch(config.model_name_or_path, revision=config.model_revision, allow_patterns=MODEL_PATTERNS)
+    others = ("*.safetensors", "*.index.json", RUN_INFO, MERGE_INFO)
+    for path in sorted({path for pattern in MODEL_PATTERNS for path in base.glob(pattern)}):
+        if not any(path.match(pattern) for pattern in others) and not (folder / path.name).exists():
+            shutil.copyfile(path, folder / path.name)

@@ -10,7 +10,7 @@ from transformers.integrations import get_available_reporting_integrations
 from transformers.training_args import OptimizerNames
 
 from higgs_recipes.knobs import knob, require, require_package, require_seed
-from higgs_recipes.method_config import Dtype, MethodConfig
+from higgs_recipes.method_config import Dtype, MethodConfig, PathConfig
 from higgs_recipes.run_length import epochs_asked
 
 
@@ -104,7 +104,7 @@ class SamplingConfig:
 
 
 @dataclass
-class SFTConfig(TrainingArguments, MethodConfig, CodecConfig, ModelConfig):
+class SFTConfig(TrainingArguments, PathConfig, MethodConfig, CodecConfig, ModelConfig):
     """Fine-tuning: transformers' TrainingArguments plus what Higgs Audio v2 needs.
 
     Sampling of rows, optimizer, schedule, logging, saving and resuming are TrainingArguments' own fields.
@@ -122,19 +122,14 @@ class SFTConfig(TrainingArguments, MethodConfig, CodecConfig, ModelConfig):
     code_dropout: float = knob(
         0.0, "Share of the codec steps that the model reads as drawn codes while it trains, to lean on the text."
     )
-    fast_path: bool = knob(
-        True, "Train with the layers' forward exchanged: the same numbers, no padding, no mask. Needs sdpa."
-    )
-    compile_layers: bool = knob(False, "Compile the fast path's layers: a minute at the start, faster on a GPU.")
     allow_untrained: bool = knob(False, "Pre-flight warns instead of refusing: for a model with random weights.")
     hub_private_repo: bool | None = knob(True, "Create the repository as private. A voice is personal data.")
     logging_nan_inf_filter: bool = knob(False, "A loss that is not finite ends the run; the filter would wait for it.")
     remove_unused_columns: bool | None = knob(False, "The samples' columns are the collator's, not the model's.")
 
     def __post_init__(self) -> None:
-        ModelConfig.__post_init__(self)
-        CodecConfig.__post_init__(self)
-        MethodConfig.__post_init__(self)
+        for part in (ModelConfig, CodecConfig, MethodConfig, PathConfig):
+            part.__post_init__(self)
         require(bool(self.datasets), "datasets is empty: name at least one encoded corpus")
         require(not self.remove_unused_columns, "remove_unused_columns must be false: the collator needs the codes")
         for name in ("text_loss_weight", "audio_loss_weight"):
@@ -154,7 +149,6 @@ class SFTConfig(TrainingArguments, MethodConfig, CodecConfig, ModelConfig):
             f"fast_path has its own attention in the place of attn_implementation sdpa, not {self.attn_implementation}"
             ": set fast_path: false",
         )
-        require(self.fast_path or not self.compile_layers, "compile_layers compiles the layers of fast_path: set both")
         require(not (self.fp8 and self.load_in_4bit), "fp8 and load_in_4bit each say how the base is kept: set one")
         require(not self.fp8 or self.bf16, "fp8 rounds between bfloat16: set bf16: true")
         require(
@@ -169,11 +163,14 @@ class SFTConfig(TrainingArguments, MethodConfig, CodecConfig, ModelConfig):
             hours_seen=self.hours_seen, num_train_epochs=self.num_train_epochs, max_steps=self.max_steps
         )
         self._check_inherited()
-        if (
-            self.accelerator_config is None and self.dataloader_pin_memory
-        ):  # a batch that is copied by the way: the host waits for no GPU
-            self.accelerator_config = {"non_blocking": True}
+        if self.accelerator_config is None and self.dataloader_pin_memory:
+            self.accelerator_config = {"non_blocking": True}  # a batch is copied by the way: the host waits for no GPU
         super().__post_init__()
+
+    @property
+    def layers_recompute(self) -> bool:
+        """Whether compiled layers recompute by themselves what gradient checkpointing would around them."""
+        return self.compile_layers and self.gradient_checkpointing
 
     def _check_inherited(self) -> None:
         """What TrainingArguments takes and fails on later, or would be ignored."""

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from higgs_recipes.chatml import conversation
+from higgs_recipes.checkpoints import copy_companions
 from higgs_recipes.collator import HiggsCollator
 from higgs_recipes.configs import MergeConfig, ModelConfig, SamplingConfig
 from higgs_recipes.errors import InputError
@@ -17,7 +18,6 @@ from higgs_recipes.generation import Request, generate
 from higgs_recipes.modeling import (
     MERGE_INFO,
     RUN_INFO,
-    copy_companions,
     innermost,
     load_model,
     load_run,

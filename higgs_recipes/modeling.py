@@ -3,7 +3,6 @@
 import json
 import logging
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -189,7 +188,7 @@ def build_model(config: SFTConfig) -> tuple[HiggsAudioV2ForConditionalGeneration
     adapted = add_lora(model, config)
     if config.fp8:
         use_fp8(model, config.device)
-    if config.load_in_4bit and config.compile_layers and config.gradient_checkpointing:
+    if config.load_in_4bit and config.layers_recompute:
         unpack_by_torch(model)
     return adapted, tokenizer
 
@@ -219,18 +218,6 @@ def merge_adapter(model: PeftModel) -> HiggsAudioV2ForConditionalGeneration:
     if is_four_bit(model):
         raise ValueError("the base is in four bits: load it without load_in_4bit to merge an adapter")
     return model.merge_and_unload(safe_merge=True)
-
-
-def copy_companions(config: ModelConfig, folder: Path) -> None:
-    """Copy the base's tokenizer, processor, template and generation config into a folder of weights.
-
-    What is there already stays, and the records of how the base itself was made are left out.
-    """
-    base = fetch(config.model_name_or_path, revision=config.model_revision, allow_patterns=MODEL_PATTERNS)
-    others = ("*.safetensors", "*.index.json", RUN_INFO, MERGE_INFO)
-    for path in sorted({path for pattern in MODEL_PATTERNS for path in base.glob(pattern)}):
-        if not any(path.match(pattern) for pattern in others) and not (folder / path.name).exists():
-            shutil.copyfile(path, folder / path.name)
 
 
 def innermost(model: nn.Module) -> HiggsAudioV2ForConditionalGeneration:

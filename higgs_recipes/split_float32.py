@@ -1,9 +1,9 @@
-"""Exact float32 on tensor cores: products of TF32 parts. What it is worth for encoding, benchmark encode measures.
+"""Nearly float32 on tensor cores: products of TF32 parts. What it is worth for encoding, benchmark encode measures.
 
-A GPU multiplies TF32, 10 bits of mantissa, some eight times as fast as float32, and in TF32 one frame of forty has
-other codes. A float32 is nearly the sum of two TF32, x = hi + lo, and x * w is hi * hi + hi * lo + lo * hi but for
-2^-22 of it; a convolution or linear layer does the three at once over inputs that stand beside each other. (The split
-of Markidis et al. 2018, arXiv:1803.04014, which cuBLAS and CUTLASS call 3xTF32.)
+A GPU multiplies TF32, 10 bits of mantissa, some eight times as fast as float32, but other codes come of it. A float32
+is nearly the sum of two TF32, x = hi + lo, and x * w is hi * hi + hi * lo + lo * hi but for 2^-22 of it; a convolution
+or linear layer does the three at once over inputs that stand beside each other. (The split of Markidis et al. 2018,
+arXiv:1803.04014, which cuBLAS and CUTLASS call 3xTF32.)
 """
 
 from collections.abc import Iterator

@@ -15,7 +15,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import rotate_checkpoints
 
 from higgs_recipes.callbacks import AtStart, OnItsWay, RefuseNaN, StopCleanly
-from higgs_recipes.checkpoints import staged_checkpoint
+from higgs_recipes.checkpoints import copy_companions, staged_checkpoint
 from higgs_recipes.collator import HiggsCollator
 from higgs_recipes.configs import SFTConfig
 from higgs_recipes.delay import IGNORE_INDEX
@@ -25,7 +25,7 @@ from higgs_recipes.files import atomic_write, explain_full_disk
 from higgs_recipes.forecast import Forecast
 from higgs_recipes.loss import DualFFNLosses, attach_losses, dual_ffn_losses, label_counts
 from higgs_recipes.meter import Meter, summarize
-from higgs_recipes.modeling import RUN_INFO, copy_companions, innermost
+from higgs_recipes.modeling import RUN_INFO, innermost
 from higgs_recipes.packing import FilledRows
 from higgs_recipes.samples import SampleDataset
 from higgs_recipes.sharding import keep_sums_exact
@@ -67,11 +67,7 @@ class HiggsTrainer(Trainer):
         run_info: Mapping[str, Any],
     ) -> None:
         if args.fast_path:
-            attach_fast_path(
-                innermost(model),
-                compile_layers=args.compile_layers,
-                recompute=args.compile_layers and args.gradient_checkpointing,
-            )
+            attach_fast_path(innermost(model), compile_layers=args.compile_layers, recompute=args.layers_recompute)
             collator.flat = True
         attach_losses(innermost(model), compiled=args.compile_layers)
         if args.hours_seen is not None:
@@ -79,18 +75,14 @@ class HiggsTrainer(Trainer):
         self.forecast = Forecast(train_dataset, collator.config, clock=lambda: self.meter.clock())
         if args.n_gpu > 1:  # one process beside several GPUs: transformers would wrap the model in DataParallel
             args._n_gpu = 1
+        start = AtStart(train=self._begin, epoch=self._begin_epoch)
         super().__init__(
             model=model,
             args=args,
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
             data_collator=collator,
-            callbacks=[
-                StopCleanly(),
-                self.forecast,
-                AtStart(train=self._begin, epoch=self._begin_epoch),
-                RefuseNaN(self.nan_rows),
-            ],
+            callbacks=[StopCleanly(), self.forecast, start, RefuseNaN(self.nan_rows)],
         )
         if self.is_fsdp_enabled:
             keep_sums_exact(self.accelerator.state.fsdp_plugin)
@@ -218,7 +210,7 @@ class HiggsTrainer(Trainer):
         return total.unpack(self.accelerator.reduce(total.pack(), reduction="sum"))
 
     def _begin(self) -> None:
-        if self.args.compile_layers:  # they recompute by themselves what transformers would checkpoint
+        if self.args.layers_recompute:  # once more around them would be all of it twice
             innermost(self.model).gradient_checkpointing_disable()
         if self.state.global_step == 0:
             self.preflight()

@@ -16,7 +16,7 @@ def fields(folder, **changed) -> dict:
         "clip_seconds": 1.0,
         "num_clips": 4,
         "batch_sizes": [1, 4],
-        "arithmetic": ["float32", "split", "bfloat16"],
+        "arithmetic": ["float32", "split", "default", "bfloat16"],
         "output": str(folder / "numbers" / "encode.json"),
     } | changed
 

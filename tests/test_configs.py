@@ -67,6 +67,12 @@ def test_lists_are_not_shared_between_configs():
     assert make(SFTConfig).lora_targets == ["attention"]
 
 
+def test_batches_are_copied_by_the_way_unless_the_recipe_says_otherwise():
+    assert make(SFTConfig).accelerator_config.non_blocking
+    assert not make(SFTConfig, dataloader_pin_memory=False).accelerator_config.non_blocking
+    assert not make(SFTConfig, accelerator_config={"non_blocking": False}).accelerator_config.non_blocking
+
+
 def test_every_knob_says_its_reason():
     own = [each for each in vars(configs).values() if is_dataclass(each) and each.__module__ == configs.__name__]
     assert SFTConfig in own and InitConfig in own

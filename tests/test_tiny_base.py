@@ -1,5 +1,7 @@
 """The small model in recipes/tiny/base: small enough for a repository, and it speaks."""
 
+import shutil
+
 import pytest
 import torch
 import yaml
@@ -8,12 +10,14 @@ from safetensors import safe_open
 from higgs_recipes.chatml import conversation
 from higgs_recipes.codec import load_codec
 from higgs_recipes.configs import ModelConfig, SamplingConfig
+from higgs_recipes.errors import InputError
 from higgs_recipes.generation import Request, generate
 from higgs_recipes.judges import PACKAGE_RECOGNISER, load_recogniser
 from higgs_recipes.metrics import utterance_errors
-from higgs_recipes.modeling import load_model
+from higgs_recipes.modeling import RUN_INFO, load_model
+from recipes.tiny.round_base import round_model
 from recipes.tiny.spoken.voices import BASE_VOICES
-from tests.checkpoints import ROOT
+from tests.checkpoints import ROOT, tiny_folder
 
 
 TINY = ROOT / "recipes/tiny"
@@ -30,6 +34,26 @@ def test_model_and_codec_stay_small_and_the_weights_are_half_precision():
     assert {path.suffix for path in files} <= {".safetensors", ".json", ".jinja", ".md"}
     with safe_open(TINY / "base/model.safetensors", framework="pt") as weights:
         assert {weights.get_tensor(name).dtype for name in weights.keys()} == {torch.float16}
+
+
+def test_rounding_keeps_a_model_whole_and_refuses_what_half_precision_does_not_hold(tmp_path):
+    folder = tmp_path / "trained"
+    shutil.copytree(tiny_folder() / "model", folder)
+    (folder / RUN_INFO).write_text("{}", encoding="utf-8")
+    round_model(folder, tmp_path / "rounded")
+    whole, rounded = (
+        load_model(ModelConfig(str(tmp_path / each), dtype="float32"))[0] for each in ("trained", "rounded")
+    )
+    with safe_open(tmp_path / "rounded/model.safetensors", framework="pt") as weights:
+        assert {weights.get_tensor(name).dtype for name in weights.keys()} == {torch.float16}
+    for (name, weight), other in zip(whole.named_parameters(), rounded.parameters(), strict=True):
+        assert torch.equal(weight.half().float(), other), name
+    with torch.no_grad():
+        whole.model.norm.weight.fill_(70_000.0)
+    whole.save_pretrained(folder)
+    with pytest.raises(InputError, match="trained: the largest weight is 70000, which float16 does not hold"):
+        round_model(folder, tmp_path / "refused")
+    assert not (tmp_path / "refused").exists()
 
 
 def test_the_model_is_that_of_base_model_json_and_knows_its_voices_by_a_token(base):

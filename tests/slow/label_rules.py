@@ -1,6 +1,8 @@
 """What the project's label rules are worth: the same base, corpus and recipe, fine-tuned under four rules.
 
-python -m tests.slow.label_rules outputs/label_rules.json --corpus outputs/demo/corpus
+accelerate launch --config_file accelerate_configs/cpu.yaml scripts/encode.py --config recipes/tiny/encode.yaml \
+    --tasks '{zero_shot_voice_cloning: 1.0}' --output_dir outputs/demo/cloning
+python -m tests.slow.label_rules outputs/label_rules.json --corpus outputs/demo/cloning --steps 80
 
 The recipes are voice_lora.yaml and evaluate.yaml of a folder, recipes/tiny unless the command line says otherwise, but
 for the paths and what else it says. Every adapter starts from the same weights and sees the same batches; what is
