@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from transformers import HiggsAudioV2Config
 
 from higgs_recipes.collator import HiggsCollator
@@ -125,3 +126,27 @@ def test_all_rules_are_trained_scored_and_shown_side_by_side(tmp_path):
     assert all(report["rows"][rule]["stop_rate"]["n"] == 2 for rule in RULES)
     assert report["train"] == {"max_steps": 5} and report["score"] == {"max_rows": 2, "max_seconds": 1.0}
     assert len(set(report["losses"].values())) == 4  # each was trained on labels of its own
+
+
+@pytest.mark.slow
+def test_a_base_that_speaks_keeps_its_words_by_our_rules_and_loses_them_without_the_delay(tmp_path):
+    recipe = yaml.safe_load((ROOT / "recipes/tiny/encode.yaml").read_text(encoding="utf-8"))
+    recipe |= {"sources": [str(ROOT / "recipes/tiny/demo_corpus")], "tasks": {"zero_shot_voice_cloning": 1.0}}
+    recipe |= {"output_dir": str(tmp_path / "corpus"), "cache_dir": str(tmp_path / "codes")}
+    encode_corpus(EncodeConfig(**recipe | {"codec_name_or_path": str(ROOT / "recipes/tiny/mel_rvq")}))
+    report = run(
+        tmp_path / "study",
+        recipes=ROOT / "recipes/tiny",
+        paths={
+            "model_name_or_path": str(ROOT / "recipes/tiny/base"),
+            "codec_name_or_path": str(ROOT / "recipes/tiny/mel_rvq"),
+        },
+        corpus=str(tmp_path / "corpus"),
+        train={"max_steps": 40},
+        score={"max_rows": 10},
+    )
+    rows = report["rows"]
+    assert rows["ours"]["stop_rate"]["value"] == 1
+    assert rows["ours"]["similarity"]["value"] > rows["base"]["similarity"]["value"] + 0.05
+    assert rows["ours"]["wer"]["value"] < 0.7 < rows["delay_off"]["wer"]["value"]
+    assert rows["delay_off"]["similarity"]["value"] < rows["ours"]["similarity"]["value"]
