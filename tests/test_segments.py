@@ -79,6 +79,7 @@ def test_the_two_ratings_that_the_package_gives_for_a_clip_are_the_columns():
     assert all(1 <= score <= 5 for score in scores.values())
 
 
+@pytest.mark.slow
 def test_a_rating_falls_with_noise_and_the_bound_rejects_it_before_it_is_transcribed(tmp_path):
     write_recording(tmp_path / "in/clean.flac", "heart", pauses=[0.5], rate=24_000)
     samples, rate = soundfile.read(tmp_path / "in/clean.flac")
