@@ -18,7 +18,7 @@ from higgs_recipes.files import staged_folder
 from higgs_recipes.generation import single_device
 from higgs_recipes.limits import matmul_rate, synchronize
 from higgs_recipes.meter import peak_memory_gib
-from higgs_recipes.split_float32 import tf32_products, use_split_products
+from higgs_recipes.split_float32 import float32_products, use_split_products
 
 
 ROUNDS = 3  # timed, after one that is not
@@ -121,15 +121,10 @@ def _arithmetic(name: str) -> Iterator[None]:
     Those of split layers see to themselves; what is left of the model is exact.
     """
     kind = name.removesuffix("_compiled")
-    convolutions = "tf32" if kind == "default" else "ieee"
+    convolutions = "tf32" if kind in ("tf32", "default") else "ieee"
+    matmuls = "tf32" if kind == "tf32" else "ieee"
     with ExitStack() as stack:
-        if kind == "tf32":
-            stack.enter_context(tf32_products())
-        else:
-            flags = {"deterministic": True, "allow_tf32": convolutions == "tf32", "fp32_precision": convolutions}
-            stack.enter_context(torch.backends.cudnn.flags(enabled=True, **flags))
-            stack.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
-            torch.set_float32_matmul_precision("highest")
+        stack.enter_context(float32_products(convolutions=convolutions, matmuls=matmuls))
         if kind == "bfloat16":
             stack.enter_context(torch.autocast("cuda" if torch.cuda.is_available() else "cpu", dtype=torch.bfloat16))
         yield

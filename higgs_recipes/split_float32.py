@@ -46,7 +46,7 @@ def split(values: Tensor) -> tuple[Tensor, Tensor]:
 class SplitConv1d(nn.Conv1d):
     def forward(self, states: Tensor) -> Tensor:
         high, low = split(states)
-        with tf32_products():
+        with float32_products(convolutions="tf32", matmuls="tf32"):
             return F.conv1d(
                 torch.cat([high, high, low], dim=1), self.parts, self.bias, self.stride, self.padding, self.dilation
             )
@@ -55,17 +55,18 @@ class SplitConv1d(nn.Conv1d):
 class SplitLinear(nn.Linear):
     def forward(self, states: Tensor) -> Tensor:
         high, low = split(states)
-        with tf32_products():
+        with float32_products(convolutions="tf32", matmuls="tf32"):
             return F.linear(torch.cat([high, high, low], dim=-1), self.parts, self.bias)
 
 
 @contextmanager
-def tf32_products() -> Iterator[None]:
-    """Convolutions and matrix products in TF32 while the block lasts."""
+def float32_products(*, convolutions: str, matmuls: str) -> Iterator[None]:
+    """Float32 convolutions and matrix products as "ieee" (exact) or "tf32" while the block lasts."""
     before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high")
+    torch.set_float32_matmul_precision("high" if matmuls == "tf32" else "highest")
+    flags = {"deterministic": True, "allow_tf32": convolutions == "tf32", "fp32_precision": convolutions}
     try:
-        with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=True, fp32_precision="tf32"):
+        with torch.backends.cudnn.flags(enabled=True, **flags):
             yield
     finally:
         torch.set_float32_matmul_precision(before)

@@ -10,6 +10,7 @@ from safetensors import safe_open
 from higgs_recipes.chatml import conversation
 from higgs_recipes.codec import load_codec
 from higgs_recipes.configs import ModelConfig, SamplingConfig
+from higgs_recipes.delay import FRAMES_PER_SECOND
 from higgs_recipes.errors import InputError
 from higgs_recipes.generation import Request, generate
 from higgs_recipes.judges import PACKAGE_RECOGNISER, load_recogniser
@@ -80,7 +81,7 @@ def test_it_says_what_is_asked_and_stops(base):
         **{name: recipe[name] for name in ("temperature", "ras_win_len", "max_seconds")}, batch_size=4
     )
     made = generate(model, tokenizer, requests, sampling=sampling)
-    assert all(each.stopped and 1 < len(each.codes) / 25 < 4 for each in made)
+    assert all(each.stopped and 1 < len(each.codes) / FRAMES_PER_SECOND < 4 for each in made)
     waveforms = load_codec(TINY / "mel_rvq", revision=None, device="cpu").decode([each.codes for each in made])
     heard = load_recogniser(PACKAGE_RECOGNISER, revision=None, language="en", device="cpu").transcribe(waveforms)
     said = [text for text in recipe["text"] for _ in range(2)]
