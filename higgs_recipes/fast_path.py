@@ -64,8 +64,9 @@ def attach_fast_path(
 
     Args:
         compile_layers: compile a layer with torch.compile: one graph, for all layers and every shape.
-        recompute: keep what goes into a compiled layer and nothing of what it makes. Unlike checkpointing around the
-            layer, the compiler sees what the backward pass asks for, and leaves the last product of each half out.
+        recompute: keep what goes into a compiled layer, and make the rest again in the backward pass (torch 2.11 keeps
+            what an autograd.Function gives too). Unlike checkpointing around the layer, the compiler sees what is
+            asked for: the feed-forward networks' last products are not.
 
     Raises:
         InputError: the model's attention has dropout, or another implementation than sdpa: the fast path has its own.
