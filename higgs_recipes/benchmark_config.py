@@ -103,10 +103,9 @@ class BenchmarkGenerateConfig(ModelBenchmarkConfig):
         require(self.text_characters >= 1, f"text_characters must be positive, got {self.text_characters}")
 
 
-# How the codec's arithmetic is done. "float32": as `Codec` does it; "split": float32 by products of TF32 parts;
-# "tf32": products of 10 bits; "default": what torch does unless told otherwise, convolutions alone in tf32; "compiled"
-# goes through torch.compile.
-ARITHMETIC = ("float32", "split", "default", "tf32", "bfloat16", "float32_compiled", "tf32_compiled")
+# How the codec's arithmetic is done. "float32": as `Codec` does it; "tf32": products of 10 bits; "default": what torch
+# does unless told otherwise, convolutions alone in tf32; "compiled" goes through torch.compile.
+ARITHMETIC = ("float32", "default", "tf32", "bfloat16", "float32_compiled", "tf32_compiled")
 
 
 @dataclass

@@ -11,14 +11,13 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from higgs_recipes.benchmark_config import BenchmarkEncodeConfig
-from higgs_recipes.codec import Codec, load_codec
+from higgs_recipes.codec import Codec, float32_products, load_codec
 from higgs_recipes.codec_init import init_codec, synthetic_sounds
 from higgs_recipes.delay import FRAMES_PER_SECOND, SAMPLE_RATE
 from higgs_recipes.files import staged_folder
 from higgs_recipes.generation import single_device
 from higgs_recipes.limits import matmul_rate, synchronize
 from higgs_recipes.meter import peak_memory_gib
-from higgs_recipes.split_float32 import float32_products, use_split_products
 
 
 ROUNDS = 3  # timed, after one that is not
@@ -54,10 +53,8 @@ def measure_encoding(config: BenchmarkEncodeConfig) -> Iterator[dict[str, Any]]:
     for arithmetic in config.arithmetic:
         codec = load_codec(folder, revision=None, device=device)
         torch._dynamo.reset()
-        for part in (codec.model.acoustic_encoder, codec.model.encoder_semantic, codec.model.semantic_model):
-            if arithmetic == "split":
-                use_split_products(part)
-            if arithmetic.endswith("_compiled"):
+        if arithmetic.endswith("_compiled"):
+            for part in (codec.model.acoustic_encoder, codec.model.encoder_semantic, codec.model.semantic_model):
                 part.compile()
         for size in config.batch_sizes:
             row = {"name": f"{arithmetic}, batch {size}", "arithmetic": arithmetic, "batch_size": size}
@@ -65,10 +62,9 @@ def measure_encoding(config: BenchmarkEncodeConfig) -> Iterator[dict[str, Any]]:
                 row |= {"outcome": "measured"} | _measure(
                     codec, sounds, arithmetic=arithmetic, batch_size=size, expected=expected
                 )
-                with _arithmetic("tf32" if arithmetic == "split" else arithmetic):
+                with _arithmetic(arithmetic):
                     dtype = torch.bfloat16 if arithmetic == "bfloat16" else torch.float32
-                    # What is split is multiplied three times over.
-                    limit = matmul_rate(device, dtype) / flops / (3 if arithmetic == "split" else 1)
+                    limit = matmul_rate(device, dtype) / flops
                 row |= {
                     "limit_times_real_time": limit,
                     "share_of_limit": row["times_real_time"] / limit,
@@ -106,7 +102,7 @@ def _measure(codec: Codec, sounds: Tensor, *, arithmetic: str, batch_size: int, 
 @torch.inference_mode()
 def _encode(codec: Codec, sounds: Tensor, *, arithmetic: str) -> Tensor:
     """Sounds (B, N) in host memory -> codes (B, T, C) there."""
-    if arithmetic == "float32":  # the project's own way, all of it
+    if arithmetic.removesuffix("_compiled") == "float32":  # the project's own way, all of it
         together = (len(sounds) + 1) * sounds.shape[1] / SAMPLE_RATE  # more than enough: all in one batch
         return torch.stack(codec.encode(list(sounds), batch_seconds=together))
     with _arithmetic(arithmetic):
@@ -116,10 +112,7 @@ def _encode(codec: Codec, sounds: Tensor, *, arithmetic: str) -> Tensor:
 
 @contextmanager
 def _arithmetic(name: str) -> Iterator[None]:
-    """Products as the name says: exact, of 10 bits (tf32), convolutions alone so (default), or of 7 (bfloat16).
-
-    Those of split layers see to themselves; what is left of the model is exact.
-    """
+    """Products as the name says: exact, of 10 bits (tf32), convolutions alone so (default), or of 7 (bfloat16)."""
     kind = name.removesuffix("_compiled")
     convolutions = "tf32" if kind in ("tf32", "default") else "ieee"
     matmuls = "tf32" if kind == "tf32" else "ieee"

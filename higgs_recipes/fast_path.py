@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.attention.varlen import varlen_attn
 from torch.utils.checkpoint import checkpoint
 from transformers import HiggsAudioV2ForConditionalGeneration
@@ -19,6 +19,7 @@ from transformers.models.higgs_audio_v2 import modeling_higgs_audio_v2 as plain
 
 from higgs_recipes.errors import InputError
 from higgs_recipes.flat_batch import FlatBatch
+from higgs_recipes.lora_products import project_together
 
 
 # The kernel takes fewer key heads than query heads; newer releases of torch ask to be told so.
@@ -161,8 +162,8 @@ def _run_layer(layer: HiggsAudioV2DecoderLayer, hidden: Tensor, route: Route) ->
     # Norms that are trained may be float32 where the rest is not; what they make is of the hidden states' type.
     normed = (weight * _scaled(hidden, eps=layer.input_layernorm.variance_epsilon)).to(hidden.dtype)
     query, key, value = (
-        project(normed).view(num_positions, -1, attention.head_dim)
-        for project in (attention.q_proj, attention.k_proj, attention.v_proj)
+        projected.view(num_positions, -1, attention.head_dim)
+        for projected in project_together((attention.q_proj, attention.k_proj, attention.v_proj), normed)
     )  # (P, heads, head size)
     query, key = plain.apply_rotary_pos_emb(query, key, route.cos, route.sin)
     # Under autocast the product with the float32 cosine is float32; attention is of the projections' type.
@@ -173,13 +174,19 @@ def _run_layer(layer: HiggsAudioV2DecoderLayer, hidden: Tensor, route: Route) ->
         _scaled(hidden, eps=layer.post_attention_layernorm.variance_epsilon), route.order, route.place
     )
     num_text = route.text_index.shape[0]
-    text = layer.mlp((layer.post_attention_layernorm.weight * normed[:num_text]).to(hidden.dtype))
-    audio = layer.audio_mlp((layer.audio_post_attention_layernorm.weight * normed[num_text:]).to(hidden.dtype))
+    text = _feed_forward(layer.mlp, (layer.post_attention_layernorm.weight * normed[:num_text]).to(hidden.dtype))
+    audio_normed = (layer.audio_post_attention_layernorm.weight * normed[num_text:]).to(hidden.dtype)
+    audio = _feed_forward(layer.audio_mlp, audio_normed)
     return hidden + _Take.apply(torch.cat([text, audio]), route.place, route.order)
 
 
 def _recomputed_layer(layer: HiggsAudioV2DecoderLayer, hidden: Tensor, route: Route) -> Tensor:
     return checkpoint(lambda states: _run_layer(layer, states, route), hidden, use_reentrant=False)
+
+
+def _feed_forward(mlp: nn.Module, states: Tensor) -> Tensor:
+    gate, up = project_together((mlp.gate_proj, mlp.up_proj), states)
+    return mlp.down_proj(mlp.act_fn(gate) * up)
 
 
 def _scaled(hidden: Tensor, *, eps: float) -> Tensor:

@@ -26,15 +26,13 @@ from higgs_recipes.forecast import Forecast
 from higgs_recipes.loss import DualFFNLosses, attach_losses, dual_ffn_losses, label_counts
 from higgs_recipes.meter import Meter, summarize
 from higgs_recipes.modeling import RUN_INFO, innermost
+from higgs_recipes.optimizers import compiled_once
 from higgs_recipes.packing import FilledRows
 from higgs_recipes.samples import SampleDataset
 from higgs_recipes.sharding import keep_sums_exact
 
 
 logger = logging.getLogger(__name__)
-
-# Some thousand frames: a loss by codebook that tells chance from knowledge, in less than a step's time.
-PREFLIGHT_ROWS = 8
 
 
 class HiggsTrainer(Trainer):
@@ -99,28 +97,31 @@ class HiggsTrainer(Trainer):
         self.meter = Meter()
         self.staging: Path | None = None  # the folder of the checkpoint that is being written
 
+    @staticmethod
+    def get_optimizer_cls_and_kwargs(args: SFTConfig, model: nn.Module | None = None) -> tuple[type, dict[str, Any]]:
+        optimizer_class, kwargs = Trainer.get_optimizer_cls_and_kwargs(args, model)
+        return compiled_once(optimizer_class), kwargs
+
     @property
     def stopped_early(self) -> bool:
         """Whether `train` was ended by SIGTERM, its checkpoint saved."""
         return self.state.global_step < self.state.max_steps
 
     def get_train_dataloader(self) -> DataLoader:
-        if not self.args.fill_rows:
+        args = self.args
+        if not args.fill_rows:
             return super().get_train_dataloader()
         self.filled_rows = FilledRows(
-            self.train_dataset.num_positions(),
-            capacity=self.args.pack_to,
-            seed=self.args.seed,
-            num_processes=self.args.world_size,
+            self.train_dataset.num_positions(), capacity=args.pack_to, seed=args.seed, num_processes=args.world_size
         )
         loader = DataLoader(
             self.train_dataset,
             batch_sampler=self.filled_rows,
             collate_fn=self.data_collator,
-            num_workers=self.args.dataloader_num_workers,
-            pin_memory=self.args.dataloader_pin_memory,
-            persistent_workers=self.args.dataloader_persistent_workers,
-            prefetch_factor=self.args.dataloader_prefetch_factor,
+            num_workers=args.dataloader_num_workers,
+            pin_memory=args.dataloader_pin_memory,
+            persistent_workers=args.dataloader_persistent_workers,
+            prefetch_factor=args.dataloader_prefetch_factor,
         )
         return self.accelerator.prepare(loader)
 
@@ -193,9 +194,8 @@ class HiggsTrainer(Trainer):
         model, was_training = self.model_wrapped, self.model.training
         model.eval()
         rank, world, size = self.args.process_index, self.args.world_size, self.args.per_device_eval_batch_size
-        num_batches = math.ceil(len(dataset) / (world * size))
         total: DualFFNLosses | None = None
-        for index in range(num_batches):
+        for index in range(math.ceil(len(dataset) / (world * size))):
             start = (index * world + rank) * size
             rows = range(start, min(start + size, len(dataset)))
             # Sharded models run in step: a process that has no row left runs one without its labels.
@@ -223,7 +223,8 @@ class HiggsTrainer(Trainer):
             InputError: a codebook is no likelier than chance, ln(V) nats, and `allow_untrained` is off: the codes are
                 not of the model's codec, or delayed or prompted in another way than it was trained.
         """
-        rows = Subset(self.train_dataset, range(min(PREFLIGHT_ROWS, len(self.train_dataset))))
+        # Some thousand frames: they tell chance from knowledge, in less than a step's time.
+        rows = Subset(self.train_dataset, range(min(8, len(self.train_dataset))))
         report = summarize(self._sum_losses(rows))
         chance = math.log(self.eval_collator.config.codebook_size)
         found = [report[f"loss_codebook_{k}"] for k in range(self.eval_collator.config.num_codebooks)]

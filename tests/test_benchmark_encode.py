@@ -16,7 +16,7 @@ def fields(folder, **changed) -> dict:
         "clip_seconds": 1.0,
         "num_clips": 4,
         "batch_sizes": [1, 4],
-        "arithmetic": ["float32", "split", "default", "bfloat16"],
+        "arithmetic": ["float32", "default", "bfloat16"],
         "output": str(folder / "numbers" / "encode.json"),
     } | changed
 
@@ -45,7 +45,7 @@ def test_coarser_products_change_codes_and_leave_no_trace(tmp_path):
         ({"batch_sizes": [1, 3]}, "batch_sizes: 4 clips are not a multiple of 3"),
         ({"batch_sizes": []}, "batch_sizes must be positive"),
         ({"arithmetic": []}, "arithmetic is empty: name at least float32"),
-        ({"arithmetic": ["fp32"]}, "arithmetic: 'fp32' is none of float32, split, default, tf32"),
+        ({"arithmetic": ["fp32"]}, "arithmetic: 'fp32' is none of float32, default, tf32"),
     ],
 )
 def test_a_recipe_that_cannot_be_is_refused(tmp_path, changed, message):

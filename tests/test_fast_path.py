@@ -156,7 +156,7 @@ def test_gradient_checkpointing_gives_the_same_gradients_and_runs_layers_twice(k
     one, other, calls = fast(MODELS[kind]()), MODELS[kind](), []
     one.gradient_checkpointing_enable({"use_reentrant": False})
     for layer in innermost(one).model.layers:
-        layer.mlp.register_forward_hook(lambda *_: calls.append(1))
+        layer.mlp.down_proj.register_forward_hook(lambda *_: calls.append(1))
     losses = step(one, golden_samples(), pack_to=256, flat=True)
     assert len(calls) == 2 * CONFIG.num_hidden_layers
     assert_equal_losses(losses, step(other, golden_samples(), pack_to=256, flat=False))
@@ -174,8 +174,9 @@ def test_ddp_gives_the_same_gradients():
     assert_equal_steps(one, other)
 
 
-def test_sharded_weights_give_the_same_gradients():
-    one, other = fast(MODELS["full"]()), MODELS["full"]()
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_sharded_weights_give_the_same_gradients(compiled):
+    one, other = fast(MODELS["full"](), compiled=compiled), MODELS["full"]()
     init_process_group("gloo", store=HashStore(), rank=0, world_size=1)
     try:
         mesh = init_device_mesh("cpu", (1,))

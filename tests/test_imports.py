@@ -26,13 +26,13 @@ FLOORS = {
     "corpus_configs segment_config recipe_parser text chatml delay loss fast_path flat_batch metrics records "
     "codec_fit_config mel_rvq mel_rvq_config spectra markdown plots cutting report_page corpus_template metadata "
     "tar_rows parquet_rows levels turns report_tables quantization fp8 sharding "
-    "split_float32",
+    "lora_products optimizers",
 }
 FLOOR_OF = {module: floor for floor, modules in FLOORS.items() for module in modules.split()}
 # From its own floor a module takes nothing but this.
 SAME_FLOOR = {
     "loss": {"delay", "fast_path", "flat_batch"},
-    "fast_path": {"flat_batch"},
+    "fast_path": {"flat_batch", "lora_products"},
     "flat_batch": {"delay"},
     "method_config": {"knobs"},
     "run_length": {"speeds"},
@@ -70,7 +70,7 @@ SAME_FLOOR = {
 
 # Library -> the modules that may import it. What is not named here is free.
 DOORS = {
-    "peft": {"modeling"},
+    "peft": {"modeling", "lora_products"},
     "bitsandbytes": {"quantization"},
     "jiwer": {"metrics"},
     "evaluate": {"metrics"},

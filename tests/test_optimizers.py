@@ -1,10 +1,14 @@
 """Optimizers whose states have 8 bits, for full fine-tuning on one card: they train, and go on where they stopped."""
 
+from functools import cache
+from importlib import import_module
+
 import pytest
 import torch
 
 from higgs_recipes.configs import SFTConfig
 from higgs_recipes.errors import InputError
+from higgs_recipes.optimizers import compiled_once
 from tests.checkpoints import tiny_folder
 from tests.train_once import make_trainer, trained_weights
 
@@ -43,6 +47,36 @@ def test_states_of_8_bits_train_and_resume_bit_equal(fields, tmp_path):
     resumed.train(resume_from_checkpoint=str(tmp_path / "whole/checkpoint-2"))
     expected = trained_weights(whole)
     assert all(torch.equal(weight, expected[name]) for name, weight in trained_weights(resumed).items())
+
+
+def weights_after_steps(optimizer_class: type[torch.optim.Optimizer]) -> list[torch.Tensor]:
+    """Weights of one shape after three steps."""
+    torch.manual_seed(0)
+    weights = [torch.nn.Parameter(torch.randn(16, 256)) for _ in range(3)]
+    optimizer = optimizer_class(weights, lr=1e-2)
+    for _ in range(3):
+        for weight in weights:
+            weight.grad = weight.detach().clone()
+        optimizer.step()
+    return weights
+
+
+@pytest.mark.slow
+def test_a_step_of_torchao_compiles_its_function_once_and_gives_torchao_s_weights(monkeypatch):
+    torchao_class = import_module("torchao.optim").AdamW8bit
+    made, compile_function = [], torch.compile
+    monkeypatch.setattr("higgs_recipes.optimizers._compile", cache(lambda *args, **kwargs: made.append(args)))
+    with pytest.raises(TypeError, match="not callable"):  # what compiles is what was put there
+        weights_after_steps(compiled_once(torchao_class))
+    assert len(made) == 1 and torch.compile is compile_function
+    monkeypatch.undo()
+    weights = [weights_after_steps(each) for each in (compiled_once(torchao_class), torchao_class)]
+    for one, other in zip(*weights, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_other_optimizers_stay_as_they_are():
+    assert compiled_once(torch.optim.AdamW) is torch.optim.AdamW
 
 
 @pytest.mark.slow
