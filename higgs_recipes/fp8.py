@@ -56,13 +56,13 @@ def use_fp8(model: nn.Module, device: torch.device) -> None:
         device: where it trains.
 
     Raises:
-        InputError: a GPU that does not multiply float8.
+        InputError: a device that does not multiply float8.
     """
-    if device.type == "cuda" and torch.cuda.get_device_capability(device) < FIRST_CAPABILITY:
-        raise InputError(
-            f"fp8 needs a GPU that multiplies float8 (Ada, Hopper or later), not {torch.cuda.get_device_name(device)}"
-            ": leave fp8 out"
+    if not multiplies_float8(device):
+        where = (
+            torch.cuda.get_device_name(device) if device.type == "cuda" else f"a CPU with torch {torch.__version__}"
         )
+        raise InputError(f"fp8 needs a GPU that multiplies float8 (Ada, Hopper or later), not {where}: leave fp8 out")
     frozen = [
         (parent, name)
         for parent in model.model.layers.modules()
@@ -71,6 +71,18 @@ def use_fp8(model: nn.Module, device: torch.device) -> None:
     ]
     for parent, name in frozen:
         setattr(parent, name, Float8Linear(parent.get_submodule(name).weight.detach()))
+
+
+def multiplies_float8(device: torch.device) -> bool:
+    """Whether a device multiplies float8 with a scale for each row: Ada and later; CPUs not with the oldest torch."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= FIRST_CAPABILITY
+    ones = torch.ones(16, 16)
+    try:
+        _multiply(ones, *_cast(ones))
+    except RuntimeError:
+        return False
+    return True
 
 
 def _cast(rows: Tensor) -> tuple[Tensor, Tensor]:

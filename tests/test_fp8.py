@@ -6,10 +6,16 @@ from torch import nn
 
 from higgs_recipes.configs import SFTConfig
 from higgs_recipes.errors import InputError
-from higgs_recipes.fp8 import Float8Linear, use_fp8
+from higgs_recipes.fp8 import Float8Linear, multiplies_float8, use_fp8
 from higgs_recipes.modeling import innermost
 from tests.checkpoints import load_tiny, tiny_folder
 from tests.train_once import make_trainer, trained_weights
+
+
+CPU = torch.device("cpu")
+on_cpu = pytest.mark.skipif(
+    not multiplies_float8(CPU), reason="this torch multiplies float8 by row on GPUs alone: tests/slow/test_fp8.py"
+)
 
 
 def trainer_of(folder, **fields):
@@ -18,6 +24,7 @@ def trainer_of(folder, **fields):
     return make_trainer(folder, model_folder=tiny_folder() / "model", **plain | fields)
 
 
+@on_cpu
 def test_a_layer_multiplies_rounded_states_with_rounded_weights_both_ways():
     torch.manual_seed(0)
     weight, states, grad = torch.randn(32, 64), torch.randn(3, 5, 64, requires_grad=True), torch.randn(3, 5, 32)
@@ -44,6 +51,7 @@ def test_nothing_is_multiplied_where_there_is_no_position():
     assert states.grad.shape == (0, 64)
 
 
+@on_cpu
 @pytest.mark.parametrize("target", ["attention", "audio_mlp"])
 def test_frozen_layers_are_exchanged_and_the_adapter_and_the_heads_are_not(target, tmp_path):
     model = trainer_of(tmp_path, lora_targets=[target, "heads"]).model
@@ -55,6 +63,7 @@ def test_frozen_layers_are_exchanged_and_the_adapter_and_the_heads_are_not(targe
     assert all(weight.requires_grad == (".lora_" in name) for name, weight in model.named_parameters())
 
 
+@on_cpu
 @pytest.mark.slow
 def test_both_paths_train_to_within_the_rounding_of_each_other_and_of_bfloat16(tmp_path):
     losses = {}
@@ -70,6 +79,7 @@ def test_both_paths_train_to_within_the_rounding_of_each_other_and_of_bfloat16(t
     assert saved[0] == saved[1] == saved[2]
 
 
+@on_cpu
 def test_a_killed_run_goes_on_bit_equal(tmp_path):
     whole = trainer_of(tmp_path / "whole", save_strategy="steps", save_steps=2, max_steps=4)
     whole.train()
@@ -98,6 +108,15 @@ def test_deepspeed_which_casts_every_weight_is_refused(monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
     with pytest.raises(InputError, match="fp8 does not go with DeepSpeed, .* launch with accelerate_configs/ddp.yaml"):
         SFTConfig(output_dir="unused", datasets=["none"], report_to="none", fp8=True, bf16=True)
+
+
+def test_a_cpu_without_float8_products_is_refused_with_its_torch(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise RuntimeError("as torch 2.11: this is not implemented for CPUs")
+
+    monkeypatch.setattr("torch._scaled_mm", refuse)
+    with pytest.raises(InputError, match=f"fp8 needs a GPU .*, not a CPU with torch {torch.__version__[:4]}"):
+        use_fp8(load_tiny()[0], CPU)
 
 
 def test_a_gpu_without_float8_products_is_refused_by_name(monkeypatch):
