@@ -131,6 +131,8 @@ def _recipe(name: str, config: BenchmarkTrainConfig, *, output_dir: Path) -> SFT
         "allow_untrained": True,
         "seed": config.seed,
     }
+    if name in config.plain_variants:
+        fields.setdefault("accelerator_config", {})  # batches are copied in transformers' way too
     try:
         recipe = SFTConfig(**fields)
     except (ValueError, TypeError) as error:
