@@ -13,8 +13,9 @@ demo: .venv/installed
 	$(RUN) scripts/generate.py --config recipes/tiny/generate.yaml
 	$(RUN) scripts/evaluate.py --config recipes/tiny/evaluate.yaml
 
+# Without bytecode on the disk, each of the many processes of the tests would compile the package anew.
 test: .venv/installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 slow_test: .venv/installed
 	$(BIN)/pip install --quiet --editable ".[qlora,torchao]"

@@ -1,27 +1,34 @@
-"""Tiny checkpoints of the real classes on disk, made once a test session."""
+"""Tiny checkpoints of the real classes on disk, made once for all processes of a run of the tests."""
 
 import json
-import tempfile
 from functools import cache
 from pathlib import Path
 
 import torch
+from filelock import FileLock
 
 from higgs_recipes.chatml import conversation
 from higgs_recipes.configs import InitConfig, ModelConfig
 from higgs_recipes.init import init_checkpoint
 from higgs_recipes.modeling import load_model
+from tests.shared_folder import shared_folder
 
 
 ROOT = Path(__file__).parents[1]
-# Held for the whole session: its folder goes when the interpreter does.
-_FOLDER = tempfile.TemporaryDirectory(prefix="higgs_recipes_tests_")
 
 
 @cache
 def tiny_folder() -> Path:
     """`model` and `codec` as tests/random_tiny/init.yaml makes them, the model smaller still."""
-    folder = Path(_FOLDER.name)
+    folder = shared_folder() / "tiny"
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "whole").exists():
+            _make_tiny(folder)
+    return folder
+
+
+def _make_tiny(folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
     fields = json.loads((ROOT / "tests/random_tiny/model.json").read_text(encoding="utf-8"))
     fields |= {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "head_dim": 16}
     (folder / "model.json").write_text(json.dumps(fields), encoding="utf-8")
@@ -32,7 +39,7 @@ def tiny_folder() -> Path:
             output_dir=str(folder),
         )
     )
-    return folder
+    (folder / "whole").touch()
 
 
 def tiny_model_config() -> ModelConfig:

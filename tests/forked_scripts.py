@@ -19,8 +19,9 @@ import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.forked_python import ROOT, Python
 
-ROOT = Path(__file__).parents[1]
+
 TIMEOUT = 120.0  # seconds; a script of the tests takes two
 
 
@@ -42,9 +43,8 @@ class Scripts:
         self.count = 0
 
     def __enter__(self) -> "Scripts":
-        command = [sys.executable, "-u", "-m", "tests.forked_scripts"]
         pipe = subprocess.PIPE
-        self.python = subprocess.Popen(command, cwd=ROOT, env=self.env, stdin=pipe, stdout=pipe, text=True)
+        self.python = Python("-m", "tests.forked_scripts", env=self.env, stdin=pipe, stdout=pipe)
         return self
 
     def __exit__(self, *exception) -> None:

@@ -12,13 +12,13 @@ import hashlib
 import json
 import os
 import re
-import subprocess
-import sys
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from tests import forked_python
 
 
 TOKENS = {"tester": "hf_token_of_tester", "stranger": "hf_token_of_stranger"}  # user to token
@@ -92,8 +92,7 @@ class Repo:
 
 def run_python(code: str, env: dict[str, str], *args: str) -> str:
     """What `code` prints in a Python of its own, started at the repository's root with `args` in `sys.argv[1:]`."""
-    command = [sys.executable, "-c", code, *args]
-    python = subprocess.run(command, env=env, cwd=Path(__file__).parents[1], capture_output=True, text=True)
+    python = forked_python.run("-c", code, *args, env=env)
     assert python.returncode == 0, python.stderr
     return python.stdout
 
@@ -170,6 +169,7 @@ class RequestHandler(BaseHTTPRequestHandler):
 
     hub: HubServer
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # the body would wait 40 ms for the acknowledgement of the head
 
     def log_message(self, *args) -> None:
         """Keep the tests' output clean."""

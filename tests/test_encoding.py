@@ -4,7 +4,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import textwrap
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,7 +23,8 @@ from higgs_recipes.encoding import check_codec, encode_corpus, load_encoded
 from higgs_recipes.errors import InputError
 from higgs_recipes.recipe_parser import parse_recipe
 from tests.corpus_folder import encode_config, make_corpus, write_metadata, write_tone
-from tests.hub_server import HubServer
+from tests.forked_python import Python
+from tests.hub_server import HubServer, run_python
 from tests.tiny_codec import CORPUS, REPO, tiny_codec, tiny_codec_folder
 
 
@@ -253,7 +253,7 @@ KILLED = """
 def test_a_killed_encode_goes_on_where_it_was(config, encoded_clips, tmp_path):
     paths = [config().sources[0], str(tiny_codec_folder()), config().output_dir, config().cache_dir]
     with (tmp_path / "log").open("w") as log:
-        process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(KILLED), *paths], cwd=REPO, stderr=log)
+        process = Python("-c", textwrap.dedent(KILLED), *paths, env=dict(os.environ), stderr=log)
     deadline = time.monotonic() + 60
     while not list((tmp_path / "codes").glob("*/*.safetensors")):
         assert process.poll() is None and time.monotonic() < deadline, (tmp_path / "log").read_text()
@@ -340,10 +340,7 @@ def test_corpora_come_from_the_hub(config, tmp_path):
         hub.add_repo("tester/empty", {"README.md": b"Nothing yet."}, kind="datasets")
         hub.add_repo("tester/script", {"script.py": b"raise SystemExit"}, kind="datasets")
         hub.add_repo("tester/encoded", encoded_files, kind="datasets")
-        command = [sys.executable, "-c", textwrap.dedent(HUB)]
-        run = subprocess.run(command, cwd=REPO, env=hub.env(), capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
-    found = json.loads(run.stdout.splitlines()[-1])
+        found = json.loads(run_python(textwrap.dedent(HUB), hub.env()).splitlines()[-1])
     assert found["folder"][:2] == [["00", "Sentence 0.", True], ["01", "Sentence 1.", True]]
     assert found["parquet"] == [["000000", "One.", False], ["000001", "Two.", False]]
     assert found["part"] == [["000000", "One.", False]] and found["encoded"] == 4

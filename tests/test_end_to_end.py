@@ -146,10 +146,11 @@ def report(road, adapter) -> Path:
 
 @pytest.fixture(scope="module")
 def other(road) -> Path:
-    """Another model and another codec."""
-    road.run(
-        "init_model", "--config", "tests/random_tiny/init.yaml", "--seed", 1, "--output_dir", road.folder / "other"
-    )
+    """Another model and another codec, of few codes: to fill codebooks takes longest."""
+    codec = json.loads((ROOT / "tests/random_tiny/codec.json").read_text(encoding="utf-8")) | {"codebook_size": 16}
+    (road.folder / "codec.json").write_text(json.dumps(codec), encoding="utf-8")
+    flags = ["--config", "tests/random_tiny/init.yaml", "--seed", 1, "--codec_config", road.folder / "codec.json"]
+    road.run("init_model", *flags, "--output_dir", road.folder / "other")
     return road.folder / "other"
 
 

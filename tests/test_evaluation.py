@@ -134,8 +134,8 @@ def test_the_record_tells_what_was_measured_and_with_what_and_no_path_of_the_mac
     assert metrics["codec"].startswith("local@") and metrics["hardware"] and metrics["versions"]["torch"]
 
 
-def test_without_an_adapter_the_base_speaks_alone(folder):
-    evaluation = evaluate_model(config(folder, adapter=None, max_rows=1))
+def test_without_an_adapter_the_base_speaks_alone(folder, talks):
+    evaluation = evaluate_model(config(folder, asr=str(talks / "whisper"), adapter=None, max_rows=1))
     assert list(evaluation.waveforms) == ["real", "codec", "base"]
     assert evaluation.metrics["adapter"] is None and evaluation.metrics["n"] == 1
     assert evaluation.metrics["rows"]["real"]["similarity"]["value"] is None  # one recording has no other to compare
@@ -197,7 +197,7 @@ def talks(tmp_path_factory) -> Path:
             keep_audio="all",
         )
     )
-    save_random_whisper(folder / "whisper", is_multilingual=True, times_words=True)
+    save_random_whisper(folder / "whisper", is_multilingual=True, times_words=True, time_scale=0.3)
     return folder
 
 

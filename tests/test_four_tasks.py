@@ -17,7 +17,9 @@ from tests.checkpoints import tiny_folder, tiny_model_config
 from tests.corpus_folder import encode_config, make_corpus
 
 
-CONFIG = HiggsAudioV2Config.from_pretrained(tiny_folder() / "model")
+@pytest.fixture(scope="module")
+def model_config() -> HiggsAudioV2Config:
+    return HiggsAudioV2Config.from_pretrained(tiny_folder() / "model")
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["references as turns", "references in the system turn"])
@@ -38,26 +40,26 @@ def samples(request, tmp_path_factory):
     return [(row["task"], build_sample(row, tokenizer)) for pair in chosen for row in pair]
 
 
-def test_reference_clips_carry_no_loss(samples):
+def test_reference_clips_carry_no_loss(samples, model_config):
     num_references = {task: len(sample["codes"]) - 1 for task, sample in samples}
     assert list(num_references.values()) == [0, 1, 0, 2]  # of the tasks in their order
     for _, sample in samples:
         *references, own = sample["codes"]
-        labels = HiggsCollator(CONFIG)([sample])["audio_labels"][0]  # (F, C)
+        labels = HiggsCollator(model_config)([sample])["audio_labels"][0]  # (F, C)
         before = sum(len(codes) + 9 for codes in references)
         assert (labels[:before] == IGNORE_INDEX).all()
         assert int((labels[before:] != IGNORE_INDEX).sum()) == (len(own) + 1) * 8
 
 
-def test_no_label_depends_on_a_neighbour(samples):
-    alone = [HiggsCollator(CONFIG)([sample]) for _, sample in samples]
+def test_no_label_depends_on_a_neighbour(samples, model_config):
+    alone = [HiggsCollator(model_config)([sample]) for _, sample in samples]
     together = [sample for _, sample in samples]
-    packed = HiggsCollator(CONFIG, pack_to=10_000)(together)  # all in one row, in their order
+    packed = HiggsCollator(model_config, pack_to=10_000)(together)  # all in one row, in their order
     for name in ("labels", "audio_labels"):
         expected = torch.cat([batch[name][0] for batch in alone])
         assert torch.equal(packed[name][0, : len(expected)], expected), name
         assert (packed[name][0, len(expected) :] == IGNORE_INDEX).all()
-        padded = HiggsCollator(CONFIG)(together)[name]
+        padded = HiggsCollator(model_config)(together)[name]
         for index, batch in enumerate(alone):
             length = batch[name].shape[1]
             assert torch.equal(padded[index, :length], batch[name][0]), name

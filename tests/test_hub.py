@@ -10,6 +10,7 @@ from huggingface_hub import ModelCard
 from higgs_recipes.cards import adapter_card, corpus_card
 from higgs_recipes.errors import InputError
 from higgs_recipes.hub import write_adapter_card, write_merged_card
+from tests import forked_python
 from tests.hub_server import TOKENS, HubServer, run_python
 from tests.records import CORPUS, MERGE, METRICS, RUN
 
@@ -112,8 +113,7 @@ def test_a_public_repo_stays_public_and_this_is_said(hub, adapter, tmp_path):
     run_python(ATTEMPT, env, json.dumps([push(adapter, "tester/open", private=False)]))
     assert not hub.repos["models", "tester/open"].private
 
-    command = [sys.executable, "-c", ATTEMPT, json.dumps([push(adapter, "tester/voice")])]
-    said = subprocess.run(command, env=env, cwd=Path(__file__).parents[1], capture_output=True, text=True).stderr
+    said = forked_python.run("-c", ATTEMPT, json.dumps([push(adapter, "tester/voice")]), env=env).stderr
     assert "tester/voice was there before and is public: so is what is pushed now" in said
     assert not hub.repos["models", "tester/voice"].private
     assert hub.repos["models", "tester/voice"].files["old.txt"] == b"old"

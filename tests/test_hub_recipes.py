@@ -2,8 +2,6 @@
 
 import io
 import json
-import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
@@ -14,7 +12,7 @@ from datasets import Audio, ClassLabel, Dataset, Features, Value
 
 from higgs_recipes.errors import InputError
 from higgs_recipes.tar_rows import TarRows
-from tests.hub_server import HubServer
+from tests.hub_server import HubServer, run_python
 from tests.tiny_codec import REPO, tone
 
 
@@ -218,11 +216,9 @@ def loaded(tmp_path_factory):
         gated = hub.repos["datasets", "thivux/phoaudiobook"].files
         gated = gated | {"Emilia/EN/EN-B000000.tar": b"never sent"}
         hub.add_repo("thivux/gated", gated, kind="datasets", gated=True)
-        command = [sys.executable, "-c", LOAD, json.dumps(asked), str(tmp_path_factory.mktemp("caches"))]
-        run = subprocess.run(command, cwd=REPO, env=hub.env(), capture_output=True, text=True)
-        assert run.returncode == 0, run.stderr
+        said = run_python(LOAD, hub.env(), json.dumps(asked), str(tmp_path_factory.mktemp("caches")))
     fetched = [request for request in hub.requests if "/resolve/" in request]
-    return dict(zip([*ROWS, *CHANGED], json.loads(run.stdout.splitlines()[-1]), strict=True)), fetched
+    return dict(zip([*ROWS, *CHANGED], json.loads(said.splitlines()[-1]), strict=True)), fetched
 
 
 def test_every_recipe_has_a_layout():

@@ -116,6 +116,12 @@ def write(tmp_path, record: dict, *, run: dict | None = RUN, num_clips: int = 2)
     return Page(page), page
 
 
+@pytest.fixture(scope="module")
+def written(tmp_path_factory) -> tuple[Page, str]:
+    """The report of one speaker, for the tests that only read its page."""
+    return write(tmp_path_factory.mktemp("one"), metrics())
+
+
 def test_the_folder_holds_the_record_the_reports_and_the_sounds(tmp_path):
     write(tmp_path, metrics())
     folder = tmp_path / "report"
@@ -126,8 +132,8 @@ def test_the_folder_holds_the_record_the_reports_and_the_sounds(tmp_path):
     torch.testing.assert_close(waveform, waveforms()["base"][1], atol=1e-4, rtol=0)
 
 
-def test_the_page_needs_nothing_outside_itself(tmp_path):
-    page, source = write(tmp_path, metrics())
+def test_the_page_needs_nothing_outside_itself(written):
+    page, source = written
     loaded = [
         attributes[name] for _, attributes in page.tags for name in ("src", "href", "xlink:href") if name in attributes
     ]
@@ -136,8 +142,8 @@ def test_the_page_needs_nothing_outside_itself(tmp_path):
     assert "@import" not in source and not re.search(r"url\((?!#)", source)
 
 
-def test_every_row_of_every_text_has_a_player_and_what_was_heard(tmp_path):
-    page, _ = write(tmp_path, metrics())
+def test_every_row_of_every_text_has_a_player_and_what_was_heard(written):
+    page, _ = written
     players = [attributes for tag, attributes in page.tags if tag == "audio"]
     assert len(players) == 2 * len(ROWS)
     assert all(player["aria-label"].endswith("Hello there.") and "controls" in player for player in players)
@@ -169,8 +175,8 @@ def test_an_untrained_base_is_said_plainly(tmp_path):
     assert "untrained" not in render_markdown(metrics())
 
 
-def test_the_reports_name_what_the_numbers_rest_on(tmp_path):
-    page, _ = write(tmp_path, metrics())
+def test_the_reports_name_what_the_numbers_rest_on(written):
+    page, _ = written
     markdown = render_markdown(metrics()).replace("\\", "")
     for fact in (
         "protocol of the test",
@@ -189,8 +195,8 @@ def test_the_reports_name_what_the_numbers_rest_on(tmp_path):
     assert "12.5\u00a0%" in page.text and "6.2 to 18.8\u00a0%, n=2" in page.text
 
 
-def test_a_score_that_nobody_has_is_not_a_number(tmp_path):
-    page, _ = write(tmp_path, metrics())
+def test_a_score_that_nobody_has_is_not_a_number(written, tmp_path):
+    page, _ = written
     assert page.text.count("not measured") == len(ROWS)  # similarity
     assert not re.search(r"\b(None|nan)\b", page.text)
     with pytest.raises(ValueError, match="not JSON compliant"):
@@ -207,8 +213,8 @@ def test_many_texts_play_from_the_samples_folder(tmp_path):
     assert f"The first {MAX_PLAYED_TEXTS} texts play from this page itself" in page.text
 
 
-def test_the_curves_of_the_run_are_drawn_in_the_pages_colours_and_described(tmp_path):
-    page, source = write(tmp_path, metrics())
+def test_the_curves_of_the_run_are_drawn_in_the_pages_colours_and_described(written):
+    page, source = written
     drawings = [attributes for tag, attributes in page.tags if tag == "svg"]
     assert [drawing["role"] for drawing in drawings] == ["img"] * 4
     assert "training 7 to 0.35" in drawings[0]["aria-label"] and "held-out 0.5 to 0.5" in drawings[0]["aria-label"]
@@ -267,8 +273,8 @@ def test_several_speakers_have_a_table_with_a_line_for_each_row_of_the_report(tm
     assert "100.0\u00a0% (50.0 to 150.0\u00a0%, n=2) | 75.0" in table[2]
 
 
-def test_one_speaker_has_no_table_of_speakers_and_no_columns_of_dialogues(tmp_path):
-    page, _ = write(tmp_path, metrics())
+def test_one_speaker_has_no_table_of_speakers_and_no_columns_of_dialogues(written):
+    page, _ = written
     for words in ("By speaker", "By task", "nearest", "dialogue"):
         assert words not in page.text
 

@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import textwrap
 import threading
 import time
@@ -18,6 +17,7 @@ from datasets import Audio, ClassLabel, Dataset, Features, Value
 
 from higgs_recipes.encoding import load_encoded
 from higgs_recipes.parquet_rows import ParquetRows
+from tests.forked_python import Python
 from tests.hub_server import HubServer, stored
 from tests.test_hub_recipes import card, tar
 from tests.tiny_codec import REPO, tiny_codec_folder, tone
@@ -100,12 +100,13 @@ class Encoder:
         hub.add_repo("tester/tars", tars, kind="datasets")
         self.python = self.start()
 
-    def start(self, *arguments: str) -> subprocess.Popen:
-        command = [sys.executable, *(arguments or ("-c", textwrap.dedent(ENCODE)))]
+    def start(self, *arguments: str) -> Python:
         env = self.hub.env() | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "PYTHONPATH": str(REPO)}
         with (self.folder / "log").open("a") as log:
             pipe = subprocess.PIPE
-            return subprocess.Popen(command, cwd=REPO, env=env, stdin=pipe, stdout=pipe, stderr=log, text=True)
+            return Python(
+                *(arguments or ("-c", textwrap.dedent(ENCODE))), env=env, stdin=pipe, stdout=pipe, stderr=log
+            )
 
     def recipe(self, name: str, *, streaming: bool = True, source: dict | None = None, **fields) -> dict:
         source = source or {"path": "tester/large", "columns": {"speaker": "who"}}
@@ -253,8 +254,9 @@ def test_several_processes_share_the_files(encoder, tmp_path):
     encoder.fetched()
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
     process = encoder.start(*launch, json.dumps(encoder.recipe("shared", source=WITH_IDS)), "whole")
-    process.communicate(timeout=300)
-    assert process.returncode == 0, (encoder.folder / "log").read_text()[-3000:]
+    assert process.wait(300) == 0, (encoder.folder / "log").read_text()[-3000:]
+    process.stdin.close()
+    process.stdout.close()
     assert sorted(encoder.fetched()) == sorted([NAMES[0], *NAMES])  # each process looks into the first
     assert contents(encoder.folder / "shared") == contents(encoder.run("whole2", source=WITH_IDS, streaming=False))
     assert not list(encoder.folder.glob(".shared*"))

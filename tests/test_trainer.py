@@ -3,8 +3,6 @@ import json
 import math
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -21,7 +19,8 @@ from higgs_recipes.loss import dual_ffn_losses
 from higgs_recipes.meter import summarize
 from higgs_recipes.modeling import innermost, load_model
 from higgs_recipes.samples import SampleDataset
-from tests.checkpoints import ROOT, tiny_folder
+from tests import forked_python
+from tests.checkpoints import tiny_folder
 from tests.train_once import make_trainer, trained_weights
 
 
@@ -67,15 +66,9 @@ def test_the_update_does_move_the_weights(reference):
 
 def test_two_processes_give_the_update_and_the_evaluation_of_one(tmp_path, reference):
     fields = {"model_folder": str(tiny_folder() / "model"), "per_device_train_batch_size": 4}
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    subprocess.run(
-        [*launch, "-m", "tests.train_once", tmp_path / "run", json.dumps(fields)],
-        cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        check=True,
-        capture_output=True,
-        timeout=180,
-    )
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = forked_python.run("-m", "tests.train_on_two", tmp_path / "run", json.dumps(fields), env=env)
+    assert done.returncode == 0, done.stderr
     about = json.loads((tmp_path / "run/about.json").read_text())
     weights, log = reference
     assert about["processes"] == 2 and about["distributed_type"] == "MULTI_CPU"
@@ -215,9 +208,10 @@ def test_code_dropout_is_of_training_alone_and_the_same_with_workers_and_after_a
         tmp_path / "cut", model_folder=tiny_folder() / "model", resume_from_checkpoint="true", **fields
     )
     resumed.train(resume_from_checkpoint=checkpoint_to_resume(resumed.args))
-    # One, for torch waits 5 s for each persistent worker whose loader goes with a garbage collection.
     workers = {"dataloader_num_workers": 1, "dataloader_persistent_workers": True}
     with_workers = run(tmp_path / "workers", **fields, **workers)
+    # Left to a garbage collection, torch would wait 5 s for the worker.
+    with_workers.callback_handler.train_dataloader._iterator._shutdown_workers()
     expected = trained_weights(whole)
     for trainer in (resumed, with_workers):
         assert all(torch.equal(weight, expected[name]) for name, weight in trained_weights(trainer).items())

@@ -1,8 +1,5 @@
-"""The codec of tests/random_tiny, made once in a test process, and a few sounds to encode."""
+"""The codec of tests/random_tiny, and a few sounds to encode."""
 
-import atexit
-import shutil
-import tempfile
 from functools import cache
 from pathlib import Path
 
@@ -10,20 +7,16 @@ import torch
 from torch import Tensor
 
 from higgs_recipes.codec import Codec, load_codec
-from higgs_recipes.codec_init import init_codec
 from higgs_recipes.delay import SAMPLE_RATE
+from tests.checkpoints import tiny_folder
 
 
 REPO = Path(__file__).parent.parent
 CORPUS = REPO / "tests/two_voices"
 
 
-@cache
 def tiny_codec_folder() -> Path:
-    folder = Path(tempfile.mkdtemp(prefix="tiny_codec"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    init_codec(REPO / "tests/random_tiny/codec.json", seed=0, output_dir=folder)
-    return folder
+    return tiny_folder() / "codec"
 
 
 @cache

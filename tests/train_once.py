@@ -1,7 +1,4 @@
-"""One short training run on drawn rows; a program, so that tests can launch it on two processes.
-
-python -m torch.distributed.run --standalone --nproc_per_node 2 -m tests.train_once OUTPUT_FOLDER '{...}'
-"""
+"""One short training run on drawn rows; a program, so that tests can launch it on two processes (train_on_two.py)."""
 
 import json
 import sys

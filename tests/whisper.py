@@ -23,9 +23,14 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz"
 SPECIAL = ["<|endoftext|>", "<|startoftranscript|>", "<|en|>", "<|transcribe|>", "<|notimestamps|>"]
 
 
-def save_random_whisper(folder: Path, *, is_multilingual: bool, times_words: bool = False) -> Path:
+def save_random_whisper(
+    folder: Path, *, is_multilingual: bool, times_words: bool = False, time_scale: float = 1.0
+) -> Path:
     """The real class made tiny, with a processor whose tokens are the letters a to z, and the marks of time where it
-    `times_words`."""
+    `times_words`.
+
+    `time_scale` is of their logits: a drawn model says times that nobody asked for, and listens on from each of them,
+    a window after the other; a smaller one makes it say letters."""
     times = [f"<|{0.02 * index:.2f}|>" for index in range(1501)] if times_words else []
     vocabulary = {token: index for index, token in enumerate([*LETTERS, *SPECIAL, *times])}
     tokenizer = WhisperTokenizer(vocab=vocabulary, merges=[], additional_special_tokens=SPECIAL[1:])
@@ -47,6 +52,8 @@ def save_random_whisper(folder: Path, *, is_multilingual: bool, times_words: boo
     )
     torch.manual_seed(0)
     model = WhisperForConditionalGeneration(config)
+    with torch.no_grad():
+        model.get_output_embeddings().weight[no_timestamps + 1 :] *= time_scale
     languages = (
         {"lang_to_id": {"<|en|>": english}, "task_to_id": {"transcribe": transcribe}} if is_multilingual else {}
     )
