@@ -23,7 +23,7 @@ from higgs_recipes.files import resolved_revision
 from higgs_recipes.generation import Generation, Request, generate, single_device
 from higgs_recipes.judges import Recogniser, load_recogniser, load_speaker_model
 from higgs_recipes.metrics import utterance_errors
-from higgs_recipes.modeling import base_fingerprint, load_model, load_run, without_adapter
+from higgs_recipes.modeling import base_fingerprint, load_model, load_run
 from higgs_recipes.provenance import surroundings
 from higgs_recipes.records import public_name
 from higgs_recipes.scoring import Clip, score_clips
@@ -158,7 +158,7 @@ def _speak(
         generations["base"] = generate(model, tokenizer, requests, sampling=config)
     else:
         logger.info("generating %d clips with the base model and as many with the adapter", len(rows))
-        with without_adapter(model):
+        with model.disable_adapter():
             generations["base"] = generate(model, tokenizer, requests, sampling=config)
         generations["finetuned"] = generate(model, tokenizer, requests, sampling=config)
     return {name: decoded_clips(made, codec) for name, made in generations.items()}

@@ -3,8 +3,6 @@
 import json
 import logging
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -102,10 +100,7 @@ def load_model(
     # What an adapter's config names as its base: the id that others can load. A folder elsewhere on this machine is
     # nobody's business, and its bare name would be taken for a Hub id.
     model.name_or_path = name if public_path(name) == name else None
-    # Autocast on CUDA sums in float32, and one of the two embeddings may be trained in another type than the other;
-    # transformers puts that sum beside the text's. FSDP exchanges the weight: only its module has the one in use.
-    text = model.model.embed_tokens
-    model.model.embed_audio_tokens.register_forward_hook(lambda module, _, summed: summed.to(text.weight.dtype))
+    _give_audio_the_type_of_text(model)
     tokenizer = _load_tokenizer(folder, higgs_config, name)
     if adapter is not None:
         model = _load_adapter(model, str(adapter), revision=adapter_revision, base=name, base_folder=folder)
@@ -199,13 +194,6 @@ def load_run(adapter: str | Path, *, revision: str | None = None) -> dict[str, A
     return read_record(path) if path.is_file() else None
 
 
-@contextmanager
-def without_adapter(model: PeftModel) -> Iterator[PeftModel]:
-    """The base model alone while the block lasts."""
-    with model.disable_adapter():
-        yield model
-
-
 def merge_adapter(model: PeftModel) -> HiggsAudioV2ForConditionalGeneration:
     """The base with the adapter's change added to its weights. `model` is used up.
 
@@ -223,6 +211,19 @@ def merge_adapter(model: PeftModel) -> HiggsAudioV2ForConditionalGeneration:
 def innermost(model: nn.Module) -> HiggsAudioV2ForConditionalGeneration:
     """transformers' model under peft, with the adapter's layers in place."""
     return model.get_base_model() if isinstance(model, PeftModel) else model
+
+
+def _give_audio_the_type_of_text(model: HiggsAudioV2ForConditionalGeneration) -> None:
+    """Let the audio embeddings' sum have the type of the text's embeddings, beside which transformers puts it.
+
+    Autocast on CUDA sums in float32, and one of the two may be trained in another type than the other. What type the
+    text's weight has tells nothing: FSDP has gathered it, used it and put it away when the audio's turn comes.
+    """
+    text, made = model.model.embed_tokens, {}
+    text.register_forward_hook(lambda module, _, embedded: made.update(dtype=embedded.dtype))
+    model.model.embed_audio_tokens.register_forward_hook(
+        lambda module, _, summed: summed.to(made.get("dtype", text.weight.dtype))
+    )
 
 
 def _matching(names: list[str], pattern: str) -> list[str]:

@@ -82,9 +82,7 @@ def test_generate_measures_the_frames_of_clips_that_go_to_the_cap(scripts, tmp_p
 
 def test_encode_measures_every_arithmetic_at_every_batch(scripts, tmp_path):
     done, report = measured(scripts, "encode", test_benchmark_encode.fields(tmp_path))
-    names = [
-        f"{arithmetic}, batch {size}" for arithmetic in ("float32", "default", "bfloat16") for size in (1, 4)
-    ]
+    names = [f"{arithmetic}, batch {size}" for arithmetic in ("float32", "default", "bfloat16") for size in (1, 4)]
     assert [row["name"] for row in report["rows"]] == names
     for row in report["rows"]:
         assert row["outcome"] == "measured" and row["audio_seconds"] == 4.0

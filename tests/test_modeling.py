@@ -10,7 +10,7 @@ from higgs_recipes.collator import HiggsCollator
 from higgs_recipes.configs import ModelConfig, SFTConfig
 from higgs_recipes.errors import InputError
 from higgs_recipes.loss import dual_ffn_losses
-from higgs_recipes.modeling import add_lora, base_fingerprint, build_model, load_model, without_adapter
+from higgs_recipes.modeling import add_lora, base_fingerprint, build_model, load_model
 from higgs_recipes.samples import build_sample
 from tests.checkpoints import load_tiny, random_rows, tiny_folder, tiny_model_config
 
@@ -100,7 +100,7 @@ def test_an_adapter_comes_back_and_can_be_left_out(tmp_path):
     folder, model = save_adapter(tmp_path, {"base_fingerprint": base_fingerprint(tiny_model_config())})
     loaded, _ = load_model(tiny_model_config(), adapter=folder, device="cpu")
     assert torch.equal(logits(loaded), logits(model.eval()))
-    with without_adapter(loaded):
+    with loaded.disable_adapter():
         assert torch.equal(logits(loaded), logits(load_tiny()[0]))
     assert not torch.equal(logits(loaded), logits(load_tiny()[0]))
     assert str(tiny_folder()) not in (folder / "adapter_config.json").read_text()

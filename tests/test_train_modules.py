@@ -119,7 +119,9 @@ def test_float32_weights_that_fsdp_gathers_in_bfloat16_compute_and_leave_no_whol
         mesh, plugin = init_device_mesh("cpu", (1,)), FullyShardedDataParallelPlugin(fsdp_version=2)
         plugin.set_mixed_precision("bf16")  # as accelerate does it
         keep_sums_exact(plugin)
-        for part in (*model.model.layers, model):
+        # The text embedding by itself: its weight is of float32 again as soon as it has been looked up.
+        tail = [module for module in (model.model.norm, model.get_output_embeddings()) if module is not None]
+        for part in (*model.model.layers, model.get_input_embeddings(), tail, model):
             fully_shard(part, mesh=mesh, mp_policy=plugin.mixed_precision_policy)
         found = losses()
         gc.collect()
