@@ -42,20 +42,28 @@ class Speed:
 _PLAIN = {"fast_path": False, "per_device_train_batch_size": 16}
 # Before it left speed to scripts/benchmark.py.
 _TRUE_SIZE = "tests.slow.true_size of commit 3759f03, torch 2.11, transformers 5.17"
-_H100 = "1 x NVIDIA H100 80GB HBM3"
-# Others of them ran on other cards of the same machine; beside 8a6f99b, its CPUs were busy.
+# Other variants ran on the other cards of the same machine; beside 8a6f99b, its CPUs were busy.
 _BENCHMARK = "scripts/benchmark.py train of commit {}, torch 2.11, transformers 5.17"
-_8A6F99B, _CAFBB18 = _BENCHMARK.format("8a6f99b"), _BENCHMARK.format("cafbb18")
-_H200 = "1 x NVIDIA H200"
+_E3CEFF8, _A788545, _8A6F99B = (_BENCHMARK.format(commit) for commit in ("e3ceff8", "a788545", "8a6f99b"))
+_H100, _H200 = "1 x NVIDIA H100 80GB HBM3", "1 x NVIDIA H200"
 _PACKED = {"pack_to": 8192, "compile_layers": True}
+_RECOMPUTED = _PACKED | {"gradient_checkpointing": True}
+_QLORA = _RECOMPUTED | {"pack_to": 2048, "load_in_4bit": True}
+_AUDIO_EXPERT = {"method": "full", "train_modules": ["audio_expert", "audio_embedding", "audio_head"]}
 SPEEDS = (
-    Speed(_PACKED | {"gradient_checkpointing": True}, 25978, 12.9, _H100, _8A6F99B),
-    Speed(_PACKED | {"gradient_checkpointing": True}, 29728, 12.9, _H200, _CAFBB18),
+    Speed(_RECOMPUTED, 31794, 13.0, _H200, _E3CEFF8),
+    Speed(_RECOMPUTED, 25978, 12.9, _H100, _8A6F99B),
+    Speed(_PACKED, 42662, 26.9, _H200, _E3CEFF8),
+    Speed(_PACKED, 83732, 27.0, "2 x NVIDIA H200", _E3CEFF8),
     Speed(_PACKED, 35228, 26.9, _H100, _8A6F99B),
-    Speed(_PACKED, 39269, 26.9, _H200, _CAFBB18),
+    Speed(_PACKED | {"pack_to": 16384}, 44157, 43.5, _H200, _E3CEFF8),
     Speed(_PACKED | {"pack_to": 16384}, 40492, 43.5, _H100, _8A6F99B),
-    Speed(_PACKED | {"pack_to": 16384}, 41299, 43.5, _H200, _CAFBB18),
-    Speed(_PACKED | {"pack_to": 16384, "fp8": True}, 58635, 43.6, _H200, _CAFBB18),
+    Speed(_PACKED | {"pack_to": 16384, "fp8": True}, 62585, 43.6, _H200, _E3CEFF8),
+    Speed(_QLORA, 13055, 4.8, _H200, _E3CEFF8),
+    Speed(_QLORA, 8871, 4.8, _H100, _A788545),
+    Speed(_PACKED | {"lora_targets": ["attention", "audio_mlp"]}, 36257, 31.3, _H200, _E3CEFF8),
+    Speed(_PACKED | {"lora_targets": ["attention", "audio_mlp", "mlp"]}, 29316, 33.7, _H200, _E3CEFF8),
+    Speed(_PACKED | _AUDIO_EXPERT, 32399, 52.3, _H200, _E3CEFF8),
     Speed(_PLAIN | {"gradient_checkpointing": True}, 7594, 12.6, _H100, _TRUE_SIZE),
     Speed(_PLAIN, 12710, 27.7, _H100, _TRUE_SIZE),
 )
