@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import time
 
 import pytest
 import torch
@@ -88,3 +89,12 @@ def test_a_run_that_lost_a_gpu_resumes_and_ends_as_one_left_alone(config, method
     assert one.keys() == two.keys()
     for name, weight in one.items():  # Adam makes a step of a rounding error where a gradient is nearly zero
         torch.testing.assert_close(two[name], weight, atol=5e-3, rtol=0, msg=name)
+
+
+@pytest.mark.gpu
+def test_a_gpu_that_hangs_ends_the_run_within_the_timeout_and_leaves_its_checkpoint(tmp_path):
+    began, stopped = time.monotonic(), {"rank": 1, "signal": "SIGSTOP"}
+    assert run_until(tmp_path, "ddp", stopped, ddp_timeout=40) != 0
+    # Two steps and their checkpoint, the timeout, and half a minute until the launcher kills what does not end.
+    assert time.monotonic() - began < 180
+    assert left_in(tmp_path) == {"checkpoint-2"}
