@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from higgs_recipes.benchmark_config import BenchmarkEncodeConfig
-from higgs_recipes.codec import Codec, float32_products, load_codec
+from higgs_recipes.codec import Codec, load_codec
 from higgs_recipes.codec_init import init_codec, synthetic_sounds
 from higgs_recipes.delay import FRAMES_PER_SECOND, SAMPLE_RATE
 from higgs_recipes.files import staged_folder
@@ -115,9 +115,15 @@ def _arithmetic(name: str) -> Iterator[None]:
     """Products as the name says: exact, of 10 bits (tf32), convolutions alone so (default), or of 7 (bfloat16)."""
     kind = name.removesuffix("_compiled")
     convolutions = "tf32" if kind in ("tf32", "default") else "ieee"
-    matmuls = "tf32" if kind == "tf32" else "ieee"
-    with ExitStack() as stack:
-        stack.enter_context(float32_products(convolutions=convolutions, matmuls=matmuls))
-        if kind == "bfloat16":
-            stack.enter_context(torch.autocast("cuda" if torch.cuda.is_available() else "cpu", dtype=torch.bfloat16))
-        yield
+    flags = {"deterministic": True, "allow_tf32": convolutions == "tf32", "fp32_precision": convolutions}
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if kind == "tf32" else "highest")
+    try:
+        with ExitStack() as stack:
+            stack.enter_context(torch.backends.cudnn.flags(enabled=True, **flags))
+            if kind == "bfloat16":
+                device = "cuda" if torch.cuda.is_available() else "cpu"
+                stack.enter_context(torch.autocast(device, dtype=torch.bfloat16))
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)

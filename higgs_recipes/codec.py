@@ -7,8 +7,7 @@ codes of the clip alone but for rounding (99.9 % of codes in float32).
 
 import math
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -27,9 +26,6 @@ from higgs_recipes.mel_rvq import MelRVQModel
 
 
 WEIGHTS = "model.safetensors"
-
-# On GPUs torch convolves in TF32 unless told otherwise: its 10 bits move codes to neighbouring ones.
-EXACT = {"convolutions": "ieee", "matmuls": "ieee"}
 
 _MODELS = {"higgs_audio_v2_tokenizer": HiggsAudioV2TokenizerModel, "mel_rvq": MelRVQModel}
 _MODEL_TYPES = " or ".join(_MODELS)
@@ -61,7 +57,7 @@ class Codec:
         codes: list[Tensor] = [torch.empty(0)] * len(steps)
         for indexes in equal_length_batches(steps, batch_seconds=batch_seconds):
             batch = torch.stack([pad_to_steps(waveforms[index]) for index in indexes])  # (B, N)
-            with float32_products(**EXACT):
+            with _exact_float32():
                 encoded = self.model.encode(batch[:, None].to(self.model.device)).audio_codes  # (B, C, T)
             assert encoded.shape == (len(indexes), self.num_codebooks, steps[indexes[0]]), encoded.shape
             for index, clip in zip(indexes, encoded.transpose(1, 2).to("cpu", torch.int16), strict=True):
@@ -84,7 +80,7 @@ class Codec:
         waveforms: list[Tensor] = [torch.empty(0)] * len(codes)
         for indexes in equal_length_batches([len(clip) for clip in codes], batch_seconds=batch_seconds):
             batch = torch.stack([codes[index].long() for index in indexes]).transpose(1, 2)  # (B, C, T)
-            with float32_products(**EXACT):
+            with _exact_float32():
                 decoded = self.model.decode(batch.to(self.model.device)).audio_values[:, 0]  # (B, N)
             assert decoded.shape == (len(indexes), batch.shape[2] * HOP), decoded.shape
             for index, clip in zip(indexes, decoded.cpu(), strict=True):
@@ -187,14 +183,6 @@ def _identity(name_or_path: str | Path, folder: Path) -> str:
     return f"{name_or_path}@{folder.name}"  # a snapshot's folder is named by its commit
 
 
-@contextmanager
-def float32_products(*, convolutions: str, matmuls: str) -> Iterator[None]:
-    """Float32 convolutions and matrix products as "ieee" (exact) or "tf32" while the block lasts."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high" if matmuls == "tf32" else "highest")
-    flags = {"deterministic": True, "allow_tf32": convolutions == "tf32", "fp32_precision": convolutions}
-    try:
-        with torch.backends.cudnn.flags(enabled=True, **flags):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(before)
+def _exact_float32():
+    # On GPUs torch convolves in TF32 unless told otherwise: its 10 bits move codes to neighbouring ones.
+    return torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False, fp32_precision="ieee")

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
+from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedType
 from torch.utils.data import DataLoader
 from transformers import HiggsAudioV2Config, TrainerCallback
 
@@ -37,7 +39,9 @@ class Forecast(TrainerCallback):
         if not state.is_world_process_zero:
             return
         hardware, speed = describe_hardware(), None
-        if self.is_published_size:
+        # Measured with whole weights on each GPU.
+        is_sharded = AcceleratorState().distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED)
+        if self.is_published_size and not is_sharded:
             speed = find_speed({name: getattr(args, name) for name in SETTINGS}, hardware=hardware)
         self.length = RunLength(
             steps=state.max_steps,

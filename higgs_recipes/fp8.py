@@ -59,9 +59,8 @@ def use_fp8(model: nn.Module, device: torch.device) -> None:
         InputError: a device that does not multiply float8.
     """
     if not multiplies_float8(device):
-        where = (
-            torch.cuda.get_device_name(device) if device.type == "cuda" else f"a CPU with torch {torch.__version__}"
-        )
+        cpu = f"{device.type} with torch {torch.__version__}"
+        where = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu
         raise InputError(f"fp8 needs a GPU that multiplies float8 (Ada, Hopper or later), not {where}: leave fp8 out")
     frozen = [
         (parent, name)
@@ -77,7 +76,7 @@ def multiplies_float8(device: torch.device) -> bool:
     """Whether a device multiplies float8 with a scale for each row: Ada and later; CPUs not with the oldest torch."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= FIRST_CAPABILITY
-    ones = torch.ones(16, 16)
+    ones = torch.ones(16, 16, device=device)
     try:
         _multiply(ones, *_cast(ones))
     except RuntimeError:

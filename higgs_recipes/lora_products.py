@@ -18,7 +18,7 @@ def project_together(linears: Sequence[nn.Module], states: Tensor) -> list[Tenso
 
     Modules go their own way, peft's or torch's, unless each has one active LoRA adapter of the plain kind, without
     dropout (which would be drawn for each apart) and whole on this device (ZeRO-3 gathers what a module's own forward
-    uses). In float32, which is for comparing, sums stay in peft's order.
+    uses). Hooks on the modules do not run then. In float32, which is for comparing, sums stay in peft's order.
     """
     device = states.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else states.dtype
@@ -37,12 +37,10 @@ def project_together(linears: Sequence[nn.Module], states: Tensor) -> list[Tenso
 
 def _plain_adapter(linear: nn.Module) -> str | None:
     """The name of the one adapter that peft's module would add in the plain way, else None."""
-    if (
-        not isinstance(linear, LoraLayer)
-        or linear.disable_adapters
-        or linear.merged
-        or len(linear.active_adapters) != 1
-    ):
+    if not isinstance(linear, LoraLayer) or linear.disable_adapters or linear.merged:
+        return None
+    has_own_way = not isinstance(linear.lora_A, nn.ModuleDict) or "forward" in vars(linear)  # AdaLora; X-LoRA
+    if has_own_way or len(linear.active_adapters) != 1:
         return None
     (name,) = linear.active_adapters
     is_plain = name in linear.lora_A and name not in linear.lora_variant

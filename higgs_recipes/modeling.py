@@ -221,9 +221,7 @@ def _give_audio_the_type_of_text(model: HiggsAudioV2ForConditionalGeneration) ->
     """
     text, made = model.model.embed_tokens, {}
     text.register_forward_hook(lambda module, _, embedded: made.update(dtype=embedded.dtype))
-    model.model.embed_audio_tokens.register_forward_hook(
-        lambda module, _, summed: summed.to(made.get("dtype", text.weight.dtype))
-    )
+    model.model.embed_audio_tokens.register_forward_hook(lambda module, _, summed: summed.to(made["dtype"]))
 
 
 def _matching(names: list[str], pattern: str) -> list[str]:

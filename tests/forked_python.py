@@ -14,20 +14,17 @@ import json
 import os
 import runpy
 import select
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
-import time
 import traceback
 import weakref
 from contextlib import suppress
-from functools import cache
 from pathlib import Path
 from types import ModuleType
-
-from tests.shared_folder import shared_folder
 
 
 ROOT = Path(__file__).parents[1]
@@ -92,35 +89,48 @@ class Python:
 
 
 def run(*arguments: object, env: dict[str, str]) -> subprocess.CompletedProcess:
-    """As subprocess.run(..., capture_output=True, text=True)."""
+    """As subprocess.run(..., capture_output=True, text=True, timeout=TIMEOUT)."""
     with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryFile("w+") as warned:
-        code = Python(*arguments, env=env, stdout=said, stderr=warned).wait()
+        python = Python(*arguments, env=env, stdout=said, stderr=warned)
+        try:
+            code = python.wait()
+        except TimeoutError:
+            python.send_signal(signal.SIGKILL)
+            raise
         for file in (said, warned):
             file.seek(0)
         return subprocess.CompletedProcess(arguments, code, said.read(), warned.read())
 
 
 def start_server() -> None:
-    """Start the server that this process, and all that it starts, will use; it ends with this process."""
-    address = os.environ[SERVER] = str(shared_folder() / "server")
-    command, env = [sys.executable, "-m", "tests.forked_python", address], os.environ | {"OMP_NUM_THREADS": "1"}
-    server = subprocess.Popen(command, cwd=ROOT, env=env, stdin=subprocess.PIPE)
+    """Start the server that this process, and all that it starts, will use; it ends with this process.
+
+    It is given its socket: who asks while it imports waits, and where it has died nobody does.
+    """
+    folder = tempfile.mkdtemp(dir="/tmp")  # a socket's path has room for a hundred characters
+    address = os.environ[SERVER] = f"{folder}/server"
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(address)
+        listening.listen(8)
+        server = subprocess.Popen(
+            [sys.executable, "-m", "tests.forked_python", str(listening.fileno())],
+            cwd=ROOT,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            stdin=subprocess.PIPE,
+            pass_fds=[listening.fileno()],
+        )
 
     def stop() -> None:
         server.stdin.close()
         server.wait(TIMEOUT)
+        shutil.rmtree(folder)
 
     atexit.register(stop)
 
 
-@cache
 def _address() -> str:
     if SERVER not in os.environ:
         start_server()
-    deadline = time.monotonic() + TIMEOUT
-    while not os.path.exists(os.environ[SERVER]):
-        assert time.monotonic() < deadline, "the server of tests/forked_python.py did not start"
-        time.sleep(0.02)
     return os.environ[SERVER]
 
 
@@ -141,7 +151,10 @@ def _run(arguments: list[str]) -> int:
             sys.path.insert(0, str(Path(kind).parent))
             runpy.run_path(kind, run_name="__main__")
     except SystemExit as error:
-        return error.code if isinstance(error.code, int) else int(error.code is not None)
+        if error.code is None or isinstance(error.code, int):
+            return error.code or 0
+        print(error.code, file=sys.stderr)  # noqa: T201
+        return 1
     except BaseException:
         traceback.print_exc()
         return 1
@@ -151,17 +164,14 @@ def _run(arguments: list[str]) -> int:
 class _Server:
     """Forks a Python for each client, and tells it the process id and, in the end, the exit code."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, listening: socket.socket) -> None:
         self.clients: dict[int, socket.socket] = {}  # process id to who waits for its end
         self.ended, wakeup = os.pipe()
         for end in (self.ended, wakeup):
             os.set_blocking(end, False)
         signal.signal(signal.SIGCHLD, lambda *_: None)  # the default is not to wake
         signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
-        self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.bind(f"{address}.new")
-        self.socket.listen(8)
-        os.rename(f"{address}.new", address)
+        self.socket = listening
 
     def serve(self) -> None:
         """Until whoever started this has ended."""
@@ -180,14 +190,19 @@ class _Server:
             child, status = os.waitpid(-1, os.WNOHANG)
             if child == 0:
                 return
-            with self.clients.pop(child) as client, suppress(BrokenPipeError):
+            with self.clients.pop(child) as client, suppress(ConnectionError):  # it may have died
                 client.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
 
     def accept(self) -> None:
         client, _ = self.socket.accept()
         _, files, _, _ = socket.recv_fds(client, 1, 3)
         with client.makefile() as lines:
-            job = json.loads(lines.readline())
+            line = lines.readline()
+        if not line:  # it died while it asked
+            self.close(files)
+            client.close()
+            return
+        job = json.loads(line)
         child = os.fork()
         if child == 0:
             signal.set_wakeup_fd(-1)
@@ -207,7 +222,8 @@ class _Server:
             os._exit(code)  # to take down all that was imported would copy it first
         self.close(files)
         self.clients[child] = client
-        client.sendall(f"{child}\n".encode())
+        with suppress(ConnectionError):
+            client.sendall(f"{child}\n".encode())
 
     @staticmethod
     def close(files: list[int]) -> None:
@@ -215,7 +231,7 @@ class _Server:
             os.close(file)
 
 
-def _main(address: str) -> None:
+def _main(listening: socket.socket) -> None:
     gc.disable()
     for module in PRELOADED:
         importlib.import_module(module)
@@ -224,8 +240,8 @@ def _main(address: str) -> None:
         finalizer.detach()  # what these tidy up is no fork's own
     gc.enable()
     gc.freeze()  # a fork that looks through all this for garbage would copy it
-    _Server(address).serve()
+    _Server(listening).serve()
 
 
 if __name__ == "__main__":
-    _main(sys.argv[1])
+    _main(socket.socket(fileno=int(sys.argv[1])))

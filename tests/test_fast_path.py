@@ -77,9 +77,14 @@ def qlora_model() -> nn.Module:
     return adapted.train()
 
 
-MODELS = {"full": lambda: golden_model().train(), "lora": lora_model, "qlora": qlora_model}
+MODELS = {
+    "full": lambda: golden_model().train(),
+    "lora": lora_model,
+    "lora_float64": lambda: lora_model().double(),  # as in half precision, adapters share products
+    "qlora": qlora_model,
+}
 QLORA = pytest.param("qlora", marks=pytest.mark.slow)  # bitsandbytes comes with `make slow_test`
-KINDS = ["full", "lora", QLORA]
+KINDS = ["full", "lora", "lora_float64", QLORA]
 
 
 def fast(model: nn.Module, *, compiled: bool = False, recompute: bool = False) -> nn.Module:

@@ -115,7 +115,7 @@ def test_a_cpu_without_float8_products_is_refused_with_its_torch(monkeypatch):
         raise RuntimeError("as torch 2.11: this is not implemented for CPUs")
 
     monkeypatch.setattr("torch._scaled_mm", refuse)
-    with pytest.raises(InputError, match=f"fp8 needs a GPU .*, not a CPU with torch {torch.__version__[:4]}"):
+    with pytest.raises(InputError, match=f"fp8 needs a GPU .*, not cpu with torch {torch.__version__[:4]}"):
         use_fp8(load_tiny()[0], CPU)
 
 

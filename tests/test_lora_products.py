@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import AdaLoraConfig, LoraConfig, get_peft_model
 from torch import nn
 
 from higgs_recipes.lora_products import project_together
@@ -86,6 +86,20 @@ def test_other_modules_go_their_own_way(dtype, targets, fields, products):
     for one, other in zip(found, each_alone(linears, states), strict=True):
         assert torch.equal(one, other)
     assert products is None or num_products(linears, states) == products
+
+
+def test_weights_that_zero_3_gathers_are_left_to_the_modules_that_it_watches():
+    linears = adapted(torch.float64, list(WIDTHS))
+    linears[0].lora_A["default"].weight.ds_id = 0  # as DeepSpeed marks what it shares out
+    assert num_products(linears, torch.randn(5, 32, dtype=torch.float64)) == 9
+
+
+def test_adalora_goes_its_own_way():
+    config = AdaLoraConfig(init_r=4, total_step=10, init_lora_weights=False, target_modules=list(WIDTHS))
+    model = get_peft_model(Projections(), config).double()
+    linears, states = [getattr(model.base_model.model, name) for name in WIDTHS], torch.randn(50, 32).double()
+    for one, other in zip(project_together(linears, states), each_alone(linears, states), strict=True):
+        assert torch.equal(one, other)
 
 
 def test_adapters_that_are_off_or_merged_add_nothing():

@@ -4,9 +4,11 @@ import json
 import logging
 from dataclasses import fields
 from datetime import datetime, timezone
+from types import SimpleNamespace
 
 import pytest
 import yaml
+from accelerate.utils import DistributedType
 
 from higgs_recipes.configs import SFTConfig
 from higgs_recipes.errors import InputError
@@ -102,6 +104,19 @@ def test_a_runs_own_first_steps_say_when_it_ends(tmp_path, caplog):
     assert min(timed) < forecast["positions_per_second"] < max(timed)
     (told,) = [record.getMessage() for record in caplog.records if "this run ends at" in record.getMessage()]
     assert told == f"step {forecast['step']}: {describe_forecast(forecast)}"
+
+
+@pytest.mark.parametrize("kind, seconds", [("MULTI_GPU", 0.2), ("FSDP", None), ("DEEPSPEED", None)])
+def test_speeds_are_of_whole_weights_on_each_gpu(kind, seconds, tmp_path, monkeypatch):
+    trainer = make_trainer(tmp_path, model_folder=tiny_folder() / "model", max_steps=2)
+    positions, rows = sum(trainer.train_dataset.num_positions()), trainer.get_train_dataloader()
+    measured = Speed({}, positions / len(rows) * 10, peak_gib=1.0, hardware="1 x Big", made_by="a program")
+    monkeypatch.setattr("higgs_recipes.forecast.find_speed", lambda *args, **kwargs: measured)
+    launched = SimpleNamespace(distributed_type=DistributedType(kind))
+    monkeypatch.setattr("higgs_recipes.forecast.AcceleratorState", lambda: launched)
+    trainer.forecast.is_published_size, trainer.state.max_steps = True, 2
+    trainer.forecast.on_train_begin(trainer.args, trainer.state, None, train_dataloader=rows)
+    assert trainer.forecast.record["expected"]["seconds"] == (seconds and pytest.approx(seconds))
 
 
 def length(**changed) -> RunLength:

@@ -254,9 +254,10 @@ def test_several_processes_share_the_files(encoder, tmp_path):
     encoder.fetched()
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
     process = encoder.start(*launch, json.dumps(encoder.recipe("shared", source=WITH_IDS)), "whole")
-    assert process.wait(300) == 0, (encoder.folder / "log").read_text()[-3000:]
     process.stdin.close()
-    process.stdout.close()
+    with process.stdout:
+        process.stdout.read()
+    assert process.wait(300) == 0, (encoder.folder / "log").read_text()[-3000:]
     assert sorted(encoder.fetched()) == sorted([NAMES[0], *NAMES])  # each process looks into the first
     assert contents(encoder.folder / "shared") == contents(encoder.run("whole2", source=WITH_IDS, streaming=False))
     assert not list(encoder.folder.glob(".shared*"))

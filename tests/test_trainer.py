@@ -65,7 +65,7 @@ def test_the_update_does_move_the_weights(reference):
 
 
 def test_two_processes_give_the_update_and_the_evaluation_of_one(tmp_path, reference):
-    fields = {"model_folder": str(tiny_folder() / "model"), "per_device_train_batch_size": 4}
+    fields = {"model_folder": str(tiny_folder() / "model"), "per_device_train_batch_size": 4, "ddp_timeout": 60}
     env = os.environ | {"OMP_NUM_THREADS": "1"}
     done = forked_python.run("-m", "tests.train_on_two", tmp_path / "run", json.dumps(fields), env=env)
     assert done.returncode == 0, done.stderr

@@ -4,6 +4,7 @@ python -m tests.train_on_two OUTPUT_FOLDER '{...}'
 """
 
 import os
+import signal
 import socket
 import sys
 
@@ -17,7 +18,12 @@ def main() -> None:
     other = os.fork()
     rank = str(int(other == 0))
     os.environ |= {"RANK": rank, "LOCAL_RANK": rank}
-    train_once.main()
+    try:
+        train_once.main()
+    except BaseException:
+        if other:  # it would wait for this one
+            os.kill(other, signal.SIGKILL)
+        raise
     if other:
         _, status = os.waitpid(other, 0)
         sys.exit(os.waitstatus_to_exitcode(status))

@@ -49,16 +49,18 @@ def test_two_gpus_give_the_update_of_one(alone, config, tmp_path):
         torch.testing.assert_close(weights[name].float(), weight, atol=1e-4, rtol=1e-4, msg=name)
 
 
+# As language_full.yaml, and with compiled layers; as an adapter under ddp.yaml, whose products are joined in bf16.
 @pytest.mark.gpu
-def test_fsdp_that_computes_in_bfloat16_reports_sums_that_are_not_rounded(tmp_path):
-    fields = {"dtype": "bfloat16", "bf16": True}  # as language_full.yaml
-    expected, _ = train("single_gpu", "full", tmp_path / "alone", batch_size=8, **fields)
-    about, _ = train("fsdp2", "full", tmp_path / "fsdp2", batch_size=4, **fields)
-    compiled, _ = train("fsdp2", "full", tmp_path / "compiled", batch_size=4, **fields, compile_layers=True)
-    for other in (about, compiled):
-        for name, value in expected["metrics"].items():
-            if "loss" in name:  # of sums of 200 nats in bfloat16 the means would be off by some hundredths
-                assert other["metrics"][name] == pytest.approx(value, abs=5e-3), name
+@pytest.mark.parametrize(
+    "config, method, compiled", [("fsdp2", "full", False), ("fsdp2", "full", True), ("ddp", "lora", True)]
+)
+def test_two_gpus_that_compute_in_bfloat16_report_sums_that_are_not_rounded(config, method, compiled, tmp_path):
+    fields = {"dtype": "bfloat16", "bf16": True}
+    expected, _ = train("single_gpu", method, tmp_path / "alone", batch_size=8, **fields)
+    about, _ = train(config, method, tmp_path / config, batch_size=4, **fields, compile_layers=compiled)
+    for name, value in expected["metrics"].items():
+        if "loss" in name:  # of sums of 200 nats in bfloat16 the means would be off by some hundredths
+            assert about["metrics"][name] == pytest.approx(value, abs=5e-3), name
 
 
 def run_until(folder, config: str, how: dict, **fields) -> int:
