@@ -94,7 +94,8 @@ def test_what_compiled_layers_unpack_is_what_bitsandbytes_does(dtype):
 
 
 def test_the_loss_falls_after_an_evaluation_of_a_packed_model(tmp_path):
-    trainer = qlora(tmp_path, max_steps=30, lora_targets=["attention", "audio_mlp", "heads"], logging_steps=1)
+    targets = ["attention", "audio_mlp", "heads"]
+    trainer = qlora(tmp_path, max_steps=30, lora_targets=targets, logging_steps=1, learning_rate=2e-3)
     trainer.evaluate()
     trainer.train()
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
