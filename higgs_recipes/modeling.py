@@ -15,6 +15,7 @@ from transformers import (
     HiggsAudioV2Config,
     HiggsAudioV2ForConditionalGeneration,
     PreTrainedTokenizerBase,
+    set_seed,
 )
 
 from higgs_recipes.configs import ModelConfig, SFTConfig
@@ -180,6 +181,7 @@ def build_model(config: SFTConfig) -> tuple[HiggsAudioV2ForConditionalGeneration
     if config.method == "full":
         train_only(model, config)
         return model, tokenizer
+    set_seed(config.seed)  # an adapter is drawn before the Trainer sets it
     adapted = add_lora(model, config)
     if config.fp8:
         use_fp8(model, config.device)

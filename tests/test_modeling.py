@@ -80,6 +80,15 @@ def test_a_target_adapts_its_modules_and_no_others(tmp_path, target, adapted):
     assert all("lora_" in name for name, parameter in model.named_parameters() if parameter.requires_grad)
 
 
+def test_a_seed_draws_its_adapter_whatever_was_drawn_before(tmp_path):
+    drawn = []
+    for seed in (1, 1, 2):
+        torch.rand(3)  # as much else may draw before
+        model, _ = build_model(sft_config(tmp_path, seed=seed))
+        drawn.append(torch.cat([w.flatten() for name, w in model.named_parameters() if "lora_A" in name]).clone())
+    assert torch.equal(drawn[0], drawn[1]) and not torch.equal(drawn[0], drawn[2])
+
+
 def test_a_target_that_names_nothing_is_an_error(tmp_path):
     with pytest.raises(InputError, match="lora_targets: 'attn' names no linear module.*attention, audio_mlp"):
         add_lora(load_tiny()[0], sft_config(tmp_path, lora_targets=["attention", "attn"]))
