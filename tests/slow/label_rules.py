@@ -119,8 +119,7 @@ def fine_tune(collator_class: type[HiggsCollator], config: SFTConfig) -> float:
             f"{config.datasets[0]}: no row has a reference clip, so supervising them would change nothing; encode "
             "with zero_shot_voice_cloning among the tasks"
         )
-    torch.manual_seed(config.seed)  # of the fresh adapter: the same for every rule
-    model, tokenizer = build_model(config)
+    model, tokenizer = build_model(config)  # the seed draws the same adapter for every rule
     trainer = HiggsTrainer(
         model,
         config,
