@@ -116,14 +116,10 @@ def _arithmetic(name: str) -> Iterator[None]:
     kind = name.removesuffix("_compiled")
     convolutions = "tf32" if kind in ("tf32", "default") else "ieee"
     flags = {"deterministic": True, "allow_tf32": convolutions == "tf32", "fp32_precision": convolutions}
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high" if kind == "tf32" else "highest")
-    try:
-        with ExitStack() as stack:
-            stack.enter_context(torch.backends.cudnn.flags(enabled=True, **flags))
-            if kind == "bfloat16":
-                device = "cuda" if torch.cuda.is_available() else "cpu"
-                stack.enter_context(torch.autocast(device, dtype=torch.bfloat16))
-            yield
-    finally:
-        torch.set_float32_matmul_precision(before)
+    with ExitStack() as stack:
+        stack.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
+        torch.set_float32_matmul_precision("high" if kind == "tf32" else "highest")
+        stack.enter_context(torch.backends.cudnn.flags(enabled=True, **flags))
+        if kind == "bfloat16":
+            stack.enter_context(torch.autocast("cuda" if torch.cuda.is_available() else "cpu", dtype=torch.bfloat16))
+        yield

@@ -20,7 +20,7 @@ LONG = (
 
 
 def pytest_configure(config) -> None:
-    if getattr(config.option, "numprocesses", None):  # this process only hands out tests
+    if config.getoption("numprocesses", default=None):  # this process only hands out tests
         from tests.forked_python import start_server
 
         start_server()  # while they import what they test

@@ -134,7 +134,7 @@ def _address() -> str:
     return os.environ[SERVER]
 
 
-def _run(arguments: list[str]) -> int:
+def be_python(arguments: list[str]) -> int:
     """Be `python *arguments`; returns the exit code."""
     kind, *rest = arguments
     main = sys.modules["__main__"] = ModuleType("__main__")
@@ -215,7 +215,7 @@ class _Server:
             os.environ.clear()
             os.environ |= job["env"]
             sys.stdout.reconfigure(line_buffering=True)  # it may be a pipe of which each line is waited for
-            code = _run(job["arguments"])
+            code = be_python(job["arguments"])
             atexit._run_exitfuncs()
             sys.stdout.flush()
             sys.stderr.flush()

@@ -11,18 +11,13 @@ import gc
 import importlib
 import json
 import os
-import runpy
 import subprocess
 import sys
 import time
-import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.forked_python import ROOT, Python
-
-
-TIMEOUT = 120.0  # seconds; a script of the tests takes two
+from tests.forked_python import ROOT, TIMEOUT, Python, be_python
 
 
 @dataclass(frozen=True)
@@ -89,17 +84,7 @@ def run_script(script: str, args: list[str], env: dict[str, str | None], output:
     for name, value in env.items():
         os.environ.pop(name, None)
         os.environ |= {name: value} if value is not None else {}
-    path = ROOT / "scripts" / f"{script}.py"
-    sys.argv = [str(path), *args]
-    sys.path.insert(0, str(path.parent))  # where Python looks first
-    try:
-        runpy.run_path(str(path), run_name="__main__")
-    except SystemExit as error:
-        return error.code
-    except Exception:
-        traceback.print_exc()
-        return 1
-    return 0
+    return be_python([str(ROOT / "scripts" / f"{script}.py"), *args])
 
 
 def main() -> None:
