@@ -124,6 +124,8 @@ def test_losses_and_gradients_are_the_plain_path_s(batch, pack_to, kind):
     expected = step(other, BATCHES[batch], pack_to=pack_to, flat=False)
     assert_equal_losses(losses, expected)
     assert_equal_steps(one, other)
+    # DDP is told not to look for weights that go unused.
+    assert all(weight.grad is not None for weight in one.parameters() if weight.requires_grad)
 
 
 @pytest.mark.parametrize("pack_to", LAYOUTS)
