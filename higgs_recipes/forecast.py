@@ -39,10 +39,11 @@ class Forecast(TrainerCallback):
         if not state.is_world_process_zero:
             return
         hardware, speed = describe_hardware(), None
-        # Measured with whole weights on each GPU.
-        is_sharded = AcceleratorState().distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED)
-        if self.is_published_size and not is_sharded:
-            speed = find_speed({name: getattr(args, name) for name in SETTINGS}, hardware=hardware)
+        kind = AcceleratorState().distributed_type
+        sharded_by = kind.value if kind in (DistributedType.FSDP, DistributedType.DEEPSPEED) else None
+        if self.is_published_size:
+            recipe = {name: getattr(args, name) for name in SETTINGS}
+            speed = find_speed(recipe, hardware=hardware, sharded_by=sharded_by)
         self.length = RunLength(
             steps=state.max_steps,
             steps_done=state.global_step,

@@ -32,13 +32,14 @@ POSITIONS_PER_HOUR = 360 * 319  # of clips of 10 s: 250 steps of codes, their de
 
 @dataclass(frozen=True)
 class Speed:
-    """One measurement, on clips of 10 s, with whole weights on each GPU."""
+    """One measurement, on clips of 10 s."""
 
     settings: Mapping[str, Any]
     positions_per_second: float  # of text and audio, of all processes
     peak_gib: float  # of each GPU
     hardware: str  # as provenance.describe_hardware says it
     made_by: str
+    sharded_by: str | None = None  # accelerate's name, e.g. FSDP; None: the weights are whole on each GPU
 
 
 _PLAIN = {"fast_path": False, "per_device_train_batch_size": 16}
@@ -46,34 +47,48 @@ _PLAIN = {"fast_path": False, "per_device_train_batch_size": 16}
 _TRUE_SIZE = "tests.slow.true_size of commit 3759f03, torch 2.11, transformers 5.17"
 # Other variants ran on the other cards of the same machine; beside 8a6f99b, its CPUs were busy.
 _BENCHMARK = "scripts/benchmark.py train of commit {}, torch 2.11, transformers 5.17"
-_E3CEFF8, _A788545, _8A6F99B = (_BENCHMARK.format(commit) for commit in ("e3ceff8", "a788545", "8a6f99b"))
-_H100, _H200 = "1 x NVIDIA H100 80GB HBM3", "1 x NVIDIA H200"
+_E3CEFF8, _A788545, _8A6F99B, _8EC46E3 = map(_BENCHMARK.format, ("e3ceff8", "a788545", "8a6f99b", "8ec46e3"))
+_FSDP2 = _8EC46E3.replace(" train ", " train by fsdp2.yaml ")
+_H100, _H200, _TWO, _FOUR = "1 x NVIDIA H100 80GB HBM3", "1 x NVIDIA H200", "2 x NVIDIA H200", "4 x NVIDIA H200"
 _PACKED = {"pack_to": 8192, "compile_layers": True}
+_LONG = _PACKED | {"pack_to": 16384}
 _RECOMPUTED = _PACKED | {"gradient_checkpointing": True}
 _QLORA = _RECOMPUTED | {"pack_to": 2048, "load_in_4bit": True}
 _AUDIO_EXPERT = {"method": "full", "train_modules": ["audio_expert", "audio_embedding", "audio_head"]}
+_FULL = {"method": "full"}
+_ROUNDED = _FULL | {"trained_dtype": "bfloat16"}
 SPEEDS = (
-    Speed(_RECOMPUTED, 31794, 13.0, _H200, _E3CEFF8),
+    Speed(_RECOMPUTED, 30915, 13.0, _H200, _8EC46E3),
     Speed(_RECOMPUTED, 25978, 12.9, _H100, _8A6F99B),
-    Speed(_PACKED, 42662, 26.9, _H200, _E3CEFF8),
-    Speed(_PACKED, 83732, 27.0, "2 x NVIDIA H200", _E3CEFF8),
+    Speed(_PACKED, 42026, 26.9, _H200, _8EC46E3),
+    Speed(_PACKED, 83732, 27.0, _TWO, _E3CEFF8),
+    Speed(_PACKED, 164969, 27.0, _FOUR, _8EC46E3),
     Speed(_PACKED, 35228, 26.9, _H100, _8A6F99B),
-    Speed(_PACKED | {"pack_to": 16384}, 44157, 43.5, _H200, _E3CEFF8),
-    Speed(_PACKED | {"pack_to": 16384}, 40492, 43.5, _H100, _8A6F99B),
-    Speed(_PACKED | {"pack_to": 16384, "fp8": True}, 62585, 43.6, _H200, _E3CEFF8),
+    Speed(_LONG, 42943, 43.5, _H200, _8EC46E3),
+    Speed(_LONG, 170439, 43.6, _FOUR, _8EC46E3),
+    Speed(_LONG, 40492, 43.5, _H100, _8A6F99B),
+    Speed(_LONG | {"fp8": True}, 62585, 43.6, _H200, _E3CEFF8),
     Speed(_QLORA, 13055, 4.8, _H200, _E3CEFF8),
     Speed(_QLORA, 8871, 4.8, _H100, _A788545),
     Speed(_PACKED | {"lora_targets": ["attention", "audio_mlp"], "lora_r": 32}, 36257, 31.3, _H200, _E3CEFF8),
     Speed(_PACKED | {"lora_targets": ["attention", "audio_mlp", "mlp"], "lora_r": 64}, 29316, 33.7, _H200, _E3CEFF8),
     Speed(_PACKED | _AUDIO_EXPERT, 32399, 52.3, _H200, _E3CEFF8),
+    Speed(_PACKED | _FULL, 23861, 96.5, _H200, _8EC46E3),
+    Speed(_LONG | _FULL, 27113, 117.6, _H200, _8EC46E3),
+    Speed(_PACKED | _ROUNDED, 27426, 52.5, _H200, _8EC46E3),
+    Speed(_PACKED | _FULL, 45052, 53.8, _TWO, _FSDP2, "FSDP"),
+    Speed(_PACKED | _FULL, 85365, 37.7, _FOUR, _FSDP2, "FSDP"),
+    Speed(_LONG | _FULL, 108625, 57.6, _FOUR, _FSDP2, "FSDP"),
     Speed(_PLAIN | {"gradient_checkpointing": True}, 7594, 12.6, _H100, _TRUE_SIZE),
     Speed(_PLAIN, 12710, 27.7, _H100, _TRUE_SIZE),
 )
 
 
-def find_speed(recipe: Mapping[str, Any], *, hardware: str | None = None) -> Speed | None:
+def find_speed(
+    recipe: Mapping[str, Any], *, hardware: str | None = None, sharded_by: str | None = None
+) -> Speed | None:
     """The measurement of a recipe's settings on this hardware, else (or where None is said) on another; None where
-    there is none.
+    there is none. One of sharded weights tells nothing of whole ones, nor the other way round.
 
     >>> find_speed(SETTINGS | {"fast_path": False, "per_device_train_batch_size": 16}).peak_gib
     27.7
@@ -81,7 +96,8 @@ def find_speed(recipe: Mapping[str, Any], *, hardware: str | None = None) -> Spe
     found = [
         speed
         for speed in SPEEDS
-        if all(recipe[name] == value for name, value in (SETTINGS | dict(speed.settings)).items())
+        if speed.sharded_by == sharded_by
+        and all(recipe[name] == value for name, value in (SETTINGS | dict(speed.settings)).items())
     ]
     found.sort(key=lambda speed: speed.hardware != hardware)
     return found[0] if found else None

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import datetime, timezone
 from types import SimpleNamespace
 
@@ -106,12 +106,15 @@ def test_a_runs_own_first_steps_say_when_it_ends(tmp_path, caplog):
     assert told == f"step {forecast['step']}: {describe_forecast(forecast)}"
 
 
-@pytest.mark.parametrize("kind, seconds", [("MULTI_GPU", 0.2), ("FSDP", None), ("DEEPSPEED", None)])
-def test_speeds_are_of_whole_weights_on_each_gpu(kind, seconds, tmp_path, monkeypatch):
+@pytest.mark.parametrize("kind, seconds", [("MULTI_GPU", 0.2), ("FSDP", 0.4), ("DEEPSPEED", None)])
+def test_a_speed_of_whole_weights_tells_nothing_of_sharded_ones(kind, seconds, tmp_path, monkeypatch):
     trainer = make_trainer(tmp_path, model_folder=tiny_folder() / "model", max_steps=2)
     positions, rows = sum(trainer.train_dataset.num_positions()), trainer.get_train_dataloader()
-    measured = Speed({}, positions / len(rows) * 10, peak_gib=1.0, hardware="1 x Big", made_by="a program")
-    monkeypatch.setattr("higgs_recipes.forecast.find_speed", lambda *args, **kwargs: measured)
+    settings = {name: getattr(trainer.args, name) for name in SETTINGS}
+    speed = positions / len(rows) * 10
+    measured = Speed(settings, speed, peak_gib=1.0, hardware="1 x Big", made_by="a program")
+    sharded = replace(measured, positions_per_second=speed / 2, sharded_by="FSDP")
+    monkeypatch.setattr("higgs_recipes.speeds.SPEEDS", (sharded, measured))
     launched = SimpleNamespace(distributed_type=DistributedType(kind))
     monkeypatch.setattr("higgs_recipes.forecast.AcceleratorState", lambda: launched)
     trainer.forecast.is_published_size, trainer.state.max_steps = True, 2
@@ -149,15 +152,17 @@ def test_a_speed_is_found_by_all_that_it_depends_on(monkeypatch):
     monkeypatch.setattr("higgs_recipes.knobs.find_spec", lambda name: name)  # where bitsandbytes is installed
     assert set(SETTINGS) <= {field.name for field in fields(SFTConfig)}
     for speed in SPEEDS:
-        recipe = SETTINGS | dict(speed.settings)
-        assert set(speed.settings) <= set(SETTINGS) and find_speed(recipe) is not None
+        recipe, how = SETTINGS | dict(speed.settings), {"hardware": speed.hardware, "sharded_by": speed.sharded_by}
+        assert set(speed.settings) <= set(SETTINGS) and find_speed(recipe, **how) == speed
         parsed = config(**recipe)  # as transformers has changed it
-        assert find_speed({name: getattr(parsed, name) for name in SETTINGS}) == find_speed(recipe)
-        assert find_speed(recipe, hardware=speed.hardware).hardware == speed.hardware
+        assert find_speed({name: getattr(parsed, name) for name in SETTINGS}, **how) == speed
         for name in SETTINGS:
-            found = find_speed(recipe | {name: "something else"})
+            found = find_speed(recipe | {name: "something else"}, **how)
             assert found is None, name
-    keys = [json.dumps([SETTINGS | dict(speed.settings), speed.hardware], sort_keys=True) for speed in SPEEDS]
+    keys = [
+        json.dumps([SETTINGS | dict(speed.settings), speed.hardware, speed.sharded_by], sort_keys=True)
+        for speed in SPEEDS
+    ]
     assert len(set(keys)) == len(keys)
 
 

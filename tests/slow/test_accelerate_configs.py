@@ -99,6 +99,5 @@ def test_a_gpu_that_hangs_ends_the_run_within_the_timeout_and_leaves_its_checkpo
     assert run_until(tmp_path, "ddp", stopped, ddp_timeout=timeout) != 0
     assert left_in(tmp_path) == {"checkpoint-2"}
     seconds = time.time() - (tmp_path / "checkpoint-2").stat().st_mtime
-    # The step after the checkpoint compiles nothing and waits. NCCL's watch looks now and then, and says what it saw;
-    # the launcher gives the process that does not end half a minute.
-    assert timeout < seconds < timeout + 100
+    # NCCL's watch takes a minute to write down what it saw; the launcher gives who does not end half a minute.
+    assert timeout < seconds < timeout + 120
