@@ -128,6 +128,7 @@ def _generate_batch(
         # sampler has drawn; it leaves one code, which is the likeliest.
         generation_config=GenerationConfig(
             do_sample=False,
+            top_p=1.0,  # the checkpoint's would be warned of
             # What is left out here is filled in from the checkpoint, and its repetition-aware sampling would replace
             # codes behind the sampler's back: a window of one frame never holds two repeats.
             ras_win_len=1,
