@@ -132,7 +132,8 @@ def _recipe(name: str, config: BenchmarkTrainConfig, *, output_dir: Path) -> SFT
         "seed": config.seed,
     }
     if name in config.plain_variants:
-        fields.setdefault("accelerator_config", {})  # batches are copied in transformers' way too
+        # Batches are copied, and DDP looks for gradients, in transformers' way too.
+        fields = {"accelerator_config": {}, "ddp_find_unused_parameters": None} | fields
     try:
         recipe = SFTConfig(**fields)
     except (ValueError, TypeError) as error:

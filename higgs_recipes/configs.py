@@ -1,14 +1,12 @@
 """Every knob of every recipe: one flat dataclass a stage, declared once, with its reason, and checked here."""
 
-import re
 from dataclasses import dataclass
 from math import inf
 from typing import Annotated, Literal
 
 from transformers import TrainingArguments
-from transformers.integrations import get_available_reporting_integrations
-from transformers.training_args import OptimizerNames
 
+from higgs_recipes.inherited_checks import check_inherited, check_launch
 from higgs_recipes.knobs import knob, require, require_package, require_seed
 from higgs_recipes.method_config import Dtype, MethodConfig, PathConfig
 from higgs_recipes.run_length import epochs_asked
@@ -19,10 +17,6 @@ MODEL_REVISION = "d80c511612b3040ff2877ce3d408747df1739f11"
 CODEC_ID = "bosonai/higgs-audio-v2-tokenizer"
 CODEC_REVISION = "403fbacf2f60caaa102f893fdfabb694619b2417"
 NUM_CODEBOOKS = 8
-# Optimizers that are not torch's own, as those with states of 8 bits, for full fine-tuning on one card.
-_OF_BITSANDBYTES = re.compile(r"bnb|paged|^(adamw|lion)_\d+bit|^ademamix")
-OPTIM_PACKAGES = {each.value: "bitsandbytes" for each in OptimizerNames if _OF_BITSANDBYTES.search(each.value)}
-OPTIM_PACKAGES |= dict.fromkeys(("adamw_torch_8bit", "adamw_torch_4bit"), "torchao")
 CODEC_BATCH_SECONDS = 160.0  # of audio that goes through the codec at once: some GB of a GPU
 
 Task = Literal[
@@ -162,40 +156,16 @@ class SFTConfig(TrainingArguments, PathConfig, MethodConfig, CodecConfig, ModelC
         self.num_train_epochs = epochs_asked(
             hours_seen=self.hours_seen, num_train_epochs=self.num_train_epochs, max_steps=self.max_steps
         )
-        self._check_inherited()
+        check_inherited(self)
         if self.accelerator_config is None and self.dataloader_pin_memory:
             self.accelerator_config = {"non_blocking": True}  # a batch is copied by the way: the host waits for no GPU
         super().__post_init__()
+        check_launch(self)
 
     @property
     def layers_recompute(self) -> bool:
         """Whether compiled layers recompute by themselves what gradient checkpointing would around them."""
         return self.compile_layers and self.gradient_checkpointing
-
-    def _check_inherited(self) -> None:
-        """What TrainingArguments takes and fails on later, or would be ignored."""
-        for name in ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"):
-            require(getattr(self, name) >= 1, f"{name} must be at least 1, got {getattr(self, name)}")
-        rate, smoothing = self.learning_rate, self.label_smoothing_factor
-        require(0 <= rate < inf, f"learning_rate must be 0 or positive, and finite, got {rate}")
-        require(smoothing == 0, f"label_smoothing_factor must be 0, got {smoothing}: the losses here smooth no labels")
-        require(0 <= self.seed < 2**32, f"seed must be in 0 .. 2**32 - 1, got {self.seed}")  # numpy's
-        require(
-            not (self.torch_compile and self.fast_path),
-            "torch_compile compiles the whole model, which fast_path has changed: set compile_layers instead",
-        )
-        if self.deepspeed:
-            require_package("deepspeed", "deepspeed")
-        if self.optim in OPTIM_PACKAGES:
-            require_package(OPTIM_PACKAGES[self.optim], f"optim: {self.optim}")
-        asked = [self.report_to] if isinstance(self.report_to, str) else self.report_to or []
-        available = get_available_reporting_integrations()
-        for name in asked:
-            require(
-                name in ("none", "all", *available),
-                f"report_to: {name} is not installed, or unknown to transformers: pip install it, or use "
-                f"{', '.join(['none', *available])}",
-            )
 
 
 @dataclass

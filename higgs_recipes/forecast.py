@@ -14,7 +14,7 @@ from higgs_recipes.meter import peak_memory_gib
 from higgs_recipes.provenance import describe_hardware
 from higgs_recipes.run_length import RunLength, describe_forecast
 from higgs_recipes.samples import SampleDataset
-from higgs_recipes.speeds import PUBLISHED_SHAPE, SETTINGS, find_speed
+from higgs_recipes.speeds import FSDP, FSDP_KEPT, PUBLISHED_SHAPE, SETTINGS, find_speed
 
 
 logger = logging.getLogger(__name__)
@@ -39,11 +39,9 @@ class Forecast(TrainerCallback):
         if not state.is_world_process_zero:
             return
         hardware, speed = describe_hardware(), None
-        kind = AcceleratorState().distributed_type
-        sharded_by = kind.value if kind in (DistributedType.FSDP, DistributedType.DEEPSPEED) else None
         if self.is_published_size:
             recipe = {name: getattr(args, name) for name in SETTINGS}
-            speed = find_speed(recipe, hardware=hardware, sharded_by=sharded_by)
+            speed = find_speed(recipe, hardware=hardware, sharded_by=_sharded_by(AcceleratorState()))
         self.length = RunLength(
             steps=state.max_steps,
             steps_done=state.global_step,
@@ -67,3 +65,10 @@ class Forecast(TrainerCallback):
             made = self.length.forecast(seconds, step=state.global_step, now=now, peak_gib=peak)
             self.record["forecast"] = made
             logger.info("step %d: %s", state.global_step, describe_forecast(made))
+
+
+def _sharded_by(state: AcceleratorState) -> str | None:
+    """How this run's weights lie, as `Speed.sharded_by` has it."""
+    if state.distributed_type == DistributedType.FSDP:
+        return FSDP if state.fsdp_plugin.reshard_after_forward else FSDP_KEPT
+    return "DeepSpeed" if state.distributed_type == DistributedType.DEEPSPEED else None

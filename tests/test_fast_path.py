@@ -317,6 +317,13 @@ def test_what_cannot_go_together_is_refused(fields, message):
         SFTConfig(output_dir="unused", datasets=["none"], **fields)
 
 
+def test_compiled_layers_are_refused_where_zero3_has_the_weights(monkeypatch):
+    SFTConfig(output_dir="unused", datasets=["none"], compile_layers=True)
+    monkeypatch.setattr("higgs_recipes.inherited_checks.is_deepspeed_zero3_enabled", lambda: True)
+    with pytest.raises(InputError, match="compile_layers does not go with ZeRO-3, .* launch with .*/fsdp2.yaml"):
+        SFTConfig(output_dir="unused", datasets=["none"], compile_layers=True)
+
+
 def test_a_model_that_the_fast_path_would_change_is_refused():
     model = golden_model()
     model.config.attention_dropout = 0.1

@@ -26,7 +26,7 @@ FLOORS = {
     "corpus_configs segment_config recipe_parser text chatml delay loss fast_path flat_batch metrics records "
     "codec_fit_config mel_rvq mel_rvq_config spectra markdown plots cutting report_page corpus_template metadata "
     "tar_rows parquet_rows levels turns report_tables quantization fp8 sharding "
-    "lora_products optimizers",
+    "lora_products optimizers inherited_checks",
 }
 FLOOR_OF = {module: floor for floor, modules in FLOORS.items() for module in modules.split()}
 # From its own floor a module takes nothing but this.
@@ -36,7 +36,8 @@ SAME_FLOOR = {
     "flat_batch": {"delay"},
     "method_config": {"knobs"},
     "run_length": {"speeds"},
-    "configs": {"knobs", "method_config", "run_length"},
+    "configs": {"inherited_checks", "knobs", "method_config", "run_length"},
+    "inherited_checks": {"knobs"},
     "benchmark_config": {"configs", "knobs", "method_config"},
     "benchmark_train": {"trainer"},
     "limits": {"fp8", "quantization"},

@@ -29,7 +29,7 @@ from higgs_recipes.modeling import LORA_TARGETS
 from higgs_recipes.recipe_parser import parse_recipe
 from higgs_recipes.run_length import describe_speed
 from higgs_recipes.segment_config import SegmentConfig
-from higgs_recipes.speeds import POSITIONS_PER_HOUR, SETTINGS, find_speed
+from higgs_recipes.speeds import FSDP, POSITIONS_PER_HOUR, SETTINGS, find_speed
 from tests.checkpoints import tiny_folder
 from tests.train_once import make_trainer, trained_weights
 
@@ -126,7 +126,9 @@ TRAINABLE = [pytest.param(path, id=name(path), marks=OF_SLOW_TEST.get(path.stem,
 @pytest.mark.parametrize("recipe", TRAINING, ids=name)
 def test_a_recipes_head_has_the_measured_speed_of_its_settings_or_says_that_there_is_none(recipe):
     text = recipe.read_text(encoding="utf-8")
-    sharded_by = "FSDP" if "fsdp2.yaml" in launch_line(recipe) else None
+    sharded_by = {"fsdp2": FSDP, "single_gpu": None}[
+        re.search(r"accelerate_configs/(\w+)", launch_line(recipe)).group(1)
+    ]
     speed = find_speed(SETTINGS | yaml.safe_load(text), sharded_by=sharded_by)
     assert "# Speed, memory, and the time of 1 h of audio once: " + describe_speed(speed) in text.splitlines()
 

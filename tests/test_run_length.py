@@ -15,7 +15,7 @@ from higgs_recipes.errors import InputError
 from higgs_recipes.forecast import TIMED_STEPS, WARM_STEPS
 from higgs_recipes.recipe_parser import parse_recipe
 from higgs_recipes.run_length import RunLength, describe_forecast
-from higgs_recipes.speeds import PUBLISHED_SHAPE, SETTINGS, SPEEDS, Speed, find_speed
+from higgs_recipes.speeds import FSDP, PUBLISHED_SHAPE, SETTINGS, SPEEDS, Speed, find_speed
 from higgs_recipes.training_data import EncodedSamples, tokenize_rows
 from tests.checkpoints import ROOT, load_tiny, random_rows, tiny_folder
 from tests.test_training_data import dataset
@@ -106,16 +106,20 @@ def test_a_runs_own_first_steps_say_when_it_ends(tmp_path, caplog):
     assert told == f"step {forecast['step']}: {describe_forecast(forecast)}"
 
 
-@pytest.mark.parametrize("kind, seconds", [("MULTI_GPU", 0.2), ("FSDP", 0.4), ("DEEPSPEED", None)])
-def test_a_speed_of_whole_weights_tells_nothing_of_sharded_ones(kind, seconds, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "kind, reshards, seconds",
+    [("MULTI_GPU", None, 0.2), ("FSDP", True, 0.4), ("FSDP", False, None), ("DEEPSPEED", None, None)],
+)
+def test_a_speed_of_whole_weights_tells_nothing_of_sharded_ones(kind, reshards, seconds, tmp_path, monkeypatch):
     trainer = make_trainer(tmp_path, model_folder=tiny_folder() / "model", max_steps=2)
     positions, rows = sum(trainer.train_dataset.num_positions()), trainer.get_train_dataloader()
     settings = {name: getattr(trainer.args, name) for name in SETTINGS}
     speed = positions / len(rows) * 10
     measured = Speed(settings, speed, peak_gib=1.0, hardware="1 x Big", made_by="a program")
-    sharded = replace(measured, positions_per_second=speed / 2, sharded_by="FSDP")
+    sharded = replace(measured, positions_per_second=speed / 2, sharded_by=FSDP)
     monkeypatch.setattr("higgs_recipes.speeds.SPEEDS", (sharded, measured))
-    launched = SimpleNamespace(distributed_type=DistributedType(kind))
+    plugin = SimpleNamespace(reshard_after_forward=reshards)
+    launched = SimpleNamespace(distributed_type=DistributedType(kind), fsdp_plugin=plugin)
     monkeypatch.setattr("higgs_recipes.forecast.AcceleratorState", lambda: launched)
     trainer.forecast.is_published_size, trainer.state.max_steps = True, 2
     trainer.forecast.on_train_begin(trainer.args, trainer.state, None, train_dataloader=rows)
@@ -137,6 +141,8 @@ def test_a_measured_speed_says_time_and_memory_and_where_it_was_measured():
     other = length(speed=measured, steps_done=150).describe(hardware="1 x Small")
     assert "300 steps (150 left)" in other and "Time 2 min 30 s" in other
     assert other.endswith("measured on 1 x Big (a program); on this hardware, 1 x Small, not measured")
+    sharded = length(speed=replace(measured, sharded_by=FSDP)).describe(hardware="1 x Big")
+    assert sharded.endswith("measured on 1 x Big by FSDP2 (a program)")
 
 
 def test_a_forecast_is_of_the_steps_that_are_left():

@@ -72,6 +72,7 @@ def test_two_processes_give_the_update_and_the_evaluation_of_one(tmp_path, refer
     about = json.loads((tmp_path / "run/about.json").read_text())
     weights, log = reference
     assert about["processes"] == 2 and about["distributed_type"] == "MULTI_CPU"
+    assert about["looks_for_unused"] is False
     assert_same_weights(weights, load_file(tmp_path / "run/model.safetensors"))
     assert about["log"][0]["loss"] == pytest.approx(log[0]["loss"], abs=2e-5)
     alone = run(tmp_path / "alone", per_device_train_batch_size=8).evaluate()

@@ -53,6 +53,7 @@ def main() -> None:
             "processes": trainer.accelerator.num_processes,
             "distributed_type": str(trainer.accelerator.distributed_type.value),
             "metrics": metrics,
+            "looks_for_unused": getattr(trainer.model_wrapped, "find_unused_parameters", None),
             "log": trainer.state.log_history,
         }
         (folder / "about.json").write_text(json.dumps(about), encoding="utf-8")

@@ -17,11 +17,14 @@ TYPES = {"ddp": "MULTI_GPU", "zero2": "DEEPSPEED", "zero3": "DEEPSPEED", "fsdp2"
 WEIGHTS = {"full": "model.safetensors", "lora": "adapter_model.safetensors"}
 
 
-def train(config: str, method: str, folder, *, batch_size: int, **fields) -> tuple[dict, dict]:
-    fields = {"model_folder": str(tiny_folder() / "model"), "method": method, "use_cpu": False} | fields
-    fields |= {"per_device_train_batch_size": batch_size}
+def launch_training(config: str, folder, **fields) -> subprocess.CompletedProcess[str]:
+    fields = {"model_folder": str(tiny_folder() / "model"), "use_cpu": False} | fields
     launch = [*LAUNCH, f"accelerate_configs/{config}.yaml", "-m", "tests.train_once"]
-    done = subprocess.run([*launch, folder, json.dumps(fields)], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    return subprocess.run([*launch, folder, json.dumps(fields)], cwd=ROOT, capture_output=True, text=True, timeout=300)
+
+
+def train(config: str, method: str, folder, *, batch_size: int, **fields) -> tuple[dict, dict]:
+    done = launch_training(config, folder, method=method, per_device_train_batch_size=batch_size, **fields)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads((folder / "about.json").read_text()), load_file(folder / WEIGHTS[method])
 
@@ -61,6 +64,12 @@ def test_two_gpus_that_compute_in_bfloat16_report_sums_that_are_not_rounded(conf
     for name, value in expected["metrics"].items():
         if "loss" in name:  # of sums of 200 nats in bfloat16 the means would be off by some hundredths
             assert about["metrics"][name] == pytest.approx(value, abs=5e-3), name
+
+
+@pytest.mark.gpu
+def test_compiled_layers_are_refused_by_name_where_zero3_has_the_weights(tmp_path):
+    done = launch_training("zero3", tmp_path, compile_layers=True)
+    assert done.returncode != 0 and "compile_layers does not go with ZeRO-3" in done.stderr
 
 
 def run_until(folder, config: str, how: dict, **fields) -> int:
