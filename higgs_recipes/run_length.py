@@ -87,7 +87,7 @@ class RunLength:
         here = "" if speed.hardware == hardware else f"; on this hardware, {hardware}, not measured"
         return (
             f"Time {describe_seconds(self.seconds)} at {speed.positions_per_second:,.0f} positions/s, memory "
-            f"{speed.peak_gib:.1f} GiB: measured on {describe_place(speed)}{here}"
+            f"{speed.peak_gib:.1f} GiB: measured on {_place(speed)}{here}"
         )
 
     def forecast(self, seconds_per_step: float, *, step: int, now: datetime, peak_gib: float) -> dict[str, Any]:
@@ -118,11 +118,11 @@ def describe_speed(speed: Speed | None) -> str:
         return "not measured with these settings"
     return (
         f"{speed.positions_per_second:,.0f} positions/s, {speed.peak_gib:.1f} GiB, "
-        f"{describe_seconds(POSITIONS_PER_HOUR / speed.positions_per_second)}, on {describe_place(speed)}"
+        f"{describe_seconds(POSITIONS_PER_HOUR / speed.positions_per_second)}, on {_place(speed)}"
     )
 
 
-def describe_place(speed: Speed) -> str:
+def _place(speed: Speed) -> str:
     """Where and how a measurement was made."""
     by = "" if speed.sharded_by is None else f" by {speed.sharded_by}"
     return f"{speed.hardware}{by} ({speed.made_by})"
