@@ -119,7 +119,10 @@ class SFTConfig(TrainingArguments, PathConfig, MethodConfig, CodecConfig, ModelC
     allow_untrained: bool = knob(False, "Pre-flight warns instead of refusing: for a model with random weights.")
     hub_private_repo: bool | None = knob(True, "Create the repository as private. A voice is personal data.")
     logging_nan_inf_filter: bool = knob(False, "A loss that is not finite ends the run; the filter would wait for it.")
-    ddp_find_unused_parameters: bool | None = knob(False, "Each weight has a gradient in each batch, of text too.")
+    ddp_find_unused_parameters: bool | None = knob(
+        False,
+        "DDP looks in each step for weights without a gradient: there are none, in a batch of text alone neither.",
+    )
     remove_unused_columns: bool | None = knob(False, "The samples' columns are the collator's, not the model's.")
 
     def __post_init__(self) -> None:
@@ -129,7 +132,8 @@ class SFTConfig(TrainingArguments, PathConfig, MethodConfig, CodecConfig, ModelC
         require(not self.remove_unused_columns, "remove_unused_columns must be false: the collator needs the codes")
         for name in ("text_loss_weight", "audio_loss_weight"):
             require(getattr(self, name) >= 0, f"{name} must be 0 or positive, got {getattr(self, name)}")
-        if (weights := self.codebook_weights) is not None:
+        if self.codebook_weights is not None:
+            weights = self.codebook_weights
             require(len(weights) == NUM_CODEBOOKS, f"codebook_weights needs {NUM_CODEBOOKS}, got {len(weights)}")
             require(min(weights) >= 0 < max(weights), f"codebook_weights must be 0 or positive, got {weights}")
         require(

@@ -69,6 +69,7 @@ class Forecast(TrainerCallback):
 
 def _sharded_by(state: AcceleratorState) -> str | None:
     """How this run's weights lie, as `Speed.sharded_by` has it."""
-    if state.distributed_type == DistributedType.FSDP:
+    if state.is_fsdp2:
         return FSDP if state.fsdp_plugin.reshard_after_forward else FSDP_KEPT
-    return "DeepSpeed" if state.distributed_type == DistributedType.DEEPSPEED else None
+    kind = state.distributed_type
+    return kind.value if kind in (DistributedType.FSDP, DistributedType.DEEPSPEED) else None

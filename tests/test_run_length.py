@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
+from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedType
 
 from higgs_recipes.configs import SFTConfig
@@ -107,10 +108,16 @@ def test_a_runs_own_first_steps_say_when_it_ends(tmp_path, caplog):
 
 
 @pytest.mark.parametrize(
-    "kind, reshards, seconds",
-    [("MULTI_GPU", None, 0.2), ("FSDP", True, 0.4), ("FSDP", False, None), ("DEEPSPEED", None, None)],
+    "kind, plugin, seconds",
+    [
+        ("MULTI_GPU", {}, 0.2),
+        ("FSDP", {"fsdp_version": 2, "reshard_after_forward": True}, 0.4),
+        ("FSDP", {"fsdp_version": 2, "reshard_after_forward": False}, None),
+        ("FSDP", {"fsdp_version": 1, "reshard_after_forward": True}, None),
+        ("DEEPSPEED", {}, None),
+    ],
 )
-def test_a_speed_of_whole_weights_tells_nothing_of_sharded_ones(kind, reshards, seconds, tmp_path, monkeypatch):
+def test_a_speed_of_whole_weights_tells_nothing_of_sharded_ones(kind, plugin, seconds, tmp_path, monkeypatch):
     trainer = make_trainer(tmp_path, model_folder=tiny_folder() / "model", max_steps=2)
     positions, rows = sum(trainer.train_dataset.num_positions()), trainer.get_train_dataloader()
     settings = {name: getattr(trainer.args, name) for name in SETTINGS}
@@ -118,9 +125,9 @@ def test_a_speed_of_whole_weights_tells_nothing_of_sharded_ones(kind, reshards, 
     measured = Speed(settings, speed, peak_gib=1.0, hardware="1 x Big", made_by="a program")
     sharded = replace(measured, positions_per_second=speed / 2, sharded_by=FSDP)
     monkeypatch.setattr("higgs_recipes.speeds.SPEEDS", (sharded, measured))
-    plugin = SimpleNamespace(reshard_after_forward=reshards)
-    launched = SimpleNamespace(distributed_type=DistributedType(kind), fsdp_plugin=plugin)
-    monkeypatch.setattr("higgs_recipes.forecast.AcceleratorState", lambda: launched)
+    # The state of this process, as another launch would have made it.
+    monkeypatch.setitem(vars(PartialState()), "distributed_type", DistributedType(kind))
+    monkeypatch.setitem(vars(AcceleratorState()), "fsdp_plugin", SimpleNamespace(**plugin))
     trainer.forecast.is_published_size, trainer.state.max_steps = True, 2
     trainer.forecast.on_train_begin(trainer.args, trainer.state, None, train_dataloader=rows)
     assert trainer.forecast.record["expected"]["seconds"] == (seconds and pytest.approx(seconds))
