@@ -6,11 +6,17 @@ checkpoint carries, but for a scene that has speakers and no sentence, which fol
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from higgs_recipes.errors import InputError
 
 
+Task = Literal[
+    "single_speaker_smart_voice",
+    "zero_shot_voice_cloning",
+    "multi_speaker_smart_voice",
+    "multi_speaker_voice_cloning",
+]
 TASKS = (
     "single_speaker_smart_voice",
     "zero_shot_voice_cloning",

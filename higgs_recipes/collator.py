@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 from transformers import HiggsAudioV2Config
 
-from higgs_recipes.delay import IGNORE_INDEX, shift_columns
-from higgs_recipes.flat_batch import flatten_batch
+from higgs_recipes.constants import IGNORE_INDEX
+from higgs_recipes.delay import shift_columns
+from higgs_recipes.varlen_batch import flatten_batch
 
 
 @dataclass(slots=True)

@@ -12,13 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-
-BOS_CODE = 1024
-EOS_CODE = 1025
-IGNORE_INDEX = -100
-SAMPLE_RATE = 24_000  # Hz
-HOP = 960  # audio samples of one codec step
-FRAMES_PER_SECOND = SAMPLE_RATE // HOP
+from higgs_recipes.constants import BOS_CODE, EOS_CODE, IGNORE_INDEX
 
 
 def delay_codes(codes: Tensor, *, bos: int = BOS_CODE, eos: int = EOS_CODE) -> Tensor:

@@ -5,123 +5,16 @@ import glob
 import hashlib
 import logging
 import os
-import re
 import secrets
 import shutil
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
-
-from huggingface_hub import constants, snapshot_download
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    HTTPError,  # of httpx or httpx2: whichever this huggingface_hub is built on
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
 
 from higgs_recipes.errors import InputError
 
 
 logger = logging.getLogger(__name__)
-
-# Loading a pickle runs the code inside it, and the rest are weights for frameworks that nothing here uses.
-UNSAFE_PATTERNS = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle", "*.h5", "*.msgpack")
-
-
-def fetch(
-    name_or_path: str | Path,
-    *,
-    repo_type: Literal["model", "dataset"] = "model",
-    revision: str | None = None,
-    allow_patterns: list[str] | None = None,
-    local_dir: Path | None = None,
-) -> Path:
-    """An existing local folder as it is (`revision` says nothing of it), else the folder of the Hub repo's snapshot.
-
-    Files that match `UNSAFE_PATTERNS` are never downloaded. With `local_dir` the files go there and not into the
-    Hub's cache.
-
-    Raises:
-        InputError: no such folder, invalid id, missing, private or gated repo, missing revision, no way to the Hub.
-    """
-    name = str(name_or_path)
-    folder = Path(name).expanduser()
-    if name and folder.is_dir():
-        return folder
-    if name and folder.exists():
-        raise InputError(f"{name} is a file: give a folder or the id of a {repo_type} on the Hub")
-    if name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise InputError(f"no such folder: {name}")
-
-    repo = f"{repo_type} '{name}'" + (f" at revision '{revision}'" if revision else "")
-    hub = constants.ENDPOINT
-    try:
-        with explain_full_disk(local_dir or constants.HF_HUB_CACHE):
-            snapshot = snapshot_download(
-                name,
-                repo_type=repo_type,
-                revision=revision,
-                allow_patterns=allow_patterns,
-                ignore_patterns=list(UNSAFE_PATTERNS),
-                local_dir=local_dir,
-            )
-    except HFValidationError as error:
-        raise InputError(f"'{name}' is neither a folder here nor a valid id of a {repo_type} on the Hub") from error
-    except GatedRepoError as error:
-        page = f"{hub}/{'datasets/' if repo_type == 'dataset' else ''}{name}"
-        raise InputError(f"{repo} is gated: accept its terms at {page}, then run `hf auth login`") from error
-    except RepositoryNotFoundError as error:
-        raise InputError(
-            f"{repo} is no folder here and not on {hub}, or it is private and you are not its reader: "
-            "check the name, or run `hf auth login` with an account that may read it"
-        ) from error
-    except RevisionNotFoundError as error:
-        raise InputError(f"{repo} is not on {hub}: name an existing branch, tag or full commit hash") from error
-    except LocalEntryNotFoundError as error:
-        if constants.HF_HUB_OFFLINE:
-            raise InputError(
-                f"{repo} is no folder here and not in the cache {constants.HF_HUB_CACHE}, and the Hub is switched "
-                "off: unset HF_HUB_OFFLINE, or give a local folder"
-            ) from error
-        raise InputError(f"{repo} could not be fetched: {hub_reason(error)}") from error
-    except (HfHubHTTPError, HTTPError) as error:
-        raise InputError(f"{repo} could not be fetched: {hub_reason(error)}") from error
-    return Path(snapshot)
-
-
-def resolved_revision(
-    name: str, revision: str | None, *, repo_type: Literal["model", "dataset"] = "model"
-) -> str | None:
-    """The commit that a Hub id stands for; None for a folder. Asked for what has been fetched, it needs no network.
-
-    Raises:
-        InputError: what `fetch` raises.
-    """
-    return fetch(name, repo_type=repo_type, revision=revision, allow_patterns=[]).name if is_hub_id(name) else None
-
-
-def is_hub_id(name: str) -> bool:
-    """Whether `fetch` would look for `name` on the Hub: the form user/name, and no folder here."""
-    return re.fullmatch(r"[\w.-]+/[\w.-]+", name) is not None and name[0] != "." and not Path(name).is_dir()
-
-
-def hub_reason(error: Exception) -> str:
-    """One line: why a request to the Hub failed, and what to do about it."""
-    cause = error.__cause__ if isinstance(error, LocalEntryNotFoundError) and error.__cause__ else error
-    hub = constants.ENDPOINT
-    if not isinstance(cause, HfHubHTTPError):
-        return f"{hub} cannot be reached ({type(cause).__name__}); check the connection and run again"
-    status = cause.response.status_code
-    if status in (401, 403):
-        return f"{hub} refused the token or found none ({status}); run `hf auth login` with a token that may do this"
-    said = f"{hub} answered {status} {cause.server_message or cause.response.reason_phrase}".rstrip()
-    return f"{said}; wait a little and run again" if status == 429 or status >= 500 else said
 
 
 def check_output_dir(path: str | Path, *, overwrite: bool = False) -> None:
@@ -212,19 +105,6 @@ def explain_full_disk(folder: str | Path) -> Iterator[None]:
         raise InputError(f"disk full at {folder}: {free} MB free; make room or choose another folder") from error
 
 
-def git_commit() -> str | None:
-    """The commit of the checkout that this package runs from, "-dirty" when edited; None where it is no checkout."""
-    here = Path(__file__).resolve()
-    if shutil.which("git") is None:
-        return None
-    # An installed copy may lie inside some other project's checkout: only a tracked file tells of this one.
-    for command in ("ls-files --error-unmatch " + here.name, "describe --always --exclude=* --abbrev=40 --dirty"):
-        git = subprocess.run(["git", "-C", here.parent, *command.split()], capture_output=True, text=True)
-        if git.returncode:
-            return None
-    return git.stdout.strip()
-
-
 def sha256_file(path: str | Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal, read a mebibyte at a time."""
     digest = hashlib.sha256()
@@ -251,3 +131,20 @@ def _is_full_disk(error: BaseException | None) -> bool:
 
 def _nearest_existing(folder: Path) -> Path:
     return next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+
+
+def file_inside(folder: str | Path, relative: str, *, field: str) -> Path:
+    """The file that a record names: relative to its folder, there, and inside it.
+
+    Raises:
+        InputError: no text, absolute, outside the folder (by ".." or a link), or no file; names the record's field.
+    """
+    if not isinstance(relative, str):
+        raise InputError(f"{field} is {relative!r}: it must name a file")
+    folder = Path(folder).resolve()
+    path = (folder / relative).resolve()
+    if Path(relative).is_absolute() or not path.is_relative_to(folder):
+        raise InputError(f"{field} is {relative!r}: it leaves the folder {folder}")
+    if not path.is_file():
+        raise InputError(f"{field} is {relative!r}: no such file in {folder}")
+    return path

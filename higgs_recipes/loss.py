@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from higgs_recipes.delay import IGNORE_INDEX
-from higgs_recipes.fast_path import flat_hidden_states
-from higgs_recipes.flat_batch import FlatBatch
+from higgs_recipes.constants import IGNORE_INDEX
+from higgs_recipes.unwrap import unwrap_model
+from higgs_recipes.varlen_batch import FlatBatch
 
 
 @dataclass
@@ -69,7 +69,7 @@ def dual_ffn_losses(model: nn.Module, batch: dict[str, Tensor]) -> DualFFNLosses
     Raises:
         ValueError: the model has no text head.
     """
-    attach_losses(_innermost(model))
+    attach_losses(unwrap_model(model))
     if "flat" in batch:
         inputs = {"flat": batch["flat"]}
     else:
@@ -110,18 +110,6 @@ def attach_losses(model: nn.Module, *, compiled: bool = False) -> None:
     model.forward = bound
 
 
-def _innermost(model: nn.Module) -> nn.Module:
-    """The module that owns the heads, under DDP and DeepSpeed (`.module`) and PEFT (`get_base_model`)."""
-    while True:
-        children = dict(model.named_children())
-        if "module" in children:
-            model = children["module"]
-        elif "audio_lm_head" not in children and "base_model" in children:
-            model = model.get_base_model()
-        else:
-            return model
-
-
 def _plain_targets(
     model: nn.Module, *, labels: Tensor, audio_labels: Tensor, **inputs: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -142,7 +130,7 @@ def _plain_targets(
 
 def _flat_targets(model: nn.Module, *, flat: FlatBatch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The same on the fast path: where targets stand was found out when the batch was made."""
-    hidden = flat_hidden_states(model.model, flat)  # (P, H)
+    hidden = model.flat_hidden_states(flat)  # (P, H)
     text_hidden, audio_hidden = (hidden.index_select(0, flat[name]) for name in ("text_targets", "audio_targets"))
     return text_hidden, flat["text_labels"], audio_hidden, flat["audio_labels"]
 

@@ -1,17 +1,30 @@
 """What a run ran on and with: the facts that its records, reports and cards carry."""
 
 import platform
+import shutil
+import subprocess
 from collections.abc import Set
 from dataclasses import fields
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import PartialState
 from transformers import TrainingArguments
 
-from higgs_recipes.configs import SFTConfig
-from higgs_recipes.files import git_commit
+
+def git_commit() -> str | None:
+    """The commit of the checkout that this package runs from, "-dirty" when edited; None where it is no checkout."""
+    here = Path(__file__).resolve()
+    if shutil.which("git") is None:
+        return None
+    # An installed copy may lie inside some other project's checkout: only a tracked file tells of this one.
+    for command in ("ls-files --error-unmatch " + here.name, "describe --always --exclude=* --abbrev=40 --dirty"):
+        git = subprocess.run(["git", "-C", here.parent, *command.split()], capture_output=True, text=True)
+        if git.returncode:
+            return None
+    return git.stdout.strip()
 
 
 LIBRARIES = ("torch", "transformers", "accelerate", "peft", "datasets", "trl", "deepspeed", "huggingface_hub")
@@ -35,7 +48,7 @@ def surroundings() -> dict[str, Any]:
     return {"git_commit": git_commit(), "versions": library_versions(), "hardware": describe_hardware()}
 
 
-def resolved_recipe(config: SFTConfig, *, given: Set[str]) -> dict[str, Any]:
+def resolved_recipe(config: TrainingArguments, *, given: Set[str]) -> dict[str, Any]:
     """The recipe as it ran: all fields of ours, and those of TrainingArguments that were given.
 
     Args:

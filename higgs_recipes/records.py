@@ -2,13 +2,11 @@
 configs of models to make."""
 
 import json
-import re
 from collections.abc import Mapping
-from pathlib import Path, PurePath, PurePosixPath
+from pathlib import Path
 from typing import Any, TypeVar
 
 from higgs_recipes.errors import InputError
-from higgs_recipes.files import is_hub_id
 
 
 Config = TypeVar("Config")
@@ -59,52 +57,3 @@ def read_config(path: str | Path, config_class: type[Config]) -> Config:
         return config_class(**fields)
     except ValueError as error:
         raise InputError(f"{path}: {error}") from error
-
-
-def file_inside(folder: str | Path, relative: str, *, field: str) -> Path:
-    """The file that a record names: relative to its folder, there, and inside it.
-
-    Raises:
-        InputError: no text, absolute, outside the folder (by ".." or a link), or no file; names the record's field.
-    """
-    if not isinstance(relative, str):
-        raise InputError(f"{field} is {relative!r}: it must name a file")
-    folder = Path(folder).resolve()
-    path = (folder / relative).resolve()
-    if Path(relative).is_absolute() or not path.is_relative_to(folder):
-        raise InputError(f"{field} is {relative!r}: it leaves the folder {folder}")
-    if not path.is_file():
-        raise InputError(f"{field} is {relative!r}: no such file in {folder}")
-    return path
-
-
-def public_name(name: str) -> str:
-    """A Hub id as it is; of a folder only its own name, since where it stands is nobody's business."""
-    return name if is_hub_id(name) else PurePosixPath(name).name
-
-
-def public_path(path: str) -> str:
-    """A Hub id, and a path that stays below the working folder, as it is; of a place elsewhere only its name.
-
-    >>> [public_path(path) for path in ("outputs/voice", "/home/someone/voice", "../voice", "~/voice")]
-    ['outputs/voice', 'voice', 'voice', 'voice']
-    """
-    place = PurePath(path)
-    from_home = place.parts and re.fullmatch(r"~[\w.-]*", place.parts[0])
-    return place.name if place.is_absolute() or ".." in place.parts or from_home else path
-
-
-def public_record(record: Any) -> Any:
-    """The record with `public_path` of every text in it, however deep: it is written to be passed on."""
-    if isinstance(record, str):
-        return public_path(record)
-    if isinstance(record, Mapping):
-        return {field: public_record(value) for field, value in record.items()}
-    if isinstance(record, (list, tuple)):
-        return [public_record(value) for value in record]
-    return record
-
-
-def with_revision(name: str, revision: str | None) -> str:
-    """A model with the revision that was used: "user/name @ abc"."""
-    return public_name(name) + (f" @ {revision}" if revision else "")

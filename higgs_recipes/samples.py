@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from higgs_recipes.chatml import CHAT_TEMPLATE
-from higgs_recipes.delay import FRAMES_PER_SECOND, IGNORE_INDEX
+from higgs_recipes.constants import FRAMES_PER_SECOND, IGNORE_INDEX
 from higgs_recipes.errors import InputError
 
 

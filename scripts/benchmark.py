@@ -7,13 +7,13 @@ import sys
 
 from accelerate import PartialState
 
-from higgs_recipes.benchmark_config import BenchmarkEncodeConfig, BenchmarkGenerateConfig, BenchmarkTrainConfig
-from higgs_recipes.benchmark_encode import measure_encoding
-from higgs_recipes.benchmark_generate import measure_generation
-from higgs_recipes.benchmark_report import describe, write_report
-from higgs_recipes.benchmark_train import measure_training
+from higgs_recipes.benchmarks.encode import measure_encoding
+from higgs_recipes.benchmarks.generate import measure_generation
+from higgs_recipes.benchmarks.report import describe, write_report
+from higgs_recipes.benchmarks.train import measure_training
+from higgs_recipes.configs.benchmark import BenchmarkEncodeConfig, BenchmarkGenerateConfig, BenchmarkTrainConfig
+from higgs_recipes.configs.parser import parse_recipe
 from higgs_recipes.errors import InputError, exit_on_input_error
-from higgs_recipes.recipe_parser import parse_recipe
 
 
 BENCHMARKS = {

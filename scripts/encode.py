@@ -9,14 +9,14 @@ With --dry_run it makes no codes, and needs neither GPU nor codec: it leaves a r
 
 from accelerate import PartialState
 
-from higgs_recipes.corpus_configs import EncodeConfig
-from higgs_recipes.corpus_push import CorpusPush
-from higgs_recipes.corpus_report import REPORT_PAGE, check_corpus
-from higgs_recipes.corpus_summary import render_text
-from higgs_recipes.encoding import encode_corpus
+from higgs_recipes.configs.corpus import EncodeConfig
+from higgs_recipes.configs.parser import parse_recipe
+from higgs_recipes.corpus.encode import encode_corpus
+from higgs_recipes.corpus.report import REPORT_PAGE, check_corpus
+from higgs_recipes.corpus.report_summary import render_text
 from higgs_recipes.errors import exit_on_input_error
-from higgs_recipes.hub import resolve_target
-from higgs_recipes.recipe_parser import parse_recipe
+from higgs_recipes.hub.push import resolve_target
+from higgs_recipes.hub.push_corpus import CorpusPush
 
 
 def main() -> None:

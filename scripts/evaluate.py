@@ -11,14 +11,14 @@ from pathlib import Path
 # Python looks into a script's folder first, and would take this file for the library `evaluate`: there it looks last.
 sys.path.sort(key=lambda folder: Path(folder).resolve() == Path(__file__).resolve().parent)
 
-from higgs_recipes.configs import EvaluateConfig
+from higgs_recipes.configs.inference import EvaluateConfig
+from higgs_recipes.configs.parser import parse_recipe
 from higgs_recipes.errors import exit_on_input_error
-from higgs_recipes.evaluation import evaluate_model
+from higgs_recipes.evaluation.evaluate import evaluate_model
+from higgs_recipes.evaluation.report import write_report
 from higgs_recipes.files import check_output_dir
-from higgs_recipes.hub import push_report, resolve_target
-from higgs_recipes.recipe_parser import parse_recipe
-from higgs_recipes.records import public_name
-from higgs_recipes.report import write_report
+from higgs_recipes.hub.public import public_name
+from higgs_recipes.hub.push import push_report, resolve_target
 
 
 def main() -> None:

@@ -3,10 +3,10 @@
 python scripts/export_corpus.py --source outputs/imported --output_dir higgs_training_data
 """
 
-from higgs_recipes.corpus_configs import ExportConfig
+from higgs_recipes.configs.corpus import ExportConfig
+from higgs_recipes.configs.parser import parse_recipe
 from higgs_recipes.errors import exit_on_input_error
-from higgs_recipes.exporting import export_corpus
-from higgs_recipes.recipe_parser import parse_recipe
+from higgs_recipes.ingest.export_corpus import export_corpus
 
 
 def main() -> None:

@@ -3,10 +3,10 @@
 python scripts/fit_codec.py --config recipes/tiny/codec_fit.yaml
 """
 
-from higgs_recipes.codec_fit import fit_codec
-from higgs_recipes.codec_fit_config import FitCodecConfig
+from higgs_recipes.configs.codec import FitCodecConfig
+from higgs_recipes.configs.parser import parse_recipe
+from higgs_recipes.corpus.fit_codec import fit_codec
 from higgs_recipes.errors import exit_on_input_error
-from higgs_recipes.recipe_parser import parse_recipe
 
 
 def main() -> None:

@@ -4,14 +4,15 @@ accelerate launch --config_file accelerate_configs/single_gpu.yaml scripts/gener
     --config recipes/higgs-3b/generate.yaml --adapter me/my-voice --text "..."
 """
 
-from higgs_recipes.codec import load_codec
-from higgs_recipes.configs import GenerateConfig
+from higgs_recipes.audio.codec import load_codec
+from higgs_recipes.configs.inference import GenerateConfig
+from higgs_recipes.configs.parser import parse_recipe
+from higgs_recipes.devices import single_device
 from higgs_recipes.errors import exit_on_input_error
 from higgs_recipes.files import check_output_dir
-from higgs_recipes.generation import generate, single_device
-from higgs_recipes.modeling import load_model
-from higgs_recipes.recipe_parser import parse_recipe
-from higgs_recipes.speech import build_requests, write_speech
+from higgs_recipes.generation.generate import generate
+from higgs_recipes.generation.synthesis import build_requests, write_speech
+from higgs_recipes.modeling.model import load_model
 
 
 def main() -> None:

@@ -3,10 +3,10 @@
 python scripts/import_corpus.py --config recipes/import/train_higgs_audio.yaml --sources higgs_training_data
 """
 
-from higgs_recipes.corpus_configs import ImportConfig
+from higgs_recipes.configs.corpus import ImportConfig
+from higgs_recipes.configs.parser import parse_recipe
 from higgs_recipes.errors import exit_on_input_error
-from higgs_recipes.importing import import_corpus
-from higgs_recipes.recipe_parser import parse_recipe
+from higgs_recipes.ingest.import_corpus import import_corpus
 
 
 def main() -> None:

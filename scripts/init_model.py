@@ -3,10 +3,10 @@
 python scripts/init_model.py --config recipes/tiny/base_init.yaml
 """
 
-from higgs_recipes.configs import InitConfig
+from higgs_recipes.configs.inference import InitConfig
+from higgs_recipes.configs.parser import parse_recipe
 from higgs_recipes.errors import exit_on_input_error
-from higgs_recipes.init import init_checkpoint
-from higgs_recipes.recipe_parser import parse_recipe
+from higgs_recipes.modeling.random_model import init_checkpoint
 
 
 def main() -> None:

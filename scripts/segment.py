@@ -13,11 +13,11 @@ sys.path.sort(key=lambda folder: Path(folder).resolve() == Path(__file__).resolv
 
 from accelerate import PartialState
 
+from higgs_recipes.configs.parser import parse_recipe
+from higgs_recipes.configs.segment import SegmentConfig
 from higgs_recipes.errors import exit_on_input_error
-from higgs_recipes.recipe_parser import parse_recipe
-from higgs_recipes.segment_config import SegmentConfig
-from higgs_recipes.segmenting import segment_recordings
-from higgs_recipes.striking import strike_rows
+from higgs_recipes.ingest.curation import strike_rows
+from higgs_recipes.ingest.segment_corpus import segment_recordings
 
 
 def main() -> None:

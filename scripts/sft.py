@@ -4,18 +4,21 @@ accelerate launch --config_file accelerate_configs/single_gpu.yaml scripts/sft.p
     --config recipes/higgs-3b/voice_lora.yaml --push_to_hub
 """
 
-from higgs_recipes.checkpoints import checkpoint_to_resume
+from higgs_recipes.audio.codec import codec_revision
 from higgs_recipes.collator import HiggsCollator
-from higgs_recipes.configs import SFTConfig
+from higgs_recipes.configs.parser import given_fields, parse_recipe
+from higgs_recipes.configs.sft import SFTConfig
 from higgs_recipes.errors import exit_on_input_error
-from higgs_recipes.files import resolved_revision
-from higgs_recipes.hub import push_folder, resolve_target, write_adapter_card
-from higgs_recipes.modeling import base_fingerprint, build_model, innermost
+from higgs_recipes.hub.public import public_record
+from higgs_recipes.hub.push import push_folder, resolve_target, write_adapter_card
+from higgs_recipes.modeling.base_files import fetch_base
+from higgs_recipes.modeling.fingerprint import folder_fingerprint
+from higgs_recipes.modeling.model import build_model, load_tokenizer
 from higgs_recipes.provenance import resolved_recipe, surroundings
-from higgs_recipes.recipe_parser import given_fields, parse_recipe
-from higgs_recipes.records import public_record
-from higgs_recipes.trainer import HiggsTrainer
-from higgs_recipes.training_data import EncodedSamples, load_training_data
+from higgs_recipes.training.checkpoints import checkpoint_to_resume
+from higgs_recipes.training.data import EncodedSamples, load_training_data
+from higgs_recipes.training.trainer import HiggsTrainer
+from higgs_recipes.unwrap import unwrap_model
 
 
 def main() -> None:
@@ -26,15 +29,19 @@ def main() -> None:
     # The Trainer would push without our card and leave the run without a retry command: the push below is ours.
     config.push_to_hub = False
 
-    train_rows, test_rows, corpora = load_training_data(config)
-    model, tokenizer = build_model(config)
+    base = fetch_base(config)
+    tokenizer = load_tokenizer(base)
+    codec = codec_revision(config.codec_name_or_path, revision=config.codec_revision)
+    train_rows, test_rows, corpora = load_training_data(config, tokenizer, codec=codec)
+    model = build_model(config, base)
     trainer = HiggsTrainer(
         model,
         config,
+        base=base,
         train_dataset=EncodedSamples(train_rows, tokenizer),
         eval_dataset=EncodedSamples(test_rows, tokenizer) if test_rows is not None else None,
         collator=HiggsCollator(
-            innermost(model).config, pack_to=config.pack_to, code_dropout=config.code_dropout, seed=config.seed
+            unwrap_model(model).config, pack_to=config.pack_to, code_dropout=config.code_dropout, seed=config.seed
         ),
         run_info=public_record(
             surroundings()
@@ -42,9 +49,9 @@ def main() -> None:
                 "recipe": recipe,
                 "method": config.method,
                 "base_model": config.model_name_or_path,
-                "base_revision": resolved_revision(config.model_name_or_path, config.model_revision),
-                "base_fingerprint": base_fingerprint(config),
-                "codec": train_rows[0]["codec"],
+                "base_revision": base.commit,
+                "base_fingerprint": folder_fingerprint(base.folder),
+                "codec": codec,
                 "datasets": corpora,
             }
         ),

@@ -1,5 +1,6 @@
 import gc
 import os
+from pathlib import Path
 
 
 # Set before any Hugging Face library is imported: they read these once, at import.
@@ -12,16 +13,18 @@ gc.disable()
 
 # Files whose tests take longest together. They go first, so that two processes end at about one time.
 LONG = (
-    *("test_trainer.py", "test_segmenting.py", "test_end_to_end.py", "test_streaming.py", "test_evaluation.py"),
-    *("test_recipes.py", "test_imports.py", "test_encoding.py", "test_fast_path.py", "test_judges.py"),
-    *("test_train_modules.py", "test_hub.py", "test_benchmark_train.py", "test_report.py", "test_tiny_base.py"),
-    *("test_hub_recipes.py", "test_segments.py", "test_run_length.py", "test_training_data.py", "test_corpus_push.py"),
+    *("training/test_trainer.py", "ingest/test_segment_corpus.py", "test_end_to_end.py", "corpus/test_streaming.py"),
+    *("evaluation/test_evaluate.py", "recipes/test_recipes.py", "test_rooms.py", "corpus/test_encode.py"),
+    *("modeling/test_varlen_forward.py", "audio/test_asr.py", "modeling/test_train_modules.py", "hub/test_push.py"),
+    *("benchmarks/test_train.py", "evaluation/test_report.py", "recipes/test_tiny_base.py"),
+    *("recipes/test_hub_recipes.py", "ingest/test_segmenter.py", "training/test_run_estimate.py"),
+    *("training/test_data.py", "hub/test_push_corpus.py"),
 )
 
 
 def pytest_configure(config) -> None:
     if config.getoption("numprocesses", default=None):  # this process only hands out tests
-        from tests.forked_python import start_server
+        from tests.helpers.forked_python import start_server
 
         start_server()  # while they import what they test
         return
@@ -32,7 +35,8 @@ def pytest_configure(config) -> None:
 
 
 def pytest_collection_modifyitems(items) -> None:
-    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+    names = {item: item.path.relative_to(Path(__file__).parent).as_posix() for item in items}
+    items.sort(key=lambda item: LONG.index(names[item]) if names[item] in LONG else len(LONG))
 
 
 def pytest_collection_finish() -> None:

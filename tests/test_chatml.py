@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerFast
 
 from higgs_recipes.chatml import CHAT_TEMPLATE, TASKS, conversation
 from higgs_recipes.errors import InputError
-from tests.tiny import GOLDEN
+from tests.helpers.tiny import GOLDEN
 
 
 CASES = json.loads((GOLDEN / "chatml.json").read_text(encoding="utf-8"))

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from higgs_recipes.collator import HiggsCollator
-from higgs_recipes.delay import IGNORE_INDEX, delay_codes, undelay_frames
-from tests.tiny import golden_config, golden_samples, golden_tensors
+from higgs_recipes.constants import IGNORE_INDEX
+from higgs_recipes.delay import delay_codes, undelay_frames
+from tests.helpers.tiny import golden_config, golden_samples, golden_tensors
 
 
 CONFIG = golden_config()

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from higgs_recipes.delay import BOS_CODE, EOS_CODE, IGNORE_INDEX, delay_codes, delay_targets, undelay_frames
-from tests.tiny import golden_samples, golden_tensors
+from higgs_recipes.constants import BOS_CODE, EOS_CODE, IGNORE_INDEX
+from higgs_recipes.delay import delay_codes, delay_targets, undelay_frames
+from tests.helpers.tiny import golden_samples, golden_tensors
 
 
 def drawn_codes(num_steps: int, num_codebooks: int) -> torch.Tensor:

@@ -6,7 +6,9 @@ import subprocess
 
 import pytest
 
-from tests.test_recipes import CONFIGS, ROOT, at_the_root, parse_command  # noqa: F401  (the fixture is used by its name)
+from tests.helpers.paths import ROOT
+from tests.recipes.test_recipes import CONFIGS, at_the_root, parse_command  # noqa: F401  (the fixture is used by its name)
+from tests.test_rooms import ROOMS
 
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -40,12 +42,10 @@ def test_files_that_readme_names_are_there():
     assert not {path for path in paths if not (ROOT / path).exists()}
 
 
-def test_the_tree_names_every_module_and_script():
-    (floors,) = [block for _, block in BLOCKS if "trainer  " in block]
-    named = {line[3:].split()[0] for line in floors.splitlines()}
-    package = ROOT / "higgs_recipes"
-    modules = {path.stem for path in package.glob("*.py")} - {"__init__"}
-    assert named == modules | {f"{path.parent.name}/" for path in package.glob("*/__init__.py")}
+def test_the_tree_names_every_room_and_script():
+    (rooms,) = [block for _, block in BLOCKS if "modeling/  " in block]
+    named = [line.split()[0] for line in rooms.splitlines()]
+    assert named == [*(f"{room}/" for room in ROOMS), "root"]
     for script in (ROOT / "scripts").glob("*.py"):
         assert f"scripts/{script.name} " in README
 

@@ -20,14 +20,15 @@ from transformers import AutoTokenizer, HiggsAudioV2ForConditionalGeneration, Hi
 
 from higgs_recipes.chatml import conversation
 from higgs_recipes.delay import undelay_frames
-from tests.checkpoints import tiny_folder
-from tests.forked_scripts import ROOT, Done, Scripts
-from tests.hub_server import TOKENS, HubServer, Repo
-from tests.test_judges import save_random_wavlm
-from tests.whisper import save_random_whisper
+from tests.audio.test_asr import save_random_wavlm
+from tests.helpers.checkpoints import tiny_folder
+from tests.helpers.forked_scripts import Done, Scripts
+from tests.helpers.hub_server import TOKENS, HubServer, Repo
+from tests.helpers.paths import ROOT
+from tests.helpers.whisper import save_random_whisper
 
 
-CORPUS = ROOT / "tests/two_voices"
+CORPUS = ROOT / "tests/data/two_voices"
 NUM_CLIPS, NUM_TEST = 8, 3
 TEXT = "The birch canoe slid on the smooth planks."
 SECONDS = 0.4  # of what is generated
@@ -56,21 +57,37 @@ class Road:
         return self.hub.repos[kind, f"tester/{name}"]
 
     def encode_flags(self, output: str) -> list[object]:
-        flags = ["--config", "tests/random_tiny/encode.yaml", *models()[2:], "--test_size", NUM_TEST]
+        flags = ["--config", "tests/data/random_tiny/encode.yaml", *models()[2:], "--test_size", NUM_TEST]
         flags += ["--sources", "tester/recordings", "--cache_dir", self.folder / "cache"]
         return [*flags, "--output_dir", self.folder / output]
 
     def sft_flags(self, output: str) -> list[object]:
-        flags = ["--config", "tests/random_tiny/voice_lora.yaml", *models(), "--datasets", "tester/corpus"]
+        flags = ["--config", "tests/data/random_tiny/voice_lora.yaml", *models(), "--datasets", "tester/corpus"]
         flags += ["--per_device_train_batch_size", 2, "--logging_steps", 1]
         return [*flags, "--output_dir", self.folder / output]
 
     def generate_flags(self, output: str, *, adapter: object) -> list[object]:
-        flags = ["--config", "tests/random_tiny/generate.yaml", *models(), "--max_seconds", SECONDS, "--text", TEXT]
+        flags = [
+            "--config",
+            "tests/data/random_tiny/generate.yaml",
+            *models(),
+            "--max_seconds",
+            SECONDS,
+            "--text",
+            TEXT,
+        ]
         return [*flags, "--adapter", adapter, "--output_dir", self.folder / output, "--overwrite_output_dir", "false"]
 
     def evaluate_flags(self, output: str) -> list[object]:
-        flags = ["--config", "tests/random_tiny/evaluate.yaml", *models(), "--max_seconds", SECONDS, "--max_rows", 2]
+        flags = [
+            "--config",
+            "tests/data/random_tiny/evaluate.yaml",
+            *models(),
+            "--max_seconds",
+            SECONDS,
+            "--max_rows",
+            2,
+        ]
         flags += ["--adapter", "tester/voice", "--dataset", "tester/corpus", "--output_dir", self.folder / output]
         return [*flags, "--asr", self.folder / "asr", "--speaker", self.folder / "speaker", "--push_to_hub"]
 
@@ -147,9 +164,11 @@ def report(road, adapter) -> Path:
 @pytest.fixture(scope="module")
 def other(road) -> Path:
     """Another model and another codec, of few codes: to fill codebooks takes longest."""
-    codec = json.loads((ROOT / "tests/random_tiny/codec.json").read_text(encoding="utf-8")) | {"codebook_size": 16}
+    codec = json.loads((ROOT / "tests/data/random_tiny/codec.json").read_text(encoding="utf-8")) | {
+        "codebook_size": 16
+    }
     (road.folder / "codec.json").write_text(json.dumps(codec), encoding="utf-8")
-    flags = ["--config", "tests/random_tiny/init.yaml", "--seed", 1, "--codec_config", road.folder / "codec.json"]
+    flags = ["--config", "tests/data/random_tiny/init.yaml", "--seed", 1, "--codec_config", road.folder / "codec.json"]
     road.run("init_model", *flags, "--output_dir", road.folder / "other")
     return road.folder / "other"
 
@@ -320,7 +339,7 @@ def test_without_a_login_nothing_is_begun_that_is_to_be_pushed(road):
 
 def test_a_recipe_with_an_unknown_field_is_refused(road, tmp_path):
     recipe = tmp_path / "recipe.yaml"
-    recipe.write_text((ROOT / "tests/random_tiny/voice_lora.yaml").read_text() + "learning_rat: 1.0e-4\n")
+    recipe.write_text((ROOT / "tests/data/random_tiny/voice_lora.yaml").read_text() + "learning_rat: 1.0e-4\n")
     error = road.refused("sft", "--config", recipe)
     assert error == f"{recipe}: unknown field 'learning_rat'; did you mean 'learning_rate'?"
 

@@ -10,28 +10,22 @@ from pathlib import Path
 import pytest
 
 from higgs_recipes.errors import InputError
-from higgs_recipes.files import (
-    atomic_write,
-    explain_full_disk,
-    fetch,
-    git_commit,
-    is_hub_id,
-    resolved_revision,
-    sha256_file,
-    staged_folder,
-)
-from tests.hub_server import HubServer, run_python
+from higgs_recipes.files import atomic_write, explain_full_disk, sha256_file, staged_folder
+from higgs_recipes.hub.download import Snapshot, fetch
+from higgs_recipes.hub.public import is_hub_id
+from higgs_recipes.provenance import git_commit
+from tests.helpers.hub_server import HubServer, run_python
+from tests.helpers.paths import ROOT
 
 
-REPO_ROOT = Path(__file__).parents[1]
 FETCH = """
 import json, sys
 from higgs_recipes.errors import InputError
-from higgs_recipes.files import fetch
+from higgs_recipes.hub.download import fetch
 outcomes = []
 for arguments in json.loads(sys.argv[1]):
     try:
-        outcomes.append(str(fetch(**arguments)))
+        outcomes.append(str(fetch(**arguments).folder))
     except InputError as error:
         outcomes.append(f"InputError: {error}")
 print(json.dumps(outcomes))
@@ -147,7 +141,7 @@ os.fsync = stop_here
 atomic_write(sys.argv[1], "new")
 """
     writer = subprocess.Popen(
-        [sys.executable, "-c", code, str(path)], cwd=REPO_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-c", code, str(path)], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     assert writer.stdout.readline() == b"written\n"
     writer.send_signal(signal.SIGKILL)
@@ -184,8 +178,9 @@ def test_fetch_takes_a_folder_as_it_is_and_refuses_what_is_none(tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tester" / "voice").mkdir(parents=True)
     (tmp_path / "file.txt").write_text("text")
-    assert fetch(tmp_path / "tester") == tmp_path / "tester"
-    assert fetch("tester/voice") == Path("tester/voice")
+    folder = tmp_path / "tester"
+    assert fetch(folder) == Snapshot(str(folder), None, folder)
+    assert fetch("tester/voice") == Snapshot("tester/voice", None, Path("tester/voice"))
     for name, message in {
         "file.txt": "file.txt is a file: give a folder or the id of a model on the Hub",
         "./nowhere": "no such folder: ./nowhere",
@@ -266,12 +261,10 @@ def test_a_hub_id_is_what_fetch_would_ask_the_hub_for(tmp_path, monkeypatch):
 
 
 def test_a_revision_is_the_commit_that_was_fetched(tmp_path):
-    assert resolved_revision(str(tmp_path), None) is None
     code = """
 import sys
-from higgs_recipes.files import fetch, resolved_revision
-fetch("tester/model", allow_patterns=["*.json"])
-print(resolved_revision("tester/model", None), resolved_revision("tester/model", "main"))
+from higgs_recipes.hub.download import fetch
+print(*(fetch("tester/model", revision=each, allow_patterns=["*.json"]).commit for each in (None, "main")))
 """
     with HubServer(tmp_path) as hub:
         repo = hub.add_repo("tester/model", {"config.json": b"{}", "README.md": b"Not fetched."})
@@ -281,7 +274,7 @@ print(resolved_revision("tester/model", None), resolved_revision("tester/model",
 
 
 def test_git_commit_names_the_checkout(tmp_path):
-    head = subprocess.run(["git", "-C", REPO_ROOT, "rev-parse", "HEAD"], capture_output=True, text=True)
+    head = subprocess.run(["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True, text=True)
     if head.returncode:
         assert git_commit() is None
     else:

@@ -12,9 +12,9 @@ from torch.nn.parallel import DistributedDataParallel
 from transformers import HiggsAudioV2ForConditionalGeneration
 
 from higgs_recipes.collator import HiggsCollator
-from higgs_recipes.delay import EOS_CODE, IGNORE_INDEX
+from higgs_recipes.constants import EOS_CODE, IGNORE_INDEX
 from higgs_recipes.loss import DualFFNLosses, dual_ffn_losses, label_counts
-from tests.tiny import golden_config, golden_model, golden_samples, golden_tensors
+from tests.helpers.tiny import golden_config, golden_model, golden_samples, golden_tensors
 
 
 CONFIG = golden_config()

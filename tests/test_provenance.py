@@ -2,9 +2,9 @@ from dataclasses import fields
 
 from transformers import TrainingArguments
 
-from higgs_recipes.configs import SFTConfig
+from higgs_recipes.configs.parser import given_fields, parse_recipe
+from higgs_recipes.configs.sft import SFTConfig
 from higgs_recipes.provenance import resolved_recipe
-from higgs_recipes.recipe_parser import given_fields, parse_recipe
 
 
 RECIPE = """

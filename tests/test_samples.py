@@ -5,7 +5,7 @@ import torch
 
 from higgs_recipes.errors import InputError
 from higgs_recipes.samples import SampleDataset, build_sample
-from tests.checkpoints import load_tiny, random_rows
+from tests.helpers.checkpoints import load_tiny, random_rows
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import pytest
 
 from higgs_recipes.errors import InputError
 from higgs_recipes.text import chunk_transcript, normalize_transcript
-from tests.tiny import GOLDEN
+from tests.helpers.tiny import GOLDEN
 
 
 CASES = json.loads((GOLDEN / "text.json").read_text(encoding="utf-8"))

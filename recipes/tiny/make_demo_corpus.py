@@ -16,7 +16,7 @@ from spoken.voices import DEMO_VOICES
 
 
 CORPUS = Path(__file__).parent / "demo_corpus"
-FIRST, LAST = 5, 12  # lists 1 to 4 are in tests/two_voices
+FIRST, LAST = 5, 12  # lists 1 to 4 are in tests/data/two_voices
 
 
 def main() -> None:

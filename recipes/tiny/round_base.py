@@ -11,9 +11,10 @@ from pathlib import Path
 
 import torch
 
-from higgs_recipes.configs import ModelConfig
+from higgs_recipes.configs.model import ModelConfig
 from higgs_recipes.errors import InputError, exit_on_input_error
-from higgs_recipes.modeling import RUN_INFO, load_model
+from higgs_recipes.hub.run_record import RUN_INFO
+from higgs_recipes.modeling.model import load_model
 
 
 def round_model(model_folder: Path, output_dir: Path) -> None:

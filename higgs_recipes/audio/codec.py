@@ -1,0 +1,188 @@
+"""The audio tokenizer: waveforms (N,) -> codes (T, C) and back, N = T * `HOP`.
+
+It is transformers' HiggsAudioV2TokenizerModel, or our `mel_rvq`. The former's semantic half normalises over time, so
+padding a clip changes its codes: only waveforms of equal padded length share a batch, and a batched encode gives the
+codes of the clip alone but for rounding (99.9 % of codes in float32).
+"""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from torch import Tensor
+from transformers import AutoConfig, HiggsAudioV2TokenizerModel
+
+from higgs_recipes.audio.mel_rvq import MelRVQModel
+from higgs_recipes.constants import CODEC_BATCH_SECONDS, HOP, SAMPLE_RATE
+from higgs_recipes.errors import InputError
+from higgs_recipes.files import sha256_file
+from higgs_recipes.hub.download import Snapshot, fetch
+from higgs_recipes.hub.public import is_hub_id
+
+
+WEIGHTS = "model.safetensors"
+
+_MODELS = {"higgs_audio_v2_tokenizer": HiggsAudioV2TokenizerModel, "mel_rvq": MelRVQModel}
+_MODEL_TYPES = " or ".join(_MODELS)
+
+
+@dataclass(frozen=True)
+class Codec:
+    """A codec in float32, ready to encode and decode.
+
+    Attributes:
+        revision: which codec made the codes: "<Hub id>@<commit>", or "local@<16 hex digits>" of its files.
+    """
+
+    model: HiggsAudioV2TokenizerModel | MelRVQModel
+    revision: str
+
+    @property
+    def num_codebooks(self) -> int:
+        return self.model.config.num_quantizers
+
+    @property
+    def codebook_size(self) -> int:
+        return self.model.config.codebook_size
+
+    @torch.inference_mode()
+    def encode(self, waveforms: Sequence[Tensor], *, batch_seconds: float = CODEC_BATCH_SECONDS) -> list[Tensor]:
+        """Waveforms (N_i,) -> codes (T_i, C), int16 on CPU, in the same order; T_i = ceil(N_i / HOP)."""
+        steps = [num_steps(len(waveform)) for waveform in waveforms]
+        codes: list[Tensor] = [torch.empty(0)] * len(steps)
+        for indexes in equal_length_batches(steps, batch_seconds=batch_seconds):
+            batch = torch.stack([pad_to_steps(waveforms[index]) for index in indexes])  # (B, N)
+            with _exact_float32():
+                encoded = self.model.encode(batch[:, None].to(self.model.device)).audio_codes  # (B, C, T)
+            assert encoded.shape == (len(indexes), self.num_codebooks, steps[indexes[0]]), encoded.shape
+            for index, clip in zip(indexes, encoded.transpose(1, 2).to("cpu", torch.int16), strict=True):
+                codes[index] = clip.clone(memory_format=torch.contiguous_format)  # a view keeps the whole batch
+        return codes
+
+    @torch.inference_mode()
+    def decode(self, codes: Sequence[Tensor], *, batch_seconds: float = CODEC_BATCH_SECONDS) -> list[Tensor]:
+        """Codes (T_i, C) -> waveforms (T_i * HOP,), float32 on CPU, in the same order.
+
+        Raises:
+            ValueError: no steps, another number of codebooks, or a code outside the codebook (BOS or EOS left in).
+        """
+        for clip in codes:
+            if clip.ndim != 2 or not len(clip) or clip.shape[1] != self.num_codebooks:
+                raise ValueError(f"codes have shape {tuple(clip.shape)}, need (T, {self.num_codebooks}) with T > 0")
+            if clip.min() < 0 or clip.max() >= self.codebook_size:
+                found = f"{clip.min()} to {clip.max()}"
+                raise ValueError(f"codes reach from {found}, need 0 to {self.codebook_size - 1}: undelay frames first")
+        waveforms: list[Tensor] = [torch.empty(0)] * len(codes)
+        for indexes in equal_length_batches([len(clip) for clip in codes], batch_seconds=batch_seconds):
+            batch = torch.stack([codes[index].long() for index in indexes]).transpose(1, 2)  # (B, C, T)
+            with _exact_float32():
+                decoded = self.model.decode(batch.to(self.model.device)).audio_values[:, 0]  # (B, N)
+            assert decoded.shape == (len(indexes), batch.shape[2] * HOP), decoded.shape
+            for index, clip in zip(indexes, decoded.cpu(), strict=True):
+                waveforms[index] = clip.clone()
+        return waveforms
+
+
+def num_steps(num_samples: int) -> int:
+    """Codec steps of a waveform: its samples fill whole hops.
+
+    >>> num_steps(24_000), num_steps(24_001)
+    (25, 26)
+    """
+    return math.ceil(num_samples / HOP)
+
+
+def pad_to_steps(waveform: Tensor) -> Tensor:
+    """A waveform (N,) with zeros at its end, up to whole hops."""
+    (num_samples,) = waveform.shape
+    assert num_samples, "a waveform has samples"
+    return F.pad(waveform, (0, num_steps(num_samples) * HOP - num_samples))
+
+
+def equal_length_batches(steps: Sequence[int], *, batch_seconds: float) -> list[list[int]]:
+    """Indexes of clips of equal length, the longest clips first, each batch of at most `batch_seconds` (or one clip).
+
+    >>> equal_length_batches([50, 25, 50, 50], batch_seconds=4.0)
+    [[0, 2], [3], [1]]
+    """
+    by_length: dict[int, list[int]] = {}
+    for index, length in enumerate(steps):
+        by_length.setdefault(length, []).append(index)
+    batches = []
+    for length, indexes in sorted(by_length.items(), reverse=True):
+        size = max(1, int(batch_seconds * SAMPLE_RATE / HOP) // length)
+        batches += [indexes[start : start + size] for start in range(0, len(indexes), size)]
+    return batches
+
+
+def load_codec(name_or_path: str | Path, *, revision: str | None, device: str | torch.device) -> Codec:
+    """A codec from a folder or the Hub, in float32 and evaluation mode.
+
+    Raises:
+        InputError: not to be fetched, not a checkpoint of this codec (config.json or weights missing, another model
+            type, weights that are broken or not all there), or another rate or hop than `SAMPLE_RATE` and `HOP`.
+    """
+    files = fetch(name_or_path, revision=revision, allow_patterns=["*.json", WEIGHTS])
+    folder = files.folder
+    for file_name in ("config.json", WEIGHTS):
+        if not (folder / file_name).is_file():
+            raise InputError(f"codec {name_or_path}: no {file_name}; give a transformers checkpoint of {_MODEL_TYPES}")
+    try:
+        config = AutoConfig.from_pretrained(folder)
+    except (OSError, ValueError) as error:  # not JSON; a model type that transformers does not know
+        config_error = str(error).splitlines()[0]
+        raise InputError(f"codec {name_or_path}: config.json is not of {_MODEL_TYPES}: {config_error}") from error
+    if config.model_type not in _MODELS:
+        raise InputError(f"codec {name_or_path}: config.json is of {config.model_type}, need {_MODEL_TYPES}")
+    if (config.sample_rate, config.hop_length) != (SAMPLE_RATE, HOP):
+        found = f"{config.sample_rate} Hz in hops of {config.hop_length}"
+        raise InputError(f"codec {name_or_path}: {found}, need {SAMPLE_RATE} and {HOP}")
+    try:
+        model, loaded = _MODELS[config.model_type].from_pretrained(
+            folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+        )
+    except (SafetensorError, RuntimeError) as error:
+        raise InputError(f"codec {name_or_path}: {WEIGHTS} cannot be loaded ({error}); fetch it again") from error
+    if loaded["missing_keys"]:  # transformers would leave them random, with a warning
+        missing = sorted(loaded["missing_keys"])
+        raise InputError(f"codec {name_or_path}: {WEIGHTS} lacks {len(missing)} weights, e.g. {missing[0]}")
+    return Codec(model.eval().requires_grad_(False).to(device), _identity(files))
+
+
+def codec_revision(name_or_path: str | Path, *, revision: str | None) -> str:
+    """The `Codec.revision` that `load_codec` would give; a codec pinned to a commit need not be there for it.
+
+    Raises:
+        InputError: not to be fetched, or a folder without the weights.
+    """
+    if is_hub_id(str(name_or_path)) and re.fullmatch("[0-9a-f]{40}", revision or ""):
+        return f"{name_or_path}@{revision}"
+    return _identity(fetch(name_or_path, revision=revision, allow_patterns=["config.json"]))
+
+
+def local_revision(folder: Path) -> str:
+    """`Codec.revision` of a codec in a folder: of its weights, and of its config, which says what they mean.
+
+    Raises:
+        InputError: one of the two is missing.
+    """
+    for name in (WEIGHTS, "config.json"):
+        if not (folder / name).is_file():
+            raise InputError(f"codec {folder}: no {name}; give a transformers checkpoint of {_MODEL_TYPES}")
+    both = sha256_file(folder / WEIGHTS) + sha256_file(folder / "config.json")
+    return f"local@{sha256(both.encode()).hexdigest()[:16]}"
+
+
+def _identity(files: Snapshot) -> str:
+    return local_revision(files.folder) if files.commit is None else f"{files.name}@{files.commit}"
+
+
+def _exact_float32():
+    # On GPUs torch convolves in TF32 unless told otherwise: its 10 bits move codes to neighbouring ones.
+    return torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False, fp32_precision="ieee")

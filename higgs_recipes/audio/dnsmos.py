@@ -1,0 +1,60 @@
+"""The door to DNSMOS: how a listener would rate a recording, as guessed by networks that never hear the original.
+
+Microsoft's, from the package speechmos: P.835 (overall, the speech alone, the background alone) and P.808 (overall),
+each from 1, bad, to 5, excellent. Source: Reddy, Gopal and Cutler, "DNSMOS P.835", ICASSP 2022.
+"""
+
+from pathlib import Path
+
+import torch
+import torchaudio
+from torch import Tensor
+
+from higgs_recipes.constants import SAMPLE_RATE
+from higgs_recipes.errors import InputError, import_module
+from higgs_recipes.files import sha256_file
+
+
+_RATE = 16_000  # Hz
+# The package says nothing of its networks but their file names; a score means something only of the same network.
+_NETWORKS = {
+    "sig_bak_ovr.onnx": "269fbebdb513aa23cddfbb593542ecc540284a91849ac50516870e1ac78f6edd",  # P.835
+    "model_v8.onnx": "9246480c58567bc6affd4200938e77eef49468c8bc7ed3776d109c07456f6e91",  # P.808
+}
+_INSTALL = "pip install 'speechmos>=0.0.1.1,<0.1' 'librosa>=0.11,<1' 'onnxruntime>=1.16'"
+
+
+class QualityMeter:
+    """DNSMOS on the CPU, on as many threads as torch has.
+
+    Raises:
+        InputError: the package is not installed, or its networks are not those that are meant here.
+    """
+
+    def __init__(self) -> None:
+        dnsmos = import_module("speechmos.dnsmos", needed_by="segment", install=_INSTALL)
+        onnxruntime = import_module("onnxruntime", needed_by="segment", install=_INSTALL)
+        paths = [Path(dnsmos.__file__).parent / "dnsmos_models" / name for name in _NETWORKS]
+        for path in paths:
+            if (digest := sha256_file(path)) != _NETWORKS[path.name]:
+                raise InputError(
+                    f"DNSMOS: {path} has the SHA-256 {digest[:16]}, not {_NETWORKS[path.name][:16]}: its scores would "
+                    "compare with no others; pip install speechmos==0.0.1.1"
+                )
+        self.scorer = dnsmos.DNSMOS(*map(str, paths))
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        # The package's own sessions take every core, in each of several processes.
+        self.scorer.onnx_sess, self.scorer.p808_onnx_sess = (
+            onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"]) for path in paths
+        )
+        self.revision = "DNSMOS " + ", ".join(f"{name} {digest[:8]}" for name, digest in _NETWORKS.items())
+
+    def scores(self, waveform: Tensor) -> dict[str, float]:
+        """The columns dnsmos_ovrl, dnsmos_sig, dnsmos_bak and dnsmos_p808 of a waveform (N,) at `SAMPLE_RATE`.
+
+        It is heard in windows of 9 s a second apart, whose scores are averaged; a shorter one is heard repeated.
+        """
+        heard = torchaudio.functional.resample(waveform, SAMPLE_RATE, _RATE).clamp(-1, 1)  # as 16 bits will hold it
+        scores = self.scorer(heard.numpy(), _RATE, is_personalized_MOS=False)
+        return {f"dnsmos_{name}": round(float(scores[f"{name}_mos"]), 2) for name in ("ovrl", "sig", "bak", "p808")}

@@ -1,0 +1,124 @@
+"""Encoding measured: seconds of audio a second, and how many frames have the codes of exact float32."""
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from higgs_recipes.audio.codec import Codec, load_codec
+from higgs_recipes.audio.random_codec import init_codec, synthetic_sounds
+from higgs_recipes.benchmarks.roofline import matmul_rate
+from higgs_recipes.configs.benchmark import BenchmarkEncodeConfig
+from higgs_recipes.constants import FRAMES_PER_SECOND, SAMPLE_RATE
+from higgs_recipes.devices import peak_memory_gib, single_device, synchronize
+from higgs_recipes.files import staged_folder
+
+
+ROUNDS = 3  # timed, after one that is not
+
+
+def measure_encoding(config: BenchmarkEncodeConfig) -> Iterator[dict[str, Any]]:
+    """A row of numbers for each arithmetic and number of clips encoded together, as it is measured.
+
+    A row has `name`, `arithmetic`, `batch_size` and `outcome` ("measured" or "out of memory"), and where it was
+    measured `times_real_time` (from waveforms in host memory to codes there), `peak_gib`, `equal_frames` and
+    `equal_codes` (shares that are those of exact float32 with each clip alone; of a frame all codebooks),
+    `limit_times_real_time` (operations that torch counts, at the measured rate of matrix products in that arithmetic),
+    `share_of_limit`, and what these are made of.
+
+    Raises:
+        InputError: several processes, or the config is no codec's.
+    """
+    device = single_device()
+    folder = Path(config.codec_dir)
+    if not folder.is_dir():
+        with staged_folder(folder) as staging:
+            init_codec(config.codec_config, seed=config.seed, output_dir=staging, device=device)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        num_steps = round(config.clip_seconds * FRAMES_PER_SECOND)
+        sounds = synthetic_sounds(config.num_clips, num_steps=num_steps)  # (clips, N)
+    codec = load_codec(folder, revision=None, device=device)
+    expected = torch.stack([codec.encode([sound])[0] for sound in sounds])  # (clips, T, C)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():  # it does not see into inference_mode
+        codec.model.encode(sounds[:1, None].to(device))
+    flops = counter.get_total_flops() / config.clip_seconds
+
+    for arithmetic in config.arithmetic:
+        codec = load_codec(folder, revision=None, device=device)
+        torch._dynamo.reset()
+        if arithmetic.endswith("_compiled"):
+            for part in (codec.model.acoustic_encoder, codec.model.encoder_semantic, codec.model.semantic_model):
+                part.compile()
+        for size in config.batch_sizes:
+            row = {"name": f"{arithmetic}, batch {size}", "arithmetic": arithmetic, "batch_size": size}
+            try:
+                row |= {"outcome": "measured"} | _measure(
+                    codec, sounds, arithmetic=arithmetic, batch_size=size, expected=expected
+                )
+                with _arithmetic(arithmetic):
+                    dtype = torch.bfloat16 if arithmetic == "bfloat16" else torch.float32
+                    limit = matmul_rate(device, dtype) / flops
+                row |= {
+                    "limit_times_real_time": limit,
+                    "share_of_limit": row["times_real_time"] / limit,
+                    "flops_per_audio_second": flops,
+                }
+            except torch.OutOfMemoryError:
+                row["outcome"] = "out of memory"
+            torch.cuda.empty_cache()
+            yield row
+
+
+def _measure(codec: Codec, sounds: Tensor, *, arithmetic: str, batch_size: int, expected: Tensor) -> dict[str, Any]:
+    device = codec.model.device
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    seconds = []
+    for _ in range(1 + ROUNDS):
+        synchronize(device)
+        began = time.perf_counter()
+        codes = torch.cat([_encode(codec, batch, arithmetic=arithmetic) for batch in sounds.split(batch_size)])
+        seconds.append(time.perf_counter() - began)
+    is_equal = codes == expected  # (clips, T, C)
+    fastest, audio_seconds = min(seconds[1:]), expected.shape[0] * expected.shape[1] / FRAMES_PER_SECOND
+    return {
+        "times_real_time": audio_seconds / fastest,
+        "peak_gib": peak_memory_gib(),
+        "equal_frames": is_equal.all(dim=-1).float().mean().item(),
+        "equal_codes": is_equal.float().mean().item(),
+        "audio_seconds": audio_seconds,
+        "seconds": fastest,
+        "distinct_codes": len(codes[..., 0].unique()),
+    }
+
+
+@torch.inference_mode()
+def _encode(codec: Codec, sounds: Tensor, *, arithmetic: str) -> Tensor:
+    """Sounds (B, N) in host memory -> codes (B, T, C) there."""
+    if arithmetic.removesuffix("_compiled") == "float32":  # the project's own way, all of it
+        together = (len(sounds) + 1) * sounds.shape[1] / SAMPLE_RATE  # more than enough: all in one batch
+        return torch.stack(codec.encode(list(sounds), batch_seconds=together))
+    with _arithmetic(arithmetic):
+        codes = codec.model.encode(sounds[:, None].to(codec.model.device)).audio_codes  # (B, C, T)
+    return codes.transpose(1, 2).to("cpu", torch.int16)
+
+
+@contextmanager
+def _arithmetic(name: str) -> Iterator[None]:
+    """Products as the name says: exact, of 10 bits (tf32), convolutions alone so (default), or of 7 (bfloat16)."""
+    kind = name.removesuffix("_compiled")
+    convolutions = "tf32" if kind in ("tf32", "default") else "ieee"
+    flags = {"deterministic": True, "allow_tf32": convolutions == "tf32", "fp32_precision": convolutions}
+    with ExitStack() as stack:
+        stack.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
+        torch.set_float32_matmul_precision("high" if kind == "tf32" else "highest")
+        stack.enter_context(torch.backends.cudnn.flags(enabled=True, **flags))
+        if kind == "bfloat16":
+            stack.enter_context(torch.autocast("cuda" if torch.cuda.is_available() else "cpu", dtype=torch.bfloat16))
+        yield

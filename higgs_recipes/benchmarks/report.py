@@ -1,0 +1,67 @@
+"""A benchmark's numbers on disk as they come, and as one table."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+
+from higgs_recipes.configs.benchmark import BenchmarkConfig
+from higgs_recipes.files import atomic_write
+from higgs_recipes.hub.markdown import facts, table
+from higgs_recipes.provenance import surroundings
+
+
+# What a row's number is called in the table, in the order of the columns; a column without numbers is left out.
+COLUMNS = {
+    "positions_per_second": "positions/s",
+    "frames_per_second": "frames/s",
+    "times_real_time": "x real time",
+    "audio_seconds_per_second": "audio s/s",
+    "peak_gib": "peak GiB",
+    "limit_positions_per_second": "limit, positions/s",
+    "limit_frames_per_second": "limit, frames/s",
+    "limit_times_real_time": "limit, x real time",
+    "share_of_limit": "of the limit",
+    "data_wait_share": "waits for data",
+    "equal_frames": "equal frames",
+}
+
+
+def write_report(verb: str, config: BenchmarkConfig, rows: Iterator[Mapping[str, Any]]) -> dict[str, Any]:
+    """Collect the rows as they are measured; `config.output` holds all that are there at any time.
+
+    Returns:
+        {"benchmark": verb, "config": ..., "rows": [...]} and the surroundings.
+    """
+    report = {"benchmark": verb, "config": asdict(config), "rows": []}
+    for row in rows:
+        report |= surroundings()  # not before: the first variant says on which devices it runs
+        report["rows"].append(row)
+        if PartialState().is_main_process:
+            Path(config.output).parent.mkdir(parents=True, exist_ok=True)
+            atomic_write(Path(config.output), json.dumps(report, indent=1) + "\n")
+    return report
+
+
+def describe(report: Mapping[str, Any]) -> str:
+    """The table, a line for each variant, and what it was measured on."""
+    rows = report["rows"]
+    columns = [name for name in COLUMNS if any(row.get(name) is not None for row in rows)]
+    lines = [[row["name"], *(_number(row, name) for name in columns)] for row in rows]
+    names = ("hardware", "versions", "git_commit")
+    head = [report["benchmark"], *(COLUMNS[name] for name in columns)]
+    return table(head, lines) + "\n" + facts({name: report[name] for name in names})
+
+
+def _number(row: Mapping[str, Any], name: str) -> str:
+    if row["outcome"] != "measured":
+        return row["outcome"]
+    value = row.get(name)
+    if value is None:
+        return ""
+    if name in ("share_of_limit", "data_wait_share", "equal_frames"):
+        return f"{value:.2%}"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"

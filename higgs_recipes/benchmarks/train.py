@@ -1,0 +1,225 @@
+"""Training measured: optimizer steps as the trainers do them, this project's and transformers' own, side by side."""
+
+import gc
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from torch import Tensor, nn
+from transformers import HiggsAudioV2Config, PreTrainedTokenizerBase, PrinterCallback, Trainer, TrainerCallback
+
+from higgs_recipes.benchmarks.roofline import StepWork, float8_rate, matmul_rate, training_flops
+from higgs_recipes.collator import HiggsCollator
+from higgs_recipes.configs.benchmark import LOG_EVERY, BenchmarkTrainConfig
+from higgs_recipes.configs.sft import SFTConfig
+from higgs_recipes.constants import FRAMES_PER_SECOND, IGNORE_INDEX
+from higgs_recipes.devices import peak_memory_gib, synchronize
+from higgs_recipes.errors import InputError
+from higgs_recipes.hub.download import Snapshot
+from higgs_recipes.modeling.base_files import fetch_base
+from higgs_recipes.modeling.model import build_model, load_tokenizer
+from higgs_recipes.modeling.random_model import MODEL_FOLDER, random_checkpoint
+from higgs_recipes.samples import LAST_TOKENS, SampleDataset, label_sample
+from higgs_recipes.training.trainer import HiggsTrainer
+from higgs_recipes.unwrap import unwrap_model
+
+
+class DrawnClips(SampleDataset):
+    """Clips of drawn codes after drawn text, all of one length."""
+
+    def __init__(self, config: BenchmarkTrainConfig, tokenizer: PreTrainedTokenizerBase, *, num_clips: int) -> None:
+        generator = torch.Generator().manual_seed(config.seed)
+        self.last = tokenizer.convert_tokens_to_ids(list(LAST_TOKENS))
+        num_steps, num_drawn = round(config.clip_seconds * FRAMES_PER_SECOND), config.text_positions - 3
+        # The first 256 ids of any tokenizer are no marks.
+        texts = torch.randint(0, 256, (num_clips, num_drawn), generator=generator).tolist()
+        codes = torch.randint(0, 1024, (num_clips, num_steps, 8), generator=generator, dtype=torch.int16)
+        rows = [
+            {"id": f"clip {index}", "text": text, "codes": clip}
+            for index, (text, clip) in enumerate(zip(texts, codes, strict=True))
+        ]
+        super().__init__(rows, tokenizer)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        row = self.rows[index]
+        return label_sample(row, row["text"] + self.last, last=self.last) | {"row_index": index}
+
+
+class PlainCollator(HiggsCollator):
+    """Padded batches of one clip a row, marked and labelled as transformers' processor does it."""
+
+    def __call__(self, samples: list[dict]) -> dict[str, Tensor]:
+        batch = super().__call__(samples)
+        del batch["row_index"]
+        config = self.config
+        is_audio = batch["input_ids"] == config.audio_token_id
+        is_tail = is_audio & (is_audio.flip(1).cumsum(1).flip(1) < config.num_codebooks)  # the delayed ends
+        ids = batch["input_ids"].masked_fill(is_tail, config.audio_delay_token_id)
+        masked = torch.tensor([config.audio_token_id, config.pad_token_id, config.audio_bos_token_id])
+        frames = batch["audio_input_ids"]
+        return batch | {
+            "input_ids": ids,
+            "labels": ids.masked_fill(torch.isin(ids, masked), IGNORE_INDEX),
+            "audio_labels": frames.masked_fill(frames >= config.audio_stream_bos_id, IGNORE_INDEX),
+        }
+
+
+class Stopwatch(TrainerCallback):
+    """The seconds between the ends of two optimizer steps; waits for the device there, and nowhere between."""
+
+    def __init__(self, *, begin: int, end: int) -> None:
+        self.begin, self.end = begin, end
+        self.times: dict[int, float] = {}
+
+    @property
+    def seconds(self) -> float:
+        return self.times[self.end] - self.times[self.begin]
+
+    def on_step_end(self, args, state, control, **kwargs) -> None:
+        if state.global_step in (self.begin, self.end):
+            synchronize(args.device)
+            self.times[state.global_step] = time.perf_counter()
+
+
+def measure_training(config: BenchmarkTrainConfig) -> Iterator[dict[str, Any]]:
+    """A row of numbers for each variant, as it is measured.
+
+    A row has `name`, `fields` and `outcome` ("measured", "out of memory", or "refused: " and why), and where it was
+    measured `positions_per_second` and `audio_seconds_per_second` (of all processes), `peak_gib` (allocated, from
+    before the model was loaded; `left_over_gib` of it is other variants', and should be 0),
+    `limit_positions_per_second` (the counted work at the measured rate of matrix products in the variant's
+    arithmetic), `share_of_limit`, `data_wait_share` and `logged_positions_per_second` (what the trainer logs; None
+    where transformers trains), and what these are made of.
+
+    Raises:
+        InputError: SFTConfig refuses a variant's values, or a step's clips would not be the same number every time.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        fields = config.variants | config.plain_variants
+        recipes = {name: _recipe(name, config, output_dir=Path(folder) / "run") for name in config.wanted(fields)}
+        # Not before: the recipes say on which devices, and so in how many processes, this runs.
+        random_checkpoint(config.model_config, folder=Path(config.checkpoint_dir), seed=config.seed)
+        dtypes = {name: torch.bfloat16 if recipe.bf16 else torch.float32 for name, recipe in recipes.items()}
+        rates = {dtype: matmul_rate(PartialState().device, dtype) for dtype in {*dtypes.values()}}
+        for name, recipe in recipes.items():
+            row = {"name": name, "fields": fields[name], "outcome": "measured"}
+            try:
+                plain = name in config.plain_variants
+                row |= _measure(config, recipe, plain=plain, matmul_rate=rates[dtypes[name]])
+            except torch.OutOfMemoryError:
+                if recipe.world_size > 1:  # the others wait for this process: the run must end
+                    raise
+                row["outcome"] = "out of memory"
+            except InputError as error:
+                row["outcome"] = f"refused: {error}"
+            yield row
+
+
+def _recipe(name: str, config: BenchmarkTrainConfig, *, output_dir: Path) -> SFTConfig:
+    fields = config.common | (config.variants | config.plain_variants)[name]
+    fields |= {
+        "model_name_or_path": str(Path(config.checkpoint_dir) / MODEL_FOLDER),
+        "datasets": ["drawn"],
+        "output_dir": str(output_dir),
+        "max_steps": config.warm_steps + config.timed_steps,
+        "logging_steps": LOG_EVERY,
+        "eval_strategy": "no",
+        "save_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+        "allow_untrained": True,
+        "seed": config.seed,
+    }
+    if name in config.plain_variants:
+        # Batches are copied, and DDP looks for gradients, in transformers' way too.
+        fields = {"accelerator_config": {}, "ddp_find_unused_parameters": None} | fields
+    try:
+        recipe = SFTConfig(**fields)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"variant {name!r}: {error}") from error
+    if name in config.plain_variants and recipe.pack_to is not None:
+        raise InputError(f"variant {name!r}: transformers as it is packs nothing, pack_to must be null")
+    if recipe.pack_to is not None and not recipe.fill_rows:
+        raise InputError(f"variant {name!r}: pack_to needs fill_rows: true here, so that all steps are alike")
+    recipe._n_gpu = min(recipe.n_gpu, 1)  # one process beside several GPUs: transformers would use DataParallel
+    return recipe
+
+
+def _measure(config: BenchmarkTrainConfig, recipe: SFTConfig, *, plain: bool, matmul_rate: float) -> dict[str, Any]:
+    device, num_processes = recipe.device, recipe.world_size
+    # Variants compile the same functions for models of other modules: each begins anew, as a run of its own would.
+    torch._dynamo.reset()
+    gc.collect()  # a trainer and its callbacks hold each other
+    torch.cuda.empty_cache()
+    left_over = torch.cuda.memory_allocated() if device.type == "cuda" else 0
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    torch.manual_seed(config.seed)
+    base = fetch_base(recipe)
+    model, tokenizer = build_model(recipe, base), load_tokenizer(base)
+    loading_peak_gib = peak_memory_gib()
+    work, num_clips = _step_work(config, recipe, num_codebooks=unwrap_model(model).config.num_codebooks)
+    num_positions = work.text + work.audio
+    flops = training_flops(unwrap_model(model), work)  # before FSDP or DeepSpeed take the model apart
+    least_seconds = flops.plain / matmul_rate + (flops.float8 / float8_rate(device) if flops.float8 else 0)
+    samples = DrawnClips(config, tokenizer, num_clips=num_clips * num_processes * recipe.max_steps)
+    trainer = _trainer(model, recipe, samples, base=base, plain=plain)
+    stopwatch = Stopwatch(begin=config.warm_steps, end=recipe.max_steps)
+    trainer.add_callback(stopwatch)
+    trainer.remove_callback(PrinterCallback)
+    trainer.train()
+
+    logs = [entry for entry in trainer.state.log_history if "loss" in entry and entry["step"] > config.warm_steps]
+    speed = num_processes * num_positions * config.timed_steps / stopwatch.seconds
+    limit = num_processes * num_positions / least_seconds
+    return {
+        "positions_per_second": speed,
+        "audio_seconds_per_second": speed * num_clips * config.clip_seconds / num_positions,
+        "peak_gib": peak_memory_gib(),
+        "reserved_gib": torch.cuda.max_memory_reserved(device) / 2**30 if device.type == "cuda" else None,
+        "limit_positions_per_second": limit,
+        "share_of_limit": speed / limit,
+        "data_wait_share": None if plain else max(entry["data_wait_share"] for entry in logs),
+        "logged_positions_per_second": None if plain else logs[-1]["positions_per_second"],
+        "left_over_gib": left_over / 2**30,
+        "loading_peak_gib": loading_peak_gib,
+        "loss": logs[-1]["loss"],
+        "steps": config.timed_steps,
+        "seconds": stopwatch.seconds,
+        "processes": num_processes,
+        "clips_per_step": num_clips * num_processes,
+        "positions_per_step": num_positions * num_processes,
+        "flops_per_position": sum(flops) / num_positions,
+        "float8_share_of_flops": flops.float8 / sum(flops),
+        "matmul_flops_per_second": matmul_rate,
+    }
+
+
+def _step_work(config: BenchmarkTrainConfig, recipe: SFTConfig, *, num_codebooks: int) -> tuple[StepWork, int]:
+    """What one process does in an optimizer step, and its clips."""
+    frames = round(config.clip_seconds * FRAMES_PER_SECOND) + num_codebooks + 1
+    length = config.text_positions + frames
+    per_batch = recipe.per_device_train_batch_size if recipe.pack_to is None else recipe.pack_to // length
+    if not per_batch:
+        raise InputError(f"pack_to {recipe.pack_to} is shorter than a clip of {length} positions")
+    clips = per_batch * recipe.gradient_accumulation_steps
+    work = StepWork(
+        text=clips * config.text_positions,
+        audio=clips * frames,
+        text_labels=clips * 3,
+        audio_labels=clips * (frames - 1),
+        pairs=clips * length * (length + 1) // 2,
+    )
+    return work, clips
+
+
+def _trainer(model: nn.Module, recipe: SFTConfig, samples: DrawnClips, *, base: Snapshot, plain: bool) -> Trainer:
+    config: HiggsAudioV2Config = unwrap_model(model).config
+    if plain:
+        return Trainer(model=model, args=recipe, train_dataset=samples, data_collator=PlainCollator(config))
+    collator = HiggsCollator(config, pack_to=recipe.pack_to, code_dropout=recipe.code_dropout, seed=recipe.seed)
+    return HiggsTrainer(model, recipe, base=base, train_dataset=samples, collator=collator, run_info={})

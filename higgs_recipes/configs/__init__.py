@@ -1,0 +1,4 @@
+from higgs_recipes.configs.model import ModelConfig
+
+
+__all__ = ["ModelConfig"]

@@ -1,0 +1,185 @@
+"""Datasets on the Hub as tables. Of a large one only the files of the asked name and split are fetched."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from datasets import Dataset, Features, load_dataset, load_dataset_builder
+from datasets.builder import DatasetBuilder, GeneratorBasedBuilder
+from datasets.config import HF_DATASETS_CACHE
+from datasets.exceptions import DatasetBuildError, DatasetNotFoundError, DatasetsError
+from datasets.packaged_modules.audiofolder.audiofolder import AudioFolder
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError, HTTPError
+from huggingface_hub.hf_api import RepoFile
+
+from higgs_recipes.corpus.sources.webdataset import TarRows
+from higgs_recipes.errors import InputError
+from higgs_recipes.files import explain_full_disk
+from higgs_recipes.hub.download import fetch, hub_reason
+
+
+# The branch where the Hub keeps its own conversion of a dataset: <name>/<split>/0000.parquet ...
+CONVERTED = "refs/convert/parquet"
+
+
+@dataclass(frozen=True)
+class HubFiles:
+    """The files of a source, none of them fetched.
+
+    Attributes:
+        commit: that they are of.
+        contents: what the Hub names the content of each file by; the keys are the paths, in the order of the rows.
+        features: the columns as the dataset's card says, None where it does not.
+    """
+
+    repo: str
+    commit: str
+    contents: dict[str, str]
+    features: Features | None
+
+
+def find_files(spec: dict[str, Any], split: str) -> HubFiles:
+    """The .parquet or .tar files that `open_hub` would read the rows of a source from, in the same order.
+
+    Raises:
+        InputError: as `open_hub`; a split that is a part of one; files of other kinds.
+    """
+    path, name, revision = spec["path"], spec.get("name"), spec.get("revision")
+    if "[" in split:
+        raise InputError(f"{path}: split {split!r} is a part; streaming takes whole splits, or files by their names")
+    with explain_datasets(spec, split):
+        commit = HfApi().dataset_info(path, revision=revision).sha
+        tree = HfApi().list_repo_tree(path, recursive=True, revision=commit, repo_type="dataset")
+        contents = {entry.path: entry.blob_id for entry in tree if isinstance(entry, RepoFile)}
+        features = None
+        if spec.get("files") or revision == CONVERTED:
+            patterns = [spec["files"]] if spec.get("files") else _converted_patterns(name, split).values()
+            paths = [file for pattern in patterns for file in _matching(path, contents, pattern, revision=revision)]
+        else:
+            builder = load_dataset_builder(path, name, revision=revision)
+            features = builder.info.features
+            available = builder.config.data_files or {}
+            parts = list(available) if split == "all" else _split_names(split)
+            _require_splits(path, parts, available)
+            paths = [url.partition("@")[2].partition("/")[2] for part in parts for url in available[part]]
+    endings = {PurePosixPath(file).suffix for file in paths}
+    if endings not in ({".parquet"}, {".tar"}):
+        raise InputError(
+            f"{path}: streaming reads .parquet or .tar files, and these are {', '.join(sorted(endings))}; set "
+            f"revision: {CONVERTED}, or leave streaming out"
+        )
+    return HubFiles(path, commit, {file: contents[file] for file in paths}, features)
+
+
+def open_hub(spec: dict[str, Any], split: str) -> Dataset | TarRows | Path:
+    """The rows of a source on the Hub; where they are recordings beside a metadata file, the snapshot's folder.
+
+    Raises:
+        InputError: missing, private or gated repo, unknown name, split or revision, no file that `files` matches,
+            files that are not read here.
+    """
+    path, name, revision = spec["path"], spec.get("name"), spec.get("revision")
+    if spec.get("files"):
+        found = _fetch_matching(path, spec["files"], revision=revision)
+        endings = {file.suffix for file in found}
+        if endings == {".tar"}:
+            return TarRows(found)
+        if endings != {".parquet"}:
+            raise InputError(
+                f"{path}: files matches {', '.join(sorted(endings))}; it must match .parquet or .tar files"
+            )
+        with explain_datasets(spec, split):
+            return load_dataset("parquet", data_files={split: [str(file) for file in found]}, split=split)
+    if revision == CONVERTED:
+        parts = _converted_patterns(name, split)
+        files = {
+            part: [str(file) for file in _fetch_matching(path, pattern, revision=revision)]
+            for part, pattern in parts.items()
+        }
+        with explain_datasets(spec, split):
+            return load_dataset("parquet", data_files=files, split=split)
+
+    with explain_datasets(spec, split):
+        builder = load_dataset_builder(path, name, revision=revision)
+        if isinstance(builder, AudioFolder):
+            pattern = _folder_pattern(builder, split)
+            return fetch(path, repo_type="dataset", revision=revision, allow_patterns=pattern).folder
+        if isinstance(builder, GeneratorBasedBuilder):
+            raise InputError(
+                f"{path}: its files are read through FFmpeg; set revision: {CONVERTED}, which the Hub makes of most "
+                "datasets, or name its .tar files under files"
+            )
+        available, wanted = builder.config.data_files, set(_split_names(split))
+        if wanted in ({"all"}, available.keys()):
+            return load_dataset(path, name, split=split, revision=revision)
+        _require_splits(path, sorted(wanted), available)
+        # `load_dataset` of the repo would fetch every split of this name.
+        ours = ("name", "version", "data_dir", "data_files", "description")
+        options = {key: value for key, value in vars(builder.config).items() if key not in ours}
+        options["features"] = builder.info.features or options["features"]
+        files = {part: list(available[part]) for part in wanted}
+        return load_dataset(builder.__module__.rpartition(".")[2], data_files=files, split=split, **options)
+
+
+def _split_names(split: str) -> list[str]:
+    """The splits of an expression: "train.a[:10%]+train.b" has train.a and train.b."""
+    return [part.partition("[")[0].strip() for part in split.split("+")]
+
+
+def _converted_patterns(name: str | None, split: str) -> dict[str, str]:
+    return {part: f"{name or 'default'}/{part}/*.parquet" for part in _split_names(split)}
+
+
+def _require_splits(path: str, wanted: Iterable[str], available: Iterable[str]) -> None:
+    for part in wanted:
+        if part not in available:
+            raise InputError(f'{path}: Unknown split "{part}". Should be one of {list(available)}')
+
+
+def _fetch_matching(path: str, pattern: str, *, revision: str | None) -> list[Path]:
+    snapshot = fetch(path, repo_type="dataset", revision=revision, allow_patterns=[pattern]).folder
+    # The snapshot may hold what an earlier source has fetched.
+    files = [file.relative_to(snapshot).as_posix() for file in snapshot.rglob("*") if file.is_file()]
+    return [snapshot / file for file in _matching(path, files, pattern, revision=revision)]
+
+
+def _matching(path: str, files: Iterable[str], pattern: str, *, revision: str | None) -> list[str]:
+    found = sorted(file for file in files if fnmatchcase(file, pattern))
+    if not found:
+        at = f" at revision {revision}" if revision else ""
+        raise InputError(f"{path}{at} has no files {pattern}; see its page for the names there are")
+    return found
+
+
+def _folder_pattern(builder: DatasetBuilder, split: str) -> list[str] | None:
+    """What to fetch of an audio folder: the split's subfolder, if all of the split lies there; else everything."""
+    files = (builder.config.data_files or {}).get(split) or []
+    inside = [f"/{split}/" in file.partition("@")[2] for file in files]
+    return [f"{split}/*"] if inside and all(inside) else None
+
+
+@contextmanager
+def explain_datasets(spec: dict[str, Any], split: str) -> Iterator[None]:
+    """Turn what `datasets` raises for a source that cannot be read into an `InputError` that says what to do."""
+    path = spec["path"]
+    wanted = f"dataset '{path}'" + "".join(f", {key} {spec[key]!r}" for key in ("name", "revision") if spec.get(key))
+    try:
+        with explain_full_disk(HF_DATASETS_CACHE):
+            yield
+    except InputError:
+        raise
+    except DatasetNotFoundError as error:
+        raise InputError(
+            f"{wanted}: {error}; check the name, or run `hf auth login` with an account that may read it"
+        ) from error
+    except (HfHubHTTPError, HTTPError) as error:
+        raise InputError(f"{wanted} could not be fetched: {hub_reason(error)}") from error
+    except DatasetBuildError as error:
+        raise InputError(f"{wanted}, split {split!r}: its files cannot be read: {error.__cause__ or error}") from error
+    except (DatasetsError, ValueError, RuntimeError, FileNotFoundError, ConnectionError) as error:
+        # An unknown split or name (the message lists those there are), no data files, a loading script, no connection.
+        raise InputError(f"{wanted}, split {split!r}: {error}") from error

@@ -1,0 +1,127 @@
+"""The rows of a dataset on the Hub that does not fit the disk: one of its files is here at a time."""
+
+import glob
+import shutil
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from fnmatch import fnmatchcase
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+from datasets import Features
+from huggingface_hub import HfFileSystem
+
+from higgs_recipes.corpus.sources.hub_dataset import HubFiles, explain_datasets
+from higgs_recipes.corpus.sources.parquet import ParquetRows
+from higgs_recipes.corpus.sources.webdataset import TarRows
+from higgs_recipes.hub.download import fetch
+
+
+class StreamedRows(Sequence):
+    """Rows by their number over all files; the file of the row that is asked for takes the place of the one before.
+
+    Where the files begin is unknown at first: of the file that is open the rows then count from 0.
+
+    Args:
+        folder: where the file lies; all in it is removed.
+        where: of the columns, patterns that the rows must match.
+    """
+
+    def __init__(self, files: HubFiles, folder: Path, *, where: Mapping[str, str]) -> None:
+        self.files, self.folder, self.where = files, folder, where
+        self.paths = list(files.contents)
+        self.columns: Sequence[str] | None = None  # of parquet files, those that are read
+        self._starts: list[int] = []
+        self._index: int | None = None
+        self._rows: ParquetRows | TarRows | None = None
+        self.close()  # a run that was killed has left its file
+
+    def __len__(self) -> int:
+        assert self._starts, "the files have not been counted"
+        return self._starts[-1]
+
+    def __getitem__(self, row: int) -> dict[str, Any]:
+        if self._starts:
+            self.open_file(bisect_right(self._starts, row) - 1)
+        return self._rows[row - self.start(self._index)]
+
+    def start(self, index: int) -> int:
+        """The number of a file's first row; 0 while it is unknown."""
+        return self._starts[index] if self._starts else 0
+
+    def set_counts(self, counts: Sequence[int]) -> None:
+        """Say how many rows each file has."""
+        assert len(counts) == len(self.paths)
+        self._starts = [0, *accumulate(counts)]
+
+    def count(self) -> None:
+        """Learn from the Hub how many rows each parquet file has; of the files only their ends are read, and the
+        columns that `where` names."""
+        with ThreadPoolExecutor(8) as pool, explain_datasets({"path": self.files.repo}, "count"):
+            self.set_counts(list(pool.map(self._count_remote, self.paths)))
+
+    def open_file(self, index: int) -> Sequence[Mapping[str, Any]]:
+        """The rows of a file, which is fetched unless it is here.
+
+        Raises:
+            InputError: it cannot be fetched or read, or the disk is full.
+        """
+        if index != self._index:
+            self.close()
+            repo, path = self.files.repo, self.paths[index]
+            options = {"revision": self.files.commit, "allow_patterns": [glob.escape(path)]}
+            fetch(repo, repo_type="dataset", local_dir=self.folder, **options)
+            with explain_datasets({"path": repo}, path):
+                self._rows = self._read(self.folder / path)
+            self._index = index
+        if isinstance(self._rows, ParquetRows) and self.columns is not None:
+            self._rows.columns = self.columns
+        return self._rows
+
+    def close(self) -> None:
+        """Remove the file that is here."""
+        self._rows = self._index = None
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    @property
+    def column_names(self) -> list[str]:
+        """Of the file that is open."""
+        return self._rows.column_names
+
+    @property
+    def features(self) -> Mapping[str, Any]:
+        """The columns' types; a tar file has none."""
+        if isinstance(self._rows, TarRows):
+            return {}
+        return self.files.features or Features.from_arrow_schema(self._rows.schema)
+
+    def _read(self, path: Path) -> ParquetRows | TarRows:
+        rows = TarRows([path]) if path.suffix == ".tar" else ParquetRows(path)
+        columns = {column: rows.column(column) for column in self.where}
+        if not columns:
+            return rows
+        kept = matching_rows(columns, self.where)
+        return rows.keep(kept) if isinstance(rows, TarRows) else rows.select(kept)
+
+    def _count_remote(self, path: str) -> int:
+        with HfFileSystem().open(f"datasets/{self.files.repo}@{self.files.commit}/{path}") as file:
+            parquet = pq.ParquetFile(file)
+            if not self.where:
+                return parquet.metadata.num_rows
+            columns = parquet.read(columns=list(self.where)).to_pydict()
+            return len(matching_rows(columns, self.where))
+
+
+def matching_rows(columns: Mapping[str, Sequence[Any]], where: Mapping[str, str]) -> list[int]:
+    """Indexes of the rows in which each of these columns matches its pattern.
+
+    >>> matching_rows({"file": ["a_mic1", "b_mic2", "c_mic1"]}, {"file": "*_mic1"})
+    [0, 2]
+    """
+    kept = range(len(next(iter(columns.values()))))
+    for column, values in columns.items():
+        kept = [index for index in kept if fnmatchcase(str(values[index]), str(where[column]))]
+    return list(kept)

@@ -1,0 +1,266 @@
+"""Model and dataset cards, made from the records that runs leave behind: pure functions, nothing written by hand.
+
+A field that a card needs and its record lacks is an `InputError` that names file and field.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from huggingface_hub import DatasetCardData, ModelCardData
+from huggingface_hub.utils import yaml_dump
+
+from higgs_recipes.errors import InputError
+from higgs_recipes.hub.evaluation_card import UNTRAINED, update_evaluation
+from higgs_recipes.hub.markdown import facts, table
+from higgs_recipes.hub.public import is_hub_id, public_name, with_revision
+from higgs_recipes.records import Fields
+
+
+Record = Mapping[str, Any]
+
+LICENSE = {
+    "license": "other",
+    "license_name": "boson-higgs-audio-2-community-license",
+    "license_link": "https://huggingface.co/bosonai/higgs-tts-2-3b-base",
+}
+# The licence of the weights asks whoever passes on a derivative to display this sentence, to the letter.
+LICENSE_NOTICE = (
+    "Built with Higgs Materials licensed from Boson AI USA, Inc., Copyright Boson AI USA, Inc., All Rights Reserved "
+    "and Meta Llama 3 licensed under the Meta Llama 3 Community License, Copyright Meta Platforms, Inc., "
+    "All Right Reserved"
+)
+LOSS_COLUMNS = (
+    ["step", "loss", "loss_text"]
+    + [f"loss_codebook_{k}" for k in range(8)]
+    + ["eos_loss", "eos_accuracy", "eval_loss", "learning_rate"]
+)
+MAX_LOSS_ROWS = 12
+CORPUS_COLUMNS = {
+    "id": "name of the row",
+    "text": "normalised transcript, as the model reads it",
+    "raw_text": "transcript as the source has it",
+    "speaker": "speaker",
+    "language": "language",
+    "scene": "description of the scene, or null",
+    "task": "what the row teaches",
+    "messages": "the conversation, a JSON string",
+    "codes": "codes of the recording, undelayed (T, C): T steps of 40 ms, C codebooks",
+    "ref_codes": "codes of the reference clips",
+    "ref_texts": "what the reference clips say",
+    "turn_speakers": "who speaks each turn of a dialogue",
+    "seconds": "length of the recording",
+    "codec": "audio tokenizer that made the codes",
+    "content_hash": "hash of the recording",
+    "audio": "the recording itself, or null",
+}
+
+
+def adapter_card(run: Record, *, name: str, metrics: Record | None = None) -> str:
+    """The card of an adapter, or of a whole fine-tuned model where the method was "full".
+
+    Args:
+        run: run.json.
+        name: what a reader gives to load it: the Hub id, else the folder.
+        metrics: metrics.json of its evaluation, if there is one.
+    """
+    run = Fields(run, "run.json")
+    base, is_adapter, untrained = run["base_model"], run["method"] == "lora", _is_untrained(run, metrics)
+    data = ModelCardData(
+        base_model=base if is_hub_id(base) else None,
+        datasets=[each["path"] for each in _datasets(run) if is_hub_id(each["path"])] or None,
+        library_name="peft" if is_adapter else "transformers",
+        pipeline_tag="text-to-speech",
+        tags=["higgs-audio-v2", "text-to-speech", "lora" if is_adapter else "full-fine-tuning"],
+        **({} if untrained else LICENSE),  # random weights derive from nobody's
+    )
+    kind = "A LoRA adapter" if is_adapter else "A fine-tuned model"
+    sections = [
+        f"# {public_name(name)}\n",
+        UNTRAINED if untrained else "",
+        f"{kind} for speech, made from the Higgs Audio v2 model "
+        f"`{with_revision(base, run['base_revision'])}` in {run['steps']} steps with higgs_recipes.\n",
+        _loading(name, base=base if is_adapter else None, revision=run["base_revision"]),
+        _training(run),
+        _licence(untrained),
+    ]
+    card = _assemble(data, sections)
+    return card if metrics is None else update_evaluation(card, metrics, name=name)
+
+
+def merged_card(merge: Record, *, name: str, run: Record | None = None) -> str:
+    """The card of a merged checkpoint.
+
+    Args:
+        merge: merge.json: {"base_model", "base_revision", "adapter", "adapter_revision", "dtype", "git_commit",
+            "versions", "hardware", and the comparison of its logits with the adapter's, null unless checked:
+            "max_logit_difference", "mean_logit_difference", "likeliest_codes_equal"}.
+        name: what a reader gives to load it: the Hub id, else the folder.
+        run: run.json of the adapter, if it has one.
+    """
+    merge, run = Fields(merge, "merge.json"), run and Fields(run, "run.json")
+    base, difference = merge["base_model"], merge["max_logit_difference"]
+    check = "not checked"
+    if difference is not None:
+        check = f"logits differ by at most {difference:.3g}, on average {merge['mean_logit_difference']:.3g}; "
+        check += f"the likeliest codes are equal in {merge['likeliest_codes_equal']:.2%}"
+    untrained = run is not None and _is_untrained(run, None)
+    data = ModelCardData(
+        base_model=base if is_hub_id(base) else None,
+        library_name="transformers",
+        pipeline_tag="text-to-speech",
+        tags=["higgs-audio-v2", "text-to-speech", "merged"],
+        **({} if untrained else LICENSE),  # random weights derive from nobody's
+    )
+    about = {
+        "base model": with_revision(base, merge["base_revision"]),
+        "adapter": with_revision(merge["adapter"], merge["adapter_revision"]),
+        "weights": merge["dtype"],
+        "merged against adapter": check,
+        "commit": merge["git_commit"],
+        "hardware": merge["hardware"],
+        "versions": merge["versions"],
+    }
+    sections = [
+        f"# {public_name(name)}\n",
+        UNTRAINED if untrained else "",
+        "A Higgs Audio v2 checkpoint: an adapter merged into its base model. It loads with plain transformers.\n",
+        _loading(name, base=None, revision=None),
+        "## Merge\n\n" + facts(about),
+        _training(run) if run else "How the adapter was trained is not recorded: it came without run.json.\n",
+        _licence(untrained),
+    ]
+    return _assemble(data, sections)
+
+
+def corpus_card(corpus: Record, *, name: str) -> str:
+    """The card of an encoded corpus.
+
+    Args:
+        corpus: corpus.json: {"codec", "sources": [name or {"path", ...}, ...], "license" (the Hub's id of the
+            recordings' licence, e.g. cc0-1.0, or None), "splits": {split: {"rows", "seconds"}}, "rejects": {reason:
+            rows}, "recipe", "git_commit", "versions"}.
+        name: what a reader gives to load it: the Hub id, else the folder.
+    """
+    corpus = Fields(corpus, "corpus.json")
+    splits, rejects, sources = corpus["splits"], corpus["rejects"], [_path(each) for each in corpus["sources"]]
+    for split in splits:
+        if re.fullmatch(r"\w+", split) is None:  # it becomes a pattern of file names
+            raise InputError(f"corpus.json: split {split!r}: use letters, digits and _ only")
+    files = [{"split": split, "path": f"data/{split}-*.parquet"} for split in splits]
+    data = DatasetCardData(
+        license=corpus["license"] or "unknown",
+        source_datasets=[source for source in sources if is_hub_id(source)] or None,
+        task_categories=["text-to-speech"],
+        tags=["higgs-audio-v2", "audio-codes"],
+        configs=[{"config_name": "default", "data_files": files}],
+    )
+    split_rows = [[split, each["rows"], f"{each['seconds'] / 3600:.2f}"] for split, each in splits.items()]
+    column_rows = [[f"`{column}`", content] for column, content in CORPUS_COLUMNS.items()]
+    about = {
+        "codec": corpus["codec"],
+        "sources": [public_name(source) for source in sources],
+        "licence of the recordings": corpus["license"] or "not recorded, see the sources",
+        "commit": corpus["git_commit"],
+        "versions": corpus["versions"],
+    }
+    loading = f'rows = load_dataset("{public_name(name)}", split="{next(iter(splits))}")'
+    sections = [
+        f"# {public_name(name)}\n",
+        "Speech as codes of the Higgs Audio v2 tokenizer, ready for fine-tuning with higgs_recipes.\n",
+        f"```python\nfrom datasets import load_dataset\n\n{loading}\n```\n",
+        facts(about),
+        "## Splits\n\n" + table(["split", "rows", "hours"], split_rows),
+        "## Columns\n\n" + table(["column", "content"], column_rows),
+        "## Rejected\n\n" + (table(["reason", "rows"], list(rejects.items())) if rejects else "No row.\n"),
+        _recipe(corpus),
+    ]
+    return _assemble(data, sections)
+
+
+def _is_untrained(run: Fields, metrics: Record | None) -> bool:
+    # allow_untrained is the one flag that lets a model with random weights pass the trainer's pre-flight.
+    allowed = Fields(run["recipe"], "run.json: recipe")["allow_untrained"]
+    return allowed or (metrics is not None and Fields(metrics, "metrics.json")["untrained_base"])
+
+
+def _datasets(run: Fields) -> list[Fields]:
+    return [Fields(dataset, "run.json: datasets") for dataset in run["datasets"]]
+
+
+def _path(source: str | Record) -> str:
+    return source if isinstance(source, str) else Fields(source, "corpus.json: sources")["path"]
+
+
+def _loading(name: str, *, base: str | None, revision: str | None) -> str:
+    """Five lines that load it: over `base` where it is an adapter, alone where `base` is None."""
+    model = base or name
+    pin = f', model_revision="{revision}"' if base and revision and is_hub_id(base) else ""
+    adapter = f', adapter="{public_name(name)}"' if base else ""
+    hint = "" if is_hub_id(model) else "  # a local folder: give its path"
+    return (
+        "## How to load it\n\n```python\n"
+        "from higgs_recipes.configs import ModelConfig\n"
+        "from higgs_recipes.modeling import load_model\n\n"
+        f'config = ModelConfig(model_name_or_path="{public_name(model)}"{pin}){hint}\n'
+        f'model, tokenizer = load_model(config{adapter}, device="cuda")\n```\n'
+    )
+
+
+def _training(run: Fields) -> str:
+    datasets = [
+        [public_name(each["path"]), each["rows"], f"{each['seconds'] / 3600:.2f}", f"`{each['fingerprint']}`"]
+        for each in _datasets(run)
+    ]
+    about = {
+        "base model": with_revision(run["base_model"], run["base_revision"]),
+        "fingerprint of the base": run["base_fingerprint"],
+        "codec": run["codec"],
+        "commit": run["git_commit"],
+        "hardware": run["hardware"],
+        "versions": run["versions"],
+        "last losses": run["losses"],
+    }
+    return (
+        f"## Training\n\n{facts(about)}\n{table(['dataset', 'rows', 'hours', 'fingerprint'], datasets)}\n"
+        f"{_losses(run['log_history'])}\n{_recipe(run)}"
+    )
+
+
+def _losses(log_history: Sequence[Record]) -> str:
+    """The logged losses, a line for each step, thinned evenly; the first and the last stay."""
+    steps: dict[int, dict[str, Any]] = {}
+    for logged in log_history:  # training and evaluation log the same step in two records
+        steps.setdefault(logged["step"], {}).update(logged)
+    if not steps:
+        return "No losses were logged.\n"
+    rows = [steps[step] for step in sorted(steps)]
+    num_shown = min(len(rows), MAX_LOSS_ROWS)
+    shown = [rows[index * (len(rows) - 1) // max(num_shown - 1, 1)] for index in range(num_shown)]
+    columns = [column for column in LOSS_COLUMNS if any(column in row for row in shown)]
+    return table(columns, [[row.get(column, "") for column in columns] for row in shown])
+
+
+def _recipe(record: Fields) -> str:
+    recipe = record["recipe"]
+    for field, value in recipe.items():
+        # transformers writes "<HUB_TOKEN>" in the place of a token; anything else would be one.
+        if field.endswith("token") and value is not None and not str(value).startswith("<"):
+            raise InputError(f"{record.file}: field 'recipe.{field}' holds a token: remove it, the file is published")
+    shown = {field: value for field, value in recipe.items() if not field.endswith("token")}
+    plain = json.loads(json.dumps(shown))  # YAML has no tuples
+    return f"## Recipe\n\n```yaml\n{yaml_dump(plain, sort_keys=False)}```\n"
+
+
+def _licence(untrained: bool) -> str:
+    if untrained:
+        return ""
+    return (
+        "## Licence\n\nWeights derived from Higgs Audio v2 stay under the licence of its weights, the "
+        f"[Boson Higgs Audio 2 Community License]({LICENSE['license_link']}).\n\n> {LICENSE_NOTICE}\n"
+    )
+
+
+def _assemble(data: ModelCardData | DatasetCardData, sections: Sequence[str]) -> str:
+    return f"---\n{data.to_yaml()}\n---\n\n" + "\n".join(section for section in sections if section)

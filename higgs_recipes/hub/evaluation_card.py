@@ -1,0 +1,154 @@
+"""The scores of metrics.json as a model card shows them: the model-index of its header, and its Evaluation section."""
+
+import html
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+from huggingface_hub import EvalResult, RepoCard, constants
+from huggingface_hub.repocard_data import eval_results_to_model_index
+
+from higgs_recipes.hub.markdown import facts, table
+from higgs_recipes.hub.public import is_hub_id, public_name, with_revision
+from higgs_recipes.records import Fields
+
+
+UNTRAINED = "> **The base model is untrained: its weights are random. What this model makes is no speech.**\n"
+BEGIN, END = "<!-- evaluation: written from metrics.json -->", "<!-- end of evaluation -->"
+
+SYSTEMS = {  # row of metrics.json to its name in the table
+    "real": "real recordings",
+    "codec": "codec resynthesis",
+    "base": "base model",
+    "finetuned": "fine-tuned model",
+}
+EVALUATION_FOLDER = "evaluation"  # where a model's repo or folder holds the report
+PLAYED = ("real", "base", "finetuned")
+MAX_PLAYED_TEXTS = 3
+METRICS = {  # metric of metrics.json to its column and the factor that it is shown with
+    "wer": ("WER %", 100),
+    "cer": ("CER %", 100),
+    "similarity": ("similarity", 1),
+    "stop_rate": ("stopped by itself %", 100),
+    "duration_ratio": ("duration ratio", 1),
+    "nearest_speaker": ("nearest to own speaker %", 100),
+    "turns_in_order": ("dialogues, turns in order %", 100),
+    "turn_voice": ("turns nearest to own speaker %", 100),
+}
+
+
+def update_evaluation(card: str, metrics: Mapping[str, Any], *, name: str) -> str:
+    """The same card with this evaluation in its model-index and in its Evaluation section; all else stays.
+
+    The Hub takes each score of a model-index as the model's own, so only those of the card's model stand there: of
+    the adapter, or without one of the model that was evaluated itself. The section compares them with the other
+    rows. Results on other datasets are kept.
+
+    Args:
+        card: README.md, or "".
+        metrics: metrics.json.
+        name: the model's Hub id or folder.
+
+    Raises:
+        InputError: a field of metrics.json is missing.
+    """
+    metrics = Fields(metrics, "metrics.json")
+    card = RepoCard(card if re.match(r"\s*---\r?\n", card) else f"---\n{{}}\n---\n{card}")
+    ours = _model_index_results(metrics)
+    if ours:
+        old = [result for entry in card.data.get("model-index", []) for result in entry["results"]]
+        kept = [result for result in old if _task_and_dataset(result) != _task_and_dataset(ours[0])]
+        card.data["model-index"] = [{"name": public_name(name), "results": kept + ours}]
+    section = f"{BEGIN}\n{_section(metrics)}{_players(metrics, name)}{END}"
+    before, begin, rest = card.text.partition(BEGIN)
+    card.text = before + section + rest.partition(END)[2] if begin else f"{before.rstrip()}\n\n{section}\n"
+    return str(card)
+
+
+def _model_index_results(metrics: Fields) -> list[dict]:
+    """The results of a model-index: one with all measured scores of the card's model, or none where there are none."""
+    scores, similarity = metrics["rows"][_own_row(metrics)], metrics["speaker_score"]
+    kinds = {
+        "wer": ("wer", "WER"),
+        "cer": ("cer", "CER"),
+        "similarity": (similarity, f"Speaker similarity ({similarity})"),
+    }
+    results = [
+        EvalResult(
+            task_type="text-to-speech",
+            task_name="Text to speech",
+            dataset_type=public_name(metrics["dataset"]),
+            dataset_name=public_name(metrics["dataset"]),
+            dataset_split=metrics["split"],
+            metric_type=kind,
+            metric_name=title,
+            metric_value=scores[metric]["value"],
+        )
+        for metric, (kind, title) in kinds.items()
+        if metric in scores and scores[metric]["value"] is not None
+    ]
+    return eval_results_to_model_index("", results)[0]["results"] if results else []
+
+
+def _own_row(metrics: Fields) -> str:
+    """The row of the card's model. A model fine-tuned as a whole has no adapter: it is evaluated as a base."""
+    return "base" if metrics["adapter"] is None else "finetuned"
+
+
+def _task_and_dataset(result: Mapping[str, Any]) -> tuple[str, str, str | None]:
+    return result["task"]["type"], result["dataset"]["type"], result["dataset"].get("split")
+
+
+def _section(metrics: Fields) -> str:
+    rows, titles = metrics["rows"], SYSTEMS | {_own_row(metrics): "this model"}
+    columns = [metric for metric in METRICS if any(metric in scores for scores in rows.values())]
+    lines = [
+        [title] + [_score(rows[system], metric) for metric in columns]
+        for system, title in titles.items()
+        if system in rows
+    ]
+    about = {
+        "dataset": f"{public_name(metrics['dataset'])}, split {metrics['split']}",
+        "protocol": metrics["protocol"],
+        "texts": f"{metrics['n']} scored, {metrics['skipped']} skipped",
+        "recogniser": with_revision(metrics["asr"], metrics["asr_revision"]),
+        "normaliser": metrics["normalizer"],
+        "speaker score": metrics["speaker_score"],
+        "speaker model": with_revision(metrics["speaker"], metrics["speaker_revision"]),
+        "codec": metrics["codec"],
+        "seeds": metrics["seeds"],
+        "hardware": metrics["hardware"],
+        "commit": metrics["git_commit"],
+    }
+    untrained = UNTRAINED + "\n" if metrics["untrained_base"] else ""
+    head = ["", *(METRICS[metric][0] for metric in columns)]
+    note = "In brackets the 95 % bootstrap interval, n the number of clips scored.\n"
+    return f"## Evaluation\n\n{untrained}{table(head, lines)}\n{note}\n{facts(about)}"
+
+
+def _players(metrics: Fields, name: str) -> str:
+    """The first texts with their recordings, as one block of HTML: texts come from anywhere, and Markdown ends there.
+
+    A card on the Hub needs the whole address of a recording; in a folder the report lies beside the card.
+    """
+    titles = SYSTEMS | {_own_row(metrics): "this model"}
+    shown = [system for system in PLAYED if system in metrics["rows"]]
+    place = f"{constants.ENDPOINT}/{name}/resolve/main/{EVALUATION_FOLDER}" if is_hub_id(name) else EVALUATION_FOLDER
+    lines = ["<tr><th>text</th>" + "".join(f"<th>{titles[system]}</th>" for system in shown) + "</tr>"]
+    for clip in metrics["clips"][:MAX_PLAYED_TEXTS]:
+        cells = [html.escape(" ".join(clip["text"].split()))]
+        for system in shown:
+            source = html.escape(f"{place}/{quote(clip[system]['wav'])}")
+            cells.append(f'<audio controls src="{source}"></audio>')
+        lines.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
+    return "\n<table>\n" + "\n".join(lines) + "\n</table>\n\n" if len(lines) > 1 else ""
+
+
+def _score(scores: Mapping[str, Any], metric: str) -> str:
+    if metric not in scores or scores[metric]["value"] is None:
+        return "not measured"
+    score, factor = scores[metric], METRICS[metric][1]
+    has_interval = score["low"] is not None and score["high"] is not None
+    interval = f" [{score['low'] * factor:.3g}, {score['high'] * factor:.3g}]" if has_interval else ""
+    return f"{score['value'] * factor:.3g}{interval}, n={score['n']}"

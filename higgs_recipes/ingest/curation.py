@@ -1,0 +1,79 @@
+"""The lists of a segmented corpus: what is in it, what is not and why, and rows that somebody struck by hand."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from higgs_recipes.configs.segment import SegmentConfig
+from higgs_recipes.corpus.corpus import short_reason
+from higgs_recipes.corpus.statistics import spread
+from higgs_recipes.errors import InputError
+from higgs_recipes.files import atomic_write, file_inside
+from higgs_recipes.ingest.listening_page import MEASURED, write_page
+
+
+Row = dict[str, Any]
+
+
+def write_lists(folder: Path, rows: list[Row], rejects: list[Row], *, record: Row) -> Row:
+    """metadata.jsonl, rejects.jsonl, segment.json and listen.html; returns the record with its counts."""
+    record = record | {
+        "rows": len(rows),
+        "seconds": round(sum(row["duration"] for row in rows), 2),
+        "measured": {column: _percentiles([row[column] for row in rows]) for column in MEASURED},
+        "rejects": count_reasons(rejects),
+    }
+    for name, lines in (("rejects.jsonl", rejects), ("metadata.jsonl", rows)):
+        atomic_write(folder / name, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+    atomic_write(folder / "segment.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    write_page(folder / "listen.html", rows, record=record)
+    return record
+
+
+def strike_rows(config: SegmentConfig) -> Row:
+    """Take the rows that the list `config.strike` names out of the corpus in output_dir; returns its new record.
+
+    Raises:
+        InputError: no list, no corpus there, an id that it never had, or no row would be left.
+    """
+    folder, listed = Path(config.output_dir).expanduser(), Path(config.strike).expanduser()
+    if not listed.is_file():
+        raise InputError(f"strike: no such file: {config.strike}")
+    if not (folder / "segment.json").is_file():
+        raise InputError(f"{folder}: no segment.json; run once without --strike")
+    try:
+        wanted = set(listed.read_text(encoding="utf-8-sig").split())
+    except UnicodeDecodeError as error:
+        raise InputError(f"strike: {config.strike} is not UTF-8 ({error})") from error
+    rows, rejects = (_read_lines(folder / name) for name in ("metadata.jsonl", "rejects.jsonl"))
+    rejected = {reject["id"] for reject in rejects}
+    if unknown := sorted(wanted - rejected - {row["id"] for row in rows}):
+        raise InputError(f"strike: {config.strike} names {len(unknown)} that {folder} never had: {unknown[0]}")
+    struck = [row for row in rows if row["id"] in wanted]
+    kept = [row for row in rows if row["id"] not in wanted]
+    if not kept:
+        raise InputError(f"strike: {config.strike} names all {len(rows)} rows of {folder}")
+    # A run that was cut off has removed some of them.
+    there = [row["file_name"] for row in struck if (folder / row["file_name"]).exists()]
+    paths = [file_inside(folder, name, field="metadata.jsonl: file_name") for name in there]
+    rejects += [row | {"reason": "struck by hand"} for row in struck if row["id"] not in rejected]
+    record = write_lists(folder, kept, rejects, record=json.loads((folder / "segment.json").read_text("utf-8")))
+    for path in paths:  # last: until here a run that is cut off can be made again
+        path.unlink()
+    return record
+
+
+def count_reasons(rejects: Iterable[Row]) -> dict[str, int]:
+    """How many were rejected for which reason, the commonest first."""
+    return dict(Counter(short_reason(reject["reason"]) for reject in rejects).most_common())
+
+
+def _percentiles(values: list[float]) -> dict[str, float]:
+    return {name: value for name, value in spread(values).items() if name in ("p5", "median", "p95")}
+
+
+def _read_lines(path: Path) -> list[Row]:
+    with path.open(encoding="utf-8") as file:
+        return [json.loads(line) for line in file]

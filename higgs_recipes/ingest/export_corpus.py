@@ -1,0 +1,61 @@
+"""A corpus folder -> the layout of train-higgs-audio, whose trainer then reads it."""
+
+import shutil
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from higgs_recipes.audio.io import recorded_seconds
+from higgs_recipes.configs.corpus import ExportConfig
+from higgs_recipes.errors import InputError
+from higgs_recipes.files import staged_folder
+from higgs_recipes.ingest.formats.audiofolder import read_audiofolder
+from higgs_recipes.ingest.formats.train_higgs_audio import write_train_higgs_audio
+
+
+def export_corpus(config: ExportConfig) -> int:
+    """Copy the recordings, write transcripts and metadata.json; returns the number of rows.
+
+    A row that cannot be exported stops it: what import rejected is not in the folder.
+
+    Raises:
+        InputError: no corpus in the folder, or a row without id, text or a readable recording inside the folder.
+    """
+    source = Path(config.source).expanduser()
+    with staged_folder(config.output_dir, overwrite=config.overwrite_output_dir) as folder:
+        rows = [_exported(row, source, folder) for row in read_audiofolder(source)]
+        if not rows:
+            raise InputError(f"{source}: no rows")
+        write_train_higgs_audio(folder, rows, created_from=source.name)
+    return len(rows)
+
+
+def _exported(row: dict[str, Any], source: Path, folder: Path) -> dict[str, Any]:
+    place = f"{row['file']} line {row['line']}"
+    if "reason" in row:
+        raise InputError(f"{place}: {row['reason']}")
+    for column in ("audio", "text"):
+        if not row.get(column):
+            raise InputError(f"{place}: no {column}")
+    audio = _copied(row["audio"], source, folder, place=place)
+    clips = {"audio": audio, "id": row.get("id") or PurePosixPath(audio).stem}
+    if row.get("ref_audio"):
+        clips["ref_audio"] = _copied(row["ref_audio"], source, folder, place=place)
+    if row.get("ref_speakers"):
+        clips["ref_speakers"] = [
+            each | {"ref_audio": _copied(each["ref_audio"], source, folder, place=place)}
+            for each in row["ref_speakers"]
+        ]
+    return row | clips | {"duration": recorded_seconds(folder / audio, name=place)}
+
+
+def _copied(name: str, source: Path, folder: Path, *, place: str) -> str:
+    """The recording's path in the exported folder: that in the corpus, less the audio/ that import puts before it."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts:
+        raise InputError(f"{place}: {name} leaves the folder of the corpus")
+    target = path.relative_to("audio") if path.parts[0] == "audio" and len(path.parts) > 1 else path
+    if not (source / path).is_file():
+        raise InputError(f"{place}: no such recording: {source / path}")
+    (folder / target.parent).mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source / path, folder / target)
+    return target.as_posix()

@@ -1,0 +1,70 @@
+"""Trees with one transcript for each recording, where a folder is a speaker."""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+
+from higgs_recipes.errors import InputError
+from higgs_recipes.ingest.formats.lines import Row, parse_lines, read_text
+
+
+Named = tuple[str, Path]  # an utterance and its file
+
+
+def read_pairs(
+    source: Path,
+    recordings: Iterable[Named],
+    transcripts: Iterable[Named],
+    *,
+    speaker_of: Callable[[Path], str],
+    genders: Mapping[str, str],
+) -> Iterator[Row]:
+    """A row for each utterance that has both files, a reject for each that lacks one and for each second file of one.
+
+    Args:
+        genders: by speaker.
+
+    Raises:
+        InputError: there is neither a recording nor a transcript.
+    """
+    (recordings, second_recordings), (transcripts, second_transcripts) = map(_first_files, (recordings, transcripts))
+    if not recordings and not transcripts:
+        raise InputError(f"{source}: no recordings where this layout has them")
+    for name in sorted(recordings.keys() | transcripts.keys()):
+        place = {"file": str(transcripts.get(name) or recordings[name]), "line": 1, "id": name}
+        try:
+            if name not in recordings:
+                raise InputError("no recording for this transcript")
+            if name not in transcripts:
+                raise InputError("no transcript for this recording")
+            speaker = speaker_of(recordings[name])
+            yield place | {
+                "audio": recordings[name].relative_to(source).as_posix(),
+                "text": read_text(transcripts[name]).strip(),
+                "speaker": speaker,
+                "gender": genders.get(speaker),
+            }
+        except InputError as error:
+            yield place | {"reason": str(error)}
+    for name, path in second_recordings + second_transcripts:
+        first = recordings[name] if (name, path) in second_recordings else transcripts[name]
+        yield {"file": str(path), "line": 1, "id": name, "reason": f"duplicate id: {first} has {name} too"}
+
+
+def _first_files(files: Iterable[Named]) -> tuple[dict[str, Path], list[Named]]:
+    """The first file of each utterance, and the others."""
+    first: dict[str, Path] = {}
+    others: list[Named] = []
+    for name, path in sorted(files, key=lambda each: each[1]):
+        if first.setdefault(name, path) != path:
+            others.append((name, path))
+    return first, others
+
+
+def read_genders(path: Path, *, column: int) -> dict[str, str]:
+    """F or M by speaker, from a table whose cells are parted by white space or bars; none where there is no file."""
+    if not path.is_file():
+        return {}
+    rows = parse_lines(path, lambda line: {"cells": re.split(r"[\s|]+", line.strip())})
+    cells = [row["cells"] for row in rows if len(row.get("cells", ())) > column]
+    return {each[0]: each[column] for each in cells if each[column] in ("F", "M")}

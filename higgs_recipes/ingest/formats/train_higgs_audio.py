@@ -1,0 +1,183 @@
+"""The folders of train-higgs-audio, both ways: recordings with their transcripts, and metadata.json."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from higgs_recipes.errors import InputError
+from higgs_recipes.ingest.formats.lines import Row, read_text
+
+
+METADATA = "metadata.json"
+AUDIO_SUFFIXES = (".wav", ".mp3")
+
+# Its field to ours; audio_file, transcript_file, ref_speakers and duration (it is measured again) apart.
+_FIELDS = {
+    "id": "id",
+    "speaker_id": "speaker",
+    "speaker_name": "speaker_name",
+    "scene": "scene",
+    "emotion": "emotion",
+    "language": "language",
+    "gender": "gender",
+    "quality_score": "quality_score",
+    "original_audio_path": "original_audio_path",
+    "user_instruction": "user_instruction",
+    "task_type": "task",
+    "ref_audio_file": "ref_audio",
+    "ref_transcript": "ref_text",
+}
+# What its converter writes where it knows nothing, for the fields that its trainer or its lists need.
+_UNKNOWN = {
+    "speaker_id": "unknown_speaker",
+    "speaker_name": "Unknown",
+    "gender": "unknown",
+    "task_type": "audio_generation",
+}
+
+
+def read_train_higgs_audio(source: Path) -> Iterator[Row]:
+    """Rows of metadata.json, each with the line where it starts; without that file, of each recording in the folder.
+
+    Raises:
+        InputError: metadata.json cannot be read (names the line), or there is neither it nor a recording.
+    """
+    path = source / METADATA
+    if path.is_file():
+        for line, sample in _samples(path):
+            yield _row_or_reject(sample, source, {"file": str(path), "line": line})
+        return
+    recordings = sorted(path for path in source.glob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
+    if not recordings:
+        raise InputError(f"{source}: neither {METADATA} nor a {' or '.join(AUDIO_SUFFIXES)} file")
+    for recording in recordings:
+        transcript = recording.with_suffix(".txt")
+        sample = {"audio_file": recording.name, "transcript_file": transcript.name}
+        yield _row_or_reject(sample, source, {"file": str(transcript), "line": 1})
+
+
+def write_train_higgs_audio(folder: Path, rows: Sequence[Mapping[str, Any]], *, created_from: str) -> None:
+    """Write metadata.json and the transcripts beside recordings that lie there already.
+
+    Args:
+        rows: as `read_train_higgs_audio` gives them, paths relative to the folder, with "duration" in seconds.
+
+    Raises:
+        InputError: two recordings would share a transcript file.
+    """
+    samples = []
+    owners: dict[Path, str] = {}
+    for row in rows:
+        transcript = Path(row["audio"]).with_suffix(".txt")
+        if transcript in owners:
+            raise InputError(
+                f"row {row['id']}: {transcript} is the transcript of row {owners[transcript]} too; rename one"
+            )
+        owners[transcript] = row["id"]
+        (folder / transcript).write_text(row["text"], encoding="utf-8")
+        samples.append(_sample(row, transcript))
+    seconds = sum(sample["duration"] for sample in samples)
+    info = {
+        "total_samples": len(samples),
+        "speakers": sorted({sample["speaker_id"] for sample in samples}),
+        "languages": sorted({sample["language"] for sample in samples if "language" in sample}),
+        "total_duration": round(seconds, 2),
+        "avg_duration": round(seconds / len(samples), 2),
+        "created_from": [created_from],
+    }
+    metadata = {"dataset_info": info, "samples": samples}
+    (folder / METADATA).write_text(json.dumps(metadata, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _sample(row: Mapping[str, Any], transcript: Path) -> dict[str, Any]:
+    stored = {theirs: row.get(ours) for theirs, ours in _FIELDS.items()}
+    stored |= {theirs: word for theirs, word in _UNKNOWN.items() if stored[theirs] is None}
+    known = {theirs: value for theirs, value in stored.items() if value is not None}  # a null scene stops its trainer
+    sample = {"id": known.pop("id"), "audio_file": row["audio"], "transcript_file": transcript.as_posix()}
+    sample |= {"duration": round(row["duration"], 2)} | known | {"user_instruction": row.get("user_instruction")}
+    if row.get("ref_speakers"):
+        sample["ref_speakers"] = [
+            {
+                "speaker_tag": speaker["speaker_tag"],
+                "ref_audio_file": speaker["ref_audio"],
+                "ref_transcript": speaker["ref_text"],
+            }
+            for speaker in row["ref_speakers"]
+        ]
+    return sample
+
+
+def _row_or_reject(sample: Any, source: Path, place: Row) -> Row:
+    try:
+        return place | _row(sample, source)
+    except InputError as error:
+        return place | {"reason": str(error)}
+
+
+def _row(sample: Any, source: Path) -> Row:
+    if not isinstance(sample, dict):
+        raise InputError(f"the sample is a {type(sample).__name__}; it must be an object")
+    for field in ("audio_file", "transcript_file"):
+        if not isinstance(sample.get(field), str):
+            raise InputError(f"no file name: {field} is {sample.get(field)!r}")
+    transcript = Path(sample["transcript_file"])
+    if transcript.is_absolute() or ".." in transcript.parts:
+        raise InputError(f"transcript_file leaves the folder of its source: {transcript.name}; move it there")
+    row = {ours: sample.get(theirs) for theirs, ours in _FIELDS.items()}
+    row |= {_FIELDS[theirs]: None for theirs, word in _UNKNOWN.items() if sample.get(theirs) == word}
+    return row | {
+        "audio": sample["audio_file"],
+        "text": read_text(source / transcript).strip(),
+        "ref_speakers": _speakers(sample.get("ref_speakers")),
+        "fields": {key: value for key, value in sample.items() if key not in _FIELDS},
+    }
+
+
+def _speakers(stored: Any) -> list[Row] | None:
+    if not stored:
+        return None
+    if not isinstance(stored, list) or not all(isinstance(speaker, dict) for speaker in stored):
+        raise InputError("ref_speakers is no list of {speaker_tag, ref_audio_file, ref_transcript}")
+    return [
+        {
+            "speaker_tag": speaker.get("speaker_tag"),
+            "ref_text": speaker.get("ref_transcript"),
+            "ref_audio": speaker.get("ref_audio_file"),
+        }
+        for speaker in stored
+    ]
+
+
+def _samples(path: Path) -> Iterator[tuple[int, Any]]:
+    """Each element of "samples" with the line where it starts, which the json module does not tell."""
+    text = read_text(path)
+    try:
+        metadata = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"{path} line {error.lineno}: not JSON: {error.msg}; no comma stands after the last item"
+        ) from error
+    if not isinstance(metadata, dict) or not isinstance(metadata.get("samples"), list):
+        raise InputError(f"{path}: no list of samples")
+
+    decode = json.JSONDecoder().raw_decode
+
+    def skip(position: int) -> int:
+        return re.compile(r"[\s,:]*").match(text, position).end()
+
+    position = skip(text.index("{") + 1)
+    while text[position] != "}":
+        key, position = decode(text, position)
+        position = skip(position)
+        if key != "samples":
+            position = skip(decode(text, position)[1])
+            continue
+        line, counted, position = 1, 0, skip(position + 1)
+        while text[position] != "]":
+            line, counted = line + text.count("\n", counted, position), position
+            sample, position = decode(text, position)
+            yield line, sample
+            position = skip(position)
+        position = skip(position + 1)

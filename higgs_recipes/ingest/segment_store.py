@@ -1,0 +1,88 @@
+"""The recordings that a run of segment has finished, on disk: a killed run goes on with the rest.
+
+They lie in a hidden folder beside output_dir, their sound as the corpus will hold it, and become output_dir when all
+are there. Several processes may add to one folder.
+"""
+
+import json
+import shutil
+from collections.abc import Iterable, Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from higgs_recipes.audio.io import write_wav
+from higgs_recipes.errors import InputError
+from higgs_recipes.files import atomic_write, check_output_dir, replace_folder
+from higgs_recipes.ingest.raw_recordings import RawFile
+
+
+Row = dict[str, Any]
+NOWHERE = {"id": None, "start": None, "end": None}  # of a reject that is a whole recording
+_DONE = "finished"
+
+
+class Parts:
+    """What is finished of the corpus that `output_dir` will be.
+
+    Args:
+        made_by: all that decides what becomes of a recording; one that was finished under another is not found here.
+
+    Raises:
+        InputError: what `check_output_dir` finds.
+    """
+
+    def __init__(self, output_dir: str | Path, *, overwrite: bool, made_by: Mapping[str, Any]) -> None:
+        check_output_dir(output_dir, overwrite=overwrite)
+        self.target = Path(output_dir).expanduser().resolve()
+        self.overwrite = overwrite
+        self.folder = self.target.with_name(f".{self.target.name}.parts")
+        self.made_by = made_by
+
+    def __contains__(self, file: RawFile) -> bool:
+        return self._path(file).is_file()
+
+    def __getitem__(self, file: RawFile) -> list[Row]:
+        """The segments of a finished recording; rejects have a reason."""
+        return json.loads(self._path(file).read_text(encoding="utf-8"))
+
+    def add(self, file: RawFile, segments: Iterable[tuple[Row, Tensor | None]]) -> None:
+        """Keep the segments of a recording, each a row with its waveform (N,), or a reject with its reason.
+
+        An `InputError` while they are made is the reason why the rest of the recording is a reject.
+        """
+        # Other recipes name the sound of a segment alike: what they have finished would then tell of another sound.
+        for path in (self.folder / _DONE).glob(f"{_digest(file.name)}-*.json"):
+            path.unlink()
+        rows = []
+        try:
+            for row, waveform in segments:
+                rows.append(row)
+                if "reason" not in row:
+                    write_wav(self.folder / row["file_name"], waveform)
+        except InputError as error:
+            rows.append(file.columns | NOWHERE | {"reason": str(error)})
+        atomic_write(self._path(file), json.dumps(rows, ensure_ascii=False))  # last: its sound is there
+
+    def clear(self) -> None:
+        if self.folder.exists():
+            shutil.rmtree(self.folder)
+
+    def become_corpus(self, rows: Iterable[Row]) -> None:
+        """Move the folder to `output_dir`, with the sound of these rows and whatever lists were written into it."""
+        wanted = {row["file_name"] for row in rows}
+        for path in (self.folder / "audio").iterdir():
+            if f"audio/{path.name}" not in wanted:  # of a recipe that was changed, or of a kill amid writing
+                path.unlink()
+        replace_folder(self.folder, self.target, overwrite=self.overwrite)
+        shutil.rmtree(self.target / _DONE)
+
+    def _path(self, file: RawFile) -> Path:
+        about = json.dumps([dict(self.made_by), file.name, file.columns, file.digest], sort_keys=True)
+        return self.folder / _DONE / f"{_digest(file.name)}-{_digest(about)}.json"
+
+
+def _digest(text: str) -> str:
+    return sha256(text.encode()).hexdigest()[:32]

@@ -1,0 +1,4 @@
+from higgs_recipes.modeling.model import load_model
+
+
+__all__ = ["load_model"]

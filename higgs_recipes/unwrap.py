@@ -1,0 +1,19 @@
+"""The bare model inside the wrappers of training."""
+
+from torch import nn
+from transformers import HiggsAudioV2ForConditionalGeneration
+
+
+def unwrap_model(model: nn.Module) -> HiggsAudioV2ForConditionalGeneration:
+    """The module that owns the heads, under DDP and DeepSpeed (`.module`) and PEFT (`get_base_model`).
+
+    The layers of an adapter stay in place.
+    """
+    while True:
+        children = dict(model.named_children())
+        if "module" in children:
+            model = children["module"]
+        elif "audio_lm_head" not in children and "base_model" in children:
+            model = model.get_base_model()
+        else:
+            return model

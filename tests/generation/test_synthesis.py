@@ -1,0 +1,112 @@
+import json
+
+import pytest
+import torch
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
+from transformers import PreTrainedTokenizerFast
+
+from higgs_recipes.audio.io import read_audio, write_wav
+from higgs_recipes.chatml import CHAT_TEMPLATE
+from higgs_recipes.configs.inference import GenerateConfig
+from higgs_recipes.constants import SAMPLE_RATE
+from higgs_recipes.errors import InputError
+from higgs_recipes.generation.generate import Generation
+from higgs_recipes.generation.synthesis import build_requests, read_texts, write_speech
+from tests.helpers.tiny import GOLDEN
+from tests.helpers.tiny_codec import tiny_codec, tone
+
+
+def config(tmp_path, **fields) -> GenerateConfig:
+    return GenerateConfig(**({"text": ["Hello", "You there?"], "output_dir": str(tmp_path / "out")} | fields))
+
+
+def test_each_text_has_a_seed_of_its_own_and_is_normalised(tmp_path):
+    requests = build_requests(config(tmp_path, seed=7), tiny_codec())
+    assert [request.seed for request in requests] == [7, 8]
+    assert [request.conversation[-2]["content"][0]["text"] for request in requests] == ["Hello.", "You there?"]
+    assert not any(request.ref_codes for request in requests)
+
+
+def test_texts_of_a_file_come_after_those_of_the_recipe(tmp_path):
+    (tmp_path / "texts.txt").write_text("one\n\n  \ntwo\n", encoding="utf-8")
+    assert read_texts(config(tmp_path, text=["zero"], text_file=str(tmp_path / "texts.txt"))) == ["zero", "one", "two"]
+
+
+def test_a_missing_or_empty_text_file_is_an_error(tmp_path):
+    with pytest.raises(InputError, match="text_file: no such file: .*nowhere.txt"):
+        read_texts(config(tmp_path, text_file=str(tmp_path / "nowhere.txt")))
+    (tmp_path / "latin.txt").write_bytes("Grüße".encode("latin-1"))
+    with pytest.raises(InputError, match="latin.txt is not UTF-8 .*; save it as UTF-8"):
+        read_texts(config(tmp_path, text_file=str(tmp_path / "latin.txt")))
+    (tmp_path / "empty.txt").write_text("\n")
+    with pytest.raises(InputError, match="empty.txt holds no text"):
+        read_texts(config(tmp_path, text=[], text_file=str(tmp_path / "empty.txt")))
+
+
+def test_a_reference_clip_is_encoded_and_stands_before_the_text(tmp_path):
+    write_wav(tmp_path / "ref.wav", tone(1.0))
+    fields = {"ref_audio": [str(tmp_path / "ref.wav")], "ref_text": ["A hum"]}
+    requests = build_requests(config(tmp_path, **fields), tiny_codec())
+    (codes,) = tiny_codec().encode([read_audio(tmp_path / "ref.wav", name="ref")])
+    assert all(torch.equal(request.ref_codes[0], codes) for request in requests)
+    roles = [turn["role"] for turn in requests[0].conversation]
+    assert roles == ["system", "user", "assistant", "user", "assistant"]
+
+
+CASES = json.loads((GOLDEN / "chatml.json").read_text(encoding="utf-8"))
+TEXTS = {
+    "multi_speaker_smart_voice": "[SPEAKER0] I can't believe it!\n[SPEAKER1] Oh, come on.",
+    "multi_speaker_voice_cloning": "[SPEAKER0] Hello.\n[SPEAKER1] Hi.",
+}
+REF_TEXTS = {
+    "zero_shot_voice_cloning": ["A short reference sentence."],
+    "multi_speaker_voice_cloning": ["First reference.", "Second reference."],
+}
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name != "no_scene"])
+def test_what_the_model_is_asked_is_the_reference_s_prompt(name, tmp_path):
+    task, _, how = name.partition("/")
+    fields = {"text": [TEXTS.get(task, "The sun rises in the east.")], "scene": "Audio is recorded from a quiet room."}
+    for index in range(len(REF_TEXTS.get(task, []))):
+        write_wav(tmp_path / f"{index}.wav", tone(0.5, hertz=200.0 + 50 * index))
+        fields.setdefault("ref_audio", []).append(str(tmp_path / f"{index}.wav"))
+    texts = {} if how == "ref_in_system" else {"ref_text": REF_TEXTS.get(task, [])}  # in the system turn none is said
+    made = config(tmp_path, ref_in_system=how == "ref_in_system", **fields, **texts)
+    (request,) = build_requests(made, tiny_codec())
+    prompt = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(BPE())).apply_chat_template(
+        request.conversation[:-1], chat_template=CHAT_TEMPLATE, add_generation_prompt=True, tokenize=False
+    )
+    assert prompt == CASES[name]["generation_prompt"]
+    expected = tiny_codec().encode([read_audio(path, name="ref") for path in fields.get("ref_audio", [])])
+    assert len(request.ref_codes) == len(expected) == prompt.count("<|AUDIO_OUT|>")
+    assert all(torch.equal(one, two) for one, two in zip(request.ref_codes, expected, strict=True))
+
+
+def test_voices_that_do_not_fit_a_text_are_refused(tmp_path):
+    for name in "ab":
+        write_wav(tmp_path / f"{name}.wav", tone(0.5))
+    clips = [str(tmp_path / "a.wav"), str(tmp_path / "b.wav")]
+    with pytest.raises(InputError, match="text 1 has no speaker tag, and there are 2 ref_audio; give it one"):
+        texts = {"text": ["[SPEAKER0] Hi. [SPEAKER1] Well.", "Hello."]}
+        build_requests(config(tmp_path, ref_audio=clips, ref_text=["A.", "B."], **texts), tiny_codec())
+    with pytest.raises(InputError, match="row text 0: ref_speakers has no entry for SPEAKER1; give every speaker"):
+        texts = {"text": ["[SPEAKER0] Hi. [SPEAKER1] Well."]}
+        build_requests(config(tmp_path, ref_audio=clips[:1], ref_text=["A."], **texts), tiny_codec())
+    with pytest.raises(InputError, match="ref_audio .*none.wav.* cannot be read"):
+        build_requests(config(tmp_path, ref_audio=[str(tmp_path / "none.wav")], ref_text=["A."]), tiny_codec())
+
+
+def test_wavs_and_their_record_are_written(tmp_path):
+    codes = torch.randint(0, 1024, (5, 8), dtype=torch.int16)
+    generations = [Generation(codes, True, 0), Generation(codes[:3], False, 1)]
+    lines = write_speech(config(tmp_path, max_seconds=0.12), tiny_codec(), generations)
+    assert "0.20 s, stopped by itself, seed 0" in lines[0]
+    assert "0.12 s, hit the cap of 0.12 s, seed 1" in lines[1]
+    records = [json.loads(line) for line in (tmp_path / "out/generations.jsonl").read_text().splitlines()]
+    assert [record["stopped"] for record in records] == [True, False]
+    assert records[0]["codes"] == codes.tolist()
+    for record in records:
+        waveform = read_audio(tmp_path / "out" / record["wav"], name=record["wav"])
+        assert len(waveform) == record["seconds"] * SAMPLE_RATE

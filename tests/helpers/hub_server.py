@@ -1,0 +1,361 @@
+"""A Hugging Face Hub for tests: real HTTP on the loopback, standard library only, everything in memory.
+
+It answers what `huggingface_hub` and `datasets` ask to create a repo, push to it in one commit and read it back:
+branch `main` and commit hashes, small files inside the commit, large ones through LFS, private and gated repos.
+
+    with HubServer(tmp_path) as hub:
+        run_python("from huggingface_hub import whoami; print(whoami())", hub.env("tester"))
+"""
+
+import base64
+import hashlib
+import json
+import os
+import re
+import threading
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from tests.helpers import forked_python
+
+
+TOKENS = {"tester": "hf_token_of_tester", "stranger": "hf_token_of_stranger"}  # user to token
+USERS = {token: user for user, token in TOKENS.items()}
+LFS_SUFFIXES = (".safetensors", ".parquet", ".wav", ".tar", ".bin", ".pt")
+
+ROOT = r"/(?:(?P<kind>datasets)/)?(?P<repo_id>[^/]+/[^/]+)"
+API = r"/api/(?P<kind>models|datasets)/(?P<repo_id>[^/]+/[^/]+)"
+ROUTES = {  # "METHOD /path" to the name of the RequestHandler's method
+    r"GET /api/whoami-v2": "whoami",
+    r"POST /api/validate-yaml": "validate_yaml",
+    r"POST /api/repos/create": "create_repo",
+    rf"GET {API}(?:/revision/(?P<revision>[^/]+))?": "repo_info",
+    rf"GET {API}/auth-check(?P<write>/write)?": "auth_check",
+    rf"GET {API}/tree/(?P<revision>[^/]+)(?:/(?P<folder>.+))?": "tree",
+    rf"POST {API}/paths-info/(?P<revision>[^/]+)": "paths_info",
+    rf"POST {API}/preupload/(?P<revision>[^/]+)": "preupload",
+    rf"POST {API}/commit/(?P<revision>[^/]+)": "commit",
+    rf"POST {ROOT}\.git/info/lfs/objects/batch": "lfs_batch",
+    r"PUT /lfs/(?P<sha256>[0-9a-f]{64})": "lfs_upload",
+    rf"(?:GET|HEAD) {ROOT}/resolve/(?P<revision>[^/]+)/(?P<path>.+)": "resolve",
+}
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    content: bytes
+    is_lfs: bool
+
+    @property
+    def git_oid(self) -> str:
+        return hashlib.sha1(b"blob %d\0" % len(self.content) + self.content).hexdigest()
+
+    @property
+    def oid(self) -> str:
+        return hashlib.sha256(self.content).hexdigest() if self.is_lfs else self.git_oid
+
+    def entry(self, path: str) -> dict:
+        size = len(self.content)
+        lfs = {"lfs": {"oid": self.oid, "size": size, "pointerSize": 134}} if self.is_lfs else {}
+        return {"type": "file", "path": path, "oid": self.git_oid, "size": size, **lfs}
+
+
+def stored(files: dict[str, bytes]) -> dict[str, StoredFile]:
+    """Path to content, as the server keeps it."""
+    return {path: StoredFile(content, path.endswith(LFS_SUFFIXES)) for path, content in files.items()}
+
+
+@dataclass
+class Repo:
+    """Each commit is the whole tree, path to file; the last one is `main`. Other branches are names of a commit."""
+
+    private: bool
+    gated: bool = False
+    commits: dict[str, dict[str, StoredFile]] = field(default_factory=dict)
+    branches: dict[str, str] = field(default_factory=dict)
+
+    def commit(self, files: dict[str, StoredFile]) -> str:
+        sha = hashlib.sha1(b"commit %d" % len(self.commits)).hexdigest()
+        self.commits[sha] = files
+        return sha
+
+    @property
+    def head(self) -> str:
+        return list(self.commits)[-1]
+
+    @property
+    def files(self) -> dict[str, bytes]:
+        return {path: file.content for path, file in self.commits[self.head].items()}
+
+
+def run_python(code: str, env: dict[str, str], *args: str) -> str:
+    """What `code` prints in a Python of its own, started at the repository's root with `args` in `sys.argv[1:]`."""
+    python = forked_python.run("-c", code, *args, env=env)
+    assert python.returncode == 0, python.stderr
+    return python.stdout
+
+
+class HubError(Exception):
+    """An answer that is not 200, with the headers that tell `huggingface_hub` what it means."""
+
+    def __init__(self, status: int, message: str, code: str = "") -> None:
+        super().__init__(message)
+        self.status = status
+        self.headers = {"X-Error-Message": message} | ({"X-Error-Code": code} if code else {})
+
+
+class HubServer:
+    """A Hub on a free port while the `with` block lasts; `folder` keeps the caches of its clients."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self.repos: dict[tuple[str, str], Repo] = {}  # ("models" or "datasets", id)
+        self.lfs: dict[str, bytes] = {}
+        self.requests: list[str] = []  # "METHOD /path"
+        self.lock = threading.Lock()
+        self._failures: list[tuple[int, re.Pattern]] = []  # one for each request that is to fail
+
+    def __enter__(self) -> "HubServer":
+        handler = type("Handler", (RequestHandler,), {"hub": self})
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._http.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._http.server_port}"
+        threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True).start()
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self._http.shutdown()
+        self._http.server_close()
+
+    def env(self, user: str | None = "tester") -> dict[str, str]:
+        """The environment of a process of `user` (None: not logged in); Hugging Face libraries read it at import."""
+        env = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+        env |= {"HF_ENDPOINT": self.url, "HF_HOME": str(self.folder / (user or "nobody")), "NO_PROXY": "127.0.0.1"}
+        env |= {"HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+        return env | ({"HF_TOKEN": TOKENS[user]} if user else {})
+
+    def add_repo(self, repo_id: str, files: dict[str, bytes], *, kind: str = "models", **access: bool) -> Repo:
+        """Put a repo there without a push; `access` is `private` and `gated`."""
+        repo = self.repos[kind, repo_id] = Repo(**{"private": False} | access)
+        repo.commit(stored(files))
+        return repo
+
+    def add_converted(self, repo_id: str, files: dict[str, bytes], *, main: dict[str, bytes]) -> Repo:
+        """A dataset whose main branch is `main`, with the Hub's own conversion in `refs/convert/parquet`."""
+        repo = self.add_repo(repo_id, files, kind="datasets")
+        repo.branches["refs/convert/parquet"] = repo.head
+        repo.commit(stored(main))
+        return repo
+
+    def fail_next(self, status: int, path_regex: str, times: int = 1) -> None:
+        """Answer `status` to the next `times` requests whose "METHOD /path" the pattern is found in."""
+        self._failures += [(status, re.compile(path_regex))] * times
+
+    def forget_failures(self) -> None:
+        """Answer again as a sound Hub does."""
+        self._failures.clear()
+
+    def raise_failure(self, request: str) -> None:
+        for failure in self._failures:
+            if failure[1].search(request):
+                self._failures.remove(failure)
+                raise HubError(failure[0], "injected failure")
+
+
+class RequestHandler(BaseHTTPRequestHandler):
+    """One request: the method that `ROUTES` names returns the JSON (or bytes) to answer, or raises `HubError`."""
+
+    hub: HubServer
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # the body would wait 40 ms for the acknowledgement of the head
+
+    def log_message(self, *args) -> None:
+        """Keep the tests' output clean."""
+
+    def do_GET(self) -> None:
+        url = urlsplit(self.path)
+        self.query = parse_qs(url.query)
+        self.content = self.read_content()
+        self.status, self.answer_headers = 200, {}
+        request = f"{self.command} {url.path}"
+        try:
+            with self.hub.lock:
+                self.hub.requests.append(request)
+                self.hub.raise_failure(request)
+                self.user = self.authenticate()
+                answer = self.route(request)
+        except HubError as error:
+            self.status, self.answer_headers, answer = error.status, error.headers, {"error": str(error)}
+        self.send_answer(answer)
+
+    do_HEAD = do_POST = do_PUT = do_GET
+
+    def read_content(self) -> bytes:
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        content = b""
+        while size := int(self.rfile.readline(), 16):
+            content += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        return content
+
+    def send_answer(self, answer: dict | list | bytes) -> None:
+        payload = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+        self.send_response(self.status)
+        self.answer_headers["Content-Type"] = "application/octet-stream" if payload is answer else "application/json"
+        self.answer_headers["Content-Length"] = str(len(payload))
+        for name, value in self.answer_headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(payload)
+
+    def authenticate(self) -> str | None:
+        token = self.headers.get("Authorization", "").removeprefix("Bearer ")
+        if token and token not in USERS:
+            raise HubError(401, "Invalid credentials in Authorization header")
+        return USERS.get(token)
+
+    def route(self, request: str) -> dict | list | bytes:
+        for pattern, name in ROUTES.items():
+            if match := re.fullmatch(pattern, request):
+                return getattr(self, name)(
+                    **{key: value and unquote(value) for key, value in match.groupdict().items()}
+                )
+        raise HubError(404, f"no route for {request}")
+
+    def find_repo(self, kind: str | None, repo_id: str, *, write: bool = False) -> Repo:
+        # As the real Hub: who may not read a repo is not told whether it exists.
+        repo = self.hub.repos.get((kind or "models", repo_id))
+        is_owner = self.user == repo_id.split("/")[0]
+        if repo is None or (repo.private and not is_owner):
+            if self.user is None:
+                raise HubError(401, "Invalid username or password.")
+            raise HubError(404, "Repository not found", "RepoNotFound")
+        if write and not is_owner:
+            raise HubError(403 if self.user else 401, "You don't have the rights to write to this repository")
+        return repo
+
+    def find_commit(self, repo: Repo, revision: str | None) -> str:
+        sha = repo.head if revision in (None, "main") else repo.branches.get(revision, revision)
+        if sha not in repo.commits:
+            raise HubError(404, f"Invalid rev id: {revision}", "RevisionNotFound")
+        return sha
+
+    def web_url(self, kind: str, repo_id: str) -> str:
+        return f"{self.hub.url}/{'' if kind == 'models' else kind + '/'}{repo_id}"
+
+    def whoami(self) -> dict:
+        if self.user is None:
+            raise HubError(401, "Invalid username or password.")
+        return {"type": "user", "name": self.user, "orgs": [], "auth": {"accessToken": {"role": "write"}}}
+
+    def validate_yaml(self) -> dict:
+        return {"errors": [], "warnings": []}
+
+    def create_repo(self) -> dict:
+        owner = self.whoami()["name"]
+        wanted = json.loads(self.content)
+        kind, repo_id = f"{wanted['type']}s", f"{wanted['organization'] or owner}/{wanted['name']}"
+        if repo_id.split("/")[0] != owner:
+            raise HubError(403, f"You don't have the rights to create {repo_id}")
+        if (kind, repo_id) in self.hub.repos:
+            self.status = 409
+        else:
+            self.hub.add_repo(repo_id, {}, kind=kind, private=wanted.get("visibility") == "private")
+        return {"name": repo_id, "url": self.web_url(kind, repo_id)}
+
+    def auth_check(self, kind: str, repo_id: str, write: str | None) -> dict:
+        self.find_repo(kind, repo_id, write=bool(write))
+        return {}
+
+    def repo_info(self, kind: str, repo_id: str, revision: str | None) -> dict:
+        repo = self.find_repo(kind, repo_id)
+        sha = self.find_commit(repo, revision)
+        files = [{"rfilename": path} for path in sorted(repo.commits[sha])]
+        about = {"id": repo_id, "sha": sha, "private": repo.private, "siblings": files, "tags": []}
+        return about | {"downloads": 0, "likes": 0, "lastModified": "2026-01-01T00:00:00.000Z"}
+
+    def tree(self, kind: str, repo_id: str, revision: str, folder: str | None) -> list:
+        repo = self.find_repo(kind, repo_id)
+        files = repo.commits[self.find_commit(repo, revision)]
+        prefix = f"{folder}/" if folder else ""
+        depth = 99 if self.query.get("recursive", ["false"])[0].lower() == "true" else prefix.count("/")
+        inside = [path for path in sorted(files) if path.startswith(prefix)]
+        if folder and not inside:
+            raise HubError(404, f"{folder} does not exist", "EntryNotFound")
+        folders = sorted({parent.as_posix() for path in inside for parent in Path(path).parents} - {"."})
+        entries = [files[path].entry(path) for path in inside]
+        entries += [self.folder_entry(path) for path in folders if path.startswith(prefix)]
+        return [entry for entry in entries if entry["path"].count("/") <= depth]
+
+    def folder_entry(self, path: str) -> dict:
+        return {"type": "directory", "path": path, "oid": hashlib.sha1(path.encode()).hexdigest(), "size": 0}
+
+    def paths_info(self, kind: str, repo_id: str, revision: str) -> list:
+        repo = self.find_repo(kind, repo_id)
+        files = repo.commits[self.find_commit(repo, revision)]
+        is_json = "json" in self.headers["Content-Type"]
+        paths = json.loads(self.content)["paths"] if is_json else parse_qs(self.content.decode())["paths"]
+        folders = [path for path in paths if any(file.startswith(f"{path}/") for file in files)]
+        return [files[path].entry(path) for path in paths if path in files] + [*map(self.folder_entry, folders)]
+
+    def preupload(self, kind: str, repo_id: str, revision: str) -> dict:
+        files = self.find_repo(kind, repo_id, write=True).commits[self.find_repo(kind, repo_id).head]
+        plans = []
+        for path in [file["path"] for file in json.loads(self.content)["files"]]:
+            mode = "lfs" if path.endswith(LFS_SUFFIXES) else "regular"
+            oid = files[path].oid if path in files else None
+            plans.append({"path": path, "uploadMode": mode, "shouldIgnore": False, "oid": oid})
+        return {"files": plans}
+
+    def lfs_batch(self, kind: str | None, repo_id: str) -> dict:
+        self.find_repo(kind, repo_id, write=True)
+        objects = [{"oid": wanted["oid"], "size": wanted["size"]} for wanted in json.loads(self.content)["objects"]]
+        for each in objects:
+            if each["oid"] not in self.hub.lfs:
+                each["actions"] = {"upload": {"href": f"{self.hub.url}/lfs/{each['oid']}"}}
+        return {"transfer": "basic", "objects": objects}
+
+    def lfs_upload(self, sha256: str) -> dict:
+        if hashlib.sha256(self.content).hexdigest() != sha256:
+            raise HubError(400, "the content is not what its sha256 says")
+        self.hub.lfs[sha256] = self.content
+        return {}
+
+    def commit(self, kind: str, repo_id: str, revision: str) -> dict:
+        repo = self.find_repo(kind, repo_id, write=True)
+        files = dict(repo.commits[repo.head])
+        for line in self.content.splitlines():
+            operation = json.loads(line)
+            key, value = operation["key"], operation["value"]
+            if key == "file":
+                files[value["path"]] = StoredFile(base64.b64decode(value["content"]), is_lfs=False)
+            elif key == "lfsFile":
+                files[value["path"]] = StoredFile(self.hub.lfs[value["oid"]], is_lfs=True)
+            elif key == "deletedFile":
+                del files[value["path"]]
+            elif value.get("parentCommit", repo.head) != repo.head:
+                raise HubError(412, "the repo has changed since its parent commit")
+        sha = repo.commit(files)
+        return {"success": True, "commitOid": sha, "commitUrl": f"{self.web_url(kind, repo_id)}/commit/{sha}"}
+
+    def resolve(self, kind: str | None, repo_id: str, revision: str, path: str) -> bytes:
+        repo = self.find_repo(kind, repo_id)
+        sha = self.find_commit(repo, revision)
+        if repo.gated and self.user != repo_id.split("/")[0]:
+            raise HubError(403 if self.user else 401, "Access to this repo is restricted", "GatedRepo")
+        if path not in repo.commits[sha]:
+            raise HubError(404, f"{path} does not exist", "EntryNotFound")
+        file = repo.commits[sha][path]
+        self.answer_headers = {"ETag": f'"{file.oid}"', "X-Repo-Commit": sha, "Accept-Ranges": "bytes"}
+        size = len(file.content)
+        wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        if wanted is None or self.command == "HEAD":
+            return file.content
+        first, last = int(wanted[1]), min(int(wanted[2] or size), size - 1)
+        self.status, self.answer_headers["Content-Range"] = 206, f"bytes {first}-{last}/{size}"
+        return file.content[first : last + 1]

@@ -1,0 +1,65 @@
+"""One short training run on drawn rows; a program, so that tests can launch it on two processes (train_on_two.py)."""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+from higgs_recipes.collator import HiggsCollator
+from higgs_recipes.configs.sft import SFTConfig
+from higgs_recipes.modeling.base_files import fetch_base
+from higgs_recipes.samples import SampleDataset
+from higgs_recipes.training.trainer import HiggsTrainer
+from higgs_recipes.unwrap import unwrap_model
+from tests.helpers.checkpoints import build, random_rows
+
+
+NUM_ROWS = 8
+
+
+def make_trainer(folder: str | Path, *, model_folder: str | Path, **fields) -> HiggsTrainer:
+    """A trainer on `NUM_ROWS` drawn rows; plain SGD without clipping, so that the update is the gradient."""
+    plain = {"dtype": "float32", "datasets": ["none"], "use_cpu": True, "report_to": "none", "method": "full"}
+    plain |= {"optim": "sgd", "learning_rate": 0.05, "lr_scheduler_type": "constant", "max_grad_norm": 0.0}
+    plain |= {"allow_untrained": True, "save_strategy": "no", "max_steps": 2, "logging_steps": 1, "disable_tqdm": True}
+    config = SFTConfig(model_name_or_path=str(model_folder), output_dir=str(folder), **(plain | fields))
+    torch.manual_seed(0)  # of a fresh adapter
+    model, tokenizer = build(config)
+    return HiggsTrainer(
+        model,
+        config,
+        base=fetch_base(config),
+        train_dataset=SampleDataset(random_rows(NUM_ROWS), tokenizer),
+        eval_dataset=SampleDataset(random_rows(5), tokenizer),
+        collator=HiggsCollator(
+            unwrap_model(model).config, pack_to=config.pack_to, code_dropout=config.code_dropout, seed=config.seed
+        ),
+        run_info={"method": config.method},
+    )
+
+
+def trained_weights(trainer: HiggsTrainer) -> dict[str, torch.Tensor]:
+    return {name: weight.detach().clone() for name, weight in trainer.model.named_parameters() if weight.requires_grad}
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    folder, fields = Path(sys.argv[1]), json.loads(sys.argv[2])
+    trainer = make_trainer(folder, **fields)
+    trainer.train()
+    metrics = trainer.evaluate()
+    trainer.save_model()
+    if trainer.is_world_process_zero():
+        about = {
+            "processes": trainer.accelerator.num_processes,
+            "distributed_type": str(trainer.accelerator.distributed_type.value),
+            "metrics": metrics,
+            "looks_for_unused": getattr(trainer.model_wrapped, "find_unused_parameters", None),
+            "log": trainer.state.log_history,
+        }
+        (folder / "about.json").write_text(json.dumps(about), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+import pytest
+from transformers import AutoTokenizer, HiggsAudioV2Config, PreTrainedTokenizerFast
+
+from higgs_recipes.configs.inference import InitConfig
+from higgs_recipes.errors import InputError
+from higgs_recipes.modeling.random_model import byte_tokenizer, init_checkpoint
+from tests.helpers.paths import ROOT
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (None, "model.json: no such config; name a JSON file of a HiggsAudioV2Config"),
+        ("[", "model.json is not JSON"),
+        ('{"model_type": "llama"}', 'model.json: no HiggsAudioV2Config; it must hold "model_type": "higgs_audio_v2"'),
+        ('{"model_type": "higgs_audio_v2", "vocab_size": 100}', "model config: the marks .* need ids of their own in"),
+    ],
+)
+def test_a_wrong_model_config_is_refused_and_leaves_no_folder(tmp_path, content, message):
+    if content is not None:
+        (tmp_path / "model.json").write_text(content)
+    with pytest.raises(InputError, match=message):
+        init_checkpoint(InitConfig(model_config=str(tmp_path / "model.json"), output_dir=str(tmp_path / "out")))
+    assert not (tmp_path / "out").exists()
+
+
+def tokenizer_of(**config) -> PreTrainedTokenizerFast:
+    higgs = HiggsAudioV2Config.from_pretrained(ROOT / "tests/data/random_tiny/model.json")
+    return byte_tokenizer(higgs, **config)
+
+
+def test_a_phrase_is_one_token_and_every_other_text_its_bytes():
+    phrases = ["Generate audio following instruction.", "[SPEAKER0]", "A calm room."]
+    tokenizer = tokenizer_of(phrases=phrases)
+    plain = tokenizer_of()
+    text = "<|eot_id|>Generate audio following instruction.\n\nA calm room. [SPEAKER0] Chào ở đó."
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    first, spoken = tokenizer.convert_tokens_to_ids([phrases[0], phrases[1]])
+    assert ids[:2] == [tokenizer.eos_token_id, first] and ids.count(spoken) == 1
+    assert len(ids) == 1 + 1 + 2 + 1 + 1 + 1 + len(" Chào ở đó.".encode())
+    assert tokenizer.decode(ids) == text
+    words = "no phrase stands here"
+    assert tokenizer(words)["input_ids"] == plain(words)["input_ids"]
+
+
+def test_a_phrase_lives_through_saving(tmp_path):
+    tokenizer = tokenizer_of(phrases=["A calm room."])
+    tokenizer.save_pretrained(tmp_path)
+    reloaded = AutoTokenizer.from_pretrained(tmp_path)
+    assert reloaded("A calm room.")["input_ids"] == tokenizer("A calm room.")["input_ids"]
+    assert len(reloaded("A calm room.")["input_ids"]) == 1
+
+
+@pytest.mark.parametrize(
+    "phrases, message",
+    [
+        (["a", ""], "an empty one, or one that is given twice"),
+        (["a", "a"], "an empty one, or one that is given twice"),
+        ([str(index) for index in range(100)], "100 of them find 53 free ids; raise vocab_size"),
+    ],
+)
+def test_phrases_that_cannot_be_tokens_are_refused(phrases, message):
+    with pytest.raises(InputError, match=message):
+        tokenizer_of(phrases=phrases)
