@@ -46,7 +46,7 @@ class HiggsCollator:
     codebooks, before the delay): what the model just heard then says less of what comes next, and the text more. The
     targets stay. It is the input noise of autoregressive speech models, as Tacotron's dropout in the prenet (Wang et
     al. 2017, arXiv:1703.10135) and scheduled sampling (Bengio et al. 2015, arXiv:1506.03099). What is drawn depends on
-    seed, epoch and row_index alone: not on workers, processes, neighbours in the batch or a resume.
+    seed, epoch and row_index alone: not on workers, processes, neighbors in the batch or a resume.
 
     Args:
         config: the model's config: token ids and number of codebooks are taken from it.
@@ -158,7 +158,7 @@ class HiggsCollator:
         ]
         lengths = np.concatenate(lengths)
         starts = np.cumsum(lengths) - lengths
-        # Nothing stands before a sample to predict its first token; in a packed row its neighbour would.
+        # Nothing stands before a sample to predict its first token; in a packed row its neighbor would.
         text["labels"].reshape(-1)[starts[lengths > 0]] = IGNORE_INDEX
         positions = np.arange(is_used.size) - np.repeat(starts, lengths)
         return text | {"attention_mask": is_used.astype(np.int64), "position_ids": positions.reshape(is_used.shape)}

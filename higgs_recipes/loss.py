@@ -64,7 +64,7 @@ def dual_ffn_losses(model: nn.Module, batch: dict[str, Tensor]) -> DualFFNLosses
         model: a `HiggsAudioV2ForConditionalGeneration` with text head, bare or inside PEFT, DDP, FSDP or DeepSpeed.
         batch: input_ids, labels (B, S), audio_input_ids, audio_labels (B, F, C), audio_input_ids_mask (B, F), and
             attention_mask (B, S) for a padded batch or position_ids (B, S) for a packed one. With `flat` the rest is
-            not looked at, and the model goes the fast path, which `attach_fast_path` gave it.
+            not looked at, and the model goes the fast path, which `attach_varlen_forward` gave it.
 
     Raises:
         ValueError: the model has no text head.

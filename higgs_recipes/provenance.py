@@ -43,7 +43,7 @@ def library_versions() -> dict[str, str | None]:
     return {name: _version(name) for name in LIBRARIES}
 
 
-def surroundings() -> dict[str, Any]:
+def run_environment() -> dict[str, Any]:
     """The commit of this project, the library versions and the hardware."""
     return {"git_commit": git_commit(), "versions": library_versions(), "hardware": describe_hardware()}
 

@@ -1,4 +1,4 @@
-"""Rows of an encoded corpus -> samples of the collator: the conversation rendered, tokenised and labelled."""
+"""Rows of an encoded corpus -> samples of the collator: the conversation rendered, tokenized and labeled."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -59,7 +59,7 @@ def build_sample(row: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> 
 
 
 def label_sample(row: Mapping[str, Any], input_ids: Sequence[int], *, last: list[int]) -> dict[str, Any]:
-    """`build_sample` of a row whose conversation is tokenised; `last` are the ids of `LAST_TOKENS`."""
+    """`build_sample` of a row whose conversation is tokenized; `last` are the ids of `LAST_TOKENS`."""
     ids = np.array(input_ids, dtype=np.int64)  # (S0,)
     clips = [*(row.get("ref_codes") or []), row["codes"]]
     num_placeholders = int(np.count_nonzero(ids == last[1]))

@@ -72,8 +72,8 @@ def flatten_batch(arrays: dict[str, np.ndarray], config: HiggsAudioV2Config) -> 
     frames, targets = (
         arrays[name].reshape(-1, arrays[name].shape[-1])[valid] for name in ("audio_input_ids", "audio_labels")
     )  # (Na, C)
-    labelled = np.flatnonzero(labels != IGNORE_INDEX)
-    # A clip's first row of targets is empty, so the frame before a labelled one is of the same clip.
+    labeled = np.flatnonzero(labels != IGNORE_INDEX)
+    # A clip's first row of targets is empty, so the frame before a labeled one is of the same clip.
     predicted = np.flatnonzero((targets != IGNORE_INDEX).any(axis=-1))
     return {
         "text_ids": torch.from_numpy(ids[text_index]),
@@ -84,8 +84,8 @@ def flatten_batch(arrays: dict[str, np.ndarray], config: HiggsAudioV2Config) -> 
         "positions": torch.from_numpy(positions),
         "starts": torch.from_numpy(starts.astype(np.int32)),
         "longest": int(np.diff(starts).max()),
-        "text_targets": torch.from_numpy(labelled - 1),
-        "text_labels": torch.from_numpy(labels[labelled]),
+        "text_targets": torch.from_numpy(labeled - 1),
+        "text_labels": torch.from_numpy(labels[labeled]),
         "audio_targets": torch.from_numpy(audio_index[predicted - 1]),
         "audio_labels": torch.from_numpy(targets[predicted]),
     }

@@ -14,7 +14,7 @@ from higgs_recipes.hub.push import push_folder, resolve_target, write_adapter_ca
 from higgs_recipes.modeling.base_files import fetch_base
 from higgs_recipes.modeling.fingerprint import folder_fingerprint
 from higgs_recipes.modeling.model import build_model, load_tokenizer
-from higgs_recipes.provenance import resolved_recipe, surroundings
+from higgs_recipes.provenance import resolved_recipe, run_environment
 from higgs_recipes.training.checkpoints import checkpoint_to_resume
 from higgs_recipes.training.data import EncodedSamples, load_training_data
 from higgs_recipes.training.trainer import HiggsTrainer
@@ -44,7 +44,7 @@ def main() -> None:
             unwrap_model(model).config, pack_to=config.pack_to, code_dropout=config.code_dropout, seed=config.seed
         ),
         run_info=public_record(
-            surroundings()
+            run_environment()
             | {
                 "recipe": recipe,
                 "method": config.method,

@@ -112,12 +112,12 @@ def test_a_row_without_a_clip_has_no_frame():
 
 
 def test_the_first_token_of_a_sample_is_no_target():
-    # In a packed row the neighbour's last position would predict it.
-    labelled = sample(labels=torch.tensor([5, -100, 6]))
+    # In a packed row the neighbor's last position would predict it.
+    labeled = sample(labels=torch.tensor([5, -100, 6]))
     for collator in (HiggsCollator(CONFIG), HiggsCollator(CONFIG, pack_to=30)):
-        labels = collator([labelled, labelled])["labels"]
+        labels = collator([labeled, labeled])["labels"]
         assert sorted(labels[labels != IGNORE_INDEX].tolist()) == [6, 6]
-    assert labelled["labels"].tolist() == [5, -100, 6]
+    assert labeled["labels"].tolist() == [5, -100, 6]
 
 
 def test_lists_do_as_well_as_tensors():

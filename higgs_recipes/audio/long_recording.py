@@ -21,7 +21,7 @@ _RATIO_LIMIT = 1_000  # as audio.py: the resampler's kernel grows with the produ
 _LOUDEST = 8.0
 
 
-class Recording:
+class LongRecording:
     """A file of sound, open; a context manager. Channels are averaged.
 
     Raises:
@@ -45,7 +45,7 @@ class Recording:
             self.file.close()
             raise InputError(f"{self.file.frames} samples at {self.rate} Hz; export it again or drop it")
 
-    def __enter__(self) -> "Recording":
+    def __enter__(self) -> "LongRecording":
         return self
 
     def __exit__(self, *_: object) -> None:

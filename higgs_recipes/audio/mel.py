@@ -70,7 +70,7 @@ def first_phases(magnitudes: Tensor, config: MelRVQConfig) -> Tensor:
     last_peak = torch.where(is_peak, bins, -len(bins)).cummax(dim=2).values  # at or below the bin
     next_peak = torch.where(is_peak, bins, 2 * len(bins)).flip(2).cummin(dim=2).values.flip(2)
     peak = torch.where(bins - last_peak <= next_peak - bins, last_peak, next_peak).clamp(0, len(bins) - 1)  # (B, R, K)
-    # A parabola through the logarithms of a peak and its neighbours has its top at the true frequency.
+    # A parabola through the logarithms of a peak and its neighbors has its top at the true frequency.
     low, middle, high = ((part + _SMALLEST).log() for part in (lower, magnitudes, upper))
     top = (0.5 * (low - high) / (low - 2 * middle + high).clamp_max(-_SMALLEST)).clamp(-0.5, 0.5)
     frequency = (bins + top).gather(2, peak).double()  # in bins; long clips turn far, hence the doubles
@@ -100,7 +100,7 @@ def _window(config: MelRVQConfig, device: torch.device) -> Tensor:
 
 
 def short_time_transform(waveforms: Tensor, config: MelRVQConfig) -> Tensor:
-    """(B, N) -> (B, R, K); frame r is centred on the middle of its own hop, and beyond the clip is silence."""
+    """(B, N) -> (B, R, K); frame r is centered on the middle of its own hop, and beyond the clip is silence."""
     margin = (config.n_fft - config.frame_hop) // 2
     padded = F.pad(waveforms, (margin, margin))
     frames = padded.unfold(1, config.n_fft, config.frame_hop) * _window(config, waveforms.device)  # (B, R, n_fft)

@@ -1,8 +1,8 @@
 """A classical audio tokenizer: log-mel spectrum -> PCA -> residual codebooks, and Griffin-Lim for the way back.
 
-Mel bands of short frames are stacked to 25 steps a second, projected on principal components and quantised by eight
+Mel bands of short frames are stacked to 25 steps a second, projected on principal components and quantized by eight
 codebooks, each on what the one before left over. `codec_fit` fits them to speech by k-means and
-least squares. The way back restores a part of what the codes have lost from the neighbouring steps, and finds the bins
+least squares. The way back restores a part of what the codes have lost from the neighboring steps, and finds the bins
 behind the mel bands and the phases, which the codes do not hold.
 
 What it is not: no neural codec. No gradient ever reached it, its sound is that of Griffin-Lim (a little hollow), and
@@ -65,7 +65,7 @@ class MelRVQModel(PreTrainedModel):
         components: (D, frames_per_step * M), orthonormal rows.
         codebooks: (C, V, D).
         restorer: (D, 3 * D), from the sums of codebook rows of a step's predecessor, itself and its successor to what
-            was quantised there: neighbours tell a part of what the codes of a step alone have lost.
+            was quantized there: neighbors tell a part of what the codes of a step alone have lost.
     """
 
     config_class = MelRVQConfig
@@ -99,7 +99,7 @@ class MelRVQModel(PreTrainedModel):
             raise ValueError(f"input_values have shape {tuple(input_values.shape)}, need mono (B, 1, N)")
         features = self.features(input_values[:, 0])  # (B, T, frames_per_step * M)
         vectors = (features - self.mean.float()) @ self.components.float().T  # (B, T, D)
-        codes, _ = quantise(vectors.flatten(0, 1), self.codebooks.float(), beam=self.config.beam)
+        codes, _ = quantize(vectors.flatten(0, 1), self.codebooks.float(), beam=self.config.beam)
         codes = codes.unflatten(0, features.shape[:2])  # (B, T, C)
         return MelRVQEncoderOutput(codes.transpose(1, 2))
 
@@ -113,13 +113,13 @@ class MelRVQModel(PreTrainedModel):
         num_codebooks = self.config.num_quantizers
         if audio_codes.ndim != 3 or audio_codes.shape[1] != num_codebooks or not audio_codes.shape[2]:
             raise ValueError(f"audio_codes have shape {tuple(audio_codes.shape)}, need (B, {num_codebooks}, T), T > 0")
-        quantised = sum(
+        quantized = sum(
             F.embedding(codes, codebook.float())
             for codes, codebook in zip(audio_codes.unbind(dim=1), self.codebooks, strict=True)
         )  # (B, T, D)
-        restored = with_neighbours(quantised) @ self.restorer.float().T
+        restored = with_neighbors(quantized) @ self.restorer.float().T
         features = restored @ self.components.float() + self.mean.float()
-        return MelRVQDecoderOutput(self.synthesise(features)[:, None])
+        return MelRVQDecoderOutput(self.synthesize(features)[:, None])
 
     def forward(self, input_values: Tensor, audio_codes: Tensor | None = None) -> MelRVQOutput:
         """Encode, unless codes are given, and decode."""
@@ -144,7 +144,7 @@ class MelRVQModel(PreTrainedModel):
         log_mel = (mel + self._floor).log()  # a soft floor: what is near it costs few bits
         return log_mel.reshape(num_clips, num_samples // config.hop_length, -1)
 
-    def synthesise(self, features: Tensor) -> Tensor:
+    def synthesize(self, features: Tensor) -> Tensor:
         """Stacked log-mel frames (B, T, frames_per_step * M) -> waveforms (B, N)."""
         num_clips, num_steps, _ = features.shape
         log_mel = features.reshape(num_clips, num_steps * self.config.frames_per_step, -1)
@@ -156,21 +156,21 @@ class MelRVQModel(PreTrainedModel):
         return 10 ** (self.config.floor_db / 20)
 
 
-def quantise(vectors: Tensor, codebooks: Tensor, *, beam: int) -> tuple[Tensor, Tensor]:
+def quantize(vectors: Tensor, codebooks: Tensor, *, beam: int) -> tuple[Tensor, Tensor]:
     """Codes (F, C) whose sums of rows of codebooks (C, V, D) are near to vectors (F, D), and what is left over (F, D).
 
     Codebook by codebook, the `beam` best beginnings are kept; with 1 it is the nearest code each time.
 
     >>> codebooks = torch.tensor([[[0.0], [5.0]], [[-1.0], [4.0]]])
-    >>> [quantise(torch.tensor([[4.0]]), codebooks, beam=beam)[0].tolist() for beam in (1, 2)]
+    >>> [quantize(torch.tensor([[4.0]]), codebooks, beam=beam)[0].tolist() for beam in (1, 2)]
     [[[1, 0]], [[0, 1]]]
     """
-    chunks = [_quantise_chunk(chunk, codebooks, beam) for chunk in vectors.split(_CHUNK)]
+    chunks = [_quantize_chunk(chunk, codebooks, beam) for chunk in vectors.split(_CHUNK)]
     codes, residuals = zip(*chunks, strict=True)
     return torch.cat(codes), torch.cat(residuals)
 
 
-def _quantise_chunk(vectors: Tensor, codebooks: Tensor, beam: int) -> tuple[Tensor, Tensor]:
+def _quantize_chunk(vectors: Tensor, codebooks: Tensor, beam: int) -> tuple[Tensor, Tensor]:
     num_codebooks, num_codes, _ = codebooks.shape
     squares = codebooks.square().sum(dim=2)  # (C, V)
     residuals = vectors[:, None]  # (F, beginnings, D)
@@ -191,10 +191,10 @@ def _pick(beginnings: Tensor, indexes: Tensor) -> Tensor:
     return beginnings.gather(1, indexes[..., None].expand(-1, -1, beginnings.shape[2]))
 
 
-def with_neighbours(steps: Tensor) -> Tensor:
+def with_neighbors(steps: Tensor) -> Tensor:
     """Steps (B, T, D) -> (B, T, 3 * D): each after its predecessor and before its successor; the ends are their own.
 
-    >>> with_neighbours(torch.tensor([[[1], [2], [3]]])).tolist()
+    >>> with_neighbors(torch.tensor([[[1], [2], [3]]])).tolist()
     [[[1, 1, 2], [1, 2, 3], [2, 3, 3]]]
     """
     previous = torch.cat([steps[:, :1], steps[:, :-1]], dim=1)

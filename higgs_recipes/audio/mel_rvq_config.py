@@ -10,7 +10,7 @@ class MelRVQConfig(PreTrainedConfig):
         sample_rate: Hz. hop_length: samples of a step; frames_per_step: frames stacked in it, which divides it.
         n_fft: samples that a frame hears and the length of its Fourier transform; a multiple of the frames' hop.
         num_mels: bands of the mel scale (Slaney's) from 0 Hz to half the rate.
-        num_components: principal components that are quantised, the dimension of the codebooks.
+        num_components: principal components that are quantized, the dimension of the codebooks.
         codebook_size, num_quantizers: codes in a codebook; codebooks.
         beam: beginnings that the search for codes keeps.
         level: root mean square of the speech of a clip, which encode brings every clip to and decode gives back.

@@ -13,13 +13,13 @@ from higgs_recipes.files import sha256_file
 from higgs_recipes.hub.download import fetch
 
 
-JUDGE_RATE = 16_000  # Hz
+METRIC_MODEL_RATE = 16_000  # Hz
 # Whole checkpoints only: whisper-large-v3 also holds float32 copies under names of their own.
 _CHECKPOINT_FILES = ["*.json", "*.txt", "model.safetensors", "model-*-of-*.safetensors"]
 
 
 def _resample(waveform: Tensor) -> Tensor:
-    return torchaudio.functional.resample(waveform.detach().cpu().float(), SAMPLE_RATE, JUDGE_RATE)
+    return torchaudio.functional.resample(waveform.detach().cpu().float(), SAMPLE_RATE, METRIC_MODEL_RATE)
 
 
 def _fetch_checkpoint(name: str, revision: str | None, *, field: str) -> tuple[Path, str]:

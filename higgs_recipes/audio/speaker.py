@@ -11,7 +11,7 @@ from transformers import (
     AutoModelForAudioXVector,
 )
 
-from higgs_recipes.audio.pretrained import JUDGE_RATE, _fetch_checkpoint, _load_whole, _resample
+from higgs_recipes.audio.pretrained import METRIC_MODEL_RATE, _fetch_checkpoint, _load_whole, _resample
 from higgs_recipes.constants import SAMPLE_RATE
 from higgs_recipes.errors import import_module
 
@@ -21,7 +21,7 @@ PACKAGE_SPEAKER_MODEL = "package:resemblyzer"
 
 
 class SpeakerModel(Protocol):
-    revision: str  # as a recogniser's
+    revision: str  # as an ASR model's
     score_name: str  # what a cosine of two of its embeddings is called: scores of two models never compare
 
     def embed(self, waveforms: Sequence[Tensor]) -> list[Tensor | None]:
@@ -55,7 +55,7 @@ class XVector:
 
     @torch.inference_mode()
     def _embed_one(self, waveform: Tensor) -> Tensor:
-        features = self.extractor(_resample(waveform).numpy(), sampling_rate=JUDGE_RATE, return_tensors="pt")
+        features = self.extractor(_resample(waveform).numpy(), sampling_rate=METRIC_MODEL_RATE, return_tensors="pt")
         (embedding,) = self.model(**features.to(self.device)).embeddings.float().cpu()
         return embedding / embedding.norm()
 

@@ -1,4 +1,4 @@
-"""How wrong a transcript is: edits over words or characters, the protocols' normalisers, and bootstrap intervals.
+"""How wrong a transcript is: edits over words or characters, the protocols' normalizers, and bootstrap intervals.
 
 Edits and words travel as sums and are divided once; an empty result is None, never a number. A rate is a share (1.0 is
 one edit for each word), and a name that ends in `_percent` is a hundred times that, as papers print it.
@@ -32,7 +32,7 @@ class WordErrors:
 
     edits: int
     words: int
-    skipped: int = 0  # utterances whose reference holds no word once normalised
+    skipped: int = 0  # utterances whose reference holds no word once normalized
 
     @property
     def rate(self) -> float | None:
@@ -45,7 +45,7 @@ class WordErrors:
 def utterance_errors(
     references: Sequence[str], predictions: Sequence[str], *, normalizer: str, unit: Unit = "word"
 ) -> list[WordErrors]:
-    """The errors of each utterance, both texts normalised by `NORMALIZERS[normalizer]`.
+    """The errors of each utterance, both texts normalized by `NORMALIZERS[normalizer]`.
 
     Args:
         unit: "character" counts characters with the spaces between words, as `evaluate` does. Under seed_tts_zh each
@@ -55,7 +55,7 @@ def utterance_errors(
     [WordErrors(edits=1, words=2, skipped=0), WordErrors(edits=0, words=0, skipped=1)]
 
     Raises:
-        InputError: no such normaliser, or not one prediction for each reference.
+        InputError: no such normalizer, or not one prediction for each reference.
     """
     if normalizer not in NORMALIZERS:
         raise InputError(f"normalizer {normalizer!r} does not exist; use one of {', '.join(NORMALIZERS)}")

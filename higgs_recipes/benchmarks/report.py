@@ -11,7 +11,7 @@ from accelerate import PartialState
 from higgs_recipes.configs.benchmark import BenchmarkConfig
 from higgs_recipes.files import atomic_write
 from higgs_recipes.hub.markdown import facts, table
-from higgs_recipes.provenance import surroundings
+from higgs_recipes.provenance import run_environment
 
 
 # What a row's number is called in the table, in the order of the columns; a column without numbers is left out.
@@ -38,7 +38,7 @@ def write_report(verb: str, config: BenchmarkConfig, rows: Iterator[Mapping[str,
     """
     report = {"benchmark": verb, "config": asdict(config), "rows": []}
     for row in rows:
-        report |= surroundings()  # not before: the first variant says on which devices it runs
+        report |= run_environment()  # not before: the first variant says on which devices it runs
         report["rows"].append(row)
         if PartialState().is_main_process:
             Path(config.output).parent.mkdir(parents=True, exist_ok=True)

@@ -28,7 +28,7 @@ from higgs_recipes.training.trainer import HiggsTrainer
 from higgs_recipes.unwrap import unwrap_model
 
 
-class DrawnClips(SampleDataset):
+class RandomClips(SampleDataset):
     """Clips of drawn codes after drawn text, all of one length."""
 
     def __init__(self, config: BenchmarkTrainConfig, tokenizer: PreTrainedTokenizerBase, *, num_clips: int) -> None:
@@ -50,7 +50,7 @@ class DrawnClips(SampleDataset):
 
 
 class PlainCollator(HiggsCollator):
-    """Padded batches of one clip a row, marked and labelled as transformers' processor does it."""
+    """Padded batches of one clip a row, marked and labeled as transformers' processor does it."""
 
     def __call__(self, samples: list[dict]) -> dict[str, Tensor]:
         batch = super().__call__(samples)
@@ -166,7 +166,7 @@ def _measure(config: BenchmarkTrainConfig, recipe: SFTConfig, *, plain: bool, ma
     num_positions = work.text + work.audio
     flops = training_flops(unwrap_model(model), work)  # before FSDP or DeepSpeed take the model apart
     least_seconds = flops.plain / matmul_rate + (flops.float8 / float8_rate(device) if flops.float8 else 0)
-    samples = DrawnClips(config, tokenizer, num_clips=num_clips * num_processes * recipe.max_steps)
+    samples = RandomClips(config, tokenizer, num_clips=num_clips * num_processes * recipe.max_steps)
     trainer = _trainer(model, recipe, samples, base=base, plain=plain)
     stopwatch = Stopwatch(begin=config.warm_steps, end=recipe.max_steps)
     trainer.add_callback(stopwatch)
@@ -217,7 +217,7 @@ def _step_work(config: BenchmarkTrainConfig, recipe: SFTConfig, *, num_codebooks
     return work, clips
 
 
-def _trainer(model: nn.Module, recipe: SFTConfig, samples: DrawnClips, *, base: Snapshot, plain: bool) -> Trainer:
+def _trainer(model: nn.Module, recipe: SFTConfig, samples: RandomClips, *, base: Snapshot, plain: bool) -> Trainer:
     config: HiggsAudioV2Config = unwrap_model(model).config
     if plain:
         return Trainer(model=model, args=recipe, train_dataset=samples, data_collator=PlainCollator(config))

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 from typing import Any
 
-from higgs_recipes.configs.fields import Dtype, knob, require
+from higgs_recipes.configs.fields import Dtype, option, require
 from higgs_recipes.configs.inference import SamplingConfig
 from higgs_recipes.configs.sft import SFTConfig
 
@@ -15,9 +15,9 @@ LOG_EVERY = 10  # steps, as the recipes log: a log waits for the GPU, and is par
 class BenchmarkConfig:
     """What the three have in common."""
 
-    seed: int = knob(0, "Seed of the drawn weights and clips.")
-    clip_seconds: float = knob(10.0, "Length of every clip.")
-    output: str = knob("outputs/benchmark.json", "JSON file of the numbers, written anew after each variant.")
+    seed: int = option(0, "Seed of the drawn weights and clips.")
+    clip_seconds: float = option(10.0, "Length of every clip.")
+    output: str = option("outputs/benchmark.json", "JSON file of the numbers, written anew after each variant.")
 
     def __post_init__(self) -> None:
         require(0.04 <= self.clip_seconds, f"clip_seconds must be at least a frame, 0.04, got {self.clip_seconds}")
@@ -27,11 +27,11 @@ class BenchmarkConfig:
 class ModelBenchmarkConfig(BenchmarkConfig):
     """What is measured on a model with random weights: neither speed nor memory cares what they say."""
 
-    model_config: str = knob("", "JSON file of a HiggsAudioV2Config.")
-    checkpoint_dir: str = knob(
+    model_config: str = option("", "JSON file of a HiggsAudioV2Config.")
+    checkpoint_dir: str = option(
         "outputs/benchmark_model", "Folder of the model with random weights: made where it is not there, and kept."
     )
-    only: list[str] = knob([], "Names of the variants to measure, in the recipe's order; empty is all.")
+    only: list[str] = option([], "Names of the variants to measure, in the recipe's order; empty is all.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -60,14 +60,14 @@ def require_fields(config_class: type, values: Any, *, where: str) -> None:
 class BenchmarkTrainConfig(ModelBenchmarkConfig):
     """Optimizer steps of variants of a recipe, on clips of one length."""
 
-    common: dict[str, Any] = knob({}, "Fields of a recipe of sft that all variants share.")
-    variants: dict[str, dict] = knob({}, "Name to the fields that differ.")
-    plain_variants: dict[str, dict] = knob(
+    common: dict[str, Any] = option({}, "Fields of a recipe of sft that all variants share.")
+    variants: dict[str, dict] = option({}, "Name to the fields that differ.")
+    plain_variants: dict[str, dict] = option(
         {}, "The same, run by transformers as it is: its Trainer, its forward, its labels and its loss."
     )
-    text_positions: int = knob(60, "Positions of text of every sample, the marks among them.")
-    warm_steps: int = knob(10, "Steps before the clock starts: compilation, allocation.")
-    timed_steps: int = knob(30, "Optimizer steps that are timed.")
+    text_positions: int = option(60, "Positions of text of every sample, the marks among them.")
+    warm_steps: int = option(10, "Steps before the clock starts: compilation, allocation.")
+    timed_steps: int = option(30, "Optimizer steps that are timed.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -88,11 +88,11 @@ class BenchmarkTrainConfig(ModelBenchmarkConfig):
 class BenchmarkGenerateConfig(ModelBenchmarkConfig):
     """Frames of generated clips, all of one length."""
 
-    dtype: Dtype = knob("bfloat16", "Type of the weights.")
-    streams: list[int] = knob([1, 8, 16], "Clips generated together, a measurement each.")
-    variants: dict[str, dict] = knob({}, "Name to the fields of a recipe of generate that say how frames are drawn.")
-    plain: bool = knob(True, "Measure transformers' own generate too.")
-    text_characters: int = knob(60, "Length of every text.")
+    dtype: Dtype = option("bfloat16", "Type of the weights.")
+    streams: list[int] = option([1, 8, 16], "Clips generated together, a measurement each.")
+    variants: dict[str, dict] = option({}, "Name to the fields of a recipe of generate that say how frames are drawn.")
+    plain: bool = option(True, "Measure transformers' own generate too.")
+    text_characters: int = option(60, "Length of every text.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -112,13 +112,15 @@ ARITHMETIC = ("float32", "default", "tf32", "bfloat16", "float32_compiled", "tf3
 class BenchmarkEncodeConfig(BenchmarkConfig):
     """Clips of one length -> codes, by a codec with random weights whose codes are well spread."""
 
-    codec_config: str = knob("", "JSON file of a HiggsAudioV2TokenizerConfig.")
-    codec_dir: str = knob(
+    codec_config: str = option("", "JSON file of a HiggsAudioV2TokenizerConfig.")
+    codec_dir: str = option(
         "outputs/benchmark_codec", "Folder of the codec with random weights: made where it is not there, and kept."
     )
-    num_clips: int = knob(64, "Clips that are encoded, of drawn sounds.")
-    batch_sizes: list[int] = knob([1, 16, 64], "Clips encoded together, a measurement each.")
-    arithmetic: list[str] = knob(["float32"], f"The codec's arithmetic, a measurement each: {', '.join(ARITHMETIC)}.")
+    num_clips: int = option(64, "Clips that are encoded, of drawn sounds.")
+    batch_sizes: list[int] = option([1, 16, 64], "Clips encoded together, a measurement each.")
+    arithmetic: list[str] = option(
+        ["float32"], f"The codec's arithmetic, a measurement each: {', '.join(ARITHMETIC)}."
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from higgs_recipes.configs.fields import knob, require, require_seed
+from higgs_recipes.configs.fields import option, require, require_seed
 from higgs_recipes.configs.model import Source
 
 
@@ -10,22 +10,22 @@ from higgs_recipes.configs.model import Source
 class FitCodecConfig:
     """Corpora that encode could read -> the mean, components and codebooks of a MelRVQModel."""
 
-    sources: list[Source] = knob([], "Corpora, as encode takes them.")
-    columns: dict[str, str] | str | None = knob(None, "Our column name to the corpus's, as encode takes them.")
-    codec_config: str = knob("", "JSON file of a MelRVQConfig.")
-    seconds_per_speaker: float = knob(
+    sources: list[Source] = option([], "Corpora, as encode takes them.")
+    columns: dict[str, str] | str | None = option(None, "Our column name to the corpus's, as encode takes them.")
+    codec_config: str = option("", "JSON file of a MelRVQConfig.")
+    seconds_per_speaker: float = option(
         600.0, "Speech drawn of each speaker, so that none outweighs another; of one who has less, all."
     )
-    speeds: list[float] = knob(
+    speeds: list[float] = option(
         [1.0],
         "Each clip is heard at one of these speeds, pitch and formants with it, drawn for the clip: the codec then "
         "carries voices that are not in the corpus.",
     )
-    iterations: int = knob(20, "Of k-means, for each codebook.")
-    refinements: int = knob(2, "Rounds in which all codebooks move together, after k-means.")
-    seed: int = knob(0, "Seed of the draws: which clips, their speeds, where k-means starts.")
-    output_dir: str = knob("outputs/codec", "Folder of the codec: config.json, model.safetensors and fit.json.")
-    overwrite_output_dir: bool = knob(False, "Replace what stands in output_dir.")
+    iterations: int = option(20, "Of k-means, for each codebook.")
+    refinements: int = option(2, "Rounds in which all codebooks move together, after k-means.")
+    seed: int = option(0, "Seed of the draws: which clips, their speeds, where k-means starts.")
+    output_dir: str = option("outputs/codec", "Folder of the codec: config.json, model.safetensors and fit.json.")
+    overwrite_output_dir: bool = option(False, "Replace what stands in output_dir.")
 
     def __post_init__(self) -> None:
         require(bool(self.sources), "sources is empty: name at least one Hub id or folder")

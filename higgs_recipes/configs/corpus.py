@@ -6,7 +6,7 @@ from math import inf
 from typing import Literal, get_args
 
 from higgs_recipes.chatml import Task
-from higgs_recipes.configs.fields import knob, require, require_seed
+from higgs_recipes.configs.fields import option, require, require_seed
 from higgs_recipes.configs.model import CodecConfig, HubConfig, Source
 from higgs_recipes.constants import CODEC_BATCH_SECONDS
 
@@ -29,7 +29,7 @@ CONSTANTS = ("speaker", "language", "gender", "scene")
 class EncodeConfig(CodecConfig, HubConfig):
     """Corpus -> codes: what to read, what to keep, how to split it, where it goes."""
 
-    sources: list[Source] = knob(
+    sources: list[Source] = option(
         [],
         "Corpora: a Hub id, a folder (audiofolder, parquet, save_to_disk) or a mapping with path and any of name, "
         "split (several: a+b), revision, files (those of a Hub id that match, .parquet or .tar), streaming (true has "
@@ -38,50 +38,52 @@ class EncodeConfig(CodecConfig, HubConfig):
         "weights all rows are taken; with them, rows are drawn in these proportions until the first corpus is used "
         "up, and no row twice.",
     )
-    columns: dict[str, str] | str | None = knob(
+    columns: dict[str, str] | str | None = option(
         None, "Our column name to the corpus's, e.g. {text: sentence, speaker: client_id}; one source can override."
     )
-    output_dir: str = knob("outputs/corpus", "Folder of the encoded corpus.")
-    overwrite_output_dir: bool = knob(False, "Replace a finished corpus in output_dir.")
-    tasks: dict[str, float] = knob(
+    output_dir: str = option("outputs/corpus", "Folder of the encoded corpus.")
+    overwrite_output_dir: bool = option(False, "Replace a finished corpus in output_dir.")
+    tasks: dict[str, float] = option(
         {"single_speaker_smart_voice": 1.0},
         "What the rows teach: task to weight. Each row that names none itself, in a column task, is drawn one; a "
         "dialogue task joins single utterances.",
     )
-    ref_in_system: bool = knob(
+    ref_in_system: bool = option(
         False, "Name reference clips in the system turn, without their texts, and not as turns."
     )
-    ref_min_seconds: float = knob(2.0, "A reference drawn from the speaker's other clips is at least this long.")
-    ref_max_seconds: float = knob(10.0, "And at most this long.")
-    dialogue_turns: list[int] = knob([2, 4], "Fewest and most turns of a dialogue joined from single utterances.")
-    dialogue_gap_seconds: list[float] = knob(
+    ref_min_seconds: float = option(2.0, "A reference drawn from the speaker's other clips is at least this long.")
+    ref_max_seconds: float = option(10.0, "And at most this long.")
+    dialogue_turns: list[int] = option([2, 4], "Fewest and most turns of a dialogue joined from single utterances.")
+    dialogue_gap_seconds: list[float] = option(
         [-0.1, 0.6], "Least and longest silence between turns; below 0 they overlap."
     )
-    min_seconds: float = knob(0.3, "Shorter clips are rejected.")
-    max_seconds: float = knob(30.0, "Longer clips are rejected.")
-    too_long: Literal["reject", "cut_at_turn"] = knob(
+    min_seconds: float = option(0.3, "Shorter clips are rejected.")
+    max_seconds: float = option(30.0, "Longer clips are rejected.")
+    too_long: Literal["reject", "cut_at_turn"] = option(
         "reject",
         "A dialogue whose turns are recordings of their own and that together exceed max_seconds is rejected, or cut "
         "between turns into as many dialogues as it takes. One recording of a dialogue cannot be cut: it is rejected.",
     )
-    max_chars_per_second: float = knob(40.0, "A transcript that cannot be spoken in its clip is rejected.")
-    test_size: float = knob(0.1, "Share (below 1) or number of rows held out; 0 is none.")
-    split_by: Literal["text", "speaker"] = knob(
+    max_chars_per_second: float = option(40.0, "A transcript that cannot be spoken in its clip is rejected.")
+    test_size: float = option(0.1, "Share (below 1) or number of rows held out; 0 is none.")
+    split_by: Literal["text", "speaker"] = option(
         "text", "text: no sentence stands on both sides. speaker: no speaker stands on both sides."
     )
-    seed: int = knob(0, "Seed of the split and of the mixture.")
-    keep_audio: Literal["test", "all", "none"] = knob(
+    seed: int = option(0, "Seed of the split and of the mixture.")
+    keep_audio: Literal["test", "all", "none"] = option(
         "test", "Which rows keep their recording beside the codes; evaluation needs those of the test split."
     )
-    batch_seconds: float = knob(
+    batch_seconds: float = option(
         CODEC_BATCH_SECONDS, "Audio encoded together, in seconds; clips in a batch have equal length."
     )
-    license: str | None = knob(
-        None, "Licence of the recordings by the Hub's identifier, e.g. cc-by-4.0; it stands in the dataset's card."
+    license: str | None = option(
+        None, "License of the recordings by the Hub's identifier, e.g. cc-by-4.0; it stands in the dataset's card."
     )
-    hub_dataset_id: str | None = knob(None, "Dataset to push to, as user/name; default is output_dir's name.")
-    cache_dir: str | None = knob(None, "Codes already made, by content and codec; default below HF_HOME.")
-    dry_run: bool = knob(False, "Make no codes: read, check and lay out, and write a report on it beside output_dir.")
+    hub_dataset_id: str | None = option(None, "Dataset to push to, as user/name; default is output_dir's name.")
+    cache_dir: str | None = option(None, "Codes already made, by content and codec; default below HF_HOME.")
+    dry_run: bool = option(
+        False, "Make no codes: read, check and lay out, and write a report on it beside output_dir."
+    )
 
     def __post_init__(self) -> None:
         CodecConfig.__post_init__(self)
@@ -136,24 +138,24 @@ def require_constants(sources: list[Source]) -> None:
 class ImportConfig:
     """A corpus in somebody's layout -> a folder that encode takes: metadata.jsonl, audio/, rejects.jsonl."""
 
-    format: Format | None = knob(None, "Layout of the sources.")
-    sources: list[Source] = knob(
+    format: Format | None = option(None, "Layout of the sources.")
+    sources: list[Source] = option(
         [],
         "Folders of this layout (its list files for ms_swift, gpt_sovits and f5), or mappings with path and any of "
         "constant speaker, language, gender, scene: of one source's rows, whatever they say themselves.",
     )
-    columns: dict[str, str] | str | None = knob(
+    columns: dict[str, str] | str | None = option(
         None, "Our column to a field of the source's rows, e.g. {text: transcription}; ms_swift and audiofolder."
     )
-    audio_dir: str | None = knob(
+    audio_dir: str | None = option(
         None, "Folder that paths are relative to and must stay in; default is the source's own folder."
     )
-    copy_audio: bool = knob(
+    copy_audio: bool = option(
         False, "Copy the recordings; else output_dir holds links to them, and they must stay there."
     )
-    min_quality_score: float | None = knob(None, "Rows with a lower quality_score, or none, are rejected.")
-    output_dir: str = knob("outputs/imported", "Folder of the corpus.")
-    overwrite_output_dir: bool = knob(False, "Replace what stands in output_dir.")
+    min_quality_score: float | None = option(None, "Rows with a lower quality_score, or none, are rejected.")
+    output_dir: str = option("outputs/imported", "Folder of the corpus.")
+    overwrite_output_dir: bool = option(False, "Replace what stands in output_dir.")
 
     def __post_init__(self) -> None:
         require(self.format is not None, "format is missing: name the layout of the sources")
@@ -166,9 +168,9 @@ class ImportConfig:
 class ExportConfig:
     """A corpus folder (metadata beside recordings) -> the layout of train-higgs-audio."""
 
-    source: str = knob("", "Folder with metadata.jsonl or metadata.csv, as import leaves it.")
-    output_dir: str = knob("outputs/exported", "Folder of metadata.json, the recordings and their transcripts.")
-    overwrite_output_dir: bool = knob(False, "Replace what stands in output_dir.")
+    source: str = option("", "Folder with metadata.jsonl or metadata.csv, as import leaves it.")
+    output_dir: str = option("outputs/exported", "Folder of metadata.json, the recordings and their transcripts.")
+    overwrite_output_dir: bool = option(False, "Replace what stands in output_dir.")
 
     def __post_init__(self) -> None:
         require(bool(self.source), "source is empty: name a corpus folder")

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from higgs_recipes.errors import InputError
 
 
-def knob(default: Any, help: str) -> Any:
+def option(default: Any, help: str) -> Any:
     """A dataclass field with its reason; lists and dicts are copied for each instance."""
     if isinstance(default, (list, dict)):
         return field(default_factory=lambda: type(default)(default), metadata={"help": help})

@@ -5,7 +5,7 @@ from typing import Literal
 
 from accelerate.utils import parse_flag_from_env
 
-from higgs_recipes.configs.fields import Dtype, knob, require
+from higgs_recipes.configs.fields import Dtype, option, require
 
 
 # What `train_modules` names -> the parameters, by their full names. Together they are the whole model, each once.
@@ -25,21 +25,21 @@ TRAIN_MODULES = {
 class MethodConfig:
     """The part of a fine-tuning's recipe that says which weights change, and in which type they are kept."""
 
-    method: Literal["lora", "full"] = knob("lora", "lora: a small adapter. full: the weights themselves.")
-    lora_r: int = knob(16, "Rank of the adapter.")
-    lora_alpha: int = knob(32, "Scale of the adapter: its output is multiplied by alpha / r.")
-    lora_dropout: float = knob(0.0, "Dropout before the adapter.")
-    lora_targets: list[str] = knob(
+    method: Literal["lora", "full"] = option("lora", "lora: a small adapter. full: the weights themselves.")
+    lora_r: int = option(16, "Rank of the adapter.")
+    lora_alpha: int = option(32, "Scale of the adapter: its output is multiplied by alpha / r.")
+    lora_dropout: float = option(0.0, "Dropout before the adapter.")
+    lora_targets: list[str] = option(
         ["attention"], "Modules adapted: attention, audio_mlp, mlp, heads, or full module names."
     )
-    train_modules: list[str] | None = knob(
+    train_modules: list[str] | None = option(
         None, f"Of full: the parts that are trained, the rest stays as it is: {', '.join(TRAIN_MODULES)}. null is all."
     )
-    trained_dtype: Dtype = knob(
+    trained_dtype: Dtype = option(
         "float32", "Of full: type of the weights that are trained. In bfloat16 small steps round to nothing."
     )
 
-    fp8: bool = knob(
+    fp8: bool = option(
         False,
         "Of lora: multiply with the base's frozen weights in float8, which Ada, Hopper and later GPUs do faster.",
     )
@@ -72,10 +72,10 @@ class MethodConfig:
 class PathConfig:
     """The part that says how a step is computed: not what comes of it."""
 
-    fast_path: bool = knob(
+    fast_path: bool = option(
         True, "Train with the layers' forward exchanged: the same numbers, no padding, no mask. Needs sdpa."
     )
-    compile_layers: bool = knob(
+    compile_layers: bool = option(
         False,
         "Compile the fast path's layers: a minute at the start, faster on a GPU. With gradient_checkpointing they "
         "recompute by themselves, and no more than the backward pass asks for.",

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from math import inf
 
-from higgs_recipes.configs.fields import Dtype, knob, require, require_seed
+from higgs_recipes.configs.fields import Dtype, option, require, require_seed
 from higgs_recipes.configs.model import CodecConfig, HubConfig, ModelConfig
 from higgs_recipes.normalizers import Normalizer
 
@@ -12,13 +12,13 @@ from higgs_recipes.normalizers import Normalizer
 class SamplingConfig:
     """How frames are drawn. Defaults are those of the published generation config."""
 
-    temperature: float = knob(1.0, "Divides the logits; 0 is greedy.")
-    top_k: int = knob(50, "Draw from the k likeliest codes; 0 is all.")
-    top_p: float = knob(0.95, "Draw from the smallest set with this probability.")
-    ras_win_len: int = knob(7, "Repetition-aware sampling looks back this many frames; 0 is off.")
-    ras_win_max_num_repeat: int = knob(2, "A code seen this often in the window is drawn again from all codes.")
-    max_seconds: float = knob(30.0, "Cap on the generated audio; a clip that reaches it did not stop by itself.")
-    batch_size: int = knob(8, "Texts generated together; the audio of a seed does not depend on it.")
+    temperature: float = option(1.0, "Divides the logits; 0 is greedy.")
+    top_k: int = option(50, "Draw from the k likeliest codes; 0 is all.")
+    top_p: float = option(0.95, "Draw from the smallest set with this probability.")
+    ras_win_len: int = option(7, "Repetition-aware sampling looks back this many frames; 0 is off.")
+    ras_win_max_num_repeat: int = option(2, "A code seen this often in the window is drawn again from all codes.")
+    max_seconds: float = option(30.0, "Cap on the generated audio; a clip that reaches it did not stop by itself.")
+    batch_size: int = option(8, "Texts generated together; the audio of a seed does not depend on it.")
 
     def __post_init__(self) -> None:
         require(self.temperature >= 0, f"temperature must be 0 (greedy) or positive, got {self.temperature}")
@@ -40,25 +40,27 @@ class SamplingConfig:
 class AdapterConfig:
     """What was fine-tuned."""
 
-    adapter: str | None = knob(None, "Folder or Hub id of a LoRA adapter; null is the base model alone.")
-    adapter_revision: str | None = knob(None, "Commit, tag or branch of the adapter.")
+    adapter: str | None = option(None, "Folder or Hub id of a LoRA adapter; null is the base model alone.")
+    adapter_revision: str | None = option(None, "Commit, tag or branch of the adapter.")
 
 
 @dataclass
 class GenerateConfig(SamplingConfig, CodecConfig, AdapterConfig, ModelConfig):
     """Text -> speech."""
 
-    text: list[str] = knob([], "Texts to speak, one wav each.")
-    text_file: str | None = knob(None, "File with one text a line, spoken after those of `text`.")
-    scene: str | None = knob(None, "A sentence on the recording, as the corpus had it; null is none.")
-    ref_audio: list[str] = knob([], "Clip whose voice is cloned; for a dialogue those of [SPEAKER0], [SPEAKER1], ...")
-    ref_text: list[str] | None = knob(None, "What each reference clip says; null with ref_in_system.")
-    ref_in_system: bool = knob(
+    text: list[str] = option([], "Texts to speak, one wav each.")
+    text_file: str | None = option(None, "File with one text a line, spoken after those of `text`.")
+    scene: str | None = option(None, "A sentence on the recording, as the corpus had it; null is none.")
+    ref_audio: list[str] = option(
+        [], "Clip whose voice is cloned; for a dialogue those of [SPEAKER0], [SPEAKER1], ..."
+    )
+    ref_text: list[str] | None = option(None, "What each reference clip says; null with ref_in_system.")
+    ref_in_system: bool = option(
         False, "Name reference clips in the system turn, without their texts: for what was trained with it."
     )
-    seed: int = knob(0, "Seed of the first text; text i has seed + i.")
-    output_dir: str = knob("outputs/generate", "Folder of the wav files and generations.jsonl.")
-    overwrite_output_dir: bool = knob(False, "Replace what stands in output_dir.")
+    seed: int = option(0, "Seed of the first text; text i has seed + i.")
+    output_dir: str = option("outputs/generate", "Folder of the wav files and generations.jsonl.")
+    overwrite_output_dir: bool = option(False, "Replace what stands in output_dir.")
 
     def __post_init__(self) -> None:
         ModelConfig.__post_init__(self)
@@ -78,22 +80,24 @@ class GenerateConfig(SamplingConfig, CodecConfig, AdapterConfig, ModelConfig):
 
 @dataclass
 class EvaluateConfig(SamplingConfig, CodecConfig, AdapterConfig, ModelConfig, HubConfig):
-    """Held-out texts -> speech -> what a recogniser and a speaker model make of it."""
+    """Held-out texts -> speech -> what an ASR model and a speaker model make of it."""
 
-    dataset: str = knob("", "Encoded corpus by folder or Hub id; its split must keep the recordings.")
-    split: str = knob("test", "Split whose texts are spoken.")
-    max_rows: int | None = knob(None, "Score at most this many rows, the first ones; null is all.")
-    seed: int = knob(0, "Seed of the first row; row i has seed + i, the same for base and fine-tuned.")
-    asr: str = knob("openai/whisper-large-v3", "Recogniser: a transformers model, or package:faster-whisper-tiny.en.")
-    asr_revision: str | None = knob(None, "Commit, tag or branch of the recogniser.")
-    asr_language: str = knob("en", "Language that the recogniser is told.")
-    speaker: str = knob("microsoft/wavlm-base-plus-sv", "Speaker model: an x-vector model, or package:resemblyzer.")
-    speaker_revision: str | None = knob(None, "Commit, tag or branch of the speaker model.")
-    normalizer: Normalizer = knob("whisper_en_no_spelling", "Text normaliser before scoring, of metrics.NORMALIZERS.")
-    untrained_base: bool = knob(False, "Say in the report that the base model has random weights.")
-    hub_model_id: str | None = knob(None, "Model that gets the report, as user/name; default is the adapter's id.")
-    output_dir: str = knob("outputs/evaluate", "Folder of metrics.json, report.md, report.html and the wav files.")
-    overwrite_output_dir: bool = knob(False, "Replace what stands in output_dir.")
+    dataset: str = option("", "Encoded corpus by folder or Hub id; its split must keep the recordings.")
+    split: str = option("test", "Split whose texts are spoken.")
+    max_rows: int | None = option(None, "Score at most this many rows, the first ones; null is all.")
+    seed: int = option(0, "Seed of the first row; row i has seed + i, the same for base and fine-tuned.")
+    asr: str = option("openai/whisper-large-v3", "ASR model: a transformers model, or package:faster-whisper-tiny.en.")
+    asr_revision: str | None = option(None, "Commit, tag or branch of the ASR model.")
+    asr_language: str = option("en", "Language that the ASR model is told.")
+    speaker: str = option("microsoft/wavlm-base-plus-sv", "Speaker model: an x-vector model, or package:resemblyzer.")
+    speaker_revision: str | None = option(None, "Commit, tag or branch of the speaker model.")
+    normalizer: Normalizer = option(
+        "whisper_en_no_spelling", "Text normalizer before scoring, of metrics.NORMALIZERS."
+    )
+    untrained_base: bool = option(False, "Say in the report that the base model has random weights.")
+    hub_model_id: str | None = option(None, "Model that gets the report, as user/name; default is the adapter's id.")
+    output_dir: str = option("outputs/evaluate", "Folder of metrics.json, report.md, report.html and the wav files.")
+    overwrite_output_dir: bool = option(False, "Replace what stands in output_dir.")
 
     def __post_init__(self) -> None:
         ModelConfig.__post_init__(self)
@@ -108,10 +112,10 @@ class EvaluateConfig(SamplingConfig, CodecConfig, AdapterConfig, ModelConfig, Hu
 class MergeConfig(AdapterConfig, ModelConfig, HubConfig):
     """Adapter + base -> one native checkpoint."""
 
-    output_dir: str = knob("outputs/merged", "Folder of the merged checkpoint and its processor.")
-    overwrite_output_dir: bool = knob(False, "Replace what stands in output_dir.")
-    hub_model_id: str | None = knob(None, "Model to push to, as user/name; default is output_dir's name.")
-    check: bool = knob(False, "Compare the logits of adapter-on and merged on a real prompt.")
+    output_dir: str = option("outputs/merged", "Folder of the merged checkpoint and its processor.")
+    overwrite_output_dir: bool = option(False, "Replace what stands in output_dir.")
+    hub_model_id: str | None = option(None, "Model to push to, as user/name; default is output_dir's name.")
+    check: bool = option(False, "Compare the logits of adapter-on and merged on a real prompt.")
 
     def __post_init__(self) -> None:
         ModelConfig.__post_init__(self)
@@ -125,13 +129,13 @@ class MergeConfig(AdapterConfig, ModelConfig, HubConfig):
 class InitConfig:
     """A checkpoint with random weights from a config in a file: for tests, demos and speed measurements."""
 
-    model_config: str = knob("", "JSON file of a HiggsAudioV2Config.")
-    codec_config: str | None = knob(None, "JSON file of a HiggsAudioV2TokenizerConfig; null makes no codec.")
-    phrases: list[str] = knob([], "Strings of one token each in the byte tokenizer: what stands in every prompt.")
-    dtype: Dtype = knob("float32", "Type of the saved model weights.")
-    seed: int = knob(0, "Seed of the weights.")
-    output_dir: str = knob("outputs/init", "Folder that gets model/ and codec/.")
-    overwrite_output_dir: bool = knob(False, "Replace what stands in output_dir.")
+    model_config: str = option("", "JSON file of a HiggsAudioV2Config.")
+    codec_config: str | None = option(None, "JSON file of a HiggsAudioV2TokenizerConfig; null makes no codec.")
+    phrases: list[str] = option([], "Strings of one token each in the byte tokenizer: what stands in every prompt.")
+    dtype: Dtype = option("float32", "Type of the saved model weights.")
+    seed: int = option(0, "Seed of the weights.")
+    output_dir: str = option("outputs/init", "Folder that gets model/ and codec/.")
+    overwrite_output_dir: bool = option(False, "Replace what stands in output_dir.")
 
     def __post_init__(self) -> None:
         require(bool(self.model_config), "model_config is missing: name a JSON file of a HiggsAudioV2Config")

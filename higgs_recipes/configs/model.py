@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from higgs_recipes.configs.fields import Dtype, knob, require_package
+from higgs_recipes.configs.fields import Dtype, option, require_package
 
 
 MODEL_ID = "bosonai/higgs-tts-2-3b-base"
@@ -18,11 +18,13 @@ Source = Annotated[str, dict]
 class ModelConfig:
     """The base model: a native transformers checkpoint by folder or Hub id."""
 
-    model_name_or_path: str = knob(MODEL_ID, "Folder or Hub id of a HiggsAudioV2ForConditionalGeneration checkpoint.")
-    model_revision: str | None = knob(None, "Commit, tag or branch of the base model; the known base is pinned.")
-    dtype: Dtype = knob("bfloat16", "Type of the base weights in memory.")
-    attn_implementation: str = knob("sdpa", "Attention as transformers names it: sdpa, eager, flash_attention_2 ...")
-    load_in_4bit: bool = knob(
+    model_name_or_path: str = option(
+        MODEL_ID, "Folder or Hub id of a HiggsAudioV2ForConditionalGeneration checkpoint."
+    )
+    model_revision: str | None = option(None, "Commit, tag or branch of the base model; the known base is pinned.")
+    dtype: Dtype = option("bfloat16", "Type of the base weights in memory.")
+    attn_implementation: str = option("sdpa", "Attention as transformers names it: sdpa, eager, flash_attention_2 ...")
+    load_in_4bit: bool = option(
         False, "Round the base's attention and feed-forward weights to NF4, a quarter of bfloat16; with lora: QLoRA."
     )
 
@@ -37,8 +39,8 @@ class ModelConfig:
 class CodecConfig:
     """The audio tokenizer: a transformers checkpoint by folder or Hub id."""
 
-    codec_name_or_path: str = knob(CODEC_ID, "Folder or Hub id of a HiggsAudioV2TokenizerModel checkpoint.")
-    codec_revision: str | None = knob(None, "Commit, tag or branch of the codec; the known codec is pinned.")
+    codec_name_or_path: str = option(CODEC_ID, "Folder or Hub id of a HiggsAudioV2TokenizerModel checkpoint.")
+    codec_revision: str | None = option(None, "Commit, tag or branch of the codec; the known codec is pinned.")
 
     def __post_init__(self) -> None:
         if self.codec_name_or_path == CODEC_ID and self.codec_revision is None:
@@ -49,5 +51,5 @@ class CodecConfig:
 class HubConfig:
     """Where results go on the Hub."""
 
-    push_to_hub: bool = knob(False, "Push the result to the Hub when it is complete.")
-    hub_private_repo: bool = knob(True, "Create the repository as private. A voice is personal data.")
+    push_to_hub: bool = option(False, "Push the result to the Hub when it is complete.")
+    hub_private_repo: bool = option(True, "Create the repository as private. A voice is personal data.")

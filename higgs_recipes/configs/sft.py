@@ -5,7 +5,7 @@ from math import inf
 
 from transformers import TrainingArguments
 
-from higgs_recipes.configs.fields import knob, require
+from higgs_recipes.configs.fields import option, require
 from higgs_recipes.configs.finetuning import MethodConfig, PathConfig
 from higgs_recipes.configs.model import CodecConfig, ModelConfig
 from higgs_recipes.configs.training_arguments import check_inherited, check_launch
@@ -47,26 +47,30 @@ class SFTConfig(TrainingArguments, PathConfig, MethodConfig, CodecConfig, ModelC
     Sampling of rows, optimizer, schedule, logging, saving and resuming are TrainingArguments' own fields.
     """
 
-    datasets: list[str] = knob([], "Encoded corpora by folder or Hub id, concatenated; made by the recipe's codec.")
-    test_split: str | None = knob("test", "Split whose losses are reported at eval_strategy; null is none.")
-    hours_seen: float | None = knob(None, "Hours of audio to train on in all, clips heard again counted again.")
-    num_train_epochs: float | None = knob(None, "How often each row is seen; null is 3, or what hours_seen makes it.")
-    text_loss_weight: float = knob(1.0, "Weight of the text head's mean loss.")
-    audio_loss_weight: float = knob(1.0, "Weight of the codebooks' weighted mean loss.")
-    codebook_weights: list[float] | None = knob(None, "Weight of each codebook's mean loss; default 1/8 each.")
-    pack_to: int | None = knob(None, "Pack samples into rows of this many positions; null pads instead.")
-    fill_rows: bool = knob(False, "With pack_to: each batch is ONE row, of clips chosen so that they fill it.")
-    code_dropout: float = knob(
+    datasets: list[str] = option([], "Encoded corpora by folder or Hub id, concatenated; made by the recipe's codec.")
+    test_split: str | None = option("test", "Split whose losses are reported at eval_strategy; null is none.")
+    hours_seen: float | None = option(None, "Hours of audio to train on in all, clips heard again counted again.")
+    num_train_epochs: float | None = option(
+        None, "How often each row is seen; null is 3, or what hours_seen makes it."
+    )
+    text_loss_weight: float = option(1.0, "Weight of the text head's mean loss.")
+    audio_loss_weight: float = option(1.0, "Weight of the codebooks' weighted mean loss.")
+    codebook_weights: list[float] | None = option(None, "Weight of each codebook's mean loss; default 1/8 each.")
+    pack_to: int | None = option(None, "Pack samples into rows of this many positions; null pads instead.")
+    fill_rows: bool = option(False, "With pack_to: each batch is ONE row, of clips chosen so that they fill it.")
+    code_dropout: float = option(
         0.0, "Share of the codec steps that the model reads as drawn codes while it trains, to lean on the text."
     )
-    allow_untrained: bool = knob(False, "Pre-flight warns instead of refusing: for a model with random weights.")
-    hub_private_repo: bool | None = knob(True, "Create the repository as private. A voice is personal data.")
-    logging_nan_inf_filter: bool = knob(False, "A loss that is not finite ends the run; the filter would wait for it.")
-    ddp_find_unused_parameters: bool | None = knob(
+    allow_untrained: bool = option(False, "Pre-flight warns instead of refusing: for a model with random weights.")
+    hub_private_repo: bool | None = option(True, "Create the repository as private. A voice is personal data.")
+    logging_nan_inf_filter: bool = option(
+        False, "A loss that is not finite ends the run; the filter would wait for it."
+    )
+    ddp_find_unused_parameters: bool | None = option(
         False,
         "DDP looks in each step for weights without a gradient: there are none, in a batch of text alone neither.",
     )
-    remove_unused_columns: bool | None = knob(False, "The samples' columns are the collator's, not the model's.")
+    remove_unused_columns: bool | None = option(False, "The samples' columns are the collator's, not the model's.")
 
     def __post_init__(self) -> None:
         for part in (ModelConfig, CodecConfig, MethodConfig, PathConfig):

@@ -20,7 +20,7 @@ from higgs_recipes.chatml import TASKS
 from higgs_recipes.configs.corpus import EncodeConfig
 from higgs_recipes.corpus.clips import Clip
 from higgs_recipes.corpus.sources.source import LISTED_AUDIO, Source, open_sources
-from higgs_recipes.corpus.sources.streamed import StreamedRows
+from higgs_recipes.corpus.sources.streamed import StreamedTable
 from higgs_recipes.corpus.validation import Row, check_place
 from higgs_recipes.errors import InputError
 
@@ -33,7 +33,7 @@ class Corpus:
     """The checked rows of a recipe's sources.
 
     Attributes:
-        rows: {"id", "text" (normalised), "raw_text", "speaker", "language", "scene", "seconds", "own" (its `Clip`),
+        rows: {"id", "text" (normalized), "raw_text", "speaker", "language", "scene", "seconds", "own" (its `Clip`),
             "name" (of its recording), "gender", "task" (the one that it names itself, or None), "reference" and
             "ref_speakers" (those that it brings itself: {"clip", "ref_text", "name"} and "speaker_tag"), "turns" and
             "tags" (of a dialogue in turns, tags by speaker), "file", "source" and "row" (indexes)}.
@@ -72,7 +72,7 @@ class Corpus:
     def close(self) -> None:
         """Remove the files that are here of streamed sources."""
         for source in self.sources:
-            if isinstance(source.table, StreamedRows):
+            if isinstance(source.table, StreamedTable):
                 source.table.close()
 
     def reject_counts(self) -> dict[str, int]:
@@ -96,7 +96,7 @@ def check_rows(sources: Sequence[Source], config: EncodeConfig) -> list[Row]:
     places = [
         (index, row)
         for index, source in enumerate(sources)
-        if not isinstance(source.table, StreamedRows)
+        if not isinstance(source.table, StreamedTable)
         for row in range(len(source.table))
     ]
     with state.split_between_processes(places) as share:

@@ -20,7 +20,7 @@ from higgs_recipes.corpus.code_cache import CodeCache
 from higgs_recipes.corpus.corpus import Corpus, Row, split_rows
 from higgs_recipes.corpus.parquet_writer import plan_shards, write_shard
 from higgs_recipes.corpus.streaming import load_corpus
-from higgs_recipes.corpus.task_assignment import count_cuts, count_tasks, lay_out_tasks
+from higgs_recipes.corpus.task_assignment import assign_tasks, count_cuts, count_tasks
 from higgs_recipes.files import atomic_write, staged_folder
 from higgs_recipes.hub.cards import corpus_card
 from higgs_recipes.hub.public import public_path, public_record
@@ -68,7 +68,7 @@ def encode_corpus(config: EncodeConfig, *, on_shard: OnShard | None = None) -> P
         corpus = load_corpus(config, codec=codec, cache=cache)
         stack.callback(corpus.close)
         splits = {
-            split: lay_out_tasks(corpus, rows, config, split=split)
+            split: assign_tasks(corpus, rows, config, split=split)
             for split, rows in split_rows(corpus.rows, config).items()
         }
         uploads: list[Future] = []

@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 
 from higgs_recipes.audio.codec import local_revision, pad_to_steps
 from higgs_recipes.audio.io import change_speed
-from higgs_recipes.audio.mel_rvq import MelRVQModel, quantise, with_neighbours
+from higgs_recipes.audio.mel_rvq import MelRVQModel, quantize, with_neighbors
 from higgs_recipes.audio.mel_rvq_config import MelRVQConfig
 from higgs_recipes.configs.codec import FitCodecConfig
 from higgs_recipes.configs.corpus import EncodeConfig
@@ -114,15 +114,15 @@ def fit_model(model: MelRVQModel, features: Tensor, *, iterations: int, refineme
     config = model.config
     generator = torch.Generator().manual_seed(seed)
     model.mean.copy_(_as_stored(features.mean(dim=0)))
-    centred = features - model.mean
-    total = centred.square().mean(dim=0).sum()
-    covariance = (centred.T @ centred).double() / len(centred)
+    centered = features - model.mean
+    total = centered.square().mean(dim=0).sum()
+    covariance = (centered.T @ centered).double() / len(centered)
     _, axes = torch.linalg.eigh(covariance)  # columns, ascending
     axes = axes.flip(1)[:, : config.num_components].T  # (D, frames_per_step * M)
     # An axis may point either way: this fixes which.
     axes = axes * axes.gather(1, axes.abs().argmax(dim=1, keepdim=True)).sign()
     model.components.copy_(_as_stored(axes.float()))
-    residual = centred @ model.components.T  # (F, D)
+    residual = centered @ model.components.T  # (F, D)
     vectors, lost = residual, total - residual.square().mean(dim=0).sum()
     for codebook in tqdm(model.codebooks, desc="Codebooks"):
         codebook.copy_(k_means(residual, config.codebook_size, iterations=iterations, generator=generator))
@@ -130,49 +130,49 @@ def fit_model(model: MelRVQModel, features: Tensor, *, iterations: int, refineme
     for _ in tqdm(range(refinements), desc="Refining"):
         _refine(model, vectors)
     model.codebooks.copy_(_as_stored(model.codebooks))
-    _, residual = quantise(vectors, model.codebooks, beam=config.beam)
+    _, residual = quantize(vectors, model.codebooks, beam=config.beam)
     model.restorer.copy_(_as_stored(_restorer(vectors - residual, vectors)))
-    residual = vectors - with_neighbours((vectors - residual)[None])[0] @ model.restorer.T
+    residual = vectors - with_neighbors((vectors - residual)[None])[0] @ model.restorer.T
     shares = [lost / total, (lost + residual.square().mean(dim=0).sum()) / total]
     return [round(share.item(), 4) for share in shares]
 
 
 def _refine(model: MelRVQModel, vectors: Tensor) -> None:
     """Move each code to the middle of what it has to be, the other codebooks' codes being as the search finds them."""
-    codes, residual = quantise(vectors, model.codebooks, beam=model.config.beam)  # (F, C), (F, D)
+    codes, residual = quantize(vectors, model.codebooks, beam=model.config.beam)  # (F, C), (F, D)
     for codebook, chosen in zip(model.codebooks, codes.unbind(dim=1), strict=True):
         step = _means(residual, chosen, num_codes=len(codebook))  # (V, D); 0 where a code is never chosen
         codebook += step
         residual = residual - step[chosen]
 
 
-def _restorer(quantised: Tensor, vectors: Tensor) -> Tensor:
-    """The matrix (D, 3 * D) that gives vectors (F, D) from quantised ones with their neighbours, by least squares.
+def _restorer(quantized: Tensor, vectors: Tensor) -> Tensor:
+    """The matrix (D, 3 * D) that gives vectors (F, D) from quantized ones with their neighbors, by least squares.
 
-    Where one clip ends and the next begins, neighbours are strangers: 1 step in 60, which hardly weighs.
+    Where one clip ends and the next begins, neighbors are strangers: 1 step in 60, which hardly weighs.
     """
-    inputs = with_neighbours(quantised[None])[0].double()  # (F, 3 * D)
+    inputs = with_neighbors(quantized[None])[0].double()  # (F, 3 * D)
     products = inputs.T @ inputs
     ridge = _RIDGE * products.diagonal().mean() * torch.eye(len(products), dtype=torch.float64)
     return torch.linalg.solve(products + ridge, inputs.T @ vectors.double()).T.float()
 
 
 def k_means(vectors: Tensor, num_codes: int, *, iterations: int, generator: torch.Generator) -> Tensor:
-    """Centres (num_codes, D) of vectors (F, D), F >= num_codes, from drawn ones by Lloyd's iterations.
+    """Centers (num_codes, D) of vectors (F, D), F >= num_codes, from drawn ones by Lloyd's iterations.
 
-    A centre that no vector is nearest to moves to the vector that lies farthest from its own.
+    A center that no vector is nearest to moves to the vector that lies farthest from its own.
     """
-    centres = vectors[torch.randperm(len(vectors), generator=generator)[:num_codes]]
+    centers = vectors[torch.randperm(len(vectors), generator=generator)[:num_codes]]
     for _ in range(iterations):
-        nearest_centre = _assign(vectors, centres)
-        counts = torch.bincount(nearest_centre, minlength=num_codes)
-        means = _means(vectors, nearest_centre, num_codes=num_codes)
+        nearest_center = _assign(vectors, centers)
+        counts = torch.bincount(nearest_center, minlength=num_codes)
+        means = _means(vectors, nearest_center, num_codes=num_codes)
         empty = (counts == 0).nonzero()[:, 0]
         if len(empty):
-            distances = (vectors - centres[nearest_centre]).square().sum(dim=1)
+            distances = (vectors - centers[nearest_center]).square().sum(dim=1)
             means[empty] = vectors[distances.topk(len(empty)).indices]
-        centres = means
-    return centres
+        centers = means
+    return centers
 
 
 def _means(vectors: Tensor, indexes: Tensor, *, num_codes: int) -> Tensor:
@@ -181,9 +181,9 @@ def _means(vectors: Tensor, indexes: Tensor, *, num_codes: int) -> Tensor:
     return sums / torch.bincount(indexes, minlength=num_codes).clamp_min(1)[:, None]
 
 
-def _assign(vectors: Tensor, centres: Tensor) -> Tensor:
-    """Index (F,) of the centre nearest to each vector."""
-    return quantise(vectors, centres[None], beam=1)[0][:, 0]
+def _assign(vectors: Tensor, centers: Tensor) -> Tensor:
+    """Index (F,) of the center nearest to each vector."""
+    return quantize(vectors, centers[None], beam=1)[0][:, 0]
 
 
 def _as_stored(weights: Tensor) -> Tensor:

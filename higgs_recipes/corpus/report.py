@@ -17,7 +17,7 @@ from higgs_recipes.corpus.corpus import Corpus, Row, split_rows
 from higgs_recipes.corpus.encode import public_reject
 from higgs_recipes.corpus.report_page import render_report
 from higgs_recipes.corpus.streaming import load_corpus
-from higgs_recipes.corpus.task_assignment import count_cuts, count_tasks, lay_out_tasks
+from higgs_recipes.corpus.task_assignment import assign_tasks, count_cuts, count_tasks
 from higgs_recipes.files import atomic_write
 from higgs_recipes.hub.public import public_path, public_record
 from higgs_recipes.provenance import git_commit, library_versions
@@ -33,12 +33,12 @@ def check_corpus(config: EncodeConfig) -> tuple[dict[str, Any], Path]:
     Started on several processes, all read and the main one writes.
 
     Raises:
-        InputError: what `load_corpus`, `split_rows` and `lay_out_tasks` find, a full disk.
+        InputError: what `load_corpus`, `split_rows` and `assign_tasks` find, a full disk.
     """
     state = PartialState(cpu=True)
     corpus = load_corpus(config, codec=None, cache=CodeCache(config.cache_dir, codec="no codec"))
     splits = {
-        split: lay_out_tasks(corpus, rows, config, split=split)
+        split: assign_tasks(corpus, rows, config, split=split)
         for split, rows in split_rows(corpus.rows, config).items()
     }
     record = describe_corpus(corpus, splits, config)

@@ -27,7 +27,7 @@ from higgs_recipes.corpus.clips import Clip, cut_at_turns
 from higgs_recipes.corpus.code_cache import CodeCache
 from higgs_recipes.corpus.corpus import Corpus, Row, check_rows, gather_rows, held_out_rows
 from higgs_recipes.corpus.sources.source import Source, open_sources
-from higgs_recipes.corpus.sources.streamed import StreamedRows
+from higgs_recipes.corpus.sources.streamed import StreamedTable
 from higgs_recipes.corpus.task_assignment import DIALOGUE_TASKS
 from higgs_recipes.corpus.validation import check_place
 from higgs_recipes.errors import InputError
@@ -55,7 +55,7 @@ def load_corpus(config: EncodeConfig, *, codec: Codec | None, cache: CodeCache) 
         InputError: as `load_rows`; a recipe that asks of a streamed source what needs all its recordings.
     """
     sources = open_sources(config)
-    streamed = [index for index, source in enumerate(sources) if isinstance(source.table, StreamedRows)]
+    streamed = [index for index, source in enumerate(sources) if isinstance(source.table, StreamedTable)]
     if streamed:
         _refuse_what_needs_all(config)
     checked = check_rows(sources, config)

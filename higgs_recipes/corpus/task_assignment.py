@@ -35,7 +35,7 @@ class _Speakers:
     voices: Mapping[str, str]
 
 
-def lay_out_tasks(corpus: Corpus, rows: Sequence[Row], config: EncodeConfig, *, split: str) -> list[Row]:
+def assign_tasks(corpus: Corpus, rows: Sequence[Row], config: EncodeConfig, *, split: str) -> list[Row]:
     """The rows of a split as they are taught: with "task", "messages" (JSON), "clips" (references first), "ref_texts",
     and of a dialogue "turn_speakers".
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from higgs_recipes.audio.asr import Recogniser
+from higgs_recipes.audio.asr import ASRModel
 from higgs_recipes.audio.speaker import SpeakerModel
 from higgs_recipes.audio.word_errors import WordErrors, utterance_errors
 from higgs_recipes.constants import SAMPLE_RATE
@@ -39,7 +39,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Heard:
+class Transcription:
     """What was heard in one clip; `parts` has one for a single speaker, and one for each turn of a dialogue."""
 
     transcript: str
@@ -62,10 +62,10 @@ def hear(
     rows: Sequence[Mapping[str, Any]],
     waveforms: Sequence[Tensor],
     *,
-    recogniser: Recogniser,
+    asr_model: ASRModel,
     speaker_model: SpeakerModel,
     normalizer: str,
-) -> list[Heard]:
+) -> list[Transcription]:
     """What is heard in the clips (N_i,) of the rows: `text`, `speaker` and `turn_speakers`, empty where a row is no
     dialogue. The tags of a dialogue are not read out, and no words of its reference.
 
@@ -73,47 +73,47 @@ def hear(
         InputError: as `check_turn_speakers`.
     """
     check_turn_speakers(rows)
-    recognised = _recognise(rows, waveforms, recogniser=recogniser, normalizer=normalizer)
-    transcripts = [transcript for transcript, _ in recognised]
+    recognized = _recognize(rows, waveforms, asr_model=asr_model, normalizer=normalizer)
+    transcripts = [transcript for transcript, _ in recognized]
     texts = [spoken_text(row["text"]) for row in rows]
     words = utterance_errors(texts, transcripts, normalizer=normalizer)
     characters = utterance_errors(texts, transcripts, normalizer=normalizer, unit="character")
     states = [
         [_state(span, is_turn=bool(row["turn_speakers"])) for span in spans]
-        for row, (_, spans) in zip(rows, recognised, strict=True)
+        for row, (_, spans) in zip(rows, recognized, strict=True)
     ]
     pieces = [
         _cut(waveform, span if state == "heard" else (0.0, 0.0))
-        for waveform, (_, spans), of_row in zip(waveforms, recognised, states, strict=True)
+        for waveform, (_, spans), of_row in zip(waveforms, recognized, states, strict=True)
         for span, state in zip(spans, of_row, strict=True)
     ]
     embeddings = iter(speaker_model.embed(pieces))
     heard = []
-    for index, (row, (transcript, spans)) in enumerate(zip(rows, recognised, strict=True)):
+    for index, (row, (transcript, spans)) in enumerate(zip(rows, recognized, strict=True)):
         parts = []
         for speaker, span, state in zip(row["turn_speakers"] or [row["speaker"]], spans, states[index], strict=True):
             embedding = next(embeddings)
             is_mute = state == "heard" and embedding is None
             parts.append(Part(speaker, span, embedding, "no_voice" if is_mute else state))
-        heard.append(Heard(transcript, words[index], characters[index], parts))
+        heard.append(Transcription(transcript, words[index], characters[index], parts))
     return heard
 
 
-def _recognise(
-    rows: Sequence[Mapping[str, Any]], waveforms: Sequence[Tensor], *, recogniser: Recogniser, normalizer: str
+def _recognize(
+    rows: Sequence[Mapping[str, Any]], waveforms: Sequence[Tensor], *, asr_model: ASRModel, normalizer: str
 ) -> list[tuple[str, list[Span | None]]]:
     """For each row its transcript and where its parts lie."""
     dialogues = [index for index, row in enumerate(rows) if row["turn_speakers"]]
     singles = [index for index, row in enumerate(rows) if not row["turn_speakers"]]
-    recognised: dict[int, tuple[str, list[Span | None]]] = {}
-    # Not every recogniser can time words; those of single clips need no times.
-    timed = recogniser.timed_words([waveforms[index] for index in dialogues]) if dialogues else []
+    recognized: dict[int, tuple[str, list[Span | None]]] = {}
+    # Not every ASR model can time words; those of single clips need no times.
+    timed = asr_model.timed_words([waveforms[index] for index in dialogues]) if dialogues else []
     for index, words in zip(dialogues, timed, strict=True):
         spans = turn_spans(turn_texts(rows[index]["text"]), words, normalizer=normalizer)
-        recognised[index] = " ".join(word.text for word in words), spans
-    for index, transcript in zip(singles, recogniser.transcribe([waveforms[index] for index in singles]), strict=True):
-        recognised[index] = transcript, [(0.0, len(waveforms[index]) / SAMPLE_RATE)]
-    return [recognised[index] for index in range(len(rows))]
+        recognized[index] = " ".join(word.text for word in words), spans
+    for index, transcript in zip(singles, asr_model.transcribe([waveforms[index] for index in singles]), strict=True):
+        recognized[index] = transcript, [(0.0, len(waveforms[index]) / SAMPLE_RATE)]
+    return [recognized[index] for index in range(len(rows))]
 
 
 def _state(span: Span | None, *, is_turn: bool) -> Literal["heard", "not_found", "too_short"]:
@@ -127,14 +127,14 @@ def _cut(waveform: Tensor, span: Span) -> Tensor:
     return waveform[start:end]
 
 
-class Voices:
+class SpeakerCentroids:
     """The voice of each speaker, as the held-out recordings have it.
 
     Args:
         recorded: what was heard in the recordings; of a dialogue each turn is one of its speaker.
     """
 
-    def __init__(self, recorded: Sequence[Heard]) -> None:
+    def __init__(self, recorded: Sequence[Transcription]) -> None:
         found: dict[str, list[tuple[int, Tensor]]] = defaultdict(list)
         for row, heard in enumerate(recorded):
             for part in heard.parts:

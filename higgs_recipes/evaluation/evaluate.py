@@ -1,4 +1,4 @@
-"""Held-out texts -> speech -> what a recogniser and a speaker model make of it, beside the real recordings.
+"""Held-out texts -> speech -> what an ASR model and a speaker model make of it, beside the real recordings.
 
 Four rows on the same texts: the real recordings, the codec's resynthesis of them (the ceiling of any model that speaks
 in its codes), the base model, and the fine-tuned model with the base's seeds.
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from higgs_recipes.audio.asr import Recogniser, load_recogniser
+from higgs_recipes.audio.asr import ASRModel, load_asr_model
 from higgs_recipes.audio.codec import Codec, load_codec
 from higgs_recipes.audio.io import read_audio
 from higgs_recipes.audio.speaker import load_speaker_model
@@ -33,7 +33,7 @@ from higgs_recipes.modeling.base_files import fetch_base
 from higgs_recipes.modeling.fingerprint import folder_fingerprint
 from higgs_recipes.modeling.lora import fetch_adapter
 from higgs_recipes.modeling.model import load_model
-from higgs_recipes.provenance import surroundings
+from higgs_recipes.provenance import run_environment
 
 
 logger = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ def evaluate_model(config: EvaluateConfig) -> Evaluation:
     """Run the whole protocol. What can be wrong with the input is found before the first clip is generated.
 
     Raises:
-        InputError: another codec than the corpus's, a row without its recording, a clip longer than the recogniser
+        InputError: another codec than the corpus's, a row without its recording, a clip longer than the ASR model
             hears, more than one process, or what loading the corpus, the models and the judges raises.
     """
     device = single_device()
@@ -70,13 +70,13 @@ def evaluate_model(config: EvaluateConfig) -> Evaluation:
     rows = [dict(row) for row in encoded.select(range(min(config.max_rows or len(encoded), len(encoded))))]
     check_turn_speakers(rows)
     real = load_recordings(rows, where=where)
-    # A normaliser that does not exist shows here, and not after a night of generating.
+    # A normalizer that does not exist shows here, and not after a night of generating.
     utterance_errors([], [], normalizer=config.normalizer)
-    recogniser = load_recogniser(config.asr, revision=config.asr_revision, language=config.asr_language, device=device)
+    asr_model = load_asr_model(config.asr, revision=config.asr_revision, language=config.asr_language, device=device)
     if any(row["turn_speakers"] for row in rows):
-        recogniser.timed_words([])  # a recogniser that cannot time words says so now
+        asr_model.timed_words([])  # an ASR model that cannot time words says so now
     speaker_model = load_speaker_model(config.speaker, revision=config.speaker_revision, device=device)
-    _check_lengths(rows, real, config=config, recogniser=recogniser)
+    _check_lengths(rows, real, config=config, asr_model=asr_model)
 
     resynthesis = codec.decode([torch.as_tensor(row["codes"], dtype=torch.int16) for row in rows])
     clips = {"real": [Clip(waveform) for waveform in real], "codec": [Clip(waveform) for waveform in resynthesis]}
@@ -85,13 +85,13 @@ def evaluate_model(config: EvaluateConfig) -> Evaluation:
     scored = score_clips(
         [row | {"seed": config.seed + index} for index, row in enumerate(rows)],
         clips,
-        recogniser=recogniser,
+        asr_model=asr_model,
         speaker_model=speaker_model,
         normalizer=config.normalizer,
     )
     facts = {
         "asr": public_name(config.asr),
-        "asr_revision": recogniser.revision,
+        "asr_revision": asr_model.revision,
         "asr_language": config.asr_language,
         "speaker": public_name(config.speaker),
         "speaker_revision": speaker_model.revision,
@@ -113,7 +113,7 @@ def evaluate_model(config: EvaluateConfig) -> Evaluation:
     }
     run = read_run((adapter or base).folder)  # a fully fine-tuned model has its run.json too
     waveforms = {name: [clip.waveform for clip in row_clips] for name, row_clips in clips.items()}
-    return Evaluation(metrics=scored | facts | surroundings(), waveforms=waveforms, run=run)
+    return Evaluation(metrics=scored | facts | run_environment(), waveforms=waveforms, run=run)
 
 
 def load_recordings(rows: Sequence[Mapping[str, Any]], *, where: str) -> list[Tensor]:
@@ -135,16 +135,16 @@ def load_recordings(rows: Sequence[Mapping[str, Any]], *, where: str) -> list[Te
 
 
 def _check_lengths(
-    rows: Sequence[Mapping[str, Any]], real: Sequence[Tensor], *, config: EvaluateConfig, recogniser: Recogniser
+    rows: Sequence[Mapping[str, Any]], real: Sequence[Tensor], *, config: EvaluateConfig, asr_model: ASRModel
 ) -> None:
-    window = recogniser.window_seconds
+    window = asr_model.window_seconds
     if config.max_seconds > window:
         raise InputError(f"max_seconds is {config.max_seconds}, but {config.asr} hears {window:.0f} s: lower it")
     for row, waveform in zip(rows, real, strict=True):
         if len(waveform) > window * SAMPLE_RATE:
             raise InputError(
                 f"row {row['id']}: {len(waveform) / SAMPLE_RATE:.1f} s, but {config.asr} hears {window:.0f} s: drop "
-                "the row or use another recogniser"
+                "the row or use another ASR model"
             )
 
 

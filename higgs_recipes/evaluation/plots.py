@@ -1,4 +1,4 @@
-"""Training curves as SVG for the report's page: its colours, light and dark, and its own ids."""
+"""Training curves as SVG for the report's page: its colors, light and dark, and its own ids."""
 
 import io
 import math
@@ -11,10 +11,10 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 
-# Matplotlib writes colours as numbers; these stand for the page's own, which change with light and dark.
+# Matplotlib writes colors as numbers; these stand for the page's own, which change with light and dark.
 _INK, _LINE = "#010203", "#040506"
 _SERIES = {f"#0708{index:02x}": f"var(--c{index})" for index in range(8)}
-_PAGE_COLOURS = {_INK: "currentColor", _LINE: "var(--line)", **_SERIES}
+_PAGE_COLORS = {_INK: "currentColor", _LINE: "var(--line)", **_SERIES}
 
 
 def training_plots(log_history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -44,13 +44,13 @@ def _curve(log_history: Sequence[Mapping[str, Any]], name: str) -> list[tuple[in
 
 def _svg(title: str, curves: Mapping[str, Sequence[tuple[int, float]]], *, unit: str, caption: str) -> str:
     style = {"svg.fonttype": "none", "svg.hashsalt": title, "font.family": "sans-serif", "font.size": 10}
-    colours = {"text.color": _INK, "axes.labelcolor": _INK, "xtick.color": _INK, "ytick.color": _INK}
-    with rc_context(style | colours | {"axes.edgecolor": _LINE, "grid.color": _LINE}):
+    colors = {"text.color": _INK, "axes.labelcolor": _INK, "xtick.color": _INK, "ytick.color": _INK}
+    with rc_context(style | colors | {"axes.edgecolor": _LINE, "grid.color": _LINE}):
         figure = Figure(figsize=(5.6, 3.6), layout="constrained")
         axes = figure.add_subplot()
-        for colour, (label, curve) in zip(_SERIES, curves.items(), strict=False):
+        for color, (label, curve) in zip(_SERIES, curves.items(), strict=False):
             steps, values = zip(*curve, strict=True)
-            axes.plot(steps, values, color=colour, label=label, marker="o" if len(steps) < 30 else None, markersize=3)
+            axes.plot(steps, values, color=color, label=label, marker="o" if len(steps) < 30 else None, markersize=3)
         axes.set(title=title, xlabel="step", ylabel=unit)
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(linewidth=0.6)
@@ -61,8 +61,8 @@ def _svg(title: str, curves: Mapping[str, Sequence[tuple[int, float]]], *, unit:
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     svg = re.sub(r"<metadata>.*?</metadata>", "", buffer.getvalue(), flags=re.DOTALL)
     svg = svg[svg.index("<svg") :]
-    for number, colour in _PAGE_COLOURS.items():
-        svg = svg.replace(number, colour)
+    for number, color in _PAGE_COLORS.items():
+        svg = svg.replace(number, color)
     # Every figure numbers its parts alike; in one page an id stands once.
     prefix = re.sub(r"\W+", "-", title.lower())
     svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}-", svg)

@@ -15,9 +15,10 @@ from torch import Tensor
 
 from higgs_recipes.audio.io import wav_bytes
 from higgs_recipes.evaluation.plots import training_plots
-from higgs_recipes.evaluation.report_tables import SYSTEMS, cell_text, cells, grouped_tables, titles_of
+from higgs_recipes.evaluation.report_tables import cell_text, cells, grouped_tables, titles_of
 from higgs_recipes.files import staged_folder
 from higgs_recipes.hub.public import with_revision
+from higgs_recipes.metrics_schema import SYSTEMS
 from higgs_recipes.pages import render_page
 
 
@@ -130,14 +131,14 @@ def _verdict(metrics: Mapping[str, Any]) -> str:
         for name in reversed(SYSTEMS)
         if name in metrics["rows"] and metrics["rows"][name]["wer"]["value"] is not None
     ]
-    heard = f"Of the words in {metrics['n']} held-out texts the recogniser got wrong: {', '.join(rates)}."
-    return heard if rates else "No text could be scored: none holds a word once normalised."
+    heard = f"Of the words in {metrics['n']} held-out texts the ASR model got wrong: {', '.join(rates)}."
+    return heard if rates else "No text could be scored: none holds a word once normalized."
 
 
 def _table_note(metrics: Mapping[str, Any]) -> str:
     note = (
         "Below each value its 95 % bootstrap interval over the texts; n is how many clips have the score. "
-        f"{metrics['n']} texts scored, {metrics['skipped']} skipped (no word once normalised). Similarity is "
+        f"{metrics['n']} texts scored, {metrics['skipped']} skipped (no word once normalized). Similarity is "
         f"{metrics['speaker_score']}, the cosine of a clip to the centroid of the same speaker's other held-out "
         "recordings, never the row's own; a clip without voice, or of a speaker with a single recording, has none."
     )
@@ -147,7 +148,7 @@ def _table_note(metrics: Mapping[str, Any]) -> str:
 
 
 def _listen_note(metrics: Mapping[str, Any]) -> str:
-    note = "The same texts and seeds side by side, with what the recogniser heard; words out of place are marked."
+    note = "The same texts and seeds side by side, with what the ASR model heard; words out of place are marked."
     if len(metrics["clips"]) > MAX_PLAYED_TEXTS:
         note += f" The first {MAX_PLAYED_TEXTS} texts play from this page itself, the rest from the folder samples/."
     return note
@@ -209,12 +210,12 @@ def _marked_words(text: str, transcript: str) -> list[tuple[str, bool]]:
 
 
 def _facts(metrics: Mapping[str, Any], run: Mapping[str, Any] | None) -> list[tuple[str, str]]:
-    recogniser = with_revision(metrics["asr"], metrics["asr_revision"])
+    asr_model = with_revision(metrics["asr"], metrics["asr_revision"])
     speaker_model = with_revision(metrics["speaker"], metrics["speaker_revision"])
     named = {
         "protocol": metrics["protocol"],
-        "recogniser": f"{recogniser}, greedy, language {metrics['asr_language']}",
-        "normaliser": metrics["normalizer"],
+        "ASR model": f"{asr_model}, greedy, language {metrics['asr_language']}",
+        "normalizer": metrics["normalizer"],
         "speaker model": f"{speaker_model}, score {metrics['speaker_score']}",
         "texts": f"{metrics['n']} scored, {metrics['skipped']} skipped",
         "seeds": metrics["seeds"],

@@ -3,23 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+from higgs_recipes.metrics_schema import METRICS, SYSTEMS
 
-SYSTEMS = {
-    "real": "real recordings",
-    "codec": "codec resynthesis",
-    "base": "base model",
-    "finetuned": "fine-tuned model",
-}
-METRICS = {  # field of a row: its column, and what a share is multiplied by
-    "wer": ("word errors (WER)", 100),
-    "cer": ("character errors (CER)", 100),
-    "similarity": ("speaker similarity", 1),
-    "stop_rate": ("stopped by itself", 100),
-    "duration_ratio": ("duration, generated / real", 1),
-    "nearest_speaker": ("nearest to the own speaker", 100),
-    "turns_in_order": ("dialogues with all turns in order", 100),
-    "turn_voice": ("turns nearest to the own speaker", 100),
-}
+
 GROUPS = {"by_task": ("By task", "task"), "by_speaker": ("By speaker", "speaker")}
 
 # Row of the report -> score -> {"value", "low", "high", "n", ...}; in a table of groups a row is (group, row).
@@ -32,7 +18,7 @@ def metrics_of(rows: Rows) -> list[str]:
 
 
 def titles_of(rows: Rows) -> list[str]:
-    return [METRICS[metric][0] for metric in metrics_of(rows)]
+    return [METRICS[metric].title for metric in metrics_of(rows)]
 
 
 def cells(rows: Rows, name: str | tuple[str, str]) -> list[dict[str, Any]]:
@@ -41,7 +27,7 @@ def cells(rows: Rows, name: str | tuple[str, str]) -> list[dict[str, Any]]:
 
 
 def _cell(rows: Rows, name: str | tuple[str, str], metric: str) -> dict[str, Any]:
-    score, factor = rows[name].get(metric), METRICS[metric][1]
+    score, factor = rows[name].get(metric), METRICS[metric].factor
     if score is None or score["value"] is None:
         # Recordings were not generated, so they neither stop nor run on.
         return {"text": None, "missing": "–" if score is None else "not measured"}

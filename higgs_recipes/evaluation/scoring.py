@@ -1,4 +1,4 @@
-"""Waveforms and texts -> scores: words by a recogniser, voices by a speaker model, each with its interval and n."""
+"""Waveforms and texts -> scores: words by an ASR model, voices by a speaker model, each with its interval and n."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -7,11 +7,11 @@ from typing import Any
 
 from torch import Tensor
 
-from higgs_recipes.audio.asr import Recogniser
+from higgs_recipes.audio.asr import ASRModel
 from higgs_recipes.audio.speaker import SpeakerModel
 from higgs_recipes.audio.word_errors import WordErrors, bootstrap_interval
 from higgs_recipes.constants import SAMPLE_RATE
-from higgs_recipes.evaluation.clip_judgments import MIN_TURN_SECONDS, Heard, Part, Voices, hear
+from higgs_recipes.evaluation.clip_judgments import MIN_TURN_SECONDS, Part, SpeakerCentroids, Transcription, hear
 from higgs_recipes.evaluation.turn_alignment import FOUND_SHARE
 
 
@@ -28,7 +28,7 @@ PROTOCOL_OF = {  # where a corpus has what is measured
     ),
     "turns_in_order": (
         "dialogues: words are decoded with their times, and WER is of the whole text without its tags; the words, "
-        "normalised one by one, are aligned with the text's by fewest edits, and a turn is found where at least "
+        "normalized one by one, are aligned with the text's by fewest edits, and a turn is found where at least "
         f"{FOUND_SHARE:.0%} of its words are heard right; turns in order is the share of dialogues whose every turn "
         "is found, which an alignment leaves in order"
     ),
@@ -60,7 +60,7 @@ class _Verdict:
     """One clip with all that is scored in it: `nearest` whose voice it is nearest to, by part as the others."""
 
     clip: Clip
-    heard: Heard
+    heard: Transcription
     is_dialogue: bool
     similarities: list[float | None]
     nearest: list[str | None]
@@ -81,7 +81,7 @@ def score_clips(
     rows: Sequence[Mapping[str, Any]],
     clips: Mapping[str, Sequence[Clip]],
     *,
-    recogniser: Recogniser,
+    asr_model: ASRModel,
     speaker_model: SpeakerModel,
     normalizer: str,
 ) -> dict[str, Any]:
@@ -92,15 +92,15 @@ def score_clips(
             speaks each turn of a dialogue; empty where it is none) and `seed`.
         clips: for "real", and any of "codec", "base" and "finetuned", a clip for each row.
 
-    A score that cannot be had is None and not in the row's n: WER where the text holds no word once normalised,
+    A score that cannot be had is None and not in the row's n: WER where the text holds no word once normalized,
     similarity where the clip is a dialogue, holds no voice or its speaker has no other recording.
     """
     heard = {}
     for name, row_clips in clips.items():
         assert len(row_clips) == len(rows), (name, len(row_clips), len(rows))
         waveforms = [clip.waveform for clip in row_clips]
-        heard[name] = hear(rows, waveforms, recogniser=recogniser, speaker_model=speaker_model, normalizer=normalizer)
-    voices = Voices(heard["real"])
+        heard[name] = hear(rows, waveforms, asr_model=asr_model, speaker_model=speaker_model, normalizer=normalizer)
+    voices = SpeakerCentroids(heard["real"])
     verdicts = {
         name: [
             _judge(index, row, clips[name][index], heard[name][index], voices, real=clips["real"][index])
@@ -121,7 +121,9 @@ def score_clips(
     return scored | {"n": len(rows) - skipped, "skipped": skipped, "clips": details, "protocol": "; ".join(measured)}
 
 
-def _judge(index: int, row: Mapping[str, Any], clip: Clip, heard: Heard, voices: Voices, *, real: Clip) -> _Verdict:
+def _judge(
+    index: int, row: Mapping[str, Any], clip: Clip, heard: Transcription, voices: SpeakerCentroids, *, real: Clip
+) -> _Verdict:
     speakers = row["turn_speakers"] or voices.speakers
     return _Verdict(
         clip=clip,
@@ -134,7 +136,7 @@ def _judge(index: int, row: Mapping[str, Any], clip: Clip, heard: Heard, voices:
 
 
 def _summary(
-    verdicts: Mapping[str, Sequence[_Verdict]], indexes: Sequence[int], voices: Voices
+    verdicts: Mapping[str, Sequence[_Verdict]], indexes: Sequence[int], voices: SpeakerCentroids
 ) -> dict[str, dict[str, Any]]:
     """The scores of each row of the report on these texts."""
     summary = {}
@@ -171,7 +173,11 @@ def _turn_voice(dialogues: Sequence[_Verdict]) -> dict[str, Any]:
 
 
 def _grouped(
-    verdicts: Mapping[str, Sequence[_Verdict]], rows: Sequence[Mapping[str, Any]], voices: Voices, *, column: str
+    verdicts: Mapping[str, Sequence[_Verdict]],
+    rows: Sequence[Mapping[str, Any]],
+    voices: SpeakerCentroids,
+    *,
+    column: str,
 ) -> dict[str, dict[str, Any]]:
     """A summary for each value of a column; none where it has not two. A dialogue is no one speaker's."""
     members: dict[str, list[int]] = defaultdict(list)

@@ -1,4 +1,4 @@
-"""Dialogues by turn: what is said in each, and where in a clip each lies, by the words that a recogniser has timed."""
+"""Dialogues by turn: what is said in each, and where in a clip each lies, by the words that an ASR model has timed."""
 
 from collections.abc import Callable, Sequence
 
@@ -32,9 +32,9 @@ def spoken_text(text: str) -> str:
 
 def turn_spans(texts: Sequence[str], words: Sequence[Word], *, normalizer: str) -> list[tuple[float, float] | None]:
     """Where each turn lies, (start, end) in seconds: from the first to the last of its words that is heard right; None
-    where fewer than `FOUND_SHARE` of them are, or it holds no word once normalised.
+    where fewer than `FOUND_SHARE` of them are, or it holds no word once normalized.
 
-    The words, normalised one by one, are aligned with the fewest edits. An alignment never crosses itself, so turns
+    The words, normalized one by one, are aligned with the fewest edits. An alignment never crosses itself, so turns
     that are found lie in order.
 
     >>> words = [Word("One", 0.0, 0.5), Word("too,", 0.5, 0.8), Word("three", 1.0, 1.5)]

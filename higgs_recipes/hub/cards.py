@@ -25,7 +25,7 @@ LICENSE = {
     "license_name": "boson-higgs-audio-2-community-license",
     "license_link": "https://huggingface.co/bosonai/higgs-tts-2-3b-base",
 }
-# The licence of the weights asks whoever passes on a derivative to display this sentence, to the letter.
+# The license of the weights asks whoever passes on a derivative to display this sentence, to the letter.
 LICENSE_NOTICE = (
     "Built with Higgs Materials licensed from Boson AI USA, Inc., Copyright Boson AI USA, Inc., All Rights Reserved "
     "and Meta Llama 3 licensed under the Meta Llama 3 Community License, Copyright Meta Platforms, Inc., "
@@ -39,7 +39,7 @@ LOSS_COLUMNS = (
 MAX_LOSS_ROWS = 12
 CORPUS_COLUMNS = {
     "id": "name of the row",
-    "text": "normalised transcript, as the model reads it",
+    "text": "normalized transcript, as the model reads it",
     "raw_text": "transcript as the source has it",
     "speaker": "speaker",
     "language": "language",
@@ -83,7 +83,7 @@ def adapter_card(run: Record, *, name: str, metrics: Record | None = None) -> st
         f"`{with_revision(base, run['base_revision'])}` in {run['steps']} steps with higgs_recipes.\n",
         _loading(name, base=base if is_adapter else None, revision=run["base_revision"]),
         _training(run),
-        _licence(untrained),
+        _license(untrained),
     ]
     card = _assemble(data, sections)
     return card if metrics is None else update_evaluation(card, metrics, name=name)
@@ -129,7 +129,7 @@ def merged_card(merge: Record, *, name: str, run: Record | None = None) -> str:
         _loading(name, base=None, revision=None),
         "## Merge\n\n" + facts(about),
         _training(run) if run else "How the adapter was trained is not recorded: it came without run.json.\n",
-        _licence(untrained),
+        _license(untrained),
     ]
     return _assemble(data, sections)
 
@@ -139,7 +139,7 @@ def corpus_card(corpus: Record, *, name: str) -> str:
 
     Args:
         corpus: corpus.json: {"codec", "sources": [name or {"path", ...}, ...], "license" (the Hub's id of the
-            recordings' licence, e.g. cc0-1.0, or None), "splits": {split: {"rows", "seconds"}}, "rejects": {reason:
+            recordings' license, e.g. cc0-1.0, or None), "splits": {split: {"rows", "seconds"}}, "rejects": {reason:
             rows}, "recipe", "git_commit", "versions"}.
         name: what a reader gives to load it: the Hub id, else the folder.
     """
@@ -161,7 +161,7 @@ def corpus_card(corpus: Record, *, name: str) -> str:
     about = {
         "codec": corpus["codec"],
         "sources": [public_name(source) for source in sources],
-        "licence of the recordings": corpus["license"] or "not recorded, see the sources",
+        "license of the recordings": corpus["license"] or "not recorded, see the sources",
         "commit": corpus["git_commit"],
         "versions": corpus["versions"],
     }
@@ -253,11 +253,11 @@ def _recipe(record: Fields) -> str:
     return f"## Recipe\n\n```yaml\n{yaml_dump(plain, sort_keys=False)}```\n"
 
 
-def _licence(untrained: bool) -> str:
+def _license(untrained: bool) -> str:
     if untrained:
         return ""
     return (
-        "## Licence\n\nWeights derived from Higgs Audio v2 stay under the licence of its weights, the "
+        "## License\n\nWeights derived from Higgs Audio v2 stay under the license of its weights, the "
         f"[Boson Higgs Audio 2 Community License]({LICENSE['license_link']}).\n\n> {LICENSE_NOTICE}\n"
     )
 

@@ -11,31 +11,16 @@ from huggingface_hub.repocard_data import eval_results_to_model_index
 
 from higgs_recipes.hub.markdown import facts, table
 from higgs_recipes.hub.public import is_hub_id, public_name, with_revision
+from higgs_recipes.metrics_schema import METRICS, SYSTEMS
 from higgs_recipes.records import Fields
 
 
 UNTRAINED = "> **The base model is untrained: its weights are random. What this model makes is no speech.**\n"
 BEGIN, END = "<!-- evaluation: written from metrics.json -->", "<!-- end of evaluation -->"
 
-SYSTEMS = {  # row of metrics.json to its name in the table
-    "real": "real recordings",
-    "codec": "codec resynthesis",
-    "base": "base model",
-    "finetuned": "fine-tuned model",
-}
 EVALUATION_FOLDER = "evaluation"  # where a model's repo or folder holds the report
 PLAYED = ("real", "base", "finetuned")
 MAX_PLAYED_TEXTS = 3
-METRICS = {  # metric of metrics.json to its column and the factor that it is shown with
-    "wer": ("WER %", 100),
-    "cer": ("CER %", 100),
-    "similarity": ("similarity", 1),
-    "stop_rate": ("stopped by itself %", 100),
-    "duration_ratio": ("duration ratio", 1),
-    "nearest_speaker": ("nearest to own speaker %", 100),
-    "turns_in_order": ("dialogues, turns in order %", 100),
-    "turn_voice": ("turns nearest to own speaker %", 100),
-}
 
 
 def update_evaluation(card: str, metrics: Mapping[str, Any], *, name: str) -> str:
@@ -112,8 +97,8 @@ def _section(metrics: Fields) -> str:
         "dataset": f"{public_name(metrics['dataset'])}, split {metrics['split']}",
         "protocol": metrics["protocol"],
         "texts": f"{metrics['n']} scored, {metrics['skipped']} skipped",
-        "recogniser": with_revision(metrics["asr"], metrics["asr_revision"]),
-        "normaliser": metrics["normalizer"],
+        "ASR model": with_revision(metrics["asr"], metrics["asr_revision"]),
+        "normalizer": metrics["normalizer"],
         "speaker score": metrics["speaker_score"],
         "speaker model": with_revision(metrics["speaker"], metrics["speaker_revision"]),
         "codec": metrics["codec"],
@@ -122,7 +107,7 @@ def _section(metrics: Fields) -> str:
         "commit": metrics["git_commit"],
     }
     untrained = UNTRAINED + "\n" if metrics["untrained_base"] else ""
-    head = ["", *(METRICS[metric][0] for metric in columns)]
+    head = ["", *(METRICS[metric].card_title for metric in columns)]
     note = "In brackets the 95 % bootstrap interval, n the number of clips scored.\n"
     return f"## Evaluation\n\n{untrained}{table(head, lines)}\n{note}\n{facts(about)}"
 
@@ -148,7 +133,7 @@ def _players(metrics: Fields, name: str) -> str:
 def _score(scores: Mapping[str, Any], metric: str) -> str:
     if metric not in scores or scores[metric]["value"] is None:
         return "not measured"
-    score, factor = scores[metric], METRICS[metric][1]
+    score, factor = scores[metric], METRICS[metric].factor
     has_interval = score["low"] is not None and score["high"] is not None
     interval = f" [{score['low'] * factor:.3g}, {score['high'] * factor:.3g}]" if has_interval else ""
     return f"{score['value'] * factor:.3g}{interval}, n={score['n']}"

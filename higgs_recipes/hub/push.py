@@ -23,8 +23,9 @@ from higgs_recipes.errors import InputError
 from higgs_recipes.files import atomic_write, file_inside
 from higgs_recipes.hub.cards import adapter_card, merged_card
 from higgs_recipes.hub.download import UNSAFE_PATTERNS, hub_reason
-from higgs_recipes.hub.evaluation_card import EVALUATION_FOLDER, SYSTEMS, update_evaluation
+from higgs_recipes.hub.evaluation_card import EVALUATION_FOLDER, update_evaluation
 from higgs_recipes.hub.public import public_record
+from higgs_recipes.metrics_schema import SYSTEMS
 from higgs_recipes.records import Fields, read_record
 
 

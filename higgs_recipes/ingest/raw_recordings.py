@@ -11,7 +11,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from higgs_recipes.audio.long_recording import Recording
+from higgs_recipes.audio.long_recording import LongRecording
 from higgs_recipes.configs.corpus import CONSTANTS
 from higgs_recipes.configs.segment import SegmentConfig
 from higgs_recipes.errors import InputError
@@ -24,7 +24,7 @@ SUFFIXES = set(".wav .flac .ogg .oga .opus .mp3 .aif .aiff .aifc .au .caf .w64 .
 
 
 @dataclass(frozen=True)
-class RawFile:
+class RawRecording:
     """A file that its name says is a recording.
 
     Attributes:
@@ -43,13 +43,13 @@ class RawFile:
     flaw: str | None = None
 
 
-def find_raw_files(config: SegmentConfig) -> list[RawFile]:
+def find_raw_recordings(config: SegmentConfig) -> list[RawRecording]:
     """The files of all sources, by source and path; what cannot be opened or stands there twice has a flaw.
 
     Raises:
         InputError: a source that is not there or holds no recordings, or output_dir lies in one.
     """
-    files: list[RawFile] = []
+    files: list[RawRecording] = []
     names, first_with = set(), {}
     for index, source in enumerate(config.sources):
         source = {"path": source} if isinstance(source, str) else source
@@ -68,7 +68,9 @@ def find_raw_files(config: SegmentConfig) -> list[RawFile]:
             digest, seconds, flaw = _opened(path)
             if flaw is None and first_with.setdefault(digest, label) is not label:
                 digest, seconds, flaw = "", 0.0, f"same recording: {first_with[digest]} has it too"
-            files.append(RawFile(path, name, {"file": label} | columns | {"speaker": speaker}, digest, seconds, flaw))
+            files.append(
+                RawRecording(path, name, {"file": label} | columns | {"speaker": speaker}, digest, seconds, flaw)
+            )
     return files
 
 
@@ -106,7 +108,7 @@ def _recordings(folder: Path, config: SegmentConfig) -> list[Path]:
 def _opened(path: Path) -> tuple[str, float, str | None]:
     """Digest, seconds and flaw."""
     try:
-        with Recording(path) as recording:
+        with LongRecording(path) as recording:
             return sha256_file(path), recording.seconds, None
     except InputError as error:
         return "", 0.0, str(error)

@@ -16,13 +16,13 @@ from accelerate import PartialState
 from tqdm.auto import tqdm
 
 from higgs_recipes import __version__
-from higgs_recipes.audio.asr import load_recogniser
+from higgs_recipes.audio.asr import load_asr_model
 from higgs_recipes.configs.segment import SegmentConfig
 from higgs_recipes.errors import InputError
 from higgs_recipes.files import check_output_dir
 from higgs_recipes.ingest.curation import count_reasons, write_lists
-from higgs_recipes.ingest.raw_recordings import RawFile, find_raw_files, share_out
-from higgs_recipes.ingest.segment_store import NOWHERE, Parts
+from higgs_recipes.ingest.raw_recordings import RawRecording, find_raw_recordings, share_out
+from higgs_recipes.ingest.segment_store import NOWHERE, SegmentStore
 from higgs_recipes.ingest.segmenter import Segmenter
 from higgs_recipes.provenance import git_commit, library_versions
 
@@ -44,17 +44,17 @@ def segment_recordings(config: SegmentConfig) -> Row:
     Started on several processes, each takes its share of the recordings; the corpus is the same.
 
     Raises:
-        InputError: what `find_raw_files`, `load_recogniser` and `Segmenter` find, a corpus in output_dir, a full
+        InputError: what `find_raw_recordings`, `load_asr_model` and `Segmenter` find, a corpus in output_dir, a full
             disk, or not one good segment in all the recordings.
     """
     # Unless it is told so, accelerate takes two processes without a GPU for two runs of one.
     state = PartialState(cpu=not torch.accelerator.is_available(), timeout=_PATIENCE)
     check_output_dir(config.output_dir, overwrite=config.overwrite_output_dir)
-    files = find_raw_files(config)
-    recogniser = load_recogniser(
+    files = find_raw_recordings(config)
+    asr_model = load_asr_model(
         config.asr, revision=config.asr_revision, language=config.asr_language, device=state.device
     )
-    segmenter = Segmenter(config, recogniser)
+    segmenter = Segmenter(config, asr_model)
     about = segmenter.revisions | {
         "recipe": asdict(config),
         "git_commit": git_commit(),
@@ -62,7 +62,7 @@ def segment_recordings(config: SegmentConfig) -> Row:
     }
     knobs = {name: value for name, value in about["recipe"].items() if name not in _PLACES}
     made_by = {"recipe": knobs, "version": __version__} | segmenter.revisions
-    parts = Parts(config.output_dir, overwrite=config.overwrite_output_dir, made_by=made_by)
+    parts = SegmentStore(config.output_dir, overwrite=config.overwrite_output_dir, made_by=made_by)
 
     whole = [file for file in files if file.flaw is None]
     missing = [file for file in whole if file not in parts]
@@ -80,7 +80,7 @@ def segment_recordings(config: SegmentConfig) -> Row:
     return json.loads((parts.target / "segment.json").read_text(encoding="utf-8"))
 
 
-def _write_corpus(parts: Parts, files: list[RawFile], *, about: Row) -> None:
+def _write_corpus(parts: SegmentStore, files: list[RawRecording], *, about: Row) -> None:
     rows, rejects = [], []
     for file in files:
         found = [file.columns | NOWHERE | {"reason": file.flaw}] if file.flaw is not None else parts[file]

@@ -16,7 +16,7 @@ from torch import Tensor
 from higgs_recipes.audio.io import write_wav
 from higgs_recipes.errors import InputError
 from higgs_recipes.files import atomic_write, check_output_dir, replace_folder
-from higgs_recipes.ingest.raw_recordings import RawFile
+from higgs_recipes.ingest.raw_recordings import RawRecording
 
 
 Row = dict[str, Any]
@@ -24,7 +24,7 @@ NOWHERE = {"id": None, "start": None, "end": None}  # of a reject that is a whol
 _DONE = "finished"
 
 
-class Parts:
+class SegmentStore:
     """What is finished of the corpus that `output_dir` will be.
 
     Args:
@@ -41,14 +41,14 @@ class Parts:
         self.folder = self.target.with_name(f".{self.target.name}.parts")
         self.made_by = made_by
 
-    def __contains__(self, file: RawFile) -> bool:
+    def __contains__(self, file: RawRecording) -> bool:
         return self._path(file).is_file()
 
-    def __getitem__(self, file: RawFile) -> list[Row]:
+    def __getitem__(self, file: RawRecording) -> list[Row]:
         """The segments of a finished recording; rejects have a reason."""
         return json.loads(self._path(file).read_text(encoding="utf-8"))
 
-    def add(self, file: RawFile, segments: Iterable[tuple[Row, Tensor | None]]) -> None:
+    def add(self, file: RawRecording, segments: Iterable[tuple[Row, Tensor | None]]) -> None:
         """Keep the segments of a recording, each a row with its waveform (N,), or a reject with its reason.
 
         An `InputError` while they are made is the reason why the rest of the recording is a reject.
@@ -79,7 +79,7 @@ class Parts:
         replace_folder(self.folder, self.target, overwrite=self.overwrite)
         shutil.rmtree(self.target / _DONE)
 
-    def _path(self, file: RawFile) -> Path:
+    def _path(self, file: RawRecording) -> Path:
         about = json.dumps([dict(self.made_by), file.name, file.columns, file.digest], sort_keys=True)
         return self.folder / _DONE / f"{_digest(file.name)}-{_digest(about)}.json"
 

@@ -1,6 +1,6 @@
-"""A recording -> its segments: cut, measured, levelled, transcribed, and judged by the recipe's bounds.
+"""A recording -> its segments: cut, measured, leveled, transcribed, and judged by the recipe's bounds.
 
-What is measured becomes columns. The recogniser's agreement with itself is one of them: a segment is transcribed again
+What is measured becomes columns. The ASR model's agreement with itself is one of them: a segment is transcribed again
 slowed by a twentieth, which changes the sound and not the words; `asr_disagreement` is the word error rate between the
 two transcripts. It is no WER: an error that is made twice is not seen.
 """
@@ -13,16 +13,16 @@ from typing import Any
 
 from torch import Tensor
 
-from higgs_recipes.audio.asr import BATCH_SIZE, Recogniser
-from higgs_recipes.audio.dnsmos import QualityMeter
-from higgs_recipes.audio.long_recording import Recording, faded, slowed
+from higgs_recipes.audio.asr import BATCH_SIZE, ASRModel
+from higgs_recipes.audio.dnsmos import DNSMOS
+from higgs_recipes.audio.long_recording import LongRecording, faded, slowed
 from higgs_recipes.audio.loudness import LoudnessMeter, gain_db
 from higgs_recipes.audio.vad import FRAME_SECONDS, VAD_RATE, SpeechDetector
 from higgs_recipes.audio.word_errors import utterance_errors
 from higgs_recipes.configs.segment import SegmentConfig
 from higgs_recipes.constants import SAMPLE_RATE
 from higgs_recipes.errors import InputError
-from higgs_recipes.ingest.raw_recordings import RawFile
+from higgs_recipes.ingest.raw_recordings import RawRecording
 from higgs_recipes.ingest.segmentation import SPEECH_STARTS, Segment, cut_segments
 
 
@@ -50,20 +50,20 @@ class Segmenter:
         InputError: a package that is not installed.
     """
 
-    def __init__(self, config: SegmentConfig, recogniser: Recogniser) -> None:
-        self.config, self.recogniser = config, recogniser
-        self.detector, self.loudness, self.quality = SpeechDetector(), LoudnessMeter(), QualityMeter()
+    def __init__(self, config: SegmentConfig, asr_model: ASRModel) -> None:
+        self.config, self.asr_model = config, asr_model
+        self.detector, self.loudness, self.quality = SpeechDetector(), LoudnessMeter(), DNSMOS()
 
     @property
     def revisions(self) -> dict[str, str]:
         return {
             "asr": self.config.asr,
-            "asr_revision": self.recogniser.revision,
+            "asr_revision": self.asr_model.revision,
             "vad": self.detector.revision,
             "dnsmos": self.quality.revision,
         }
 
-    def segments(self, file: RawFile) -> Iterator[tuple[Row, Tensor | None]]:
+    def segments(self, file: RawRecording) -> Iterator[tuple[Row, Tensor | None]]:
         """Every segment of a recording: a row with its waveform (N,), or a row with the reason of its reject.
 
         Raises:
@@ -71,8 +71,8 @@ class Segmenter:
         """
         return self.transcribed(self._candidates(file))
 
-    def _candidates(self, file: RawFile) -> Iterator[tuple[Row, Tensor | None]]:
-        with Recording(file.path) as recording:
+    def _candidates(self, file: RawRecording) -> Iterator[tuple[Row, Tensor | None]]:
+        with LongRecording(file.path) as recording:
             probabilities, powers = self.detector.frames(recording.pieces(VAD_RATE))
             segments = cut_segments(
                 probabilities,
@@ -89,9 +89,11 @@ class Segmenter:
                 segment_id = f"{file.name}-{round(segment.start * 1000):08d}-{round(segment.end * 1000):08d}"
                 row = file.columns | {"id": segment_id, "start": segment.start, "end": segment.end}
                 sound, waveform = self._sound(segment, recording, frames=(probabilities, powers))
-                yield self._levelled(row | sound, waveform, flaw=segment.flaw)
+                yield self._leveled(row | sound, waveform, flaw=segment.flaw)
 
-    def _sound(self, segment: Segment, recording: Recording, *, frames: tuple[Tensor, Tensor]) -> tuple[Row, Tensor]:
+    def _sound(
+        self, segment: Segment, recording: LongRecording, *, frames: tuple[Tensor, Tensor]
+    ) -> tuple[Row, Tensor]:
         """What is measured on a segment's sound as it was recorded, and its waveform (N,)."""
         waveform, clipped = recording.span(segment.start, min(segment.end, recording.seconds), rate=SAMPLE_RATE)
         probabilities, powers = (_frames_between(each, segment.start, segment.end) for each in frames)
@@ -107,7 +109,7 @@ class Segmenter:
             "loudness_lufs": None if loudness is None else round(loudness, 1),
         }, waveform
 
-    def _levelled(self, row: Row, waveform: Tensor, *, flaw: str | None) -> tuple[Row, Tensor | None]:
+    def _leveled(self, row: Row, waveform: Tensor, *, flaw: str | None) -> tuple[Row, Tensor | None]:
         """A measured segment at the recipe's loudness, its ends faded, rated; or with the reason of a reject."""
         reason = flaw or _out_of_bounds(row, _SOUND_BOUNDS, self.config)
         if reason is None and row["loudness_lufs"] is None:
@@ -127,8 +129,8 @@ class Segmenter:
         candidates = iter(candidates)
         while batch := list(islice(candidates, BATCH_SIZE)):
             waveforms = [waveform for _, waveform in batch if waveform is not None]
-            texts = self.recogniser.transcribe(waveforms)
-            again = self.recogniser.transcribe([slowed(waveform) for waveform in waveforms])
+            texts = self.asr_model.transcribe(waveforms)
+            again = self.asr_model.transcribe([slowed(waveform) for waveform in waveforms])
             errors = utterance_errors(texts, again, normalizer=self.config.normalizer)
             said = zip(texts, again, errors, strict=True)
             for row, waveform in batch:
@@ -144,7 +146,7 @@ class Segmenter:
                     "asr_disagreement": None if error.rate is None else round(error.rate, 3),
                     "chars_per_second": round(len(text) / speech_seconds, 1),
                 }
-                reason = "no words: the recogniser hears none" if error.rate is None else None
+                reason = "no words: the ASR model hears none" if error.rate is None else None
                 reason = reason or _out_of_bounds(row, _TEXT_BOUNDS, self.config)
                 yield (row, waveform) if reason is None else (row | {"reason": reason}, None)
 

@@ -20,7 +20,7 @@ from higgs_recipes.hub.run_record import MERGE_INFO, RUN_INFO, read_run
 from higgs_recipes.modeling.base_files import copy_companions, fetch_base
 from higgs_recipes.modeling.lora import fetch_adapter, merge_adapter
 from higgs_recipes.modeling.model import load_model
-from higgs_recipes.provenance import surroundings
+from higgs_recipes.provenance import run_environment
 from higgs_recipes.samples import build_sample
 from higgs_recipes.unwrap import unwrap_model
 
@@ -50,7 +50,7 @@ def merge(config: MergeConfig, *, speak: Speak) -> dict[str, Any]:
     model, tokenizer = load_model(config, adapter=adapter, base=base, device=device)
     batch = _check_batch(model, tokenizer, speak) if config.check else None
     expected = None if batch is None else _logits(model, batch)
-    record = surroundings() | {
+    record = run_environment() | {
         "base_model": public_path(config.model_name_or_path),
         "base_revision": base.commit,
         "adapter": public_path(config.adapter),

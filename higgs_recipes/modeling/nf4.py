@@ -1,4 +1,4 @@
-"""A base model in four bits, for QLoRA: NF4 with double quantisation, by bitsandbytes.
+"""A base model in four bits, for QLoRA: NF4 with double quantization, by bitsandbytes.
 
 Its layers call kernels of their own from Python, some 20 in a decoder layer and pass, and a GPU waits for that. In
 compiled layers that recompute, the same four bits are unpacked by torch's operations, which become one kernel.
@@ -66,7 +66,7 @@ class NF4Linear(nn.Module):
     """
 
     def __init__(self, linear: nn.Linear) -> None:
-        """linear: a `bitsandbytes.nn.Linear4bit` on its device, its weight NF4 with double quantisation."""
+        """linear: a `bitsandbytes.nn.Linear4bit` on its device, its weight NF4 with double quantization."""
         super().__init__()
         state = linear.weight.quant_state
         layout = (state.quant_type, state.blocksize, state.nested and state.state2.blocksize)

@@ -88,7 +88,7 @@ def byte_tokenizer(config: HiggsAudioV2Config, *, phrases: Sequence[str] = ()) -
 def init_checkpoint(config: InitConfig) -> tuple[Path, Path | None]:
     """Write `output_dir/model` (weights, tokenizer, processor, generation config) and `output_dir/codec`.
 
-    The weights are those of transformers' own initialisation under `seed`, drawn on the GPU where there is one.
+    The weights are those of transformers' own initialization under `seed`, drawn on the GPU where there is one.
 
     Raises:
         InputError: a config file is missing or of no such class, or the folder is in use.

@@ -57,7 +57,7 @@ class HiggsAudioV2DecoderLayer(plain.HiggsAudioV2DecoderLayer):
         return self.run(self, hidden_states, route)
 
 
-def attach_fast_path(
+def attach_varlen_forward(
     model: HiggsAudioV2ForConditionalGeneration, *, compile_layers: bool = False, recompute: bool = False
 ) -> None:
     """Exchange the forward of a bare model's layers, in place. Weights, their names and checkpoints stay as they are.

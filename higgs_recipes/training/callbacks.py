@@ -14,7 +14,7 @@ from transformers import TrainerCallback
 logger = logging.getLogger(__name__)
 
 
-class OnItsWay:
+class AsyncHostCopy:
     """A tensor on its way to the host. Asking for it waits for what made it, not for what the GPU was given since."""
 
     def __init__(self, tensor: Tensor) -> None:
@@ -30,7 +30,7 @@ class OnItsWay:
         return self._copy
 
 
-class AtStart(TrainerCallback):
+class TrainBeginCallback(TrainerCallback):
     """Call `train()` before the first step, and `epoch(number)` before the first batch of each epoch is made."""
 
     def __init__(self, *, train: Callable[[], None], epoch: Callable[[int], None]) -> None:
@@ -43,7 +43,7 @@ class AtStart(TrainerCallback):
         self.epoch(int(state.epoch))  # of a resumed run it has a fraction
 
 
-class RefuseNaN(TrainerCallback):
+class NonFiniteLossCallback(TrainerCallback):
     """Raise FloatingPointError with the step and the rows that `nan_rows()` names, before the weights are touched."""
 
     def __init__(self, nan_rows: Callable[[], list[str]]) -> None:
@@ -58,7 +58,7 @@ class RefuseNaN(TrainerCallback):
             )
 
 
-class StopCleanly(TrainerCallback):
+class GracefulStopCallback(TrainerCallback):
     """On SIGTERM: finish the step, save a checkpoint, end. transformers' own callback would save within a step.
 
     Several processes finish one step more: what they agree on in a step is looked at in the next, when it has arrived
@@ -67,7 +67,7 @@ class StopCleanly(TrainerCallback):
 
     def __init__(self) -> None:
         self.asked = False
-        self.agreed: OnItsWay | None = None  # whether any process had been asked, a step ago
+        self.agreed: AsyncHostCopy | None = None  # whether any process had been asked, a step ago
 
     def on_train_begin(self, args, state, control, **kwargs) -> None:
         self.previous = signal.signal(signal.SIGTERM, self._ask)
@@ -88,11 +88,11 @@ class StopCleanly(TrainerCallback):
             logger.warning("SIGTERM: saving a checkpoint at step %d and stopping", state.global_step)
             control.should_save = control.should_training_stop = True
 
-    def _agree(self, asked: bool, device: torch.device) -> OnItsWay:
+    def _agree(self, asked: bool, device: torch.device) -> AsyncHostCopy:
         """Whether any process was asked."""
         flag = torch.full((1,), int(asked), dtype=torch.int, device=device)  # filled there: nothing is copied
         torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX)
-        return OnItsWay(flag)
+        return AsyncHostCopy(flag)
 
     def on_train_end(self, args, state, control, **kwargs) -> None:
         signal.signal(signal.SIGTERM, self.previous)

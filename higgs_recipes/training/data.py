@@ -67,7 +67,7 @@ def load_training_data(
 
 
 def tokenize_rows(rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
-    """The rows with `input_ids`, their conversations rendered and tokenised; rows that have them stay as they are.
+    """The rows with `input_ids`, their conversations rendered and tokenized; rows that have them stay as they are.
 
     Done once for a corpus and a tokenizer: rows that lie on disk find the ids again in the cache of `datasets`.
     """

@@ -28,7 +28,7 @@ def summarize(losses: DualFFNLosses) -> dict[str, float]:
     return {name: float(total) / int(count) for name, total, count in named if int(count)}
 
 
-class Meter:
+class TrainingMetrics:
     """What came by since the last log: losses, positions, seconds of audio, time."""
 
     def __init__(self) -> None:

@@ -51,7 +51,7 @@ def fill_rows(lengths: Sequence[int], order: Sequence[int], *, capacity: int) ->
     return rows
 
 
-class FilledRows(Sampler[list[int]]):
+class PackedRowSampler(Sampler[list[int]]):
     """Batches of one packed row each; every sample once an epoch, on however many processes.
 
     All epochs have as many batches: those of the first, made a multiple of the processes by halving the fullest. An

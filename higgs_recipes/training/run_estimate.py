@@ -134,7 +134,7 @@ logger = logging.getLogger(__name__)
 WARM_STEPS, TIMED_STEPS = 10, 20
 
 
-class Forecast(TrainerCallback):
+class RunEstimateCallback(TrainerCallback):
     """Log the run's length, and its end when steps have been timed. `record` is what run.json says of both.
 
     Args:

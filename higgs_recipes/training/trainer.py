@@ -23,14 +23,19 @@ from higgs_recipes.hub.download import Snapshot
 from higgs_recipes.hub.run_record import RUN_INFO
 from higgs_recipes.loss import DualFFNLosses, attach_losses, dual_ffn_losses, label_counts
 from higgs_recipes.modeling.base_files import copy_companions
-from higgs_recipes.modeling.varlen_forward import attach_fast_path
+from higgs_recipes.modeling.varlen_forward import attach_varlen_forward
 from higgs_recipes.samples import SampleDataset
-from higgs_recipes.training.callbacks import AtStart, OnItsWay, RefuseNaN, StopCleanly
+from higgs_recipes.training.callbacks import (
+    AsyncHostCopy,
+    GracefulStopCallback,
+    NonFiniteLossCallback,
+    TrainBeginCallback,
+)
 from higgs_recipes.training.checkpoints import staged_checkpoint
 from higgs_recipes.training.fsdp import keep_sums_exact
-from higgs_recipes.training.metrics import Meter, summarize
-from higgs_recipes.training.packed_sampler import FilledRows
-from higgs_recipes.training.run_estimate import Forecast
+from higgs_recipes.training.metrics import TrainingMetrics, summarize
+from higgs_recipes.training.packed_sampler import PackedRowSampler
+from higgs_recipes.training.run_estimate import RunEstimateCallback
 from higgs_recipes.training.torchao_optimizers import compiled_once
 from higgs_recipes.unwrap import unwrap_model
 
@@ -70,22 +75,24 @@ class HiggsTrainer(Trainer):
         run_info: Mapping[str, Any],
     ) -> None:
         if args.fast_path:
-            attach_fast_path(unwrap_model(model), compile_layers=args.compile_layers, recompute=args.layers_recompute)
+            attach_varlen_forward(
+                unwrap_model(model), compile_layers=args.compile_layers, recompute=args.layers_recompute
+            )
             collator.flat = True
         attach_losses(unwrap_model(model), compiled=args.compile_layers)
         if args.hours_seen is not None:
             args.num_train_epochs = args.hours_seen * 3600 / train_dataset.audio_seconds()
-        self.forecast = Forecast(train_dataset, collator.config, clock=lambda: self.meter.clock())
+        self.forecast = RunEstimateCallback(train_dataset, collator.config, clock=lambda: self.meter.clock())
         if args.n_gpu > 1:  # one process beside several GPUs: transformers would wrap the model in DataParallel
             args._n_gpu = 1
-        start = AtStart(train=self._begin, epoch=self._begin_epoch)
+        start = TrainBeginCallback(train=self._begin, epoch=self._begin_epoch)
         super().__init__(
             model=model,
             args=args,
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
             data_collator=collator,
-            callbacks=[StopCleanly(), self.forecast, start, RefuseNaN(self.nan_rows)],
+            callbacks=[GracefulStopCallback(), self.forecast, start, NonFiniteLossCallback(self.nan_rows)],
         )
         if self.is_fsdp_enabled:
             keep_sums_exact(self.accelerator.state.fsdp_plugin)
@@ -98,9 +105,9 @@ class HiggsTrainer(Trainer):
         self.codebook_weights = torch.tensor(weights, device=args.device)  # (C,)
         self.base = base
         self.run_info = dict(run_info)
-        self.filled_rows: FilledRows | None = None  # the batches of training, with `fill_rows`
-        self.step_batches: list[tuple[OnItsWay, Tensor]] = []  # (loss, row_index) of the step's micro-batches
-        self.meter = Meter()
+        self.filled_rows: PackedRowSampler | None = None  # the batches of training, with `fill_rows`
+        self.step_batches: list[tuple[AsyncHostCopy, Tensor]] = []  # (loss, row_index) of the step's micro-batches
+        self.meter = TrainingMetrics()
         self.staging: Path | None = None  # the folder of the checkpoint that is being written
 
     @staticmethod
@@ -117,7 +124,7 @@ class HiggsTrainer(Trainer):
         args = self.args
         if not args.fill_rows:
             return super().get_train_dataloader()
-        self.filled_rows = FilledRows(
+        self.filled_rows = PackedRowSampler(
             self.train_dataset.num_positions(), capacity=args.pack_to, seed=args.seed, num_processes=args.world_size
         )
         loader = DataLoader(
@@ -158,7 +165,7 @@ class HiggsTrainer(Trainer):
         losses = dual_ffn_losses(model, inputs)
         loss = self._weighted(losses, text_count=num_items_in_batch[0], codebook_counts=num_items_in_batch[1:])
         self.meter.add(losses.detach(), inputs, config=self.eval_collator.config)
-        self.step_batches.append((OnItsWay(loss), inputs["row_index"]))
+        self.step_batches.append((AsyncHostCopy(loss), inputs["row_index"]))
         return loss * self.accelerator.num_processes
 
     def _weighted(self, losses: DualFFNLosses, *, text_count: Tensor, codebook_counts: Tensor) -> Tensor:
@@ -220,7 +227,7 @@ class HiggsTrainer(Trainer):
             unwrap_model(self.model).gradient_checkpointing_disable()
         if self.state.global_step == 0:
             self.preflight()
-        self.meter = Meter()
+        self.meter = TrainingMetrics()
 
     def preflight(self) -> dict[str, float]:
         """The model's losses on the recipe's own labels, before the first step.

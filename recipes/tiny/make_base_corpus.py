@@ -4,7 +4,7 @@
     python recipes/tiny/make_base_corpus.py --hours 60 --workers 16 --output_dir outputs/tiny/base
 
 It leaves audio/<voice>/<number>.flac (24 kHz, mono, 16 bits) and metadata.jsonl (file_name, text, speaker, language,
-gender, scene, task, length, origin), a folder that scripts/encode.py reads; source and licence of the texts are in its
+gender, scene, task, length, origin), a folder that scripts/encode.py reads; source and license of the texts are in its
 README.md. Half the clips tell their voice by a scene, the others, faster and slower too, by its sound alone.
 A run is the same for the same seed, hours and voices; one that was cut off goes on where it was. The parts that
 --shard makes are disjoint, and together they are the whole.

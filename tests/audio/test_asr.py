@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import Wav2Vec2FeatureExtractor, WavLMConfig, WavLMForXVector, WavLMModel
 
-from higgs_recipes.audio.asr import PACKAGE_RECOGNISER, load_recogniser
+from higgs_recipes.audio.asr import PACKAGE_ASR_MODEL, load_asr_model
 from higgs_recipes.audio.io import read_audio
 from higgs_recipes.audio.speaker import PACKAGE_SPEAKER_MODEL, load_speaker_model
 from higgs_recipes.audio.word_errors import word_errors
@@ -37,7 +37,7 @@ def recording(index: int) -> Tensor:
 
 @pytest.fixture(scope="module")
 def package_recogniser():
-    return load_recogniser(PACKAGE_RECOGNISER, revision=None, language="en", device=CPU)
+    return load_asr_model(PACKAGE_ASR_MODEL, revision=None, language="en", device=CPU)
 
 
 @pytest.fixture(scope="module")
@@ -97,8 +97,8 @@ def test_a_clip_without_voice_has_no_embedding(resemblyzer, tmp_path):
 
 def test_the_words_of_a_checkpoint_have_times_within_their_clip(tmp_path):
     folder = save_random_whisper(tmp_path, is_multilingual=True, times_words=True)
-    recogniser = load_recogniser(str(folder), revision=None, language="en", device=CPU)
-    none, words = recogniser.timed_words([torch.empty(0), recording(0)])
+    asr_model = load_asr_model(str(folder), revision=None, language="en", device=CPU)
+    none, words = asr_model.timed_words([torch.empty(0), recording(0)])
     assert none == [] and words and {letter for word in words for letter in word.text} <= set(LETTERS)
     times = [time for word in words for time in (word.start, word.end)]
     assert times == sorted(times) and 0 <= times[0] and times[-1] <= len(recording(0)) / SAMPLE_RATE
@@ -106,21 +106,21 @@ def test_the_words_of_a_checkpoint_have_times_within_their_clip(tmp_path):
 
 def test_a_checkpoint_that_cannot_time_words_is_refused_before_it_hears_any(tmp_path):
     folder = save_random_whisper(tmp_path, is_multilingual=True)
-    recogniser = load_recogniser(str(folder), revision=None, language="en", device=CPU)
+    asr_model = load_asr_model(str(folder), revision=None, language="en", device=CPU)
     with pytest.raises(InputError, match="its generation config has no alignment_heads.*words of dialogues"):
-        recogniser.timed_words([])
+        asr_model.timed_words([])
 
 
 @pytest.mark.slow
 def test_two_recognisers_time_the_turns_of_a_dialogue_alike(package_recogniser, tmp_path):
     folder = save_package_whisper(tmp_path)
-    recognisers = [package_recogniser, load_recogniser(str(folder), revision=None, language="en", device=CPU)]
+    recognisers = [package_recogniser, load_asr_model(str(folder), revision=None, language="en", device=CPU)]
     first, second = recording(2), recording(22)  # one sentence of each voice
     dialogue = torch.cat([first, torch.zeros(SAMPLE_RATE // 4), second])
     texts = [corpus_rows()[index]["text"] for index in (2, 22)]
     boundary = len(first) / SAMPLE_RATE
-    for recogniser in recognisers:
-        (words,) = recogniser.timed_words([dialogue])
+    for asr_model in recognisers:
+        (words,) = asr_model.timed_words([dialogue])
         (start, end), (next_start, last) = turn_spans(texts, words, normalizer="whisper_en_no_spelling")
         assert 0 <= start < 0.5 and boundary - 0.7 < end < boundary + 0.7  # to where the next word begins
         assert end - 0.1 < next_start < boundary + 0.8 and last <= len(dialogue) / SAMPLE_RATE + 0.1
@@ -130,13 +130,13 @@ def test_two_recognisers_time_the_turns_of_a_dialogue_alike(package_recogniser, 
 @pytest.mark.parametrize("is_multilingual", [True, False])
 def test_a_whisper_checkpoint_decodes_alike_alone_and_in_a_batch(tmp_path, is_multilingual):
     folder = save_random_whisper(tmp_path, is_multilingual=is_multilingual)
-    recogniser = load_recogniser(str(folder), revision=None, language="en", device=CPU)
+    asr_model = load_asr_model(str(folder), revision=None, language="en", device=CPU)
     clips = [recording(0), torch.empty(0), recording(1)[: SAMPLE_RATE // 2], *[recording(2)] * 8]
-    heard = recogniser.transcribe(clips)
+    heard = asr_model.transcribe(clips)
     assert heard[1] == "" and set(heard[0]) <= set(LETTERS) and heard[0]
-    assert heard == [recogniser.transcribe([clip])[0] for clip in clips]
-    assert recogniser.window_seconds == 30.0
-    assert recogniser.revision.startswith("local@") and len(recogniser.revision) == len("local@") + 16
+    assert heard == [asr_model.transcribe([clip])[0] for clip in clips]
+    assert asr_model.window_seconds == 30.0
+    assert asr_model.revision.startswith("local@") and len(asr_model.revision) == len("local@") + 16
 
 
 def test_an_xvector_checkpoint_gives_its_own_embedding_of_a_clip(tmp_path):
@@ -153,16 +153,16 @@ def test_an_xvector_checkpoint_gives_its_own_embedding_of_a_clip(tmp_path):
 def test_another_language_than_a_recogniser_knows_is_refused(tmp_path):
     folder = save_random_whisper(tmp_path, is_multilingual=False)
     with pytest.raises(InputError, match="knows English only, asr_language is 'zh'"):
-        load_recogniser(str(folder), revision=None, language="zh", device=CPU)
+        load_asr_model(str(folder), revision=None, language="zh", device=CPU)
     with pytest.raises(InputError, match="knows English only, asr_language is 'zh'"):
-        load_recogniser(PACKAGE_RECOGNISER, revision=None, language="zh", device=CPU)
+        load_asr_model(PACKAGE_ASR_MODEL, revision=None, language="zh", device=CPU)
 
 
 def test_a_checkpoint_of_another_kind_is_refused(tmp_path):
     whisper = save_random_whisper(tmp_path / "whisper", is_multilingual=True)
     wavlm = save_random_wavlm(tmp_path / "wavlm")
     with pytest.raises(InputError, match="is a wavlm model: name a Whisper checkpoint"):
-        load_recogniser(str(wavlm), revision=None, language="en", device=CPU)
+        load_asr_model(str(wavlm), revision=None, language="en", device=CPU)
     with pytest.raises(InputError, match="speaker .*whisper: AutoModelForAudioXVector cannot load it"):
         load_speaker_model(str(whisper), revision=None, device=CPU)
 
@@ -183,7 +183,7 @@ def test_a_checkpoint_that_has_only_a_pickle_is_refused(tmp_path):
 @pytest.mark.parametrize(
     "module, load",
     [
-        ("faster_whisper", lambda: load_recogniser(PACKAGE_RECOGNISER, revision=None, language="en", device=CPU)),
+        ("faster_whisper", lambda: load_asr_model(PACKAGE_ASR_MODEL, revision=None, language="en", device=CPU)),
         ("resemblyzer", lambda: load_speaker_model(PACKAGE_SPEAKER_MODEL, revision=None, device=CPU)),
     ],
 )
@@ -207,10 +207,10 @@ def test_the_error_rates_of_the_corpus_are_those_of_its_voices(package_recognise
     """20 Harvard sentences of each voice under Whisper tiny.en, greedy: heart 6.3 and rms 9.0 % WER by the package's
     engine, 6.9 and 14.8 % by transformers: their features of the silence that fills the window differ."""
     folder = save_package_whisper(tmp_path)
-    transformers_recogniser = load_recogniser(str(folder), revision=None, language="en", device=CPU)
+    transformers_recogniser = load_asr_model(str(folder), revision=None, language="en", device=CPU)
     clips = [recording(index) for index in range(40)]
-    for recogniser in (package_recogniser, transformers_recogniser):
-        heard = recogniser.transcribe(clips)
+    for asr_model in (package_recogniser, transformers_recogniser):
+        heard = asr_model.transcribe(clips)
         for speaker, lowest, highest in (("heart", 0.03, 0.09), ("rms", 0.06, 0.18)):
             pairs = [
                 (row["text"], said)
@@ -218,4 +218,4 @@ def test_the_error_rates_of_the_corpus_are_those_of_its_voices(package_recognise
                 if row["speaker"] == speaker
             ]
             rate = word_errors(*zip(*pairs, strict=True), normalizer="whisper_en_no_spelling").rate
-            assert lowest < rate < highest, (type(recogniser).__name__, speaker, rate)
+            assert lowest < rate < highest, (type(asr_model).__name__, speaker, rate)

@@ -7,7 +7,7 @@ import torch
 import torchaudio
 
 from higgs_recipes.audio import long_recording as recordings
-from higgs_recipes.audio.long_recording import Recording, slowed
+from higgs_recipes.audio.long_recording import LongRecording, slowed
 from higgs_recipes.audio.vad import FRAME_SAMPLES, VAD_RATE, SpeechDetector
 from higgs_recipes.errors import InputError
 from higgs_recipes.ingest import segmentation as cutting
@@ -29,7 +29,7 @@ def write_noise(path, *, seconds: float, rate: int, channels: int = 2, **kind):
 def test_pieces_join_to_the_recording_read_whole(tmp_path, rate, monkeypatch):
     monkeypatch.setattr(recordings, "PIECE_SECONDS", 0.7)
     path = write_noise(tmp_path / "a.wav", seconds=3.3, rate=rate)
-    with Recording(path) as recording:
+    with LongRecording(path) as recording:
         joined = torch.cat(list(recording.pieces(VAD_RATE)))
         ratio = recording._ratio(VAD_RATE)
     whole = torch.from_numpy(soundfile.read(path, dtype="float32")[0]).mean(dim=1)
@@ -43,7 +43,7 @@ def test_pieces_join_to_the_recording_read_whole(tmp_path, rate, monkeypatch):
 def test_a_span_is_that_part_of_the_recording(tmp_path, container):
     path = write_noise(tmp_path / f"a.{container}", seconds=4, rate=24_000)
     whole = torch.from_numpy(soundfile.read(path, dtype="float32")[0]).mean(dim=1)
-    with Recording(path) as recording:
+    with LongRecording(path) as recording:
         for start, end in [(2.5, 3.0), (0.0, 1.25), (3.0, 4.0)]:
             part, clipped = recording.span(start, end, rate=24_000)
             assert torch.allclose(part, whole[round(start * 24_000) : round(end * 24_000)], atol=1e-4)
@@ -55,7 +55,7 @@ def test_clipped_samples_are_counted_before_channels_are_averaged(tmp_path, subt
     samples = np.zeros((24_000, 2))
     samples[1_000:1_240, 1] = 1.0
     soundfile.write(tmp_path / "a.wav", samples, 24_000, subtype=subtype)
-    with Recording(tmp_path / "a.wav") as recording:
+    with LongRecording(tmp_path / "a.wav") as recording:
         assert recording.span(0, 1, rate=24_000)[1] == pytest.approx(240 / 48_000)
 
 
@@ -63,7 +63,7 @@ def test_memory_does_not_grow_with_the_recording(tmp_path, monkeypatch):
     monkeypatch.setattr(recordings, "PIECE_SECONDS", 1.0)
     longest = []
     for seconds in (2, 20):
-        with Recording(write_noise(tmp_path / f"{seconds}.wav", seconds=seconds, rate=16_000)) as recording:
+        with LongRecording(write_noise(tmp_path / f"{seconds}.wav", seconds=seconds, rate=16_000)) as recording:
             longest.append(max(len(piece) for piece in recording.pieces(VAD_RATE)))
     assert longest == [16_000, 16_000]
 
@@ -80,19 +80,19 @@ def test_what_is_no_recording_is_refused(tmp_path, content, message):
     if content is not None:
         (tmp_path / "a.wav").write_bytes(content)
     with pytest.raises(InputError, match=message):
-        Recording(tmp_path / "a.wav")
+        LongRecording(tmp_path / "a.wav")
 
 
 def test_samples_that_are_no_sound_are_refused(tmp_path):
     soundfile.write(tmp_path / "a.wav", np.full(24_000, np.nan, dtype=np.float32), 24_000, subtype="FLOAT")
-    with Recording(tmp_path / "a.wav") as recording, pytest.raises(InputError, match="samples that are NaN"):
+    with LongRecording(tmp_path / "a.wav") as recording, pytest.raises(InputError, match="samples that are NaN"):
         list(recording.pieces(VAD_RATE))
 
 
 def test_a_broken_recording_is_refused_where_it_breaks(tmp_path):
     path = write_noise(tmp_path / "a.flac", seconds=4, rate=24_000)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with Recording(path) as recording, pytest.raises(InputError, match="broken audio"):
+    with LongRecording(path) as recording, pytest.raises(InputError, match="broken audio"):
         list(recording.pieces(VAD_RATE))
 
 

@@ -111,7 +111,7 @@ def test_a_steady_tone_comes_back_at_its_pitch():
     config = MelRVQConfig()
     waveform = tone(1.0, hertz=440.0)[None]
     model = MelRVQModel(config)
-    decoded = model.synthesise(model.features(waveform))
+    decoded = model.synthesize(model.features(waveform))
     spectrum = torch.fft.rfft(decoded[0]).abs()
     assert spectrum.argmax().item() * SAMPLE_RATE / decoded.shape[1] == pytest.approx(440.0, abs=20)
 

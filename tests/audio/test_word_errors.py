@@ -1,4 +1,4 @@
-"""Error rates, normalisers, Seed-TTS-eval's score and bootstrap intervals."""
+"""Error rates, normalizers, Seed-TTS-eval's score and bootstrap intervals."""
 
 import random
 import socket
@@ -80,7 +80,7 @@ def test_an_unknown_normaliser_and_unequal_lists_are_refused():
     [
         ("none", "It's 5 O'Clock!", "It's 5 O'Clock!"),
         ("basic", "It's “five” [noise] o'clock!", "it s five o clock "),
-        ("whisper_en_no_spelling", "Mr. Park's colour won't cost twenty-five dollars, um.", None),
+        ("whisper_en_no_spelling", "Mr. Park's color won't cost twenty-five dollars, um.", None),
         ("seed_tts_en", "“It's   Mr. Park's”—No, really…", "it's  mr park'sno really"),
         ("seed_tts_zh", "你好，世界！ 「A's」", "你 好 世 界   A ' s"),
     ],
@@ -88,7 +88,7 @@ def test_an_unknown_normaliser_and_unequal_lists_are_refused():
 def test_normalisers(name, text, expected):
     if expected is None:
         # Contractions, titles, numbers and fillers as Whisper has them; the British spelling stays, as the name says.
-        expected = "mister park is colour will not cost $25"
+        expected = "mister park is color will not cost $25"
     assert NORMALIZERS[name](text) == expected
 
 

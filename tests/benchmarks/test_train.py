@@ -8,7 +8,7 @@ import torch
 from transformers import HiggsAudioV2Processor
 
 from higgs_recipes.benchmarks.report import describe, write_report
-from higgs_recipes.benchmarks.train import DrawnClips, PlainCollator, measure_training
+from higgs_recipes.benchmarks.train import PlainCollator, RandomClips, measure_training
 from higgs_recipes.chatml import CHAT_TEMPLATE, conversation
 from higgs_recipes.configs.benchmark import BenchmarkTrainConfig
 from higgs_recipes.delay import undelay_frames
@@ -84,7 +84,7 @@ def test_plain_labels_are_those_of_transformers_processor():
 
 def test_clips_are_of_one_length_and_drawn_anew_for_each_row(tmp_path):
     config = BenchmarkTrainConfig(**fields(tmp_path))
-    clips = DrawnClips(config, load_tiny()[1], num_clips=3)
+    clips = RandomClips(config, load_tiny()[1], num_clips=3)
     assert clips.num_positions() == [26, 26, 26]
     assert not torch.equal(clips[0]["codes"][0], clips[1]["codes"][0])
     assert clips[2]["row_index"] == 2 and int((clips[2]["labels"] != -100).sum()) == 3

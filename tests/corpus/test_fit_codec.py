@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from higgs_recipes.audio.codec import load_codec
-from higgs_recipes.audio.mel_rvq import MelRVQModel, quantise
+from higgs_recipes.audio.mel_rvq import MelRVQModel, quantize
 from higgs_recipes.audio.mel_rvq_config import MelRVQConfig
 from higgs_recipes.configs.codec import FitCodecConfig
 from higgs_recipes.corpus.fit_codec import draw_rows, fit_codec, fit_model, k_means
@@ -53,11 +53,11 @@ def test_refining_leaves_less_over():
 
 def test_neighbours_restore_what_a_step_alone_has_lost():
     torch.manual_seed(0)
-    slow = torch.randn(600, 20).cumsum(dim=0) / 10  # each step is near its neighbours
+    slow = torch.randn(600, 20).cumsum(dim=0) / 10  # each step is near its neighbors
     model = MelRVQModel(MelRVQConfig(num_mels=5, num_components=20, codebook_size=8, num_quantizers=1, beam=1))
     _, left_over = fit_model(model, slow, iterations=5, refinements=0, seed=0)
     vectors = (slow - model.mean) @ model.components.T
-    _, residual = quantise(vectors, model.codebooks, beam=1)
+    _, residual = quantize(vectors, model.codebooks, beam=1)
     assert left_over < 0.97 * (residual.square().sum() / vectors.square().sum())
 
 
@@ -65,15 +65,15 @@ def test_more_iterations_of_k_means_bring_the_centres_nearer():
     vectors = torch.randn(400, 3, generator=torch.Generator().manual_seed(0))
     errors = []
     for iterations in (1, 3, 20):
-        centres = k_means(vectors, 8, iterations=iterations, generator=torch.Generator().manual_seed(0))
-        errors.append(torch.cdist(vectors, centres).min(dim=1).values.square().mean())
+        centers = k_means(vectors, 8, iterations=iterations, generator=torch.Generator().manual_seed(0))
+        errors.append(torch.cdist(vectors, centers).min(dim=1).values.square().mean())
     assert errors[0] > errors[1] > errors[2]
 
 
 def test_a_centre_that_nothing_is_nearest_to_moves_to_what_lies_far():
     vectors = torch.cat([torch.zeros(300, 2), torch.tensor([[1.0, 0.0], [0.0, 2.0], [3.0, 3.0]])])
-    centres = k_means(vectors, 4, iterations=5, generator=torch.Generator().manual_seed(0))
-    assert torch.cdist(vectors, centres).min(dim=1).values.max() < 1e-6
+    centers = k_means(vectors, 4, iterations=5, generator=torch.Generator().manual_seed(0))
+    assert torch.cdist(vectors, centers).min(dim=1).values.max() < 1e-6
 
 
 def test_the_components_are_those_of_the_singular_values():

@@ -16,7 +16,7 @@ import soundfile
 from datasets import Audio, ClassLabel, Dataset, Features, Value
 
 from higgs_recipes.corpus.encoded import load_encoded
-from higgs_recipes.corpus.sources.parquet import ParquetRows
+from higgs_recipes.corpus.sources.parquet import ParquetTable
 from tests.helpers.forked_python import Python
 from tests.helpers.hub_server import HubServer, stored
 from tests.helpers.paths import ROOT
@@ -295,7 +295,7 @@ def test_a_dry_run_reads_all_and_encodes_nothing(encoder):
 
 def test_rows_of_a_parquet_file_are_read_a_group_at_a_time(tmp_path):
     (tmp_path / "a.parquet").write_bytes(shard(1))  # two groups: rows 3 and 4, row 5
-    rows = ParquetRows(tmp_path / "a.parquet")
+    rows = ParquetTable(tmp_path / "a.parquet")
     assert len(rows) == 3 and [row["name"] for row in rows] == ["row 3", "row 4", "row 5"]
     assert rows[2]["audio"] == {"bytes": wav(5), "path": "5.wav"}
     rows.columns = ["name", "who"]

@@ -66,7 +66,7 @@ def speak_hibari(text: str, path: Path) -> None:
 
 
 def speak_flite(text: str, path: Path) -> None:
-    """Voice rms of flite (CMU licence, free for any use with notice), 16 kHz as it speaks."""
+    """Voice rms of flite (CMU license, free for any use with notice), 16 kHz as it speaks."""
     with tempfile.TemporaryDirectory() as folder:
         wav = Path(folder) / "clip.wav"
         subprocess.run(["flite", "-voice", "rms", "-t", text, "-o", wav], check=True)

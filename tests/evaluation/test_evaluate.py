@@ -8,7 +8,7 @@ import torch
 from datasets import Dataset
 from safetensors.torch import load_file, save_file
 
-from higgs_recipes.audio.asr import PACKAGE_RECOGNISER
+from higgs_recipes.audio.asr import PACKAGE_ASR_MODEL
 from higgs_recipes.audio.codec import load_codec
 from higgs_recipes.audio.speaker import PACKAGE_SPEAKER_MODEL, load_speaker_model
 from higgs_recipes.configs.corpus import EncodeConfig
@@ -77,7 +77,7 @@ def config(folder: Path, **changes) -> EvaluateConfig:
         "codec_name_or_path": str(tiny_folder() / "codec"),
         "adapter": str(folder / "adapter"),
         "dataset": str(folder / "corpus"),
-        "asr": PACKAGE_RECOGNISER,
+        "asr": PACKAGE_ASR_MODEL,
         "speaker": PACKAGE_SPEAKER_MODEL,
         "normalizer": "whisper_en_no_spelling",
         "max_seconds": 0.8,

@@ -64,7 +64,7 @@ def turn(word: int, angle: float) -> Clip:
 
 def score(rows, clips):
     return score_clips(
-        rows, clips, recogniser=SpellingRecogniser(), speaker_model=AngleSpeakerModel(), normalizer="basic"
+        rows, clips, asr_model=SpellingRecogniser(), speaker_model=AngleSpeakerModel(), normalizer="basic"
     )
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from higgs_recipes.audio.asr import PACKAGE_RECOGNISER, load_recogniser
+from higgs_recipes.audio.asr import PACKAGE_ASR_MODEL, load_asr_model
 from higgs_recipes.audio.codec import load_codec
 from higgs_recipes.audio.speaker import PACKAGE_SPEAKER_MODEL, load_speaker_model
 from higgs_recipes.audio.word_errors import utterance_errors
@@ -27,7 +27,7 @@ from higgs_recipes.devices import single_device
 from higgs_recipes.errors import exit_on_input_error
 from higgs_recipes.evaluation.scoring import Clip, corpus_rate
 from higgs_recipes.hub.markdown import table
-from higgs_recipes.provenance import surroundings
+from higgs_recipes.provenance import run_environment
 
 
 NORMALIZER = "whisper_en_no_spelling"
@@ -42,7 +42,7 @@ def measure(codec_folder: str, sources: Sequence[str]) -> dict[str, Any]:
     device = single_device()
     corpus = load_rows(EncodeConfig(sources=list(sources), codec_name_or_path=codec_folder))
     codec = load_codec(codec_folder, revision=None, device=device)
-    recogniser = load_recogniser(PACKAGE_RECOGNISER, revision=None, language="en", device=device)
+    asr_model = load_asr_model(PACKAGE_ASR_MODEL, revision=None, language="en", device=device)
     speaker_model = load_speaker_model(PACKAGE_SPEAKER_MODEL, revision=None, device=device)
 
     waveforms = [corpus.waveform(row["own"], name=row["name"]) for row in corpus.rows]
@@ -60,7 +60,7 @@ def measure(codec_folder: str, sources: Sequence[str]) -> dict[str, Any]:
         pairs = zip(speaker_model.embed(real), speaker_model.embed(heard), strict=True)
         cosines = [torch.cosine_similarity(*pair, dim=0).item() for pair in pairs]
         errors = [
-            utterance_errors(texts, recogniser.transcribe(clips), normalizer=NORMALIZER) for clips in (real, heard)
+            utterance_errors(texts, asr_model.transcribe(clips), normalizer=NORMALIZER) for clips in (real, heard)
         ]
         speakers[str(speaker)] = {
             "n": len(chosen),
@@ -69,7 +69,7 @@ def measure(codec_folder: str, sources: Sequence[str]) -> dict[str, Any]:
             "similarity": sum(cosines) / len(cosines),
         }
     seconds = sum(Clip(waveform).seconds for waveform in waveforms)
-    return surroundings() | {
+    return run_environment() | {
         "codec": codec.revision,
         "audio_seconds": seconds,
         "threads": torch.get_num_threads(),

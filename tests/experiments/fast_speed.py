@@ -21,7 +21,7 @@ from higgs_recipes.collator import HiggsCollator
 from higgs_recipes.configs.sft import SFTConfig
 from higgs_recipes.loss import attach_losses, dual_ffn_losses
 from higgs_recipes.modeling.lora import add_lora
-from higgs_recipes.modeling.varlen_forward import attach_fast_path
+from higgs_recipes.modeling.varlen_forward import attach_varlen_forward
 from higgs_recipes.unwrap import unwrap_model
 
 
@@ -90,7 +90,7 @@ def build(*, dtype: torch.dtype, method: str, fast: bool, compiled: bool = False
             if "lora_B" in name:  # an adapter of zeros would be no test
                 nn.init.normal_(weight, std=0.02)
     if fast:
-        attach_fast_path(unwrap_model(model), compile_layers=compiled)
+        attach_varlen_forward(unwrap_model(model), compile_layers=compiled)
     attach_losses(unwrap_model(model), compiled=compiled)
     return model.train()
 

@@ -23,7 +23,7 @@ import yaml
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from higgs_recipes.audio.asr import load_recogniser
+from higgs_recipes.audio.asr import load_asr_model
 from higgs_recipes.audio.codec import load_codec
 from higgs_recipes.audio.speaker import load_speaker_model
 from higgs_recipes.collator import HiggsCollator
@@ -37,11 +37,11 @@ from higgs_recipes.errors import InputError, exit_on_input_error
 from higgs_recipes.evaluation.evaluate import decoded_clips, load_recordings, make_requests
 from higgs_recipes.evaluation.scoring import Clip, score_clips
 from higgs_recipes.generation.generate import generate
-from higgs_recipes.hub.evaluation_card import METRICS
 from higgs_recipes.hub.markdown import table
+from higgs_recipes.metrics_schema import METRICS
 from higgs_recipes.modeling.base_files import fetch_base
 from higgs_recipes.modeling.model import load_model
-from higgs_recipes.provenance import surroundings
+from higgs_recipes.provenance import run_environment
 from higgs_recipes.samples import SampleDataset
 from higgs_recipes.training.trainer import HiggsTrainer
 from higgs_recipes.unwrap import unwrap_model
@@ -157,7 +157,7 @@ def score_rules(folder: Path, config: EvaluateConfig) -> dict[str, Any]:
     return score_clips(
         [row | {"seed": request.seed} for row, request in zip(rows, requests, strict=True)],
         clips,
-        recogniser=load_recogniser(config.asr, revision=None, language=config.asr_language, device=device),
+        asr_model=load_asr_model(config.asr, revision=None, language=config.asr_language, device=device),
         speaker_model=load_speaker_model(config.speaker, revision=None, device=device),
         normalizer=config.normalizer,
     )
@@ -188,7 +188,7 @@ def run(
         losses[rule] = fine_tune(collator_class, SFTConfig(**(fields | paths | train)))
     fields = read_recipe(recipes / "evaluate.yaml") | {"dataset": corpus, "adapter": None}
     scored = score_rules(folder, EvaluateConfig(**(fields | paths | score)))
-    return surroundings() | {"train": dict(train), "score": dict(score), "losses": losses} | scored
+    return run_environment() | {"train": dict(train), "score": dict(score), "losses": losses} | scored
 
 
 def read_recipe(path: Path) -> dict[str, Any]:

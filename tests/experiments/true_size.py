@@ -32,7 +32,7 @@ from higgs_recipes.modeling.lora import add_lora
 from higgs_recipes.modeling.merge import merge
 from higgs_recipes.modeling.model import load_model
 from higgs_recipes.modeling.random_model import init_checkpoint
-from higgs_recipes.provenance import surroundings
+from higgs_recipes.provenance import run_environment
 from higgs_recipes.samples import SampleDataset
 from higgs_recipes.training.trainer import HiggsTrainer
 from higgs_recipes.unwrap import unwrap_model
@@ -114,7 +114,7 @@ def same_share(one: list[Generation], two: list[Generation]) -> float:
 
 def run(folder: Path, report: dict[str, Any]) -> None:
     """Do it all in `folder` and fill the report, section by section."""
-    report |= surroundings()
+    report |= run_environment()
     began = time.perf_counter()
     init = InitConfig(**(read_yaml("init.yaml") | {"output_dir": str(folder), "overwrite_output_dir": True}))
     init.model_config = str(ROOT / init.model_config)

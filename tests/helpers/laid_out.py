@@ -3,7 +3,7 @@
 import json
 
 from higgs_recipes.corpus.corpus import load_rows
-from higgs_recipes.corpus.task_assignment import lay_out_tasks
+from higgs_recipes.corpus.task_assignment import assign_tasks
 from tests.helpers.corpus_folder import encode_config
 
 
@@ -15,7 +15,7 @@ def laid_out(folder, **fields):
     """(the config, the corpus, the laid-out rows of its only split)"""
     config = encode_config(folder, **{"test_size": 0, "ref_min_seconds": 0.3} | fields)
     corpus = load_rows(config)
-    return config, corpus, lay_out_tasks(corpus, corpus.rows, config, split="train")
+    return config, corpus, assign_tasks(corpus, corpus.rows, config, split="train")
 
 
 def audio_urls(row) -> list[str]:

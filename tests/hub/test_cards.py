@@ -130,7 +130,7 @@ def test_scores_of_the_finetuned_model_become_the_model_index():
     assert "|  | WER % | CER % | similarity | stopped by itself % |\n" in card.text
     assert "| real recordings | 2 [1, 3], n=4 | not measured | not measured | not measured |\n" in card.text
     assert "| this model | 5 [4, 6], n=4 | not measured | 0.875 [0.8, 0.9], n=4 | 100 [100, 100], n=4 |" in card.text
-    assert "- recogniser: openai/whisper-large-v3 @ asr123\n" in card.text
+    assert "- ASR model: openai/whisper-large-v3 @ asr123\n" in card.text
     assert "- texts: 4 scored, 1 skipped\n" in card.text
     assert "codec resynthesis" not in card.text
 
@@ -228,9 +228,9 @@ def test_corpus_card_lists_splits_columns_and_rejects():
     assert f"- codec: {CORPUS['codec']}\n" in card.text and "- commit: not recorded\n" in card.text
     assert 'load_dataset("tester/corpus", split="train")' in card.text
     assert "task: single_speaker_smart_voice\n" in card.text
-    assert "- licence of the recordings: not recorded, see the sources\n" in card.text
+    assert "- license of the recordings: not recorded, see the sources\n" in card.text
     card = DatasetCard(corpus_card(CORPUS | {"license": "cc0-1.0"}, name="c"))
-    assert card.data.license == "cc0-1.0" and "- licence of the recordings: cc0-1.0\n" in card.text
+    assert card.data.license == "cc0-1.0" and "- license of the recordings: cc0-1.0\n" in card.text
 
     with pytest.raises(InputError, match="split '../../etc': use letters"):
         corpus_card(CORPUS | {"splits": {"../../etc": {"rows": 1, "seconds": 1.0}}}, name="tester/corpus")

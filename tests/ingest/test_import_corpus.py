@@ -15,7 +15,7 @@ from higgs_recipes.audio.io import read_audio
 from higgs_recipes.configs.corpus import ExportConfig, ImportConfig
 from higgs_recipes.corpus.corpus import load_rows
 from higgs_recipes.corpus.sources.source import open_sources
-from higgs_recipes.corpus.task_assignment import lay_out_tasks
+from higgs_recipes.corpus.task_assignment import assign_tasks
 from higgs_recipes.errors import InputError
 from higgs_recipes.ingest import import_corpus as importing
 from higgs_recipes.ingest.export_corpus import export_corpus
@@ -263,7 +263,7 @@ def test_encode_teaches_the_tasks_that_an_imported_corpus_names(tmp_path):
     imported(tmp_path / "out", format="train_higgs_audio", sources=[str(full_folder(tmp_path / "higgs"))])
     config = encode_config(tmp_path / "out", test_size=0)
     corpus = load_rows(config)
-    rows = lay_out_tasks(corpus, corpus.rows, config, split="train")
+    rows = assign_tasks(corpus, corpus.rows, config, split="train")
     assert {row["id"]: (row["task"], row["ref_texts"]) for row in rows} == {
         "huo_000000": ("single_speaker_smart_voice", []),
         "huo_000001": ("zero_shot_voice_cloning", ["我是火君."]),

@@ -12,7 +12,7 @@ import torch
 import torchaudio
 from torch import Tensor
 
-from higgs_recipes.audio.asr import PACKAGE_RECOGNISER
+from higgs_recipes.audio.asr import PACKAGE_ASR_MODEL
 from higgs_recipes.audio.io import read_audio
 from higgs_recipes.audio.loudness import LoudnessMeter
 from higgs_recipes.audio.vad import FRAME_SECONDS, VAD_RATE, SpeechDetector
@@ -66,7 +66,7 @@ def write_recording(path: Path, speaker: str, *, pauses: list[float], rate: int,
 
 def config(*sources: Path | dict, output_dir: Path, **fields) -> SegmentConfig:
     return SegmentConfig(
-        **{"sources": [str(each) if isinstance(each, Path) else each for each in sources], "asr": PACKAGE_RECOGNISER}
+        **{"sources": [str(each) if isinstance(each, Path) else each for each in sources], "asr": PACKAGE_ASR_MODEL}
         | {"output_dir": str(output_dir), "max_clipped_share": 0.001}
         | fields
     )

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 import soundfile
 
-from higgs_recipes.audio.asr import PACKAGE_RECOGNISER, PackageWhisper
+from higgs_recipes.audio.asr import PACKAGE_ASR_MODEL, PackageWhisper
 from higgs_recipes.configs.segment import SegmentConfig
 from higgs_recipes.errors import InputError
-from higgs_recipes.ingest.raw_recordings import find_raw_files
+from higgs_recipes.ingest.raw_recordings import find_raw_recordings
 from higgs_recipes.ingest.segment_corpus import segment_recordings
-from higgs_recipes.ingest.segment_store import Parts
+from higgs_recipes.ingest.segment_store import SegmentStore
 from tests.helpers.import_folder import json_lines
 from tests.helpers.paths import ROOT
 from tests.ingest.test_segment_corpus import config, write_recording
@@ -69,7 +69,7 @@ def root(made) -> Path:
 
 @pytest.fixture
 def transcribed(monkeypatch) -> list[int]:
-    """How many clips each call of the recogniser was given."""
+    """How many clips each call of the ASR model was given."""
     calls, transcribe = [], PackageWhisper.transcribe
 
     def counted(self, waveforms):
@@ -82,7 +82,7 @@ def transcribed(monkeypatch) -> list[int]:
 
 @pytest.mark.slow
 def test_a_killed_run_goes_on_with_the_recordings_that_it_had_not_finished(root, made, transcribed):
-    slow = "from higgs_recipes.ingest.segment_store import Parts; import time; add = Parts.add; "
+    slow = "from higgs_recipes.ingest.segment_store import SegmentStore; import time; add = SegmentStore.add; "
     slow += "Parts.add = lambda *args: (add(*args), time.sleep(60))"  # long enough to be killed here
     with (root.parent / "log").open("w") as log:
         code = textwrap.dedent(RUN.format(before=slow))
@@ -130,12 +130,12 @@ def test_broken_sound_amid_a_recording_is_a_reject_after_the_rows_before_it(tmp_
 
     (tmp_path / "in").mkdir()
     soundfile.write(tmp_path / "in/a.wav", [0.0] * 8_000, 8_000)
-    (file,) = find_raw_files(config(tmp_path / "in", output_dir=tmp_path / "out"))
-    parts = Parts(tmp_path / "out", overwrite=False, made_by={"asr": PACKAGE_RECOGNISER})
+    (file,) = find_raw_recordings(config(tmp_path / "in", output_dir=tmp_path / "out"))
+    parts = SegmentStore(tmp_path / "out", overwrite=False, made_by={"asr": PACKAGE_ASR_MODEL})
     parts.add(file, segments())
     assert [row["reason"] for row in parts[file]] == ["too short: 0.1 s", "broken audio: it ends at 3.0 s of 9.0"]
     # What was made by another recipe is made again, and stands in the place of what was: they share the sound's name.
-    others = Parts(tmp_path / "out", overwrite=False, made_by={"asr": "other"})
+    others = SegmentStore(tmp_path / "out", overwrite=False, made_by={"asr": "other"})
     assert file in parts and file not in others
     others.add(file, iter(()))
     assert file in others and file not in parts

@@ -8,11 +8,11 @@ import torch
 import torchaudio
 
 from higgs_recipes.audio import dnsmos as quality
-from higgs_recipes.audio.dnsmos import QualityMeter
+from higgs_recipes.audio.dnsmos import DNSMOS
 from higgs_recipes.audio.loudness import LoudnessMeter, gain_db
 from higgs_recipes.constants import SAMPLE_RATE
 from higgs_recipes.errors import InputError
-from higgs_recipes.ingest.raw_recordings import find_raw_files
+from higgs_recipes.ingest.raw_recordings import find_raw_recordings
 from higgs_recipes.ingest.segmenter import Segmenter
 from tests.ingest.test_segment_corpus import config, spoken, write_recording
 
@@ -32,7 +32,7 @@ def test_gain_stops_where_the_peak_would_clip():
 
 
 class Listener:
-    """A recogniser of one word a tenth of a second, but "steady" in what is loud and nothing in what is quiet."""
+    """An ASR model of one word a tenth of a second, but "steady" in what is loud and nothing in what is quiet."""
 
     revision, window_seconds = "of a test", 30.0
 
@@ -60,9 +60,9 @@ def test_bounds_on_the_transcript_reject_with_both_transcripts(tmp_path):
     # Slowed by a twentieth, its 40 words are 42.
     assert fickle["reason"] == "asr_disagreement too high: 0.05, max_asr_disagreement is 0.04"
     assert (len(fickle["text"].split()), len(fickle["text_slowed"].split())) == (40, 42)
-    assert silent["reason"] == "no words: the recogniser hears none"
-    assert [row.get("reason", "")[:24] for row in transcribed(min_chars_per_second=4.0)] == [
-        "chars_per_second too low", "too short: 0.1 s", "", "no words: the recogniser"
+    assert silent["reason"] == "no words: the ASR model hears none"
+    assert [row.get("reason", "")[:22] for row in transcribed(min_chars_per_second=4.0)] == [
+        "chars_per_second too l", "too short: 0.1 s", "", "no words: the ASR mode"
     ]  # fmt: skip
     assert transcribed(max_chars_per_second=5.0)[2]["reason"].startswith("chars_per_second too high: ")
 
@@ -71,7 +71,7 @@ def test_the_two_ratings_that_the_package_gives_for_a_clip_are_the_columns():
     from speechmos import dnsmos
 
     text, waveform = spoken("heart")[0]
-    scores = QualityMeter().scores(waveform)
+    scores = DNSMOS().scores(waveform)
     heard = torchaudio.functional.resample(waveform, 24_000, 16_000)
     expected = dnsmos.run(heard.numpy(), 16_000)
     assert scores == {f"dnsmos_{name}": pytest.approx(expected[f"{name}_mos"], abs=0.006) for name in
@@ -87,7 +87,7 @@ def test_a_rating_falls_with_noise_and_the_bound_rejects_it_before_it_is_transcr
     soundfile.write(tmp_path / "in/noisy.flac", samples + 0.01 * noise, rate)
     listener = Listener()
     knobs = config(tmp_path / "in", output_dir=tmp_path / "out", min_dnsmos=2.8)
-    clean, noisy = (list(Segmenter(knobs, listener).segments(file)) for file in find_raw_files(knobs))
+    clean, noisy = (list(Segmenter(knobs, listener).segments(file)) for file in find_raw_recordings(knobs))
     assert clean[0][0]["dnsmos_ovrl"] > 2.8 and "text" in clean[0][0]
     row, waveform = noisy[0]
     assert row["reason"] == f"dnsmos_ovrl too low: {row['dnsmos_ovrl']:g}, min_dnsmos is 2.8"
@@ -97,11 +97,11 @@ def test_a_rating_falls_with_noise_and_the_bound_rejects_it_before_it_is_transcr
 def test_other_networks_than_those_meant_are_refused(monkeypatch):
     monkeypatch.setitem(quality._NETWORKS, "model_v8.onnx", "0" * 64)
     with pytest.raises(InputError, match=r"model_v8.onnx has the SHA-256 9246480c58567bc6, not 00000000"):
-        QualityMeter()
+        DNSMOS()
 
 
 @pytest.mark.parametrize("module", ["speechmos.dnsmos", "onnxruntime"])
 def test_a_package_that_is_missing_is_named_with_its_installation(monkeypatch, module):
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(InputError, match=f"segment needs the module {module}, .* pip install 'speechmos"):
-        QualityMeter()
+        DNSMOS()

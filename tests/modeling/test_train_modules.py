@@ -19,7 +19,7 @@ from higgs_recipes.configs.sft import SFTConfig
 from higgs_recipes.errors import InputError
 from higgs_recipes.loss import attach_losses, dual_ffn_losses
 from higgs_recipes.modeling.model import load_model
-from higgs_recipes.modeling.varlen_forward import attach_fast_path
+from higgs_recipes.modeling.varlen_forward import attach_varlen_forward
 from higgs_recipes.samples import SampleDataset
 from higgs_recipes.training.fsdp import keep_sums_exact
 from higgs_recipes.training.trainer import HiggsTrainer
@@ -99,7 +99,7 @@ def test_float32_weights_that_fsdp_gathers_in_bfloat16_compute_and_leave_no_whol
     config = SFTConfig(model_name_or_path=str(tiny_folder() / "model"), output_dir="unused", use_cpu=True, **fields)
     model, tokenizer = build(config)
     if flat:
-        attach_fast_path(model, compile_layers=False)
+        attach_varlen_forward(model, compile_layers=False)
     attach_losses(model, compiled=False)
     whole = weakref.ref(model.model.embed_tokens.weight)
     rows = SampleDataset(random_rows(4), tokenizer)

@@ -22,7 +22,7 @@ from higgs_recipes.configs.sft import SFTConfig
 from higgs_recipes.errors import InputError
 from higgs_recipes.loss import DualFFNLosses, attach_losses, dual_ffn_losses
 from higgs_recipes.modeling.nf4 import four_bit_config, keep_trainable_on_cpu
-from higgs_recipes.modeling.varlen_forward import attach_fast_path, flat_hidden_states
+from higgs_recipes.modeling.varlen_forward import attach_varlen_forward, flat_hidden_states
 from higgs_recipes.unwrap import unwrap_model
 from tests.helpers.checkpoints import tiny_folder
 from tests.helpers.tiny import golden_config, golden_model, golden_samples
@@ -88,7 +88,7 @@ KINDS = ["full", "lora", "lora_float64", QLORA]
 
 
 def fast(model: nn.Module, *, compiled: bool = False, recompute: bool = False) -> nn.Module:
-    attach_fast_path(unwrap_model(model), compile_layers=compiled, recompute=recompute)
+    attach_varlen_forward(unwrap_model(model), compile_layers=compiled, recompute=recompute)
     attach_losses(unwrap_model(model), compiled=compiled)
     return model
 
@@ -328,8 +328,8 @@ def test_a_model_that_the_fast_path_would_change_is_refused():
     model = golden_model()
     model.config.attention_dropout = 0.1
     with pytest.raises(InputError, match="attention_dropout 0.1, .* set fast_path: false"):
-        attach_fast_path(model)
+        attach_varlen_forward(model)
     model = golden_model()
     model.set_attn_implementation("eager")
     with pytest.raises(InputError, match="attn_implementation sdpa, not eager; set fast_path: false"):
-        attach_fast_path(model)
+        attach_varlen_forward(model)

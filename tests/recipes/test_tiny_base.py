@@ -7,7 +7,7 @@ import torch
 import yaml
 from safetensors import safe_open
 
-from higgs_recipes.audio.asr import PACKAGE_RECOGNISER, load_recogniser
+from higgs_recipes.audio.asr import PACKAGE_ASR_MODEL, load_asr_model
 from higgs_recipes.audio.codec import load_codec
 from higgs_recipes.audio.word_errors import utterance_errors
 from higgs_recipes.chatml import conversation
@@ -86,7 +86,7 @@ def test_it_says_what_is_asked_and_stops(base):
     made = generate(model, tokenizer, requests, sampling=sampling)
     assert all(each.stopped and 1 < len(each.codes) / FRAMES_PER_SECOND < 4 for each in made)
     waveforms = load_codec(TINY / "mel_rvq", revision=None, device="cpu").decode([each.codes for each in made])
-    heard = load_recogniser(PACKAGE_RECOGNISER, revision=None, language="en", device="cpu").transcribe(waveforms)
+    heard = load_asr_model(PACKAGE_ASR_MODEL, revision=None, language="en", device="cpu").transcribe(waveforms)
     said = [text for text in recipe["text"] for _ in range(2)]
     errors = utterance_errors(said, heard, normalizer="whisper_en_no_spelling")
     assert sum(each.edits for each in errors) <= 0.4 * sum(each.words for each in errors), heard

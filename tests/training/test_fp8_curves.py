@@ -11,7 +11,7 @@ NUM_STEPS, WINDOW = 200, 20
 
 
 def loss_curve(folder, **fields) -> torch.Tensor:
-    """Means over each `WINDOW` of 200 steps' losses on eight rows, which are learnt by heart."""
+    """Means over each `WINDOW` of 200 steps' losses on eight rows, which are learned by heart."""
     plain = {"method": "lora", "bf16": True, "dtype": "bfloat16", "optim": "adamw_torch", "learning_rate": 2e-3}
     plain |= {"lora_targets": ["attention", "audio_mlp", "mlp", "heads"], "lora_r": 16, "max_steps": NUM_STEPS}
     plain |= {"per_device_train_batch_size": 4, "pack_to": 400}

@@ -6,7 +6,7 @@ import pytest
 import torch
 from accelerate.data_loader import BatchSamplerShard
 
-from higgs_recipes.training.packed_sampler import FilledRows, fill_rows
+from higgs_recipes.training.packed_sampler import PackedRowSampler, fill_rows
 
 
 def speech_lengths(num_rows: int, *, seed: int = 0) -> list[int]:
@@ -48,7 +48,7 @@ def test_a_sample_longer_than_a_row_is_refused():
 @pytest.mark.parametrize("num_processes", [1, 2, 8])
 def test_epochs_have_as_many_batches_and_each_every_sample_once(num_processes):
     lengths = speech_lengths(300)
-    sampler = FilledRows(lengths, capacity=2048, seed=3, num_processes=num_processes)
+    sampler = PackedRowSampler(lengths, capacity=2048, seed=3, num_processes=num_processes)
     assert len(sampler) % num_processes == 0
     epochs = []
     for epoch in range(12):
@@ -58,13 +58,13 @@ def test_epochs_have_as_many_batches_and_each_every_sample_once(num_processes):
         assert sorted(index for row in epochs[-1] for index in row) == list(range(300))
         assert all(sum(lengths[index] for index in row) <= 2048 for row in epochs[-1])
     assert epochs[0] != epochs[1]
-    again = FilledRows(lengths, capacity=2048, seed=3, num_processes=num_processes)
+    again = PackedRowSampler(lengths, capacity=2048, seed=3, num_processes=num_processes)
     again.set_epoch(7)
     assert list(again) == epochs[7]
 
 
 def test_rows_that_cannot_be_halved_leave_no_process_without_a_batch():
-    sampler = FilledRows([300, 310, 320], capacity=500, seed=0, num_processes=2)
+    sampler = PackedRowSampler([300, 310, 320], capacity=500, seed=0, num_processes=2)
     shares = [list(BatchSamplerShard(sampler, 2, process)) for process in range(2)]
     assert [len(share) for share in shares] == [2, 2] and len(sampler) == 4
     assert {index for share in shares for (index,) in share} == {0, 1, 2}

@@ -85,7 +85,7 @@ def test_stochastic_rounding_moves_weights_of_bfloat16_where_plain_rounding_leav
         trainer = trainer_of(tmp_path / optim, **IN_BFLOAT16 | {"optim": optim, "learning_rate": 1e-4} | fields)
         norms = [weight for name, weight in trainer.model.named_parameters() if "norm" in name]
         trainer.train()
-        # Norms begin as ones, whose neighbours are 2 ** -8 below and 2 ** -7 above.
+        # Norms begin as ones, whose neighbors are 2 ** -8 below and 2 ** -7 above.
         moved[optim] = sum((weight != 1).sum().item() for weight in norms)
     assert moved["adamw_torch"] == 0 < moved["adamw_torch_8bit"], moved
 

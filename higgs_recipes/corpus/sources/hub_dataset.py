@@ -16,7 +16,7 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, HTTPError
 from huggingface_hub.hf_api import RepoFile
 
-from higgs_recipes.corpus.sources.webdataset import TarRows
+from higgs_recipes.corpus.sources.webdataset import WebDatasetTable
 from higgs_recipes.errors import InputError
 from higgs_recipes.files import explain_full_disk
 from higgs_recipes.hub.download import fetch, hub_reason
@@ -75,7 +75,7 @@ def find_files(spec: dict[str, Any], split: str) -> HubFiles:
     return HubFiles(path, commit, {file: contents[file] for file in paths}, features)
 
 
-def open_hub(spec: dict[str, Any], split: str) -> Dataset | TarRows | Path:
+def open_hub(spec: dict[str, Any], split: str) -> Dataset | WebDatasetTable | Path:
     """The rows of a source on the Hub; where they are recordings beside a metadata file, the snapshot's folder.
 
     Raises:
@@ -87,7 +87,7 @@ def open_hub(spec: dict[str, Any], split: str) -> Dataset | TarRows | Path:
         found = _fetch_matching(path, spec["files"], revision=revision)
         endings = {file.suffix for file in found}
         if endings == {".tar"}:
-            return TarRows(found)
+            return WebDatasetTable(found)
         if endings != {".parquet"}:
             raise InputError(
                 f"{path}: files matches {', '.join(sorted(endings))}; it must match .parquet or .tar files"

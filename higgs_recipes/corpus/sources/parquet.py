@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 
-class ParquetRows(Sequence):
+class ParquetTable(Sequence):
     """Rows as they are stored: a recording is a cell {"path", "bytes"}, a class its number.
 
     Attributes:
@@ -42,7 +42,7 @@ class ParquetRows(Sequence):
         values = self._file.read(columns=[name])[name].to_pylist()
         return [values[index] for index in self._picked]
 
-    def select(self, indices: Sequence[int]) -> "ParquetRows":
+    def select(self, indices: Sequence[int]) -> "ParquetTable":
         """Only these rows."""
         chosen = copy.copy(self)
         chosen._picked = [self._picked[index] for index in indices]

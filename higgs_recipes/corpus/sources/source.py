@@ -17,8 +17,8 @@ from datasets import Audio, ClassLabel, Dataset, DatasetDict, List, load_dataset
 from higgs_recipes.configs.corpus import CONSTANTS, EncodeConfig
 from higgs_recipes.corpus.sources.hub_dataset import explain_datasets, find_files, open_hub
 from higgs_recipes.corpus.sources.metadata import METADATA_FILES, find_metadata, read_metadata
-from higgs_recipes.corpus.sources.streamed import StreamedRows, matching_rows
-from higgs_recipes.corpus.sources.webdataset import TarRows
+from higgs_recipes.corpus.sources.streamed import StreamedTable, matching_rows
+from higgs_recipes.corpus.sources.webdataset import WebDatasetTable
 from higgs_recipes.errors import InputError
 from higgs_recipes.hub.public import is_hub_id
 
@@ -157,12 +157,12 @@ def _open(index: int, spec: dict[str, Any], config: EncodeConfig) -> Source:
     else:
         raise InputError(f"sources: no such folder, and no Hub id of the form user/name: {path}")
     label = f"{path}:{split}"
-    if isinstance(table, StreamedRows):
+    if isinstance(table, StreamedTable):
         return _stream_source(table, label, spec, config)
     if not len(table):
         raise InputError(f"{label}: no rows")
 
-    if isinstance(table, (Dataset, TarRows)):
+    if isinstance(table, (Dataset, WebDatasetTable)):
         present = table.column_names
     else:
         present = list(dict.fromkeys(key for row in table for key in row))
@@ -185,14 +185,14 @@ def _source(label: str, table: Sequence, columns: dict, features: Mapping, spec:
     return Source(label, table, columns, constants, spec.get("weight"), folder, class_names)
 
 
-def _open_stream(index: int, spec: dict[str, Any], split: str, config: EncodeConfig) -> StreamedRows:
+def _open_stream(index: int, spec: dict[str, Any], split: str, config: EncodeConfig) -> StreamedTable:
     # Beside the corpus, where there is room for what is made of it; each process has a file of its own.
     place = Path(config.output_dir).expanduser().resolve()
     folder = place.with_name(f".{place.name}.{PartialState().process_index}-{index}.streaming")
-    return StreamedRows(find_files(spec, split), folder, where=spec.get("where") or {})
+    return StreamedTable(find_files(spec, split), folder, where=spec.get("where") or {})
 
 
-def _stream_source(table: StreamedRows, label: str, spec: dict[str, Any], config: EncodeConfig) -> Source:
+def _stream_source(table: StreamedTable, label: str, spec: dict[str, Any], config: EncodeConfig) -> Source:
     """The source as its first file shows it, which stays open."""
     try:
         table.open_file(0)
@@ -214,7 +214,7 @@ def _select_where(table: Sequence, where: dict[str, str], present: Sequence[str]
     if not kept:
         raise InputError(f"{label}: no row is left of {len(table)} by where {where}")
     logger.info("%s: %d of %d rows are as where says", label, len(kept), len(table))
-    if isinstance(table, TarRows):
+    if isinstance(table, WebDatasetTable):
         return table.keep(kept)
     return table.select(kept) if isinstance(table, Dataset) else [table[index] for index in kept]
 
@@ -226,7 +226,7 @@ def _require_columns(where: Iterable[str], present: Sequence[str], *, label: str
 
 
 def _values(table: Sequence, column: str) -> Sequence[Any]:
-    if isinstance(table, TarRows):
+    if isinstance(table, WebDatasetTable):
         return table.column(column)
     return table[column] if isinstance(table, Dataset) else [row.get(column) for row in table]
 

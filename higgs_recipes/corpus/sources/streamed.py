@@ -15,12 +15,12 @@ from datasets import Features
 from huggingface_hub import HfFileSystem
 
 from higgs_recipes.corpus.sources.hub_dataset import HubFiles, explain_datasets
-from higgs_recipes.corpus.sources.parquet import ParquetRows
-from higgs_recipes.corpus.sources.webdataset import TarRows
+from higgs_recipes.corpus.sources.parquet import ParquetTable
+from higgs_recipes.corpus.sources.webdataset import WebDatasetTable
 from higgs_recipes.hub.download import fetch
 
 
-class StreamedRows(Sequence):
+class StreamedTable(Sequence):
     """Rows by their number over all files; the file of the row that is asked for takes the place of the one before.
 
     Where the files begin is unknown at first: of the file that is open the rows then count from 0.
@@ -36,7 +36,7 @@ class StreamedRows(Sequence):
         self.columns: Sequence[str] | None = None  # of parquet files, those that are read
         self._starts: list[int] = []
         self._index: int | None = None
-        self._rows: ParquetRows | TarRows | None = None
+        self._rows: ParquetTable | WebDatasetTable | None = None
         self.close()  # a run that was killed has left its file
 
     def __len__(self) -> int:
@@ -77,7 +77,7 @@ class StreamedRows(Sequence):
             with explain_datasets({"path": repo}, path):
                 self._rows = self._read(self.folder / path)
             self._index = index
-        if isinstance(self._rows, ParquetRows) and self.columns is not None:
+        if isinstance(self._rows, ParquetTable) and self.columns is not None:
             self._rows.columns = self.columns
         return self._rows
 
@@ -94,17 +94,17 @@ class StreamedRows(Sequence):
     @property
     def features(self) -> Mapping[str, Any]:
         """The columns' types; a tar file has none."""
-        if isinstance(self._rows, TarRows):
+        if isinstance(self._rows, WebDatasetTable):
             return {}
         return self.files.features or Features.from_arrow_schema(self._rows.schema)
 
-    def _read(self, path: Path) -> ParquetRows | TarRows:
-        rows = TarRows([path]) if path.suffix == ".tar" else ParquetRows(path)
+    def _read(self, path: Path) -> ParquetTable | WebDatasetTable:
+        rows = WebDatasetTable([path]) if path.suffix == ".tar" else ParquetTable(path)
         columns = {column: rows.column(column) for column in self.where}
         if not columns:
             return rows
         kept = matching_rows(columns, self.where)
-        return rows.keep(kept) if isinstance(rows, TarRows) else rows.select(kept)
+        return rows.keep(kept) if isinstance(rows, WebDatasetTable) else rows.select(kept)
 
     def _count_remote(self, path: str) -> int:
         with HfFileSystem().open(f"datasets/{self.files.repo}@{self.files.commit}/{path}") as file:

@@ -9,7 +9,7 @@ from higgs_recipes.corpus.sources.metadata import json_object
 from higgs_recipes.errors import InputError
 
 
-class TarRows(Sequence):
+class WebDatasetTable(Sequence):
     """The rows of tar files: members whose names differ in the ending only are one row.
 
     A row has `__key__` (the name without its ending), the fields of the .json as `json.<field>`, and every other
@@ -40,9 +40,9 @@ class TarRows(Sequence):
         """Indexes of the rows that raise when they are asked for: what their fields are is not known."""
         return [i for i, (path, fields, _) in enumerate(self._rows) if (path, fields["__key__"]) in self._broken]
 
-    def select(self, indices: Sequence[int]) -> "TarRows":
+    def select(self, indices: Sequence[int]) -> "WebDatasetTable":
         """Only these rows."""
-        chosen = TarRows([])
+        chosen = WebDatasetTable([])
         chosen._rows, chosen.column_names = [self._rows[index] for index in indices], self.column_names
         chosen._broken = self._broken
         return chosen
@@ -58,7 +58,7 @@ class TarRows(Sequence):
                 row[ending] = {"path": name, "bytes": file.read(size)}
         return row
 
-    def keep(self, indices: Sequence[int]) -> "TarRows":
+    def keep(self, indices: Sequence[int]) -> "WebDatasetTable":
         """These rows and the broken ones, which are rejected with their reason whatever they would have said."""
         return self.select(sorted({*indices, *self.broken()}))
 

@@ -1,6 +1,6 @@
 """English sentences by a small grammar: everyday words, each in many contexts, in the plain style of read sentences.
 
-They parse, and mean little: a voice must be learnt from how words are said, not from what is likely to follow.
+They parse, and mean little: a voice must be learned from how words are said, not from what is likely to follow.
 """
 
 import random

@@ -46,7 +46,7 @@ def plan_hours(shares: Mapping[str, float], *, hours: float, wordnet: Path, seed
     """Each next text goes to the voice that is furthest behind its share of the hours, by estimate.
 
     Half the clips have no scene and a drawn speed: what tells its voice is another clip of the same, so that cloning
-    is learnt from the sound and from more voices than there are.
+    is learned from the sound and from more voices than there are.
     """
     spoken = dict.fromkeys(shares, 0.0)  # seconds over share
     total = 0.0

@@ -38,7 +38,7 @@ _PLURALS = dict(
         "salmon salmon;trout trout;series series;species species;life lives;wife wives;"
         "knife knives;leaf leaves;wolf wolves;calf calves;half halves;shelf shelves;self selves;thief thieves;"
         "loaf loaves;elf elves;potato potatoes;tomato tomatoes;hero heroes;echo echoes;crisis crises;basis bases;"
-        "analysis analyses;oasis oases;axis axes"
+        "analysis analyzes;oasis oases;axis axes"
     ).split(";")
 )
 _HISS = re.compile("(s|x|z|ch|sh)$")

@@ -38,7 +38,7 @@ def read_synsets(folder: Path) -> list[Synset]:
 
 def _read_part(path: Path, part: str) -> Iterator[Synset]:
     for line in path.read_text(encoding="ascii").splitlines():
-        if line.startswith("  "):  # the licence
+        if line.startswith("  "):  # the license
             continue
         head, gloss = line.split(" | ", 1)
         fields = head.split()
