@@ -31,8 +31,8 @@ def _seed_tts_zh(text: str) -> str:
     return " ".join(_seed_tts(text))
 
 
-# Whisper's English normalizer also maps British to American spellings, by a table that lies in Whisper's tokenizer and
-# in no package that is required here: so "color" for "color" is an error, and the name says so.
+# Whisper's English normalizer also maps British to American spellings, with a table that only Whisper's tokenizer has.
+# It is not available here, so "colour" for "color" is an error: hence the name.
 NORMALIZERS: dict[str, Callable[[str], str]] = {
     "none": lambda text: text,
     "basic": BasicTextNormalizer(),

