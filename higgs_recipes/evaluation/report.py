@@ -156,10 +156,7 @@ def _table_note(metrics: Mapping[str, Any]) -> str:
         "has no similarity."
     )
     if "turn_voice" in metrics["rows"]["real"]:
-        note += (
-            " In dialogues, similarity is measured by turn, and n of the turns is the number of turns that could be "
-            "compared."
-        )
+        note += " A dialogue has no similarity as a whole: its turns are compared, and n counts the turns compared."
     return note
 
 
@@ -211,7 +208,7 @@ def _turn_note(number: int, turn: Mapping[str, Any]) -> str:
         return f"; turn {number} not found"
     start, end = turn["span"]
     nearest = f"closest to {turn['nearest_speaker']}" if turn["nearest_speaker"] else "voice not compared"
-    return f"; turn {number} ({turn['speaker'] or 'unknown speaker'}) at {start:.1f} to {end:.1f} s, {nearest}"
+    return f"; turn {number} ({turn['speaker'] or 'unknown speaker'}), {start:.1f} to {end:.1f} s, {nearest}"
 
 
 def _compared_words(text: str, transcript: str) -> list[tuple[str, bool]]:

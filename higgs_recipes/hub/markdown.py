@@ -46,9 +46,9 @@ def cell(value: Any) -> str:
 
 
 def escape_marks(text: str) -> str:
-    """Text from outside without Markdown formatting, for a cell or a fact; these escape bars and HTML themselves.
+    """Escape the marks of Markdown except bars and HTML, which `cell` and `inline` escape.
 
     >>> cell(escape_marks("*a* | <b>"))
     '\\\\*a\\\\* \\\\| &lt;b&gt;'
     """
-    return re.sub(r"([\\`*_{}\[\]()#~!])", r"\\\1", text)
+    return re.sub(r"([\\`*_\[\]#~])", r"\\\1", text)

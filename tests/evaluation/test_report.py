@@ -188,10 +188,10 @@ def test_one_speaker_has_no_table_by_speaker_and_no_dialogue_columns(written):
 def test_dialogue_turns_have_their_times_and_closest_speakers(tmp_path):
     page, _ = write(tmp_path, two_speaker_metrics())
     assert (
-        "turn 1 (heart) at 0.5 to 2.0 s, closest to rms; turn 2 (heart) at 0.5 to 2.0 s, voice not compared; "
+        "turn 1 (heart), 0.5 to 2.0 s, closest to rms; turn 2 (heart), 0.5 to 2.0 s, voice not compared; "
         "turn 3 not found"
     ) in page.text
-    assert "In dialogues, similarity is measured by turn" in page.text
+    assert "A dialogue has no similarity as a whole: its turns are compared" in page.text
 
 
 def test_speaker_names_are_escaped(tmp_path):
