@@ -1,4 +1,4 @@
-"""Evaluate base and fine-tuned model on held-out texts: WER, CER and speaker similarity, and of the real recordings.
+"""Compare base and fine-tuned model with the real recordings on held-out texts: WER, CER, speaker similarity.
 
 accelerate launch --config_file accelerate_configs/single_gpu.yaml scripts/evaluate.py \
     --config recipes/higgs-3b/evaluate.yaml --adapter me/my-voice --push_to_hub

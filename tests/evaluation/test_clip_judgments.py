@@ -58,9 +58,9 @@ def test_a_dialogue_has_one_segment_per_turn_and_its_tags_are_not_spoken():
     assert [each.transcript for each in judged] == ["three", "one two"]
     assert judged[1].text == "One. Two." and judged[1].word_errors.edits == 0
     assert [segment.span for segment in judged[1].segments] == [(0.0, 1.5), (1.5, 3.0)]
-    for segment_, (speaker, angle) in zip(judged[1].segments, [("x", 0.2), ("y", 0.9)], strict=True):
-        assert segment_.speaker == speaker
-        torch.testing.assert_close(segment_.embedding, vector(angle))
+    for found, (speaker, angle) in zip(judged[1].segments, [("x", 0.2), ("y", 0.9)], strict=True):
+        assert found.speaker == speaker
+        torch.testing.assert_close(found.embedding, vector(angle))
 
 
 def test_single_speaker_clips_need_no_word_times():
