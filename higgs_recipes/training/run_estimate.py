@@ -101,12 +101,14 @@ def describe_forecast(forecast: Mapping[str, Any]) -> str:
 
 
 def describe_speed(speed: Speed | None) -> str:
-    """A measurement as the head of a recipe has it."""
+    """Describe a measurement as recipe heads do: speed, memory and hardware on one line, its source on the next."""
     if speed is None:
-        return "not measured with these settings"
+        return "Speed and memory: not measured with these settings"
+    per_hour = describe_seconds(POSITIONS_PER_HOUR / speed.positions_per_second)
+    sharded_by = "" if speed.sharded_by is None else f" by {speed.sharded_by}"
     return (
-        f"{speed.positions_per_second:,.0f} positions/s, {speed.peak_gib:.1f} GiB, "
-        f"{describe_seconds(POSITIONS_PER_HOUR / speed.positions_per_second)}, on {_place(speed)}"
+        f"{speed.positions_per_second:,.0f} positions/s, {speed.peak_gib:.1f} GiB, {per_hour} per hour of audio "
+        f"on {speed.hardware}{sharded_by}\nMeasured by {speed.made_by}"
     )
 
 

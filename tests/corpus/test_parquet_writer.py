@@ -17,7 +17,7 @@ from tests.helpers.paths import ROOT
 from tests.helpers.tiny_codec import tiny_codec
 
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+README = (ROOT / "higgs_recipes/corpus/README.md").read_text(encoding="utf-8")
 SENTENCE = "It was word number {} that they said in the clip, and some of them were there when the {} others came."
 
 
@@ -53,7 +53,7 @@ def test_an_hour_takes_the_bytes_that_readme_says(an_hour):
 
 
 def test_the_columns_of_a_file_are_those_of_readme(an_hour):
-    table = README.partition("## The encoded corpus")[2].partition("\n## ")[0]
+    table = README.partition("## Columns")[2].partition("\n## ")[0]
     types = {
         name: kind
         for names, kind in re.findall(r"^\| (`[^|]+) \| ([^|]+) \|", table, flags=re.MULTILINE)

@@ -16,7 +16,13 @@ from higgs_recipes.configs.parser import parse_recipe
 from higgs_recipes.configs.sft import SFTConfig
 from higgs_recipes.errors import InputError
 from higgs_recipes.training.data import EncodedSamples, tokenize_rows
-from higgs_recipes.training.run_estimate import TIMED_STEPS, WARM_STEPS, RunLength, describe_forecast
+from higgs_recipes.training.run_estimate import (
+    TIMED_STEPS,
+    WARM_STEPS,
+    RunLength,
+    describe_forecast,
+    describe_speed,
+)
 from tests.helpers.checkpoints import load_tiny, random_rows, tiny_folder
 from tests.helpers.paths import ROOT
 from tests.helpers.train_once import NUM_ROWS, make_trainer
@@ -150,6 +156,16 @@ def test_a_measured_speed_says_time_and_memory_and_where_it_was_measured():
     assert other.endswith("measured on 1 x Big (a program); on this hardware, 1 x Small, not measured")
     sharded = length(speed=replace(measured, sharded_by=FSDP)).describe(hardware="1 x Big")
     assert sharded.endswith("measured on 1 x Big by FSDP2 (a program)")
+
+
+def test_a_recipe_head_has_the_speed_on_one_line_and_its_source_on_the_next():
+    measured = Speed({}, positions_per_second=42_026.0, peak_gib=26.9, hardware="1 x Big", made_by="a program")
+    assert describe_speed(measured).splitlines() == [
+        "42,026 positions/s, 26.9 GiB, 3 s per hour of audio on 1 x Big",
+        "Measured by a program",
+    ]
+    assert "on 1 x Big by FSDP2\n" in describe_speed(replace(measured, sharded_by=FSDP))
+    assert describe_speed(None) == "Speed and memory: not measured with these settings"
 
 
 def test_a_forecast_is_of_the_steps_that_are_left():
