@@ -142,8 +142,8 @@ def test_marks_of_ms_swift_are_no_words(tmp_path):
         4: "empty transcript",
         5: "<think> stands inside the transcript",
         6: "not JSON",
-        7: "0 turns of the assistant",
-        8: "not one recording",
+        7: "messages has 0 turns of the assistant",
+        8: "audios is ['7.wav', '8.wav']",
         9: "no field for speaker",
         10: "not a JSON object but a list",
     }
@@ -292,9 +292,9 @@ def test_kaldi_joins_its_tables(tmp_path):
     assert {place: reason.split(":")[0].split(";")[0] for place, reason in rejects.items()} == {
         ("text", 3): "recording by a command",
         ("text", 4): "recording",
-        ("text", 5): "no recording",
+        ("text", 5): "no recording for this transcript",
         ("text", 6): "duplicate id",
-        ("wav.scp", 4): "recording without a text",
+        ("wav.scp", 4): "no transcript for this recording",
         ("wav.scp", 6): "duplicate id",
         ("wav.scp", 7): "one cell",
     }
@@ -335,7 +335,7 @@ def test_audio_folders_and_their_columns(tmp_path):
     ]
     assert rejects["metadata.csv", 3].startswith("not one cell for each") and ("metadata.csv", 5) in rejects
     (folder / "metadata.csv").write_text('file_name,transcription\na.wav,"never closed\nb.wav,lost\n')
-    with pytest.raises(InputError, match="metadata.csv', 'line': 3, 'id': None, 'reason': 'unexpected end of data"):
+    with pytest.raises(InputError, match="metadata.csv', 'line': 3, 'id': None, 'reason': 'not CSV: unexpected end"):
         imported(tmp_path / "out", **fields)
     (folder / "metadata.csv").rename(folder / "metadata.jsonl")
     with pytest.raises(InputError, match="line': 1, .*not JSON"):
