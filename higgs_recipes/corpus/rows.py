@@ -77,7 +77,7 @@ class TaskRow(CheckedRow):
     """A row laid out as its task.
 
     `messages` is its conversation in JSON; `clips` are the recordings in it, references first. `turn_speakers` says
-    who speaks each turn of a dialogue. `cut_from` is the id of the longer dialogue that this one was cut from, or None.
+    who speaks each turn of a dialogue. `cut_from` is the id of the dialogue that this one was cut from, or None.
     """
 
     messages: str

@@ -15,7 +15,11 @@ import pytest
 import soundfile
 from datasets import Audio, ClassLabel, Dataset, Features, Value
 
+from higgs_recipes.audio.clipping import Levels
+from higgs_recipes.corpus import streaming
+from higgs_recipes.corpus.clips import Clip
 from higgs_recipes.corpus.encoded import load_encoded
+from higgs_recipes.rejects import Reject, RejectCode
 from tests.helpers.forked_python import Python
 from tests.helpers.hub_server import HubServer, stored
 from tests.helpers.paths import ROOT
@@ -290,3 +294,14 @@ def test_what_needs_all_recordings_is_refused(encoder):
 def test_a_dry_run_reads_all_and_encodes_nothing(encoder):
     assert encoder.run("dry", dry_run=True) == [NUM_FILES * ROWS_EACH, NUM_FILES * ROWS_EACH - 1]
     assert not list((encoder.folder / "cache_dry").rglob("*.safetensors"))
+
+
+def test_a_journal_gives_back_rows_and_rejects_wherever_their_file_begins(tmp_path):
+    clip = Clip(1.0, "hash", place=(0, 7, "audio"), levels=Levels(24_000, 0, 0.0, 0.0))
+    row = {"row": 7, "source": 0, "id": "a", "own": clip, "reference": None, "ref_speakers": [], "reason": "a column"}
+    columns = {"source": 0, "row": 8, "file": "f", "id": None}
+    reject = Reject(RejectCode.TOO_SHORT, "audio", "0.1 s", columns=columns)
+    streaming._write_journal(tmp_path / "journal", [row, reject], first=7)
+    assert streaming._read_journal(tmp_path / "journal", first=7) == [row, reject]
+    moved, moved_reject = streaming._read_journal(tmp_path / "journal", first=100)
+    assert moved["row"] == moved["own"].place[1] == 100 and moved_reject == reject.at(columns | {"row": 101})

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import soundfile
+import torch
 
 from higgs_recipes.audio.asr import PACKAGE_ASR_MODEL, PackageWhisper
 from higgs_recipes.configs.segment import SegmentConfig
@@ -143,3 +144,33 @@ def test_broken_sound_amid_a_recording_is_a_reject_after_the_rows_before_it(tmp_
     assert file in parts and file not in others
     others.add(file, iter(()))
     assert file in others and file not in parts
+
+
+def test_rows_come_back_as_they_were_and_a_full_disk_is_no_reject(tmp_path, monkeypatch):
+    (tmp_path / "in").mkdir()
+    soundfile.write(tmp_path / "in/a.wav", [0.0] * 8_000, 8_000)
+    (file,) = find_raw_recordings(config(tmp_path / "in", output_dir=tmp_path / "out"))
+    parts = SegmentStore(tmp_path / "out", overwrite=False, made_by={"asr": PACKAGE_ASR_MODEL})
+    row = {"id": "x", "file_name": "audio/x.wav", "text": "Hello.", "reason": "a column", "reject": 1}
+    parts.add(file, [(row, torch.zeros(100))])
+    assert parts[file] == [row]
+
+    def full(*args):
+        raise InputError("disk full at audio")
+
+    monkeypatch.setattr("higgs_recipes.ingest.segment_store.write_wav", full)
+    with pytest.raises(InputError, match="disk full"):
+        parts.add(file, [(row, torch.zeros(100))])
+    assert file not in parts  # so a run with more room makes it again
+
+
+def test_a_recording_that_another_format_of_the_store_finished_is_made_again(tmp_path, monkeypatch):
+    (tmp_path / "in").mkdir()
+    soundfile.write(tmp_path / "in/a.wav", [0.0] * 8_000, 8_000)
+    (file,) = find_raw_recordings(config(tmp_path / "in", output_dir=tmp_path / "out"))
+    parts = SegmentStore(tmp_path / "out", overwrite=False, made_by={"asr": PACKAGE_ASR_MODEL})
+    monkeypatch.setattr("higgs_recipes.ingest.segment_store.FORMAT", 1)
+    parts.add(file, iter(()))
+    assert file in parts
+    monkeypatch.undo()
+    assert file not in parts
