@@ -50,7 +50,7 @@ class DatasetTable(Sequence):
 
     def __init__(self, dataset: Dataset) -> None:
         for name, feature in dataset.features.items():
-            if isinstance(feature, Audio):
+            if isinstance(feature, Audio) and feature.decode:
                 dataset = dataset.cast_column(name, Audio(decode=False))
         self._dataset = dataset
 
