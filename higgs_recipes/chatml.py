@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from higgs_recipes.errors import InputError
+from higgs_recipes.rejects import RejectCode, RejectedRow
 
 
 Task = Literal[
@@ -206,8 +206,8 @@ def _refuse_control_tokens(row: Mapping[str, Any], turns: list[dict]) -> None:
                 raise _error(row, f"text of the {turn['role']} turn", problem)
 
 
-def _error(row: Mapping[str, Any], field: str, problem: str) -> InputError:
-    return InputError(f"row {row.get('id', '(without id)')}: {field} {problem}")
+def _error(row: Mapping[str, Any], field: str, problem: str) -> RejectedRow:
+    return RejectedRow(RejectCode.INVALID_FIELD, field, problem, row_id=row.get("id", "(without id)"))
 
 
 def _turn(role: str, *content: dict) -> dict:

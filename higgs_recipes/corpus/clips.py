@@ -10,7 +10,7 @@ from typing import Any
 
 from higgs_recipes.audio.clipping import Levels
 from higgs_recipes.constants import SAMPLE_RATE
-from higgs_recipes.errors import InputError
+from higgs_recipes.rejects import RejectCode, RejectedRow
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def check_turns(row: Mapping[str, Any]) -> list[dict[str, Any]]:
     where the row has no "turns".
 
     Raises:
-        InputError: a turn without speaker or words or whose gender is no word, recordings of some turns only (names
+        RejectedRow: a turn without speaker or words or whose gender is no word, recordings of some turns only (names
             the turn from 0), or ref_speakers beside the turns.
     """
     turns = [
@@ -81,20 +81,26 @@ def check_turns(row: Mapping[str, Any]) -> list[dict[str, Any]]:
     for index, turn in enumerate(turns):
         for field in ("speaker", "text"):
             if not isinstance(turn[field], str) or not turn[field].strip():
-                raise InputError(f"turn {index} has no {field}; give each turn its speaker and its words")
+                raise _invalid_turns(f"turn {index} has no {field}; give each turn its speaker and its words")
         if not isinstance(turn["gender"], str | None):
-            raise InputError(f"turn {index} has gender {turn['gender']!r}; give a word, as female or male, or none")
+            raise _invalid_turns(
+                f"turn {index} has gender {turn['gender']!r}; give a word, as female or male, or none"
+            )
         if recorded[index] != recorded[0]:
-            raise InputError(
+            raise _invalid_turns(
                 f"turn {index} has {'a' if recorded[index] else 'no'} recording, unlike the first: give one to every "
                 "turn, or to none of them and to the dialogue"
             )
     if turns and row.get("ref_speakers"):
-        raise InputError(
+        raise _invalid_turns(
             "turns and ref_speakers do not go together: the tags of turns are drawn; leave ref_speakers out, and the "
             "speakers' other clips are the references"
         )
     return turns
+
+
+def _invalid_turns(detail: str) -> RejectedRow:
+    return RejectedRow(RejectCode.INVALID_TURNS, "turns", detail)
 
 
 def speaker_tags(turns: Sequence[Mapping[str, Any]], draw: random.Random) -> dict[str, str]:

@@ -3,12 +3,10 @@
 import logging
 import random
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 from accelerate import PartialState
 from accelerate.utils import gather_object
@@ -16,16 +14,18 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from higgs_recipes.audio.io import join_waveforms, read_audio, read_bytes, wav_bytes
-from higgs_recipes.chatml import TASKS
 from higgs_recipes.configs.corpus import EncodeConfig
 from higgs_recipes.corpus.clips import Clip
+from higgs_recipes.corpus.rows import Cell, CheckedRow
 from higgs_recipes.corpus.sources.source import LISTED_AUDIO, Source, open_sources
-from higgs_recipes.corpus.sources.streamed import StreamedTable
-from higgs_recipes.corpus.validation import Row, check_place
+from higgs_recipes.corpus.validation import check_place
 from higgs_recipes.errors import InputError
+from higgs_recipes.rejects import Reject, RejectCode, count_rejects
 
 
 logger = logging.getLogger(__name__)
+
+REJECT_COLUMNS = ("file", "row", "id")
 
 
 @dataclass(frozen=True)
@@ -33,22 +33,18 @@ class Corpus:
     """The checked rows of a recipe's sources.
 
     Attributes:
-        rows: {"id", "text" (normalized), "raw_text", "speaker", "language", "scene", "seconds", "own" (its `Clip`),
-            "name" (of its recording), "gender", "task" (the one that it names itself, or None), "reference" and
-            "ref_speakers" (those that it brings itself: {"clip", "ref_text", "name"} and "speaker_tag"), "turns" and
-            "tags" (of a dialogue in turns, tags by speaker), "file", "source" and "row" (indexes)}.
-        rejects: {"file", "row", "id", "reason"}; the row's index counts from 0.
+        rejects: their columns are {"file", "row", "id"}; the row's index counts from 0.
         num_not_drawn: good rows that the weights of a mixture leave out, by source.
         kept: recordings on disk by the content hash of their clips, where the source itself has gone.
     """
 
     sources: list[Source]
-    rows: list[Row]
-    rejects: list[dict[str, Any]]
+    rows: list[CheckedRow]
+    rejects: list[Reject]
     num_not_drawn: dict[str, int]
     kept: Mapping[str, Path] = field(default_factory=dict)
 
-    def recording(self, clip: Clip) -> dict[str, Any]:
+    def recording(self, clip: Clip) -> Cell:
         """The undecoded cell {"path", "bytes"} of a clip that is one recording."""
         source, row, column = clip.place
         stored = self.sources[source].row(row)
@@ -72,12 +68,11 @@ class Corpus:
     def close(self) -> None:
         """Remove the files that are here of streamed sources."""
         for source in self.sources:
-            if isinstance(source.table, StreamedTable):
-                source.table.close()
+            source.table.close()
 
     def reject_counts(self) -> dict[str, int]:
         """How many rows were rejected for which reason, the commonest first."""
-        return dict(Counter(short_reason(reject["reason"]) for reject in self.rejects).most_common())
+        return count_rejects(self.rejects)
 
 
 def load_rows(config: EncodeConfig) -> Corpus:
@@ -90,13 +85,13 @@ def load_rows(config: EncodeConfig) -> Corpus:
     return gather_rows(sources, check_rows(sources, config), config)
 
 
-def check_rows(sources: Sequence[Source], config: EncodeConfig) -> list[Row]:
-    """The rows of all sources that are not streamed, and the rejects among them (with a "reason"), in their order."""
+def check_rows(sources: Sequence[Source], config: EncodeConfig) -> list[CheckedRow | Reject]:
+    """The rows and rejects of all sources that are not streamed, in their order."""
     state = PartialState()
     places = [
         (index, row)
         for index, source in enumerate(sources)
-        if not isinstance(source.table, StreamedTable)
+        if not source.table.streamed
         for row in range(len(source.table))
     ]
     with state.split_between_processes(places) as share:
@@ -106,7 +101,11 @@ def check_rows(sources: Sequence[Source], config: EncodeConfig) -> list[Row]:
 
 
 def gather_rows(
-    sources: list[Source], checked: Sequence[Row], config: EncodeConfig, *, kept: Mapping[str, Path] | None = None
+    sources: list[Source],
+    checked: Sequence[CheckedRow | Reject],
+    config: EncodeConfig,
+    *,
+    kept: Mapping[str, Path] | None = None,
 ) -> Corpus:
     """The corpus of checked rows, mixed where the sources have weights.
 
@@ -117,17 +116,17 @@ def gather_rows(
         InputError: not one good row is left.
     """
     rows, rejects = _reject_duplicates(checked)
-    rejects.sort(key=lambda reject: (reject["source"], reject["row"]))
+    rejects.sort(key=lambda reject: (reject.columns["source"], reject.columns["row"]))
     rows, num_not_drawn = _draw_mixture(rows, sources, seed=config.seed)
-    rejects = [{key: reject[key] for key in ("file", "row", "id", "reason")} for reject in rejects]
+    rejects = [reject.at({key: reject.columns[key] for key in REJECT_COLUMNS}) for reject in rejects]
     corpus = Corpus(sources, rows, rejects, num_not_drawn, kept or {})
     if not rows:
-        first = f": {corpus.reject_counts()}; the first: {rejects[0]}" if rejects else ""
+        first = f": {corpus.reject_counts()}; the first: {rejects[0].record()}" if rejects else ""
         raise InputError(f"no row is left of {len(checked)}{first}")
     return corpus
 
 
-def split_rows(rows: Sequence[Row], config: EncodeConfig) -> dict[str, list[Row]]:
+def split_rows(rows: Sequence[CheckedRow], config: EncodeConfig) -> dict[str, list[CheckedRow]]:
     """{"train": ..., "test": ...} by `split_by`, `test_size` and `seed`; no "test" where test_size is 0.
 
     Raises:
@@ -147,17 +146,17 @@ def split_rows(rows: Sequence[Row], config: EncodeConfig) -> dict[str, list[Row]
     }
 
 
-def held_out_rows(rows: Sequence[Row], config: EncodeConfig) -> list[Row]:
+def held_out_rows(rows: Sequence[CheckedRow], config: EncodeConfig) -> list[CheckedRow]:
     """The rows of the test split: groups, of one sentence or one speaker, are taken until it has its size.
 
     So the last group may make it larger. The groups' order is drawn of the seed and their own names: where `test_size`
     is a number of rows, one that is not held out of some rows is not held out of more.
     """
     target = config.test_size if config.test_size >= 1 else max(1, round(config.test_size * len(rows)))
-    groups: dict[str, list[Row]] = {}
+    groups: dict[str, list[CheckedRow]] = {}
     for row in rows:
         groups.setdefault(_group(row, config), []).append(row)
-    held_out: list[Row] = []
+    held_out: list[CheckedRow] = []
     for key in sorted(
         groups, key=lambda key: sha256(f"{config.seed} {key}".encode(errors="backslashreplace")).digest()
     ):
@@ -167,7 +166,7 @@ def held_out_rows(rows: Sequence[Row], config: EncodeConfig) -> list[Row]:
     return held_out
 
 
-def _group(row: Row, config: EncodeConfig) -> str:
+def _group(row: CheckedRow, config: EncodeConfig) -> str:
     if config.split_by == "text":
         return sentence(row["text"])
     if row["speaker"] is None:
@@ -175,33 +174,24 @@ def _group(row: Row, config: EncodeConfig) -> str:
     return row["speaker"]
 
 
-def short_reason(reason: str) -> str:
-    """What rejects are counted by.
-
-    >>> short_reason("too short: 0.05 s, min_seconds is 0.3")
-    'too short'
-    >>> short_reason("zero_shot_voice_cloning: no reference; speaker anna has no other clip of 2.0 to 10.0 s")
-    'zero_shot_voice_cloning: no reference'
-    """
-    task, colon, rest = reason.partition(": ")
-    if colon and task in TASKS:
-        return f"{task}: {short_reason(rest)}"
-    return re.split(r"[:;(]", reason)[0].strip()
-
-
-def _reject_duplicates(checked: Sequence[Row]) -> tuple[list[Row], list[Row]]:
+def _reject_duplicates(checked: Sequence[CheckedRow | Reject]) -> tuple[list[CheckedRow], list[Reject]]:
     rows, rejects, first = [], [], {}
     for row in checked:
-        if "reason" not in row and row["id"] in first:
+        if isinstance(row, Reject):
+            rejects.append(row)
+        elif row["id"] in first:
             other = first[row["id"]]
-            row = row | {"reason": f"duplicate id: row {other['row']} of {other['file']} has it too"}
-        elif "reason" not in row:
+            duplicate = Reject(RejectCode.DUPLICATE_ID, "id", f"row {other['row']} of {other['file']} has it too")
+            rejects.append(duplicate.at({key: row[key] for key in ("source", *REJECT_COLUMNS)}))
+        else:
             first[row["id"]] = row
-        (rejects if "reason" in row else rows).append(row)
+            rows.append(row)
     return rows, rejects
 
 
-def _draw_mixture(rows: list[Row], sources: Sequence[Source], *, seed: int) -> tuple[list[Row], dict[str, int]]:
+def _draw_mixture(
+    rows: list[CheckedRow], sources: Sequence[Source], *, seed: int
+) -> tuple[list[CheckedRow], dict[str, int]]:
     if sources[0].weight is None:
         return rows, {}
     by_source = [[row for row in rows if row["source"] == index] for index in range(len(sources))]

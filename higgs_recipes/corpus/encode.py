@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from pathlib import Path, PurePath
 from typing import Any
@@ -15,16 +15,17 @@ from accelerate import PartialState
 
 from higgs_recipes.audio.codec import Codec, load_codec
 from higgs_recipes.configs.corpus import EncodeConfig
-from higgs_recipes.corpus.clip_codes import encode_clips
-from higgs_recipes.corpus.code_cache import CodeCache
-from higgs_recipes.corpus.corpus import Corpus, Row, split_rows
+from higgs_recipes.corpus.code_cache import CodeCache, encode_clips
+from higgs_recipes.corpus.corpus import Corpus, split_rows
 from higgs_recipes.corpus.parquet_writer import plan_shards, write_shard
+from higgs_recipes.corpus.rows import TaskRow
 from higgs_recipes.corpus.streaming import load_corpus
 from higgs_recipes.corpus.task_assignment import assign_tasks, count_cuts, count_tasks
 from higgs_recipes.files import atomic_write, staged_folder
 from higgs_recipes.hub.cards import corpus_card
 from higgs_recipes.hub.public import public_path, public_record
 from higgs_recipes.provenance import git_commit, library_versions
+from higgs_recipes.rejects import Reject
 
 
 logger = logging.getLogger(__name__)
@@ -40,7 +41,7 @@ class _File:
     """A parquet file to be: its name in the folder of the corpus, the rows as they are laid out."""
 
     name: str
-    rows: Sequence[Row]
+    rows: Sequence[TaskRow]
     keep_audio: bool
 
 
@@ -89,7 +90,7 @@ def encode_corpus(config: EncodeConfig, *, on_shard: OnShard | None = None) -> P
     return Path(config.output_dir)
 
 
-def _plan_files(splits: dict[str, list[Row]], config: EncodeConfig) -> list[_File]:
+def _plan_files(splits: dict[str, list[TaskRow]], config: EncodeConfig) -> list[_File]:
     files = []
     for split, rows in splits.items():
         keep_audio = config.keep_audio in (split, "all")
@@ -114,7 +115,7 @@ def _stretches(files: Sequence[_File]) -> Iterator[list[_File]]:
 
 
 def _write_records(
-    folder: Path, corpus: Corpus, splits: dict[str, list[Row]], *, codec: Codec, config: EncodeConfig
+    folder: Path, corpus: Corpus, splits: dict[str, list[TaskRow]], *, codec: Codec, config: EncodeConfig
 ) -> None:
     facts = {
         "codec": codec.revision,
@@ -136,7 +137,7 @@ def _write_records(
         "versions": library_versions(),
     }
     record = public_record(facts)
-    rejects = [json.dumps(public_reject(reject, corpus), ensure_ascii=False) + "\n" for reject in corpus.rejects]
+    rejects = [json.dumps(public_reject(each, corpus).record(), ensure_ascii=False) + "\n" for each in corpus.rejects]
     atomic_write(folder / "corpus.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
     atomic_write(folder / "rejects.jsonl", "".join(rejects))
     name = config.hub_dataset_id or PurePath(config.output_dir).name
@@ -144,12 +145,13 @@ def _write_records(
     _log_summary(record, corpus)
 
 
-def public_reject(reject: dict[str, Any], corpus: Corpus) -> dict[str, Any]:
+def public_reject(reject: Reject, corpus: Corpus) -> Reject:
     """The reject without the folders of this machine: it is written to be passed on."""
-    reason = reject["reason"]
-    for source in corpus.sources:  # a reason may name a row of any of them, or the file of a recording
-        reason = reason.replace(source.label, public_path(source.label)).replace(f"{source.folder}/", "")
-    return reject | {"file": public_path(reject["file"]), "reason": reason}
+    detail = reject.detail
+    for source in corpus.sources:  # a detail may name a row of any of them, or the file of a recording
+        detail = detail.replace(source.label, public_path(source.label)).replace(f"{source.folder}/", "")
+    columns = dict(reject.columns) | {"file": public_path(reject.columns["file"])}
+    return replace(reject, detail=detail, columns=columns)
 
 
 def _log_summary(record: dict[str, Any], corpus: Corpus) -> None:

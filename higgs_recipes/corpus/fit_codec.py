@@ -17,7 +17,8 @@ from higgs_recipes.audio.mel_rvq_config import MelRVQConfig
 from higgs_recipes.configs.codec import FitCodecConfig
 from higgs_recipes.configs.corpus import EncodeConfig
 from higgs_recipes.constants import HOP, SAMPLE_RATE
-from higgs_recipes.corpus.corpus import Corpus, Row, load_rows
+from higgs_recipes.corpus.corpus import Corpus, load_rows
+from higgs_recipes.corpus.rows import CheckedRow
 from higgs_recipes.errors import InputError
 from higgs_recipes.files import explain_full_disk, staged_folder
 from higgs_recipes.provenance import git_commit, library_versions
@@ -73,14 +74,14 @@ def fit_codec(config: FitCodecConfig) -> dict[str, Any]:
     return record
 
 
-def draw_rows(rows: Sequence[Row], *, seconds: float, seed: int) -> list[Row]:
+def draw_rows(rows: Sequence[CheckedRow], *, seconds: float, seed: int) -> list[CheckedRow]:
     """Rows of each speaker in a drawn order, until they are `seconds` long together; rows without one are one speaker.
 
     >>> rows = [{"speaker": speaker, "seconds": 2.0} for speaker in ("ann", "ann", "bo")]
     >>> [row["speaker"] for row in draw_rows(rows, seconds=2.0, seed=0)]
     ['ann', 'bo']
     """
-    by_speaker: dict[str, list[Row]] = {}
+    by_speaker: dict[str, list[CheckedRow]] = {}
     for row in rows:
         by_speaker.setdefault(str(row["speaker"]), []).append(row)
     drawn = []
@@ -94,7 +95,7 @@ def draw_rows(rows: Sequence[Row], *, seconds: float, seed: int) -> list[Row]:
     return drawn
 
 
-def _clips(corpus: Corpus, rows: Sequence[Row], *, config: FitCodecConfig) -> Iterator[Tensor]:
+def _clips(corpus: Corpus, rows: Sequence[CheckedRow], *, config: FitCodecConfig) -> Iterator[Tensor]:
     generator = random.Random(config.seed)
     for row in tqdm(rows, desc="Reading", unit=" clips"):
         waveform = corpus.waveform(row["own"], name=row["name"])

@@ -14,8 +14,9 @@ from torch import Tensor
 from higgs_recipes.audio.codec import Codec
 from higgs_recipes.constants import HOP, SAMPLE_RATE
 from higgs_recipes.corpus.code_cache import CodeCache
-from higgs_recipes.corpus.corpus import Corpus, Row
+from higgs_recipes.corpus.corpus import Corpus
 from higgs_recipes.corpus.encoded import TEXT_COLUMNS, shard_features
+from higgs_recipes.corpus.rows import Cell, TaskRow
 
 
 SHARD_BYTES = 256 * 2**20
@@ -23,13 +24,13 @@ SHARD_BYTES = 256 * 2**20
 GROUP_ROWS, GROUP_BYTES = 1000, 32 * 2**20
 
 
-def plan_shards(rows: Sequence[Row], *, keep_audio: bool) -> list[list[Row]]:
+def plan_shards(rows: Sequence[TaskRow], *, keep_audio: bool) -> list[list[TaskRow]]:
     """The rows of each file, in their order: about `SHARD_BYTES` by their length."""
     return list(_portions(rows, max_rows=len(rows), max_bytes=SHARD_BYTES, keep_audio=keep_audio))
 
 
 def write_shard(
-    path: Path, corpus: Corpus, rows: Sequence[Row], *, cache: CodeCache, codec: Codec, keep_audio: bool
+    path: Path, corpus: Corpus, rows: Sequence[TaskRow], *, cache: CodeCache, codec: Codec, keep_audio: bool
 ) -> None:
     """Write rows as they are laid out, with their codes from the cache; equal rows give equal bytes.
 
@@ -47,9 +48,9 @@ def write_shard(
             writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
 
 
-def _portions(rows: Sequence[Row], *, max_rows: int, max_bytes: int, keep_audio: bool) -> Iterator[list[Row]]:
+def _portions(rows: Sequence[TaskRow], *, max_rows: int, max_bytes: int, keep_audio: bool) -> Iterator[list[TaskRow]]:
     bytes_per_second = 2 * SAMPLE_RATE if keep_audio else SAMPLE_RATE // HOP * 16
-    portion: list[Row] = []
+    portion: list[TaskRow] = []
     seconds = 0.0
     for row in rows:
         if portion and (len(portion) == max_rows or (seconds + row["seconds"]) * bytes_per_second > max_bytes):
@@ -60,7 +61,7 @@ def _portions(rows: Sequence[Row], *, max_rows: int, max_bytes: int, keep_audio:
     yield portion
 
 
-def _columns(rows: Sequence[Row], cache: CodeCache, codec: Codec) -> dict[str, Any]:
+def _columns(rows: Sequence[TaskRow], cache: CodeCache, codec: Codec) -> dict[str, Any]:
     """All but the recordings."""
     own = [row["clips"][-1].content_hash for row in rows]
     references = [[clip.content_hash for clip in row["clips"][:-1]] for row in rows]
@@ -74,7 +75,7 @@ def _columns(rows: Sequence[Row], cache: CodeCache, codec: Codec) -> dict[str, A
     }
 
 
-def _cell(corpus: Corpus, row: Row) -> dict[str, Any]:
+def _cell(corpus: Corpus, row: TaskRow) -> Cell:
     return {"bytes": corpus.recorded(row["own"], name=f"row {row['id']}"), "path": row["name"]}
 
 

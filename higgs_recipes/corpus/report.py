@@ -13,9 +13,10 @@ from accelerate import PartialState
 from higgs_recipes.configs.corpus import EncodeConfig
 from higgs_recipes.corpus import statistics as stats
 from higgs_recipes.corpus.code_cache import CodeCache
-from higgs_recipes.corpus.corpus import Corpus, Row, split_rows
+from higgs_recipes.corpus.corpus import Corpus, split_rows
 from higgs_recipes.corpus.encode import public_reject
 from higgs_recipes.corpus.report_page import render_report
+from higgs_recipes.corpus.rows import TaskRow
 from higgs_recipes.corpus.streaming import load_corpus
 from higgs_recipes.corpus.task_assignment import assign_tasks, count_cuts, count_tasks
 from higgs_recipes.files import atomic_write
@@ -52,7 +53,7 @@ def check_corpus(config: EncodeConfig) -> tuple[dict[str, Any], Path]:
     return record, folder
 
 
-def describe_corpus(corpus: Corpus, splits: Mapping[str, Sequence[Row]], config: EncodeConfig) -> dict[str, Any]:
+def describe_corpus(corpus: Corpus, splits: Mapping[str, Sequence[TaskRow]], config: EncodeConfig) -> dict[str, Any]:
     """The record of the report: what was read, what is kept and why not the rest, and what is taught."""
     rows = corpus.rows
     rejects = [public_reject(reject, corpus) for reject in corpus.rejects]
@@ -65,7 +66,7 @@ def describe_corpus(corpus: Corpus, splits: Mapping[str, Sequence[Row]], config:
         "kept": len(rows),
         "seconds": sum(row["seconds"] for row in rows),
         "rejected": len(rejects),
-        "rejects": stats.rejects_by_reason(rejects),
+        "rejects": stats.rejects_by_category(rejects),
         "not_drawn": {public_path(source): count for source, count in corpus.num_not_drawn.items()},
         "filters": stats.dropped_by_filters(rejects, corpus.num_not_drawn, config),
         "speakers": stats.sizes(rows, "speaker"),
@@ -90,7 +91,7 @@ def describe_corpus(corpus: Corpus, splits: Mapping[str, Sequence[Row]], config:
     }
 
 
-def _taught(rows: Sequence[Row]) -> dict[str, Any]:
+def _taught(rows: Sequence[TaskRow]) -> dict[str, Any]:
     taken = [stats.positions(row) for row in rows]
     lengths = [each["codes"] + each["text"] for each in taken]
     longest = max(range(len(rows)), key=lengths.__getitem__)

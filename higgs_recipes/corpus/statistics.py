@@ -12,7 +12,9 @@ from higgs_recipes.audio.codec import num_steps
 from higgs_recipes.configs.corpus import EncodeConfig
 from higgs_recipes.configs.measured_speeds import SETTINGS, find_speed
 from higgs_recipes.constants import NUM_CODEBOOKS, SAMPLE_RATE
-from higgs_recipes.corpus.corpus import Row, sentence, short_reason
+from higgs_recipes.corpus.corpus import sentence
+from higgs_recipes.corpus.rows import CheckedRow, TaskRow
+from higgs_recipes.rejects import Reject, RejectCode
 
 
 FIRST = 5  # rows that a report shows of each kind
@@ -58,7 +60,7 @@ def histogram(values: Sequence[float], *, least_step: float = 0.0) -> dict[str, 
     return {"start": first * step, "step": step, "counts": [bins[each] for each in range(first, max(bins) + 1)]}
 
 
-def sizes(rows: Iterable[Row], field: str) -> list[dict[str, Any]]:
+def sizes(rows: Iterable[CheckedRow], field: str) -> list[dict[str, Any]]:
     """{"name" (None: the rows have none), "rows", "seconds"} of each value of a field, the longest first."""
     found: dict[Any, list[float]] = defaultdict(list)
     for row in rows:
@@ -67,7 +69,7 @@ def sizes(rows: Iterable[Row], field: str) -> list[dict[str, Any]]:
     return sorted(named, key=lambda size: -size["seconds"])
 
 
-def repeated(rows: Iterable[Row], key: Callable[[Row], Hashable]) -> list[list[str]]:
+def repeated(rows: Iterable[CheckedRow], key: Callable[[CheckedRow], Hashable]) -> list[list[str]]:
     """The ids of rows that share a key, in groups of two or more.
 
     >>> repeated([{"id": "a", "n": 1}, {"id": "b", "n": 2}, {"id": "c", "n": 1}], lambda row: row["n"])
@@ -79,7 +81,7 @@ def repeated(rows: Iterable[Row], key: Callable[[Row], Hashable]) -> list[list[s
     return [group for group in groups.values() if len(group) > 1]
 
 
-def same_words(row: Row) -> str:
+def same_words(row: CheckedRow) -> str:
     """What rows of one sentence share, whatever its case and punctuation."""
     return sentence(row["text"]) or row["text"]
 
@@ -106,12 +108,12 @@ def unusual_characters(texts: Sequence[str]) -> list[dict[str, Any]]:
     return sorted(found, key=lambda each: (each["kind"] == "rare", each["rows"], each["code"]))
 
 
-def speaking_rates(rows: Sequence[Row]) -> dict[str, Any]:
+def speaking_rates(rows: Sequence[CheckedRow]) -> dict[str, Any]:
     """Characters a second, and the rows beyond `OUTLIER` robust deviations (1.4826 x the median deviation).
 
     Each language is judged by itself: a second holds 5 characters of Chinese and 15 of English.
     """
-    by_language: dict[str | None, list[Row]] = defaultdict(list)
+    by_language: dict[str | None, list[CheckedRow]] = defaultdict(list)
     for row in rows:
         by_language[row["language"]].append(row)
     languages, outliers = [], []
@@ -132,13 +134,13 @@ def speaking_rates(rows: Sequence[Row]) -> dict[str, Any]:
     return spread(rates) | {"languages": languages, "outliers": outliers}
 
 
-def clipped(rows: Iterable[Row]) -> list[dict[str, Any]]:
+def clipped(rows: Iterable[CheckedRow]) -> list[dict[str, Any]]:
     """{"id", "samples"} of rows with flat tops, the worst first."""
     found = [{"id": row["id"], "samples": row["own"].levels.clipped} for row in rows if row["own"].levels.clipped]
     return sorted(found, key=lambda row: -row["samples"])
 
 
-def silent_edged(rows: Iterable[Row]) -> list[dict[str, Any]]:
+def silent_edged(rows: Iterable[CheckedRow]) -> list[dict[str, Any]]:
     """{"id", "start", "end"} of rows with more than `LONG_EDGE` seconds of silence at an end, the longest first."""
     levels = [(row["id"], row["own"].levels) for row in rows]
     found = [
@@ -149,24 +151,29 @@ def silent_edged(rows: Iterable[Row]) -> list[dict[str, Any]]:
     return sorted(found, key=lambda row: -(row["start"] + row["end"]))
 
 
-def rejects_by_reason(rejects: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """{"reason", "rows", "first"} of each reason, the commonest first; `first` holds the first rejects themselves."""
-    groups: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+def rejects_by_category(rejects: Iterable[Reject]) -> list[dict[str, Any]]:
+    """{"reason" (the category), "rows", "first"} of each category, the commonest first; `first` has records."""
+    groups: dict[str, list[Reject]] = defaultdict(list)
     for reject in rejects:
-        groups[short_reason(reject["reason"])].append(reject)
-    counted = [{"reason": name, "rows": len(each), "first": each[:FIRST]} for name, each in groups.items()]
+        groups[reject.category].append(reject)
+    counted = [
+        {"reason": category, "rows": len(group), "first": [reject.record() for reject in group[:FIRST]]}
+        for category, group in groups.items()
+    ]
     return sorted(counted, key=lambda group: -group["rows"])
 
 
 def dropped_by_filters(
-    rejects: Sequence[Mapping[str, Any]], not_drawn: Mapping[str, int], config: EncodeConfig
+    rejects: Sequence[Reject], not_drawn: Mapping[str, int], config: EncodeConfig
 ) -> list[dict[str, Any]]:
     """{"filter", "value", "rows"} of each field of the recipe that drops rows."""
-    reasons = [reject["reason"] for reject in rejects]
-    lengths = ("min_seconds", "max_seconds", "max_chars_per_second")
-    # A reason names the field that it comes from: "too short: 0.05 s, min_seconds is 0.3".
-    counts = [(name, getattr(config, name), sum(f" {name} is " in each for each in reasons)) for name in lengths]
-    references = sum("no reference;" in reason for reason in reasons)
+    codes = Counter(reject.code for reject in rejects)
+    counts = [
+        ("min_seconds", config.min_seconds, codes[RejectCode.TOO_SHORT]),
+        ("max_seconds", config.max_seconds, codes[RejectCode.TOO_LONG]),
+        ("max_chars_per_second", config.max_chars_per_second, codes[RejectCode.TOO_MANY_CHARACTERS]),
+    ]
+    references = codes[RejectCode.NO_REFERENCE]
     if references or any("cloning" in task for task in config.tasks):
         span = f"{config.ref_min_seconds} to {config.ref_max_seconds}"
         counts.append(("ref_min_seconds, ref_max_seconds", span, references))
@@ -175,7 +182,7 @@ def dropped_by_filters(
     return [{"filter": name, "value": value, "rows": count} for name, value, count in counts]
 
 
-def positions(row: Row) -> dict[str, int]:
+def positions(row: TaskRow) -> dict[str, int]:
     """{"codes", "text", "text_at_most"}: what a laid-out row takes in training; the text's tokens are an estimate.
 
     A clip of T steps takes T + C + 1. Marks are counted; the words are taken for a token in `BYTES_PER_TOKEN` bytes,

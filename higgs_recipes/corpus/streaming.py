@@ -22,19 +22,21 @@ from higgs_recipes.audio.clipping import Levels
 from higgs_recipes.audio.codec import Codec
 from higgs_recipes.chatml import is_dialogue
 from higgs_recipes.configs.corpus import EncodeConfig
-from higgs_recipes.corpus.clip_codes import add_codes
 from higgs_recipes.corpus.clips import Clip, cut_at_turns
-from higgs_recipes.corpus.code_cache import CodeCache
-from higgs_recipes.corpus.corpus import Corpus, Row, check_rows, gather_rows, held_out_rows
+from higgs_recipes.corpus.code_cache import CodeCache, add_codes
+from higgs_recipes.corpus.corpus import Corpus, check_rows, gather_rows, held_out_rows
+from higgs_recipes.corpus.rows import CheckedRow
 from higgs_recipes.corpus.sources.source import Source, open_sources
-from higgs_recipes.corpus.sources.streamed import StreamedTable
 from higgs_recipes.corpus.task_assignment import DIALOGUE_TASKS
 from higgs_recipes.corpus.validation import check_place
 from higgs_recipes.errors import InputError
 from higgs_recipes.files import atomic_write
+from higgs_recipes.rejects import Reject
 
 
 logger = logging.getLogger(__name__)
+
+JOURNAL = 2  # format of the journals; one in another format is not found
 
 # The knobs that say nothing of whether a row is good, or of what it is: they leave the journals as they are.
 OTHER_KNOBS = {
@@ -55,7 +57,7 @@ def load_corpus(config: EncodeConfig, *, codec: Codec | None, cache: CodeCache) 
         InputError: as `load_rows`; a recipe that asks of a streamed source what needs all its recordings.
     """
     sources = open_sources(config)
-    streamed = [index for index, source in enumerate(sources) if isinstance(source.table, StreamedTable)]
+    streamed = [index for index, source in enumerate(sources) if source.table.streamed]
     if streamed:
         _refuse_what_needs_all(config)
     checked = check_rows(sources, config)
@@ -85,7 +87,7 @@ def load_corpus(config: EncodeConfig, *, codec: Codec | None, cache: CodeCache) 
             checked += rows
             counts.append(len(rows))
         table.set_counts(counts)
-    checked.sort(key=lambda row: row["source"])
+    checked.sort(key=lambda row: (row.columns if isinstance(row, Reject) else row)["source"])
     return gather_rows(sources, checked, config, kept=keeper.files())
 
 
@@ -108,13 +110,13 @@ def _visit(
     codec: Codec | None,
     cache: CodeCache,
     keeper: "_Keeper",
-) -> list[Row]:
+) -> list[CheckedRow | Reject]:
     """Fetch a file, check its rows and put the codes of the good ones into the cache."""
     table = sources[index].table
     first, count = table.start(file), len(table.open_file(file))
     logger.info("%s: %s, %d rows", sources[index].label, table.paths[file], count)
     rows = [check_place(sources, index, row, config) for row in range(first, first + count)]
-    good = [row for row in rows if "reason" not in row]
+    good = [row for row in rows if not isinstance(row, Reject)]
     for row in good:
         _refuse_joins(row, config)
     here = Corpus(sources, good, [], {})
@@ -126,7 +128,7 @@ def _visit(
     return rows
 
 
-def _refuse_joins(row: Row, config: EncodeConfig) -> None:
+def _refuse_joins(row: CheckedRow, config: EncodeConfig) -> None:
     """Utterances of a dialogue may lie in any files: with one file here at a time nothing can be joined of them."""
     tasks = config.tasks if row["task"] is None else (row["task"],)
     joining = [task for task in tasks if task in DIALOGUE_TASKS]
@@ -137,13 +139,13 @@ def _refuse_joins(row: Row, config: EncodeConfig) -> None:
         )
 
 
-def _clips(row: Row, config: EncodeConfig) -> list[Clip]:
+def _clips(row: CheckedRow, config: EncodeConfig) -> list[Clip]:
     """All clips that a row brings, as they will be taught."""
     references = [each["clip"] for each in (row["reference"], *row["ref_speakers"]) if each and "clip" in each]
     return [*_own_clips(row, config), *references]
 
 
-def _own_clips(row: Row, config: EncodeConfig) -> list[Clip]:
+def _own_clips(row: CheckedRow, config: EncodeConfig) -> list[Clip]:
     if row["seconds"] <= config.max_seconds:
         return [row["own"]]
     return [piece for _, piece in cut_at_turns(row["own"], config.max_seconds)]
@@ -158,14 +160,15 @@ class _Keeper:
     def __init__(self, folder: Path, config: EncodeConfig, *, active: bool) -> None:
         self.folder, self.config = folder, config
         self.active = active and config.keep_audio == "test" and config.test_size >= 1
-        self._rows: list[Row] = []
+        self._rows: list[CheckedRow] = []
         self._written: set[str] = set()
 
-    def see(self, rows: Iterable[Row], *, corpus: Corpus | None = None) -> None:
+    def see(self, rows: Iterable[CheckedRow | Reject], *, corpus: Corpus | None = None) -> None:
         """Rows of one more file; the recordings of a file that was here in an earlier run have been kept then."""
         if not self.active:
             return
-        self._rows = held_out_rows([*self._rows, *(row for row in rows if "reason" not in row)], self.config)
+        good = (row for row in rows if not isinstance(row, Reject))
+        self._rows = held_out_rows([*self._rows, *good], self.config)
         wanted = {clip.content_hash for row in self._rows for clip in _own_clips(row, self.config)}
         for key in self._written - wanted:
             (self.folder / key).unlink(missing_ok=True)
@@ -181,8 +184,10 @@ class _Keeper:
         return {path.name: path for path in self.folder.glob("[0-9a-f]*")} if self.active else {}
 
 
-def _are_encoded(rows: Sequence[Row], config: EncodeConfig, cache: CodeCache, *, codec: Codec | None) -> bool:
-    good = (row for row in rows if "reason" not in row)
+def _are_encoded(
+    rows: Sequence[CheckedRow | Reject], config: EncodeConfig, cache: CodeCache, *, codec: Codec | None
+) -> bool:
+    good = (row for row in rows if not isinstance(row, Reject))
     return codec is None or all(clip.content_hash in cache for row in good for clip in _clips(row, config))
 
 
@@ -191,27 +196,40 @@ def _journal(sources: Sequence[Source], index: int, file: int, config: EncodeCon
     source, table = sources[index], sources[index].table
     path = table.paths[file]
     knobs = {name: value for name, value in asdict(config).items() if name not in OTHER_KNOBS}
-    facts = [__version__, path, table.files.contents[path], table.start(file), index, len(sources), source.label]
-    facts += [dict(source.columns), dict(source.constants), dict(table.where), knobs]
+    facts = [JOURNAL, __version__, path, table.files.contents[path], table.start(file), index, len(sources)]
+    facts += [source.label, dict(source.columns), dict(source.constants), dict(table.where), knobs]
     return cache.folder / "files" / f"{sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]}.jsonl"
 
 
-def _write_journal(path: Path, rows: Sequence[Row], *, first: int) -> None:
-    """One line a row; its number, and those in its clips, count from the file's first."""
-    lines = [json.dumps(_changed(row, -first, lambda clip: asdict(_moved(clip, -first)))) for row in rows]
+def _write_journal(path: Path, rows: Sequence[CheckedRow | Reject], *, first: int) -> None:
+    """One line a row, {"row"} or {"reject"}; its number, and those in its clips, count from the file's first."""
+    lines = []
+    for row in rows:
+        if isinstance(row, Reject):
+            lines.append(json.dumps({"reject": _moved_reject(row, -first).to_json()}))
+        else:
+            lines.append(json.dumps({"row": _changed(row, -first, lambda clip: asdict(_moved(clip, -first)))}))
     atomic_write(path, "".join(line + "\n" for line in lines))
 
 
-def _read_journal(path: Path, *, first: int) -> list[Row]:
+def _read_journal(path: Path, *, first: int) -> list[CheckedRow | Reject]:
+    rows: list[CheckedRow | Reject] = []
     with path.open(encoding="utf-8") as lines:
-        return [_changed(json.loads(line), first, lambda fields: _moved(_clip(fields), first)) for line in lines]
+        for stored in map(json.loads, lines):
+            if "reject" in stored:
+                rows.append(_moved_reject(Reject.from_json(stored["reject"]), first))
+            else:
+                rows.append(_changed(stored["row"], first, lambda fields: _moved(_clip(fields), first)))
+    return rows
 
 
-def _changed(row: Row, by: int, change: Callable[[Any], Any]) -> Row:
+def _moved_reject(reject: Reject, by: int) -> Reject:
+    return reject.at(dict(reject.columns) | {"row": reject.columns["row"] + by})
+
+
+def _changed(row: CheckedRow, by: int, change: Callable[[Any], Any]) -> CheckedRow:
     """The row that many rows on, with its clips changed."""
     row = row | {"row": row["row"] + by}
-    if "reason" in row:
-        return row
     speakers = [each | {"clip": change(each["clip"])} if "clip" in each else each for each in row["ref_speakers"]]
     reference = row["reference"] and row["reference"] | {"clip": change(row["reference"]["clip"])}
     return row | {"own": change(row["own"]), "reference": reference, "ref_speakers": speakers}

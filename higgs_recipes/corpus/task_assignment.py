@@ -10,15 +10,17 @@ import json
 import random
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from higgs_recipes.chatml import SPEAKER_TAG, conversation, describe_voice, is_dialogue
 from higgs_recipes.configs.corpus import EncodeConfig
 from higgs_recipes.corpus.clips import Clip, cut_at_turns, joined_clip, speaker_tags, tagged_text
-from higgs_recipes.corpus.corpus import Corpus, Row
+from higgs_recipes.corpus.corpus import REJECT_COLUMNS, Corpus
+from higgs_recipes.corpus.rows import CheckedRow, Reference, TaskRow
 from higgs_recipes.corpus.validation import MAX_TEXT_CHARS
 from higgs_recipes.errors import InputError
+from higgs_recipes.rejects import Reject, RejectCode, RejectedRow
 
 
 DIALOGUE_TASKS = ("multi_speaker_smart_voice", "multi_speaker_voice_cloning")
@@ -31,16 +33,15 @@ class _Speakers:
     """What a split knows of its speakers: their clips that can be references, and the word for the voice of those
     whose gender is said."""
 
-    references: Mapping[str | None, Sequence[Row]]
+    references: Mapping[str | None, Sequence[CheckedRow]]
     voices: Mapping[str, str]
 
 
-def assign_tasks(corpus: Corpus, rows: Sequence[Row], config: EncodeConfig, *, split: str) -> list[Row]:
-    """The rows of a split as they are taught: with "task", "messages" (JSON), "clips" (references first), "ref_texts",
-    and of a dialogue "turn_speakers".
+def assign_tasks(corpus: Corpus, rows: Sequence[CheckedRow], config: EncodeConfig, *, split: str) -> list[TaskRow]:
+    """The rows of a split as they are taught: laid out as their tasks.
 
     A dialogue takes the place of the utterances that it is joined from, and the pieces of one that is cut at its turns
-    take its place, with "cut_from", its id. Rejects are added to the corpus's.
+    take its place. Rejects are added to the corpus's.
 
     Raises:
         InputError: not one row of the split is left.
@@ -48,8 +49,8 @@ def assign_tasks(corpus: Corpus, rows: Sequence[Row], config: EncodeConfig, *, s
     draw = random.Random(f"{config.seed} {split}")
     rows = [piece for row in rows for piece in _pieces(row, config)]
     task_of = _draw_tasks(rows, config, draw)
-    made: list[Row] = []
-    utterances: dict[str, list[Row]] = {task: [] for task in DIALOGUE_TASKS}
+    made: list[TaskRow] = []
+    utterances: dict[str, list[CheckedRow]] = {task: [] for task in DIALOGUE_TASKS}
     speakers = _speakers(rows, config)
     for row, task in zip(rows, task_of, strict=True):
         if task in DIALOGUE_TASKS and not _is_dialogue(row):
@@ -57,31 +58,31 @@ def assign_tasks(corpus: Corpus, rows: Sequence[Row], config: EncodeConfig, *, s
             continue
         try:
             made.append(_lay_out(row, task, speakers, config, draw))
-        except InputError as error:
-            reason = str(error).removeprefix(f"row {row['id']}: ")
-            _reject(corpus, row, f"{task}: {reason}")
+        except RejectedRow as error:
+            _reject(corpus, row, task, error.reject)
     for task in DIALOGUE_TASKS:
         made += _dialogues(corpus, utterances[task], task, speakers, config, draw, split=split)
     if not made:
-        raise InputError(f"no row of split {split} is left: {corpus.reject_counts()}; the last: {corpus.rejects[-1]}")
+        last = corpus.rejects[-1].record()
+        raise InputError(f"no row of split {split} is left: {corpus.reject_counts()}; the last: {last}")
     return made
 
 
-def count_tasks(rows: Sequence[Row]) -> dict[str, int]:
+def count_tasks(rows: Sequence[TaskRow]) -> dict[str, int]:
     """How many rows teach which task."""
     return dict(Counter(row["task"] for row in rows))
 
 
-def count_cuts(rows: Sequence[Row]) -> dict[str, int]:
+def count_cuts(rows: Sequence[TaskRow]) -> dict[str, int]:
     """{"dialogues", "pieces"}: how many dialogues were cut at their turns, and into how many."""
-    cut_from = [row["cut_from"] for row in rows if "cut_from" in row]
+    cut_from = [row["cut_from"] for row in rows if row["cut_from"] is not None]
     return {"dialogues": len(set(cut_from)), "pieces": len(cut_from)}
 
 
-def _pieces(row: Row, config: EncodeConfig) -> list[Row]:
+def _pieces(row: CheckedRow, config: EncodeConfig) -> list[CheckedRow]:
     """The row itself, or the dialogues that it is cut into where it is longer than the recipe allows."""
     if row["seconds"] <= config.max_seconds:
-        return [row]
+        return [row | {"cut_from": None}]
     draw = random.Random(f"{config.seed} {row['id']} cut")
     return [
         _dialogue_row(row, row["turns"][held], clip, draw, name=f"{row['id']}-turns-{held.start}-{held.stop - 1}")
@@ -90,8 +91,8 @@ def _pieces(row: Row, config: EncodeConfig) -> list[Row]:
     ]
 
 
-def _speakers(rows: Sequence[Row], config: EncodeConfig) -> _Speakers:
-    references: dict[str | None, list[Row]] = defaultdict(list)
+def _speakers(rows: Sequence[CheckedRow], config: EncodeConfig) -> _Speakers:
+    references: dict[str | None, list[CheckedRow]] = defaultdict(list)
     voices: dict[str, str] = {}
     for row in rows:
         if config.ref_min_seconds <= row["own"].seconds <= config.ref_max_seconds and not _is_dialogue(row):
@@ -102,7 +103,7 @@ def _speakers(rows: Sequence[Row], config: EncodeConfig) -> _Speakers:
     return _Speakers(references, voices)
 
 
-def _draw_tasks(rows: Sequence[Row], config: EncodeConfig, draw: random.Random) -> list[str]:
+def _draw_tasks(rows: Sequence[CheckedRow], config: EncodeConfig, draw: random.Random) -> list[str]:
     """A task for each row: its own, and for those that name none the weights' shares, rounded to whole rows, in drawn
     order.
 
@@ -125,16 +126,17 @@ def _draw_tasks(rows: Sequence[Row], config: EncodeConfig, draw: random.Random) 
     return [row["task"] or next(in_order) for row in rows]
 
 
-def _is_dialogue(row: Row) -> bool:
+def _is_dialogue(row: CheckedRow) -> bool:
     return is_dialogue(row["text"])
 
 
-def _lay_out(row: Row, task: str, speakers: _Speakers, config: EncodeConfig, draw: random.Random) -> Row:
+def _lay_out(row: CheckedRow, task: str, speakers: _Speakers, config: EncodeConfig, draw: random.Random) -> TaskRow:
     if _is_dialogue(row) and task not in DIALOGUE_TASKS:
         where = "tasks" if row["task"] is None else "its column task"
-        raise InputError(f"the text is a dialogue; give {where} a multi_speaker task")
+        raise RejectedRow(RejectCode.DIALOGUE, "text", f"give {where} a multi_speaker task")
     if len(row["text"]) > MAX_TEXT_CHARS:
-        raise InputError(f"transcript too long: {len(row['text'])} characters, at most {MAX_TEXT_CHARS} are taken")
+        detail = f"{len(row['text'])} characters, at most {MAX_TEXT_CHARS} are taken"
+        raise RejectedRow(RejectCode.LONG_TRANSCRIPT, "text", detail)
     references: list[dict[str, Any]] = []
     if task == "zero_shot_voice_cloning":
         references = [row["reference"] or _draw_reference(row["speaker"], [row], speakers, config, draw)]
@@ -145,7 +147,7 @@ def _lay_out(row: Row, task: str, speakers: _Speakers, config: EncodeConfig, dra
 
 def _draw_references(
     tags: dict[str, str],
-    targets: Sequence[Row],
+    targets: Sequence[CheckedRow],
     speakers: _Speakers,
     config: EncodeConfig,
     draw: random.Random,
@@ -159,14 +161,15 @@ def _draw_references(
 
 def _draw_reference(
     speaker: str | None,
-    targets: Sequence[Row],
+    targets: Sequence[CheckedRow],
     speakers: _Speakers,
     config: EncodeConfig,
     draw: random.Random,
-) -> dict[str, Any]:
+) -> Reference:
     """Another clip of the speaker, none of the targets and of no target's sound, within the recipe's length."""
     if speaker is None:
-        raise InputError("ref_audio is missing, and without a speaker no other clip can be drawn: map one of the two")
+        detail = "ref_audio is missing, and without a speaker no other clip can be drawn: map one of the two"
+        raise RejectedRow(RejectCode.NO_SPEAKER, "speaker", detail)
     clips = (clip for target in targets for clip in (target["own"], *target["own"].parts))
     sounds = {clip.content_hash for clip in clips}
     rows = speakers.references.get(speaker, [])
@@ -177,9 +180,10 @@ def _draw_reference(
         fit = [row for row in rows if row["own"].content_hash not in sounds]
         draw.shuffle(fit)
     if not fit:
-        raise InputError(
-            f"no reference; speaker {speaker} has no other clip of {config.ref_min_seconds} to "
-            f"{config.ref_max_seconds} s"
+        raise RejectedRow(
+            RejectCode.NO_REFERENCE,
+            "ref_audio",
+            f"speaker {speaker} has no other clip of {config.ref_min_seconds} to {config.ref_max_seconds} s",
         )
     chosen = fit[0]
     return {"clip": chosen["own"], "ref_text": chosen["text"], "name": chosen["name"]}
@@ -187,22 +191,23 @@ def _draw_reference(
 
 def _dialogues(
     corpus: Corpus,
-    rows: Sequence[Row],
+    rows: Sequence[CheckedRow],
     task: str,
     speakers: _Speakers,
     config: EncodeConfig,
     draw: random.Random,
     *,
     split: str,
-) -> list[Row]:
+) -> list[TaskRow]:
     """Utterances joined two speakers a dialogue, each utterance in one; what finds no partner is rejected."""
-    left: dict[str, list[Row]] = defaultdict(list)
+    left: dict[str, list[CheckedRow]] = defaultdict(list)
     for row in draw.sample(list(rows), len(rows)):
         if row["speaker"] is None:
-            _reject(corpus, row, f"{task}: no speaker to join dialogues by; map a column to speaker")
+            detail = "no speaker to join dialogues by; map a column to speaker"
+            _reject(corpus, row, task, Reject(RejectCode.NO_SPEAKER, "speaker", detail))
         else:
             left[row["speaker"]].append(row)
-    made: list[Row] = []
+    made: list[TaskRow] = []
     while len(able := sorted(speaker for speaker, mine in left.items() if mine)) > 1:
         # The speakers with most utterances left come first: so few are left without a partner.
         draw.shuffle(able)
@@ -218,21 +223,22 @@ def _dialogues(
             turns.append(mine.pop())
         try:
             if seconds > config.max_seconds:
-                raise InputError(f"too long: two turns of {seconds:.2f} s, max_seconds is {config.max_seconds}")
+                detail = f"two turns of {seconds:.2f} s, max_seconds is {config.max_seconds}"
+                raise RejectedRow(RejectCode.TOO_LONG, "dialogue", detail)
             name = f"dialogue-{split}-{task.split('_')[2]}-{len(made):05d}"
             clip = joined_clip([turn["own"] for turn in turns], gaps)
             made.append(_lay_out(_dialogue_row(turns[0], turns, clip, draw, name=name), task, speakers, config, draw))
-        except InputError as error:
+        except RejectedRow as error:
             for turn in turns:
-                _reject(corpus, turn, f"{task}: {error}")
+                _reject(corpus, turn, task, error.reject)
     for row in (row for mine in left.values() for row in mine):
-        _reject(corpus, row, f"{task}: no partner; the other speakers' utterances are used up")
+        _reject(corpus, row, task, Reject(RejectCode.NO_PARTNER, detail="the other speakers' utterances are used up"))
     return made
 
 
 def _dialogue_row(
-    owner: Row, turns: Sequence[Mapping[str, Any]], clip: Clip, draw: random.Random, *, name: str
-) -> Row:
+    owner: CheckedRow, turns: Sequence[Mapping[str, Any]], clip: Clip, draw: random.Random, *, name: str
+) -> CheckedRow:
     """The row of a dialogue in these turns; what it shares with its owner, as language and place, is the owner's."""
     tags = speaker_tags(turns, draw)
     texts = {column: tagged_text(turns, tags, column=column) for column in ("text", "raw_text")}
@@ -241,8 +247,8 @@ def _dialogue_row(
 
 
 def _finish(
-    row: Row, task: str, references: Sequence[dict[str, Any]], speakers: _Speakers, config: EncodeConfig
-) -> Row:
+    row: CheckedRow, task: str, references: Sequence[dict[str, Any]], speakers: _Speakers, config: EncodeConfig
+) -> TaskRow:
     """The row with its conversation; only the recordings' names go into it: where they lie is nobody's business."""
     named = {"id": row["id"], "text": row["text"], "scene": row["scene"], "audio": row["name"]}
     described = [each | {"ref_audio": each["name"]} for each in references]
@@ -265,11 +271,11 @@ def _finish(
     }
 
 
-def _turn_speakers(row: Row) -> list[str | None]:
+def _turn_speakers(row: CheckedRow) -> list[str | None]:
     """Who speaks each turn of a dialogue; None of a tag whose speaker the corpus does not say."""
     speaker_of = {tag: speaker for speaker, tag in row["tags"].items()}
     return [speaker_of.get(tag) for tag in SPEAKER_TAG.findall(row["text"])]
 
 
-def _reject(corpus: Corpus, row: Row, reason: str) -> None:
-    corpus.rejects.append({"file": row["file"], "row": row["row"], "id": row["id"], "reason": reason})
+def _reject(corpus: Corpus, row: CheckedRow, task: str, reject: Reject) -> None:
+    corpus.rejects.append(replace(reject, task=task, columns={column: row[column] for column in REJECT_COLUMNS}))

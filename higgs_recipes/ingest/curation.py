@@ -1,29 +1,38 @@
 """The lists of a segmented corpus: what is in it, what is not and why, and rows that somebody struck by hand."""
 
 import json
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from higgs_recipes.configs.segment import SegmentConfig
-from higgs_recipes.corpus.corpus import short_reason
 from higgs_recipes.corpus.statistics import spread
 from higgs_recipes.errors import InputError
 from higgs_recipes.files import atomic_write, file_inside
 from higgs_recipes.ingest.listening_page import MEASURED, write_page
+from higgs_recipes.ingest.rows import SegmentRow
+from higgs_recipes.rejects import Reject, RejectCode
 
 
-Row = dict[str, Any]
+def write_lists(
+    folder: Path,
+    rows: Sequence[SegmentRow],
+    rejects: Sequence[Mapping[str, Any]],
+    *,
+    counts: Mapping[str, int],
+    record: Mapping[str, Any],
+) -> dict[str, Any]:
+    """metadata.jsonl, rejects.jsonl, segment.json and listen.html; returns the record with what is counted.
 
-
-def write_lists(folder: Path, rows: list[Row], rejects: list[Row], *, record: Row) -> Row:
-    """metadata.jsonl, rejects.jsonl, segment.json and listen.html; returns the record with its counts."""
-    record = record | {
+    Args:
+        rejects: the lines of rejects.jsonl.
+        counts: the number of rejects by category.
+    """
+    record = dict(record) | {
         "rows": len(rows),
         "seconds": round(sum(row["duration"] for row in rows), 2),
         "measured": {column: _percentiles([row[column] for row in rows]) for column in MEASURED},
-        "rejects": count_reasons(rejects),
+        "rejects": dict(sorted(counts.items(), key=lambda count: -count[1])),
     }
     for name, lines in (("rejects.jsonl", rejects), ("metadata.jsonl", rows)):
         atomic_write(folder / name, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
@@ -32,7 +41,7 @@ def write_lists(folder: Path, rows: list[Row], rejects: list[Row], *, record: Ro
     return record
 
 
-def strike_rows(config: SegmentConfig) -> Row:
+def strike_rows(config: SegmentConfig) -> dict[str, Any]:
     """Take the rows that the list `config.strike` names out of the corpus in output_dir; returns its new record.
 
     Raises:
@@ -58,22 +67,23 @@ def strike_rows(config: SegmentConfig) -> Row:
     # A run that was cut off has removed some of them.
     there = [row["file_name"] for row in struck if (folder / row["file_name"]).exists()]
     paths = [file_inside(folder, name, field="metadata.jsonl: file_name") for name in there]
-    rejects += [row | {"reason": "struck by hand"} for row in struck if row["id"] not in rejected]
-    record = write_lists(folder, kept, rejects, record=json.loads((folder / "segment.json").read_text("utf-8")))
+    rejects += [Reject(RejectCode.STRUCK).at(row).record() for row in struck if row["id"] not in rejected]
+    record = json.loads((folder / "segment.json").read_text("utf-8"))
+    # All other rejects were counted when the corpus was made.
+    category = Reject(RejectCode.STRUCK).category
+    counts = {name: count for name, count in record["rejects"].items() if name != category}
+    if num_struck := len(rejects) - sum(counts.values()):
+        counts[category] = num_struck
+    record = write_lists(folder, kept, rejects, counts=counts, record=record)
     for path in paths:  # last: until here a run that is cut off can be made again
         path.unlink()
     return record
-
-
-def count_reasons(rejects: Iterable[Row]) -> dict[str, int]:
-    """How many were rejected for which reason, the commonest first."""
-    return dict(Counter(short_reason(reject["reason"]) for reject in rejects).most_common())
 
 
 def _percentiles(values: list[float]) -> dict[str, float]:
     return {name: value for name, value in spread(values).items() if name in ("p5", "median", "p95")}
 
 
-def _read_lines(path: Path) -> list[Row]:
+def _read_lines(path: Path) -> list[dict[str, Any]]:
     with path.open(encoding="utf-8") as file:
         return [json.loads(line) for line in file]

@@ -10,6 +10,8 @@ from higgs_recipes.errors import InputError
 from higgs_recipes.files import staged_folder
 from higgs_recipes.ingest.formats.audiofolder import read_audiofolder
 from higgs_recipes.ingest.formats.train_higgs_audio import write_train_higgs_audio
+from higgs_recipes.ingest.rows import ImportRow
+from higgs_recipes.rejects import Reject
 
 
 def export_corpus(config: ExportConfig) -> int:
@@ -29,10 +31,10 @@ def export_corpus(config: ExportConfig) -> int:
     return len(rows)
 
 
-def _exported(row: dict[str, Any], source: Path, folder: Path) -> dict[str, Any]:
+def _exported(row: ImportRow | Reject, source: Path, folder: Path) -> dict[str, Any]:
+    if isinstance(row, Reject):
+        raise InputError(f"{row.columns['file']} line {row.columns['line']}: {row.reason}")
     place = f"{row['file']} line {row['line']}"
-    if "reason" in row:
-        raise InputError(f"{place}: {row['reason']}")
     for column in ("audio", "text"):
         if not row.get(column):
             raise InputError(f"{place}: no {column}")

@@ -22,16 +22,16 @@ from tqdm.auto import tqdm
 from higgs_recipes.audio.io import read_audio, read_bytes, recorded_seconds, wav_bytes
 from higgs_recipes.configs.corpus import CONSTANTS, ImportConfig
 from higgs_recipes.constants import SAMPLE_RATE
-from higgs_recipes.corpus.corpus import short_reason
+from higgs_recipes.corpus.rows import file_safe_id
 from higgs_recipes.errors import InputError
 from higgs_recipes.files import atomic_write, staged_folder
 from higgs_recipes.ingest.formats.readers import READERS
+from higgs_recipes.ingest.rows import ImportedRow, ImportRow
 from higgs_recipes.provenance import git_commit, library_versions
+from higgs_recipes.rejects import Reject, RejectCode, RejectedRow, field_name, rejected_as
 
 
 logger = logging.getLogger(__name__)
-
-Row = dict[str, Any]
 
 # What a row's own words become: as texts, or None where there is none.
 _TEXT_COLUMNS = ("speaker", "speaker_name", "language", "ref_text", "task", "user_instruction", "original_audio_path")
@@ -56,31 +56,42 @@ class _Import:
     hashes: dict[str, tuple[str, str]] = field(default_factory=dict)
     decoded: tuple[Path, Tensor] | None = None
 
-    def take(self, row: Row, *, constants: Mapping[str, str], root: Path, prefix: str) -> Row:
+    def row_or_reject(self, row: ImportRow | Reject, **source: Any) -> ImportedRow | Reject:
+        """The row as `take` makes it of its source, or a reject with its "file", "line" and "id"."""
+        columns = row.columns if isinstance(row, Reject) else row
+        place = {key: columns.get(key) for key in ("file", "line", "id")}
+        try:
+            return row.at(place) if isinstance(row, Reject) else self.take(row, **source)
+        except RejectedRow as error:
+            return error.reject.at(place)
+
+    def take(self, row: ImportRow, *, constants: Mapping[str, str], root: Path, prefix: str) -> ImportedRow:
         """The corpus row of a row as its format reads it, with its recordings in place.
 
         Raises:
-            InputError: why it is rejected.
+            RejectedRow: why it is rejected.
         """
         row = self._mapped(row) | constants
         _check_letters(row)
         self._check_quality(row)
         text = row.get("text")
         if not isinstance(text, str) or not text.strip():
-            raise InputError("empty transcript: give it words or drop it")
-        audio = _inner_path(row.get("audio"), root, column="recording")
-        row_id = _fit(row.get("id") or audio.with_suffix(""))
+            raise RejectedRow(RejectCode.EMPTY_TRANSCRIPT, "text", "empty transcript: give it words or drop it")
+        audio = _inner_path(row.get("audio"), root, field="audio")
+        row_id = file_safe_id(row.get("id") or audio.with_suffix(""))
         row_id = f"{prefix}-{row_id}" if prefix else row_id
         place = f"{row['file']} line {row['line']}"
         if row_id in self.ids:
-            raise InputError(f"duplicate id: {self.ids[row_id]} has {row_id} too")
+            raise RejectedRow(RejectCode.DUPLICATE_ID, "id", f"{self.ids[row_id]} has {row_id} too")
 
         clip, target = self._clip(row, root / audio, PurePosixPath(prefix) / audio, row_id=row_id)
-        seconds = recorded_seconds(clip, name="recording")
+        with rejected_as(RejectCode.UNREADABLE_AUDIO, "audio"):
+            seconds = recorded_seconds(clip, name=field_name("audio"))
         digest = hashlib.sha256(clip).hexdigest()
         if digest in self.hashes:
-            other, said = self.hashes[digest]
-            raise InputError(f"same recording{'' if said == text else ' with another transcript'}: {other} has it too")
+            other, other_text = self.hashes[digest]
+            code = RejectCode.SAME_RECORDING if other_text == text else RejectCode.OTHER_TRANSCRIPT
+            raise RejectedRow(code, "audio", f"{other} has it too")
         references = [row.get("ref_audio"), *(each.get("ref_audio") for each in _speakers(row))]
         found = {path: self._reference(path, root, prefix) for path in references if path is not None}
 
@@ -91,39 +102,44 @@ class _Import:
         placed = {path: f"audio/{stored}" for path, (_, stored) in found.items()}
         return _corpus_row(row, id=row_id, file_name=f"audio/{target}", placed=placed, duration=round(seconds, 3))
 
-    def _mapped(self, row: Row) -> Row:
+    def _mapped(self, row: ImportRow) -> ImportRow:
         fields = row.get("fields", {})
         for ours, theirs in (self.config.columns or {}).items():
             if theirs not in fields:
-                raise InputError(f"no field for {ours}: {theirs!r} is none of {', '.join(map(str, fields)) or 'none'}")
+                present = ", ".join(map(str, fields)) or "none"
+                raise RejectedRow(RejectCode.NO_FIELD, ours, f"{theirs!r} is none of {present}")
         return row | {ours: fields[theirs] for ours, theirs in (self.config.columns or {}).items()}
 
-    def _check_quality(self, row: Row) -> None:
+    def _check_quality(self, row: ImportRow) -> None:
         score, least = _number(row, "quality_score"), self.config.min_quality_score
         if least is not None and (score is None or score < least):
-            raise InputError(f"quality_score too low: {score}, min_quality_score is {least}")
+            raise RejectedRow(RejectCode.TOO_LOW, "quality_score", f"{score}, min_quality_score is {least}")
 
-    def _clip(self, row: Row, origin: Path, target: PurePosixPath, *, row_id: str) -> tuple[bytes, PurePosixPath]:
+    def _clip(
+        self, row: ImportRow, origin: Path, target: PurePosixPath, *, row_id: str
+    ) -> tuple[bytes, PurePosixPath]:
         if not row.get("segment"):
-            return read_bytes(origin, name="recording"), target
+            with rejected_as(RejectCode.UNREADABLE_AUDIO, "audio"):
+                return read_bytes(origin, name=field_name("audio")), target
         if not self.config.copy_audio:
-            raise InputError("part of a longer file; set copy_audio: true to have it cut out")
+            raise RejectedRow(RejectCode.PART_OF_FILE, "segment", "set copy_audio: true to have it cut out")
         start, end = row["segment"]
         if self.decoded is None or self.decoded[0] != origin:  # the segments of a recording stand one after the other
-            self.decoded = origin, read_audio(origin, name="recording")
+            with rejected_as(RejectCode.UNREADABLE_AUDIO, "audio"):
+                self.decoded = origin, read_audio(origin, name=field_name("audio"))
         waveform = self.decoded[1]
         if end * SAMPLE_RATE > len(waveform) + SAMPLE_RATE:  # a second of slack: segments are rounded up
-            raise InputError(
-                f"segment too late: it ends at {end} s, the recording at {len(waveform) / SAMPLE_RATE:.2f} s"
-            )
+            detail = f"it ends at {end} s, the recording at {len(waveform) / SAMPLE_RATE:.2f} s"
+            raise RejectedRow(RejectCode.SEGMENT_OUTSIDE, "segment", detail)
         part = waveform[round(start * SAMPLE_RATE) : round(end * SAMPLE_RATE)]
         if not len(part):
-            raise InputError("segment too late: it holds no samples")
+            raise RejectedRow(RejectCode.SEGMENT_OUTSIDE, "segment", "it holds no samples")
         return wav_bytes(part), target.with_name(f"{row_id}.wav")
 
     def _reference(self, path: Any, root: Path, prefix: str) -> tuple[Path, PurePosixPath]:
-        inner = _inner_path(path, root, column="reference clip")
-        recorded_seconds(root / inner, name="reference clip")
+        inner = _inner_path(path, root, field="ref_audio")
+        with rejected_as(RejectCode.UNREADABLE_AUDIO, "ref_audio"):
+            recorded_seconds(root / inner, name=field_name("ref_audio"))
         return root / inner, PurePosixPath(prefix) / inner
 
     def _write(self, target: PurePosixPath, clip: bytes | None, *, origin: Path | None) -> None:
@@ -145,7 +161,7 @@ def import_corpus(config: ImportConfig) -> dict[str, Any]:
         InputError: a source that is not there or not in the format, or not one good row in all of them.
     """
     sources = [{"path": source} if isinstance(source, str) else source for source in config.sources]
-    num_rows, seconds, reasons, first = 0, 0.0, Counter(), None
+    num_rows, seconds, counts, first = 0, 0.0, Counter(), None
     with staged_folder(config.output_dir, overwrite=config.overwrite_output_dir) as folder:
         under_way = _Import(config, folder)
         with (
@@ -153,33 +169,29 @@ def import_corpus(config: ImportConfig) -> dict[str, Any]:
             (folder / "rejects.jsonl").open("w", encoding="utf-8", errors="backslashreplace") as rejects,
         ):
             for row, place in tqdm(_rows(config, sources), desc="Importing", unit=" rows"):
-                try:
-                    if "reason" in row:
-                        raise InputError(row["reason"])
-                    taken = under_way.take(row, **place)
-                except InputError as error:
-                    reject = {key: row.get(key) for key in ("file", "line", "id")} | {"reason": str(error)}
-                    rejects.write(json.dumps(reject, ensure_ascii=False) + "\n")
-                    reasons[short_reason(reject["reason"])] += 1
-                    first = first or reject
-                    continue
-                metadata.write(json.dumps(taken, ensure_ascii=False) + "\n")
-                num_rows, seconds = num_rows + 1, seconds + taken["duration"]
+                result = under_way.row_or_reject(row, **place)
+                if isinstance(result, Reject):
+                    rejects.write(json.dumps(result.record(), ensure_ascii=False) + "\n")
+                    counts[result.category] += 1
+                    first = first or result.record()
+                else:
+                    metadata.write(json.dumps(result, ensure_ascii=False) + "\n")
+                    num_rows, seconds = num_rows + 1, seconds + result["duration"]
         if not num_rows:
-            raise InputError(f"no row is left of {reasons.total()}: {dict(reasons)}; the first: {first}")
+            raise InputError(f"no row is left of {counts.total()}: {dict(counts)}; the first: {first}")
         record = {
             "format": config.format,
             "sources": config.sources,
             "rows": num_rows,
             "seconds": round(seconds, 2),
-            "rejects": dict(reasons.most_common()),
+            "rejects": dict(counts.most_common()),
             "recipe": asdict(config),
             "git_commit": git_commit(),
             "versions": library_versions(),
         }
         atomic_write(folder / "import.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
-    for reason, count in reasons.most_common():
-        logger.warning("%d rejected: %s", count, reason)
+    for category, count in counts.most_common():
+        logger.warning("%d rejected: %s", count, category)
     return record
 
 
@@ -202,7 +214,9 @@ def describe_scene(scene: str | None, emotion: str | None) -> str | None:
     return " ".join(sentences) or None
 
 
-def _rows(config: ImportConfig, sources: list[Mapping[str, str]]) -> Iterator[tuple[Row, Row]]:
+def _rows(
+    config: ImportConfig, sources: list[Mapping[str, str]]
+) -> Iterator[tuple[ImportRow | Reject, dict[str, Any]]]:
     """Each row with its source's {"constants", "root" (where recordings lie), "prefix" (of ids and paths)}."""
     for index, source in enumerate(sources):
         path = Path(os.path.abspath(Path(source["path"]).expanduser()))
@@ -220,7 +234,7 @@ def _rows(config: ImportConfig, sources: list[Mapping[str, str]]) -> Iterator[tu
             yield row, {"constants": constants, "root": root, "prefix": str(index) if len(sources) > 1 else ""}
 
 
-def _corpus_row(row: Row, *, id: str, file_name: str, placed: Mapping[str, str], duration: float) -> Row:
+def _corpus_row(row: ImportRow, *, id: str, file_name: str, placed: Mapping[str, str], duration: float) -> ImportedRow:
     texts = {key: None if row.get(key) is None else str(row[key]) for key in _TEXT_COLUMNS}
     gender, scene, emotion = (
         None if row.get(key) is None else str(row[key]) for key in ("gender", "scene", "emotion")
@@ -243,48 +257,44 @@ def _corpus_row(row: Row, *, id: str, file_name: str, placed: Mapping[str, str],
     } | texts
 
 
-def _speakers(row: Row) -> list[Row]:
+def _speakers(row: ImportRow) -> list[dict[str, Any]]:
     speakers = row.get("ref_speakers") or []
     if not isinstance(speakers, list) or not all(isinstance(each, dict) for each in speakers):
-        raise InputError("ref_speakers is no list of {speaker_tag, ref_text, ref_audio}")
+        detail = "is not a list of {speaker_tag, ref_text, ref_audio}"
+        raise RejectedRow(RejectCode.INVALID_FIELD, "ref_speakers", detail)
     return speakers
 
 
-def _inner_path(path: Any, root: Path, *, column: str) -> PurePosixPath:
+def _inner_path(path: Any, root: Path, *, field: str) -> PurePosixPath:
     """A path as a list writes it, relative to `root`."""
     if not isinstance(path, str) or not PurePosixPath(path.strip()).name or "\0" in path:
-        raise InputError(f"no file name: {column} is {path!r}")
+        raise RejectedRow(RejectCode.NO_FILE_NAME, field, f"{field_name(field)} is {path!r}")
     windows = PureWindowsPath(path)
     inner = PurePosixPath(windows.as_posix() if "\\" in path else path)
     if inner.is_absolute() and inner.is_relative_to(root):
         inner = inner.relative_to(root)
     if inner.is_absolute() or windows.drive or ".." in inner.parts:
-        raise InputError(
-            f"{column} leaves its folder: {path} is not in {root}; set audio_dir to the folder of all recordings"
-        )
+        detail = f"{path} is not in {root}; set audio_dir to the folder of all recordings"
+        raise RejectedRow(RejectCode.OUTSIDE_FOLDER, field, detail)
     return inner
 
 
-def _check_letters(row: Row) -> None:
+def _check_letters(row: ImportRow) -> None:
     try:
         json.dumps(row, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:  # half of a pair in a JSON escape, or a file name that is not UTF-8
-        raise InputError(f"no letter: {error.object[error.start]!r} in {error.object!r}") from error
+        detail = f"{error.object[error.start]!r} in {error.object!r}"
+        raise RejectedRow(RejectCode.INVALID_UNICODE, detail=detail) from error
 
 
-def _fit(name: Any) -> str:
-    """An id fit for a file name, as encode makes it."""
-    return re.sub(r"[^\w.-]+", "_", str(name)).lstrip(".")
-
-
-def _number(row: Row, column: str) -> float | None:
+def _number(row: ImportRow, column: str) -> float | None:
     value = row.get(column)
     if value is None or value == "":
         return None
     try:
         number = float(value)
     except (TypeError, ValueError) as error:
-        raise InputError(f"{column} is no number: {value!r}") from error
+        raise RejectedRow(RejectCode.NOT_A_NUMBER, column, repr(value)) from error
     if not math.isfinite(number):
-        raise InputError(f"{column} is no number: {value!r}")
+        raise RejectedRow(RejectCode.NOT_A_NUMBER, column, repr(value))
     return number

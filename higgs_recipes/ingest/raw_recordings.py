@@ -3,7 +3,6 @@
 import heapq
 import logging
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +13,10 @@ from tqdm.auto import tqdm
 from higgs_recipes.audio.long_recording import LongRecording
 from higgs_recipes.configs.corpus import CONSTANTS
 from higgs_recipes.configs.segment import SegmentConfig
+from higgs_recipes.corpus.rows import file_safe_id
 from higgs_recipes.errors import InputError
 from higgs_recipes.files import sha256_file
+from higgs_recipes.rejects import Reject, RejectCode, RejectedRow, rejected_as
 
 
 logger = logging.getLogger(__name__)
@@ -40,7 +41,7 @@ class RawRecording:
     columns: dict[str, Any]
     digest: str = ""
     seconds: float = 0.0
-    flaw: str | None = None
+    flaw: Reject | None = None
 
 
 def find_raw_recordings(config: SegmentConfig) -> list[RawRecording]:
@@ -60,14 +61,15 @@ def find_raw_recordings(config: SegmentConfig) -> list[RawRecording]:
         for path in tqdm(_recordings(folder, config), desc=f"Reading {source['path']}", unit=" files"):
             label = os.fsencode(path.relative_to(folder).as_posix()).decode(errors="backslashreplace")
             stem = label.removesuffix(path.suffix)
-            name = (f"{index}-" if len(config.sources) > 1 else "") + re.sub(r"[^\w.-]+", "_", stem).lstrip(".")
+            name = (f"{index}-" if len(config.sources) > 1 else "") + file_safe_id(stem)
             while name in names:  # a.wav beside a.mp3
                 name += "_"
             names.add(name)
             speaker = stem if config.speaker_per_file else columns["speaker"]
             digest, seconds, flaw = _opened(path)
             if flaw is None and first_with.setdefault(digest, label) is not label:
-                digest, seconds, flaw = "", 0.0, f"same recording: {first_with[digest]} has it too"
+                flaw = Reject(RejectCode.SAME_RECORDING, "audio", f"{first_with[digest]} has it too")
+                digest, seconds = "", 0.0
             files.append(
                 RawRecording(path, name, {"file": label} | columns | {"speaker": speaker}, digest, seconds, flaw)
             )
@@ -105,10 +107,10 @@ def _recordings(folder: Path, config: SegmentConfig) -> list[Path]:
     return found
 
 
-def _opened(path: Path) -> tuple[str, float, str | None]:
+def _opened(path: Path) -> tuple[str, float, Reject | None]:
     """Digest, seconds and flaw."""
     try:
-        with LongRecording(path) as recording:
+        with rejected_as(RejectCode.UNREADABLE_AUDIO, "audio"), LongRecording(path) as recording:
             return sha256_file(path), recording.seconds, None
-    except InputError as error:
-        return "", 0.0, str(error)
+    except RejectedRow as error:
+        return "", 0.0, error.reject

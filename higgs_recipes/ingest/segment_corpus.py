@@ -20,16 +20,16 @@ from higgs_recipes.audio.asr import load_asr_model
 from higgs_recipes.configs.segment import SegmentConfig
 from higgs_recipes.errors import InputError
 from higgs_recipes.files import check_output_dir
-from higgs_recipes.ingest.curation import count_reasons, write_lists
+from higgs_recipes.ingest.curation import write_lists
 from higgs_recipes.ingest.raw_recordings import RawRecording, find_raw_recordings, share_out
+from higgs_recipes.ingest.rows import SegmentRow
 from higgs_recipes.ingest.segment_store import NOWHERE, SegmentStore
 from higgs_recipes.ingest.segmenter import Segmenter
 from higgs_recipes.provenance import git_commit, library_versions
+from higgs_recipes.rejects import Reject, count_rejects
 
 
 logger = logging.getLogger(__name__)
-
-Row = dict[str, Any]
 
 # The shares are as equal as whole recordings allow: the first process to be done may wait for hours.
 _PATIENCE = timedelta(days=30)
@@ -37,7 +37,7 @@ _PATIENCE = timedelta(days=30)
 _PLACES = {"sources", "speaker_per_file", "strike", "output_dir", "overwrite_output_dir"}
 
 
-def segment_recordings(config: SegmentConfig) -> Row:
+def segment_recordings(config: SegmentConfig) -> dict[str, Any]:
     """Write the corpus; returns what segment.json says: recordings, rows, seconds, rejects by reason, recipe ...
 
     A killed run that is started again with the same recipe goes on with the recordings that it has not finished.
@@ -80,17 +80,17 @@ def segment_recordings(config: SegmentConfig) -> Row:
     return json.loads((parts.target / "segment.json").read_text(encoding="utf-8"))
 
 
-def _write_corpus(parts: SegmentStore, files: list[RawRecording], *, about: Row) -> None:
-    rows, rejects = [], []
+def _write_corpus(parts: SegmentStore, files: list[RawRecording], *, about: dict[str, Any]) -> None:
+    rows: list[SegmentRow] = []
+    rejects: list[Reject] = []
     for file in files:
-        found = [file.columns | NOWHERE | {"reason": file.flaw}] if file.flaw is not None else parts[file]
-        for row in found:
-            (rejects if "reason" in row else rows).append(row)
+        for row in parts[file] if file.flaw is None else [file.flaw.at(file.columns | NOWHERE)]:
+            (rejects if isinstance(row, Reject) else rows).append(row)
     if not rows:
         parts.clear()
-        raise InputError(
-            f"no segment is left of {len(files)} recordings: {count_reasons(rejects)}; the first: {rejects[0]}"
-        )
+        counts, first = count_rejects(rejects), rejects[0].record()
+        raise InputError(f"no segment is left of {len(files)} recordings: {counts}; the first: {first}")
     about |= {"recordings": len(files), "recorded_seconds": round(sum(file.seconds for file in files), 2)}
-    write_lists(parts.folder, rows, rejects, record=about)
+    lines = [reject.record() for reject in rejects]
+    write_lists(parts.folder, rows, lines, counts=count_rejects(rejects), record=about)
     parts.become_corpus(rows)

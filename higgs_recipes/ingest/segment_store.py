@@ -14,12 +14,13 @@ from typing import Any
 from torch import Tensor
 
 from higgs_recipes.audio.io import write_wav
-from higgs_recipes.errors import InputError
 from higgs_recipes.files import atomic_write, check_output_dir, replace_folder
 from higgs_recipes.ingest.raw_recordings import RawRecording
+from higgs_recipes.ingest.rows import SegmentRow
+from higgs_recipes.rejects import Reject, RejectedRow
 
 
-Row = dict[str, Any]
+FORMAT = 2  # of what is kept of a finished recording; one in another format is not found
 NOWHERE = {"id": None, "start": None, "end": None}  # of a reject that is a whole recording
 _DONE = "finished"
 
@@ -44,33 +45,37 @@ class SegmentStore:
     def __contains__(self, file: RawRecording) -> bool:
         return self._path(file).is_file()
 
-    def __getitem__(self, file: RawRecording) -> list[Row]:
-        """The segments of a finished recording; rejects have a reason."""
-        return json.loads(self._path(file).read_text(encoding="utf-8"))
+    def __getitem__(self, file: RawRecording) -> list[SegmentRow | Reject]:
+        """The segments of a finished recording, in their order."""
+        stored = json.loads(self._path(file).read_text(encoding="utf-8"))
+        return [Reject.from_json(each["reject"]) if "reject" in each else each["row"] for each in stored]
 
-    def add(self, file: RawRecording, segments: Iterable[tuple[Row, Tensor | None]]) -> None:
-        """Keep the segments of a recording, each a row with its waveform (N,), or a reject with its reason.
+    def add(self, file: RawRecording, segments: Iterable[tuple[SegmentRow, Tensor] | Reject]) -> None:
+        """Keep the segments of a recording, each a row with its waveform (N,), or a reject.
 
-        An `InputError` while they are made is the reason why the rest of the recording is a reject.
+        A `RejectedRow` while they are made is why the rest of the recording is a reject.
         """
         # Other recipes name the sound of a segment alike: what they have finished would then tell of another sound.
         for path in (self.folder / _DONE).glob(f"{_digest(file.name)}-*.json"):
             path.unlink()
-        rows = []
+        stored = []
         try:
-            for row, waveform in segments:
-                rows.append(row)
-                if "reason" not in row:
+            for segment in segments:
+                if isinstance(segment, Reject):
+                    stored.append({"reject": segment.to_json()})
+                else:
+                    row, waveform = segment
                     write_wav(self.folder / row["file_name"], waveform)
-        except InputError as error:
-            rows.append(file.columns | NOWHERE | {"reason": str(error)})
-        atomic_write(self._path(file), json.dumps(rows, ensure_ascii=False))  # last: its sound is there
+                    stored.append({"row": row})
+        except RejectedRow as error:
+            stored.append({"reject": error.reject.at(file.columns | NOWHERE).to_json()})
+        atomic_write(self._path(file), json.dumps(stored, ensure_ascii=False))  # last: its sound is there
 
     def clear(self) -> None:
         if self.folder.exists():
             shutil.rmtree(self.folder)
 
-    def become_corpus(self, rows: Iterable[Row]) -> None:
+    def become_corpus(self, rows: Iterable[SegmentRow]) -> None:
         """Move the folder to `output_dir`, with the sound of these rows and whatever lists were written into it."""
         wanted = {row["file_name"] for row in rows}
         for path in (self.folder / "audio").iterdir():
@@ -80,7 +85,7 @@ class SegmentStore:
         shutil.rmtree(self.target / _DONE)
 
     def _path(self, file: RawRecording) -> Path:
-        about = json.dumps([dict(self.made_by), file.name, file.columns, file.digest], sort_keys=True)
+        about = json.dumps([FORMAT, dict(self.made_by), file.name, file.columns, file.digest], sort_keys=True)
         return self.folder / _DONE / f"{_digest(file.name)}-{_digest(about)}.json"
 
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from higgs_recipes.rejects import Reject, RejectCode
+
 
 # Of the voice activity model's authors: speech begins above the one and goes on until it falls below the other.
 SPEECH_STARTS = 0.5
@@ -23,7 +25,7 @@ class Segment:
 
     start: float
     end: float
-    flaw: str | None = None
+    flaw: Reject | None = None
 
 
 def speech_regions(probabilities: Tensor) -> list[tuple[int, int]]:
@@ -61,10 +63,10 @@ def cut_segments(
     >>> speech = torch.tensor([0] * 5 + [1] * 20 + [0] * 4 + [1] * 10 + [0] * 2 + [1] * 15 + [0] * 30 + [1] * 3 + [0])
     >>> knobs = dict(min_seconds=1, max_seconds=3.2, min_pause=0.2, max_pause=1)
     >>> for segment in cut_segments(speech.float(), frame_seconds=0.1, **knobs):
-    ...     print(segment)
-    Segment(start=0.4, end=2.6, flaw=None)
-    Segment(start=2.8, end=5.7, flaw=None)
-    Segment(start=8.5, end=9.0, flaw='too short: 0.50 s, min_seconds is 1')
+    ...     print(segment.start, segment.end, segment.flaw and segment.flaw.reason)
+    0.4 2.6 None
+    2.8 5.7 None
+    8.5 9.0 segment too short: 0.50 s, min_seconds is 1
     """
     regions = [(first * frame_seconds, last * frame_seconds) for first, last in speech_regions(probabilities)]
     whole = len(probabilities) * frame_seconds
@@ -81,11 +83,13 @@ def cut_segments(
         end = min(part[-1][1] + PAD_SECONDS, (part[-1][1] + later) / 2 if waiting else whole)
         flaw = None
         if part[0][0] == 0 or part[-1][1] == whole:
-            flaw = "cut off: the recording begins or ends while somebody speaks"
+            flaw = Reject(RejectCode.CUT_OFF, detail="the recording begins or ends while somebody speaks")
         elif end - start < min_seconds:
-            flaw = f"too short: {end - start:.2f} s, min_seconds is {min_seconds:g}"
+            detail = f"{end - start:.2f} s, min_seconds is {min_seconds:g}"
+            flaw = Reject(RejectCode.TOO_SHORT, "segment", detail)
         elif end - start > max_seconds:
-            flaw = f"no pause to cut at: {end - start:.2f} s of speech without one of {min_pause:g} s"
+            detail = f"{end - start:.2f} s of speech without one of {min_pause:g} s"
+            flaw = Reject(RejectCode.NO_PAUSE, detail=detail)
         segments.append(Segment(round(start, 3), round(end, 3), flaw))
     return segments
 

@@ -9,7 +9,6 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from itertools import islice
-from typing import Any
 
 from torch import Tensor
 
@@ -21,12 +20,14 @@ from higgs_recipes.audio.vad import FRAME_SECONDS, VAD_RATE, SpeechDetector
 from higgs_recipes.audio.word_errors import utterance_errors
 from higgs_recipes.configs.segment import SegmentConfig
 from higgs_recipes.constants import SAMPLE_RATE
-from higgs_recipes.errors import InputError
 from higgs_recipes.ingest.raw_recordings import RawRecording
+from higgs_recipes.ingest.rows import SegmentRow
 from higgs_recipes.ingest.segmentation import SPEECH_STARTS, Segment, cut_segments
+from higgs_recipes.rejects import Reject, RejectCode, RejectedRow, rejected_as
 
 
-Row = dict[str, Any]
+# A segment with its waveform (N,), or why it is none; the columns of its reject are what was measured on it.
+Candidate = tuple[SegmentRow, Tensor] | Reject
 
 FADE_SECONDS = 0.01
 # Column to the knobs that bound it from below and from above, in the order in which they cost time.
@@ -63,16 +64,16 @@ class Segmenter:
             "dnsmos": self.quality.revision,
         }
 
-    def segments(self, file: RawRecording) -> Iterator[tuple[Row, Tensor | None]]:
-        """Every segment of a recording: a row with its waveform (N,), or a row with the reason of its reject.
+    def segments(self, file: RawRecording) -> Iterator[Candidate]:
+        """Every segment of a recording.
 
         Raises:
-            InputError: broken audio, or nobody speaks in it.
+            RejectedRow: broken audio, or nobody speaks in it: the rest of the recording is rejected.
         """
         return self.transcribed(self._candidates(file))
 
-    def _candidates(self, file: RawRecording) -> Iterator[tuple[Row, Tensor | None]]:
-        with LongRecording(file.path) as recording:
+    def _candidates(self, file: RawRecording) -> Iterator[Candidate]:
+        with rejected_as(RejectCode.UNREADABLE_AUDIO, "audio"), LongRecording(file.path) as recording:
             probabilities, powers = self.detector.frames(recording.pieces(VAD_RATE))
             segments = cut_segments(
                 probabilities,
@@ -83,7 +84,7 @@ class Segmenter:
                 max_pause=self.config.max_pause,
             )
             if not segments:
-                raise InputError(f"nobody speaks: in none of {recording.seconds:.1f} s")
+                raise RejectedRow(RejectCode.NO_SPEECH, "audio", f"in none of {recording.seconds:.1f} s")
             for segment in segments:
                 # In milliseconds: an id that a list names means the same sound in a later run, or nothing.
                 segment_id = f"{file.name}-{round(segment.start * 1000):08d}-{round(segment.end * 1000):08d}"
@@ -93,7 +94,7 @@ class Segmenter:
 
     def _sound(
         self, segment: Segment, recording: LongRecording, *, frames: tuple[Tensor, Tensor]
-    ) -> tuple[Row, Tensor]:
+    ) -> tuple[SegmentRow, Tensor]:
         """What is measured on a segment's sound as it was recorded, and its waveform (N,)."""
         waveform, clipped = recording.span(segment.start, min(segment.end, recording.seconds), rate=SAMPLE_RATE)
         probabilities, powers = (_frames_between(each, segment.start, segment.end) for each in frames)
@@ -109,34 +110,35 @@ class Segmenter:
             "loudness_lufs": None if loudness is None else round(loudness, 1),
         }, waveform
 
-    def _leveled(self, row: Row, waveform: Tensor, *, flaw: str | None) -> tuple[Row, Tensor | None]:
-        """A measured segment at the recipe's loudness, its ends faded, rated; or with the reason of a reject."""
-        reason = flaw or _out_of_bounds(row, _SOUND_BOUNDS, self.config)
-        if reason is None and row["loudness_lufs"] is None:
-            reason = "too quiet: it has no loudness"
-        if reason is not None:
-            return row | {"reason": reason}, None
+    def _leveled(self, row: SegmentRow, waveform: Tensor, *, flaw: Reject | None) -> Candidate:
+        """A measured segment at the recipe's loudness, its ends faded, rated; or its reject."""
+        flaw = flaw or _out_of_bounds(row, _SOUND_BOUNDS, self.config)
+        if flaw is None and row["loudness_lufs"] is None:
+            flaw = Reject(RejectCode.NO_LOUDNESS, detail="it has no loudness")
+        if flaw is not None:
+            return flaw.at(row)
         gain, target = 0.0, self.config.target_lufs
         if target is not None:
             gain = round(gain_db(waveform, loudness=row["loudness_lufs"], target=target), 1)
         waveform = faded(waveform * 10 ** (gain / 20), num_samples=round(FADE_SECONDS * SAMPLE_RATE))
         row |= {"gain_db": gain} | self.quality.scores(waveform)
-        reason = _out_of_bounds(row, _QUALITY_BOUNDS, self.config)
-        return (row, waveform) if reason is None else (row | {"reason": reason}, None)
+        flaw = _out_of_bounds(row, _QUALITY_BOUNDS, self.config)
+        return (row, waveform) if flaw is None else flaw.at(row)
 
-    def transcribed(self, candidates: Iterable[tuple[Row, Tensor | None]]) -> Iterator[tuple[Row, Tensor | None]]:
-        """The candidates, those with a waveform with their transcript, or with the reason why they are no rows."""
+    def transcribed(self, candidates: Iterable[Candidate]) -> Iterator[Candidate]:
+        """The candidates, those that are not rejected with their transcript; some of these are rejected by it."""
         candidates = iter(candidates)
         while batch := list(islice(candidates, BATCH_SIZE)):
-            waveforms = [waveform for _, waveform in batch if waveform is not None]
+            waveforms = [candidate[1] for candidate in batch if not isinstance(candidate, Reject)]
             texts = self.asr_model.transcribe(waveforms)
             again = self.asr_model.transcribe([slowed(waveform) for waveform in waveforms])
             errors = utterance_errors(texts, again, normalizer=self.config.normalizer)
             said = zip(texts, again, errors, strict=True)
-            for row, waveform in batch:
-                if waveform is None:
-                    yield row, None
+            for candidate in batch:
+                if isinstance(candidate, Reject):
+                    yield candidate
                     continue
+                row, waveform = candidate
                 text, second, error = next(said)
                 speech_seconds = row["duration"] * (1 - row["silence_share"])
                 row = row | {
@@ -146,18 +148,22 @@ class Segmenter:
                     "asr_disagreement": None if error.rate is None else round(error.rate, 3),
                     "chars_per_second": round(len(text) / speech_seconds, 1),
                 }
-                reason = "no words: the ASR model hears none" if error.rate is None else None
-                reason = reason or _out_of_bounds(row, _TEXT_BOUNDS, self.config)
-                yield (row, waveform) if reason is None else (row | {"reason": reason}, None)
+                if error.rate is None:
+                    flaw = Reject(RejectCode.NO_WORDS, detail="the ASR model hears none")
+                else:
+                    flaw = _out_of_bounds(row, _TEXT_BOUNDS, self.config)
+                yield (row, waveform) if flaw is None else flaw.at(row)
 
 
-def _out_of_bounds(row: Row, bounds: Mapping[str, tuple[str | None, str | None]], config: SegmentConfig) -> str | None:
+def _out_of_bounds(
+    row: SegmentRow, bounds: Mapping[str, tuple[str | None, str | None]], config: SegmentConfig
+) -> Reject | None:
     limits = asdict(config) | {None: None}
     for column, (least, most) in bounds.items():
         if limits[least] is not None and row[column] < limits[least]:
-            return f"{column} too low: {row[column]:g}, {least} is {limits[least]:g}"
+            return Reject(RejectCode.TOO_LOW, column, f"{row[column]:g}, {least} is {limits[least]:g}")
         if limits[most] is not None and row[column] > limits[most]:
-            return f"{column} too high: {row[column]:g}, {most} is {limits[most]:g}"
+            return Reject(RejectCode.TOO_HIGH, column, f"{row[column]:g}, {most} is {limits[most]:g}")
     return None
 
 

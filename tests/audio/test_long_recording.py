@@ -121,12 +121,12 @@ def frames(*runs: tuple[int, float]) -> torch.Tensor:
 
 def test_speech_without_a_pause_is_not_cut_within_a_word():
     (segment,) = cut_segments(frames((5, 0), (50, 1), (1, 0), (50, 1), (5, 0)), **KNOBS)
-    assert segment.flaw == "no pause to cut at: 10.30 s of speech without one of 0.2 s"
+    assert segment.flaw.reason == "no pause to cut at: 10.30 s of speech without one of 0.2 s"
 
 
 def test_speech_at_the_edge_of_a_recording_is_cut_off():
     first, last = cut_segments(frames((20, 1), (20, 0), (20, 1)), **KNOBS)
-    assert first.flaw.startswith("cut off") and last.flaw.startswith("cut off")
+    assert first.flaw.reason.startswith("cut off") and last.flaw.reason.startswith("cut off")
 
 
 def test_silence_has_no_segments():

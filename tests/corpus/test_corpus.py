@@ -20,7 +20,8 @@ def refusal(folder, **fields) -> str:
 
 def reasons(folder, **fields) -> dict[str, str]:
     """Reject's id to its reason; one good row is added, as a corpus without any is refused."""
-    return {reject["id"]: reject["reason"] for reject in load_rows(encode_config(folder, **fields)).rejects}
+    records = [reject.record() for reject in load_rows(encode_config(folder, **fields)).rejects]
+    return {record["id"]: record["reason"] for record in records}
 
 
 def folder_with_bad_rows(folder, *bad_rows, **first):
@@ -103,19 +104,27 @@ def test_bad_recordings_are_rejected_with_their_reasons(tmp_path):
 
     corpus = load_rows(encode_config(folder_with_bad_rows(tmp_path, *bad)))
     assert [row["id"] for row in corpus.rows] == ["good"]
-    found = {reject["id"] or f"row {reject['row']}": reject["reason"] for reject in corpus.rejects}
-    assert found.pop("words").startswith("recording not audio that can be read")
-    assert found.pop("empty").startswith("recording zero bytes")
+    records = [reject.record() for reject in corpus.rejects]
+    found = {record["id"] or f"row {record['row']}": record["reason"] for record in records}
+    assert found.pop("words").startswith("recording: not audio that can be read")
+    assert found.pop("empty").startswith("recording: zero bytes")
     assert found.pop("short") == "recording too short: 0.05 s, min_seconds is 0.3"
     assert found.pop("long") == "recording too long: 60.00 s, max_seconds is 30.0"
-    assert found.pop("nan").startswith("recording NaN or infinite samples")
+    assert found.pop("nan").startswith("recording: NaN or infinite samples")
     assert found.pop("silent").startswith("recording silent")
-    assert found.pop("missing").startswith("recording cannot be read: No such file")
-    assert "audio leaves the folder" in found.pop("row 8") and "audio leaves the folder" in found.pop("row 9")
+    assert found.pop("missing").startswith("recording: cannot be read: No such file")
+    assert found.pop("row 8") == "recording leaves its folder: outside.wav; move the recording into it"
+    assert found.pop("row 9").startswith("recording leaves its folder: passwd")
     assert not found
-    assert {reject["file"] for reject in corpus.rejects} == {f"{tmp_path}:train"}
-    assert [reject["row"] for reject in corpus.rejects] == list(range(1, 10))
-    assert corpus.reject_counts()["recording too short"] == 1 and sum(corpus.reject_counts().values()) == 9
+    assert {record["file"] for record in records} == {f"{tmp_path}:train"}
+    assert [record["row"] for record in records] == list(range(1, 10))
+    assert corpus.reject_counts() == {
+        "recording cannot be read": 4,
+        "recording leaves its folder": 2,
+        "recording too short": 1,
+        "recording too long": 1,
+        "recording silent": 1,
+    }
 
 
 def test_bad_transcripts_are_rejected_with_their_reasons(tmp_path):
@@ -140,7 +149,7 @@ def test_a_transcript_that_is_no_text_is_rejected(tmp_path):
     rows = [{"file_name": "good.wav", "id": str(text), "text": text} for text in ("Good.", 5, None, ["a", "b"])]
     (tmp_path / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     found = reasons(tmp_path)
-    assert found["5"] == "transcript is no text: 5 is a int" and "is a list" in found["_a_b_"]
+    assert found["5"] == "transcript is not text: 5 is a int" and "is a list" in found["_a_b_"]
     assert found["None"].startswith("empty transcript")
 
 
@@ -288,7 +297,7 @@ def test_reference_clips_are_clips_of_the_row(tmp_path):
     (row,) = corpus.rows
     assert row["reference"]["ref_text"] == "Before." and row["reference"]["name"] == "b.wav"
     assert corpus.recording(row["reference"]["clip"])["path"].endswith("b.wav")
-    assert corpus.rejects[0]["reason"].startswith("ref_text is missing")
+    assert corpus.rejects[0].reason.startswith("ref_text is missing")
 
 
 def test_dialogues_have_a_reference_clip_for_each_speaker(tmp_path):
@@ -306,11 +315,11 @@ def test_dialogues_have_a_reference_clip_for_each_speaker(tmp_path):
     assert [each["ref_text"] for each in row["ref_speakers"]] == ["I am 0.", "I am 1."]
     names = [corpus.recording(each["clip"])["path"] for each in row["ref_speakers"]]
     assert [name.rpartition("/")[2] for name in names] == ["a.wav", "b.wav"]
-    assert corpus.rejects[0]["reason"].startswith("reference clip 0 cannot be read")
+    assert corpus.rejects[0].reason.startswith("reference clip 0: cannot be read")
     (tmp_path / "metadata.jsonl").write_text(
         json.dumps(bad | {"ref_speakers": [each | {"ref_text": 7} for each in speakers]})
     )
-    with pytest.raises(InputError, match="ref_text is no text: 7 is a int"):
+    with pytest.raises(InputError, match="ref_text is not text: 7 is a int"):
         load_rows(encode_config(tmp_path, tasks={"multi_speaker_voice_cloning": 1.0}, ref_in_system=True))
 
 

@@ -11,6 +11,7 @@ from higgs_recipes.collator import HiggsCollator
 from higgs_recipes.configs.measured_speeds import SETTINGS, Speed
 from higgs_recipes.corpus import statistics as stats
 from higgs_recipes.corpus.clips import Clip
+from higgs_recipes.rejects import Reject, RejectCode
 from higgs_recipes.samples import build_sample
 from tests.helpers.checkpoints import load_tiny, random_rows, tiny_folder
 from tests.helpers.corpus_folder import encode_config
@@ -80,10 +81,10 @@ def test_unseen_characters_are_named_and_rare_ones_need_a_thousand_rows():
     assert stats.unusual_characters(["plain"] * 999 + ["đ"]) == []
 
 
-def test_filters_count_the_rejects_that_name_their_field():
-    reasons = ["too short: 0.05 s, min_seconds is 0.3", "too long: 40.00 s, max_seconds is 30.0", "silent; drop it"]
-    reasons += ["zero_shot_voice_cloning: no reference; speaker anna has no other clip of 2.0 to 10.0 s"] * 2
-    rejects = [{"file": "f", "row": index, "id": None, "reason": each} for index, each in enumerate(reasons)]
+def test_filters_count_the_rejects_of_their_codes_whatever_the_words():
+    none = Reject(RejectCode.NO_REFERENCE, "ref_audio", "max_seconds is 5", task="zero_shot_voice_cloning")
+    rejects = [Reject(RejectCode.TOO_SHORT, "audio", "0.05 s"), Reject(RejectCode.TOO_LONG, "dialogue", "40.00 s")]
+    rejects += [Reject(RejectCode.SILENT, "audio", "record it again"), none, none]
     config = encode_config("f", codec_name_or_path="none", tasks={"zero_shot_voice_cloning": 1.0})
     dropped = stats.dropped_by_filters(rejects, {"a": 3, "b": 4}, config)
     assert [(each["filter"], each["rows"]) for each in dropped] == [
@@ -93,13 +94,14 @@ def test_filters_count_the_rejects_that_name_their_field():
         ("ref_min_seconds, ref_max_seconds", 2),
         ("weights of sources", 7),
     ]
-    groups = stats.rejects_by_reason(rejects * 4)
+    groups = stats.rejects_by_category(rejects * 4)
     assert [(each["reason"], each["rows"], len(each["first"])) for each in groups] == [
         ("zero_shot_voice_cloning: no reference", 8, stats.FIRST),
-        ("too short", 4, 4),
-        ("too long", 4, 4),
-        ("silent", 4, 4),
+        ("recording too short", 4, 4),
+        ("dialogue too long", 4, 4),
+        ("recording silent", 4, 4),
     ]
+    assert groups[1]["first"][0] == {"reason": "recording too short: 0.05 s", "code": "too_short"}
 
 
 def test_codes_take_the_positions_that_the_collator_gives_them():

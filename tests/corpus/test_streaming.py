@@ -15,8 +15,11 @@ import pytest
 import soundfile
 from datasets import Audio, ClassLabel, Dataset, Features, Value
 
+from higgs_recipes.audio.clipping import Levels
+from higgs_recipes.corpus import streaming
+from higgs_recipes.corpus.clips import Clip
 from higgs_recipes.corpus.encoded import load_encoded
-from higgs_recipes.corpus.sources.parquet import ParquetTable
+from higgs_recipes.rejects import Reject, RejectCode
 from tests.helpers.forked_python import Python
 from tests.helpers.hub_server import HubServer, stored
 from tests.helpers.paths import ROOT
@@ -293,13 +296,12 @@ def test_a_dry_run_reads_all_and_encodes_nothing(encoder):
     assert not list((encoder.folder / "cache_dry").rglob("*.safetensors"))
 
 
-def test_rows_of_a_parquet_file_are_read_a_group_at_a_time(tmp_path):
-    (tmp_path / "a.parquet").write_bytes(shard(1))  # two groups: rows 3 and 4, row 5
-    rows = ParquetTable(tmp_path / "a.parquet")
-    assert len(rows) == 3 and [row["name"] for row in rows] == ["row 3", "row 4", "row 5"]
-    assert rows[2]["audio"] == {"bytes": wav(5), "path": "5.wav"}
-    rows.columns = ["name", "who"]
-    assert rows[0] == {"name": "row 3", "who": 1}
-    chosen = rows.select([0, 2])
-    assert len(chosen) == 2 and chosen[1]["name"] == "row 5" and chosen.column("name") == ["row 3", "row 5"]
-    assert rows.column("none") == [None] * 3 and len(rows) == 3
+def test_a_journal_gives_back_rows_and_rejects_wherever_their_file_begins(tmp_path):
+    clip = Clip(1.0, "hash", place=(0, 7, "audio"), levels=Levels(24_000, 0, 0.0, 0.0))
+    row = {"row": 7, "source": 0, "id": "a", "own": clip, "reference": None, "ref_speakers": [], "reason": "a column"}
+    columns = {"source": 0, "row": 8, "file": "f", "id": None}
+    reject = Reject(RejectCode.TOO_SHORT, "audio", "0.1 s", columns=columns)
+    streaming._write_journal(tmp_path / "journal", [row, reject], first=7)
+    assert streaming._read_journal(tmp_path / "journal", first=7) == [row, reject]
+    moved, moved_reject = streaming._read_journal(tmp_path / "journal", first=100)
+    assert moved["row"] == moved["own"].place[1] == 100 and moved_reject == reject.at(columns | {"row": 101})

@@ -50,7 +50,7 @@ def test_a_reference_has_the_recipes_length_and_a_row_without_one_is_rejected(tm
     write_metadata(tmp_path, [*rows, {"file_name": "d.wav", "text": "Row d.", "speaker": "bert"}])
     _, corpus, made = laid_out(tmp_path, tasks={CLONING: 1}, ref_min_seconds=1.45, ref_max_seconds=1.55)
     assert {row["id"]: row["ref_texts"] for row in made} == {"a": ["Row b."], "c": ["Row b."]}
-    reasons = {reject["id"]: reject["reason"] for reject in corpus.rejects}
+    reasons = {reject.columns["id"]: reject.reason for reject in corpus.rejects}
     expected = "zero_shot_voice_cloning: no reference; speaker {} has no other clip of 1.45 to 1.55 s"
     assert reasons == {"b": expected.format("anna"), "d": expected.format("bert")}
 
@@ -186,7 +186,7 @@ def test_a_recorded_dialogue_teaches_a_dialogue_task_or_nothing(tmp_path):
     _, corpus, rows = laid_out(tmp_path, tasks={SMART: 1})
     assert [row["id"] for row in rows] == ["word"]
     reason = "single_speaker_smart_voice: the text is a dialogue; give tasks a multi_speaker task"
-    assert [reject["reason"] for reject in corpus.rejects] == [reason]
+    assert [reject.reason for reject in corpus.rejects] == [reason]
     _, _, rows = laid_out(tmp_path, tasks={SMART: 1000, DIALOGUE: 1})
     assert {row["id"]: row["task"] for row in rows} == {"word": SMART, "talk": DIALOGUE}
     assert {row["id"]: row["turn_speakers"] for row in rows} == {"word": [], "talk": [None, None]}
@@ -273,13 +273,13 @@ def test_a_row_that_lacks_what_its_task_needs_is_rejected_and_taught_nothing_els
     write_metadata(tmp_path, [first, *last])
     _, corpus, rows = laid_out(tmp_path, tasks={SMART: 1})
     assert [row["id"] for row in rows] == ["first"]
-    assert {reject["id"]: reject["reason"].split(";")[0] for reject in corpus.rejects} == {
+    assert {reject.columns["id"]: reject.reason.split(";")[0] for reject in corpus.rejects} == {
         "solo": "zero_shot_voice_cloning: no reference",
         "odd": "task is 'singing'",
         "smart": "single_speaker_smart_voice: the text is a dialogue",
         "cloned": "multi_speaker_voice_cloning: ref_speakers has no entry for SPEAKER0, SPEAKER1",
     }
-    reasons = {reject["id"]: reject["reason"] for reject in corpus.rejects}
+    reasons = {reject.columns["id"]: reject.reason for reject in corpus.rejects}
     assert reasons["odd"] == f"task is 'singing'; use one of {', '.join(TASKS)}, or leave it out and one is drawn"
     assert reasons["smart"].endswith("; give its column task a multi_speaker task")
 
@@ -291,7 +291,7 @@ def test_a_named_cloning_row_brings_its_own_reference_whatever_the_recipe_teache
     write_metadata(tmp_path, [row | own | {"id": "good"}, row | own | {"id": "no_text", "ref_text": ""}])
     _, corpus, (row,) = laid_out(tmp_path, tasks={SMART: 1})
     assert row["task"] == CLONING and row["ref_texts"] == ["Before."]
-    assert [reject["reason"] for reject in corpus.rejects] == [
+    assert [reject.reason for reject in corpus.rejects] == [
         "ref_text is missing; give the words of ref_audio, or set ref_in_system"
     ]
 

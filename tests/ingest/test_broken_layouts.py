@@ -136,7 +136,7 @@ def test_a_kaldi_folder_with_all_that_goes_wrong(tmp_path):
     for key in (*BROKEN, "twice", "up", "root"):
         assert rejects.pop(("text", line_of[key])).startswith(reasons[key]), key
     # A recording whose line in text cannot be read is left alone in its own list.
-    expected = {"latin": "recording without a text", "empty": "recording without a text", "twice": "duplicate id: "}
+    expected = {"latin": "no transcript for this", "empty": "no transcript for this", "twice": "duplicate id: "}
     for key, reason in expected.items():
         assert rejects.pop(("wav.scp", line_of[key])).startswith(reason), key
     assert not rejects

@@ -13,7 +13,8 @@ from higgs_recipes.configs.corpus import Format
 from higgs_recipes.errors import InputError
 from higgs_recipes.ingest.formats import ms_swift
 from higgs_recipes.ingest.formats.readers import READERS
-from tests.helpers.import_folder import TEXTS, imported, write_tones
+from tests.helpers.corpus_folder import write_metadata
+from tests.helpers.import_folder import TEXTS, imported, json_lines, write_tones
 from tests.helpers.paths import ROOT
 
 
@@ -142,8 +143,8 @@ def test_marks_of_ms_swift_are_no_words(tmp_path):
         4: "empty transcript",
         5: "<think> stands inside the transcript",
         6: "not JSON",
-        7: "0 turns of the assistant",
-        8: "not one recording",
+        7: "messages has 0 turns of the assistant",
+        8: "audios is ['7.wav', '8.wav']",
         9: "no field for speaker",
         10: "not a JSON object but a list",
     }
@@ -292,9 +293,9 @@ def test_kaldi_joins_its_tables(tmp_path):
     assert {place: reason.split(":")[0].split(";")[0] for place, reason in rejects.items()} == {
         ("text", 3): "recording by a command",
         ("text", 4): "recording",
-        ("text", 5): "no recording",
+        ("text", 5): "no recording for this transcript",
         ("text", 6): "duplicate id",
-        ("wav.scp", 4): "recording without a text",
+        ("wav.scp", 4): "no transcript for this recording",
         ("wav.scp", 6): "duplicate id",
         ("wav.scp", 7): "one cell",
     }
@@ -335,7 +336,7 @@ def test_audio_folders_and_their_columns(tmp_path):
     ]
     assert rejects["metadata.csv", 3].startswith("not one cell for each") and ("metadata.csv", 5) in rejects
     (folder / "metadata.csv").write_text('file_name,transcription\na.wav,"never closed\nb.wav,lost\n')
-    with pytest.raises(InputError, match="metadata.csv', 'line': 3, 'id': None, 'reason': 'unexpected end of data"):
+    with pytest.raises(InputError, match="metadata.csv', 'line': 3, 'id': None, 'reason': 'not CSV: unexpected end"):
         imported(tmp_path / "out", **fields)
     (folder / "metadata.csv").rename(folder / "metadata.jsonl")
     with pytest.raises(InputError, match="line': 1, .*not JSON"):
@@ -343,3 +344,73 @@ def test_audio_folders_and_their_columns(tmp_path):
     (folder / "metadata.jsonl").unlink()
     with pytest.raises(InputError, match="neither metadata.csv nor metadata.jsonl"):
         imported(tmp_path / "out", **fields)
+
+
+# What only looks like a reject
+
+
+NAMED = {"reason": "a reason", "code": "silent", "line": 99, "file": "elsewhere", "reject": {}}
+
+
+@pytest.mark.parametrize("name", ["metadata.jsonl", "metadata.csv"])
+def test_columns_named_as_the_keys_of_rejects_make_no_reject_and_move_no_row(tmp_path, name):
+    folder = write_tones(tmp_path / "in", "a.wav")
+    stored = {"file_name": "a.wav", "text": "Hello."} | NAMED
+    if name == "metadata.csv":
+        write_metadata(folder, [stored])
+    else:
+        (folder / name).write_text(json.dumps(stored) + "\n" + json.dumps(stored | {"text": ""}), encoding="utf-8")
+    (row,), rejects = imported(tmp_path / "out", format="audiofolder", sources=[str(folder)])
+    assert row["text"] == "Hello."
+    assert list(rejects) == ([(name, 2)] if name == "metadata.jsonl" else [])
+    rows, _ = imported(
+        tmp_path / "out", format="audiofolder", sources=[str(folder)], columns={"speaker": "reason"}, overwrite=True
+    )
+    assert rows[0]["speaker"] == "a reason"
+
+
+def test_fields_of_other_formats_named_reason_make_no_reject(tmp_path):
+    folder = write_tones(tmp_path / "in", "a.wav")
+    (folder / "a.jsonl").write_text(swift_line("a.wav", "Hello.", **NAMED))
+    rows, rejects = imported(tmp_path / "out", format="ms_swift", sources=[str(folder / "a.jsonl")])
+    assert len(rows) == 1 and not rejects
+    (folder / "a.txt").write_text("Hello.")
+    sample = {"audio_file": "a.wav", "transcript_file": "a.txt"} | NAMED
+    (folder / "metadata.json").write_text(json.dumps({"samples": [sample]}))
+    rows, rejects = imported(tmp_path / "out", format="train_higgs_audio", sources=[str(folder)])
+    assert len(rows) == 1 and not rejects
+
+
+def test_rejects_have_the_code_of_their_kind_and_counts_their_category(tmp_path):
+    folder = write_tones(tmp_path / "in", "a.wav", "b.wav")
+    lines = ["a.wav|x|en|Hello.", "b.wav|x|en| ", "one cell", "none.wav|x|en|two: too long; (", "../c.wav|x|en|Hi."]
+    (folder / "all.list").write_text("\n".join(lines))
+    imported(tmp_path / "out", format="gpt_sovits", sources=[str(folder / "all.list")])
+    rejects = json_lines(tmp_path / "out/rejects.jsonl")
+    assert [(reject["line"], reject["code"]) for reject in rejects] == [
+        (2, "empty_transcript"),
+        (3, "wrong_cells"),
+        (4, "unreadable_audio"),
+        (5, "outside_folder"),
+    ]
+    assert all(list(reject) == ["file", "line", "id", "reason", "code"] for reject in rejects)
+    assert json.loads((tmp_path / "out/import.json").read_text())["rejects"] == {
+        "empty transcript": 1,
+        "wrong number of cells": 1,
+        "recording cannot be read": 1,
+        "recording leaves its folder": 1,
+    }
+
+
+def test_a_kaldi_folder_with_broken_segments_makes_no_clips_of_whole_recordings(tmp_path):
+    write_tones(tmp_path / "data", "1.wav")
+    data = kaldi(tmp_path / "data", wav_scp="u1 1.wav\n", text="u1 Hello.\n", segments="u1\n")
+    with pytest.raises(InputError, match="no row is left of 2: {'no segment': 1, 'wrong number of cells': 1}"):
+        imported(tmp_path / "out", format="kaldi", sources=[str(data)], copy_audio=True)
+
+
+def test_a_metadata_csv_in_utf_16_is_refused(tmp_path):
+    folder = write_tones(tmp_path / "in", "a.wav")
+    (folder / "metadata.csv").write_text("file_name,text\na.wav,Hello.\n", encoding="utf-16")
+    with pytest.raises(InputError, match="UTF-16: save .* as UTF-8"):
+        imported(tmp_path / "out", format="audiofolder", sources=[str(folder)])

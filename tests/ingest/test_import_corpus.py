@@ -186,14 +186,14 @@ def test_broken_samples_are_named_by_the_line_of_metadata_json(tmp_path):
         "good": "duplicate id",
         "up": "recording leaves its folder",
         "root": "recording leaves its folder",
-        "text_up": "transcript_file leaves the folder of its source",
+        "text_up": "transcript_file leaves its folder",
         "nowhere": "recording",
         "ref": "reference clip leaves its folder",
-        "refs": "ref_speakers is no list of {speaker_tag, ref_audio_file, ref_transcript}",
+        "refs": "ref_speakers is not a list of {speaker_tag, ref_audio_file, ref_transcript}",
         "low": "quality_score too low",
-        "none": "quality_score is no number",
-        "nan": "quality_score is no number",
-        "half": "no letter",
+        "none": "quality_score is not a number",
+        "nan": "quality_score is not a number",
+        "half": "invalid Unicode",
         "zero": "no file name",
         "dot": "no file name",
     }
@@ -219,7 +219,7 @@ def test_a_metadata_json_that_cannot_be_read_is_refused_by_its_line(tmp_path):
         '{"a": [1, {"samples": []}], "samples": [3, ' + whole.split('"samples": [')[1]
     )
     rows, rejects = imported(tmp_path / "out", **fields)  # the line is that of the sample, whatever stands before it
-    assert len(rows) == 1 and rejects == {("metadata.json", 1): "the sample is a int; it must be an object"}
+    assert len(rows) == 1 and rejects == {("metadata.json", 1): "not a JSON object but a int"}
     shutil.rmtree(folder)
     folder.mkdir()
     with pytest.raises(InputError, match="neither metadata.json nor a .wav or .mp3 file"):
@@ -327,7 +327,7 @@ def test_the_record_says_what_was_made_of_what(tmp_path):
     config = ImportConfig(format="gpt_sovits", sources=[str(folder / "all.list")], output_dir=str(tmp_path / "out"))
     record = import_corpus(config)
     assert record == json.loads((tmp_path / "out/import.json").read_text())
-    assert (record["rows"], record["seconds"], record["rejects"]) == (2, 0.8, {"recording": 2})
+    assert (record["rows"], record["seconds"], record["rejects"]) == (2, 0.8, {"recording cannot be read": 2})
     assert record["recipe"]["format"] == "gpt_sovits"
     with pytest.raises(InputError, match="out exists and is not empty"):
         import_corpus(config)
@@ -353,7 +353,7 @@ def test_a_wrong_recipe_is_named(tmp_path, fields, message):
 
 def test_an_import_that_fails_leaves_nothing(tmp_path):
     (tmp_path / "all.list").write_text("a.wav|x|en|Hello.\n")
-    with pytest.raises(InputError, match=r"no row is left of 1: \{'recording': 1\}; the first: .*'line': 1"):
+    with pytest.raises(InputError, match=r"no row is left of 1: \{'recording cannot be read': 1\}; .*'line': 1"):
         imported(tmp_path / "out", format="gpt_sovits", sources=[str(tmp_path / "all.list")])
     assert [path.name for path in tmp_path.iterdir()] == ["all.list"]
 

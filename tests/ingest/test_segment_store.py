@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import soundfile
+import torch
 
 from higgs_recipes.audio.asr import PACKAGE_ASR_MODEL, PackageWhisper
 from higgs_recipes.configs.segment import SegmentConfig
@@ -19,6 +20,7 @@ from higgs_recipes.errors import InputError
 from higgs_recipes.ingest.raw_recordings import find_raw_recordings
 from higgs_recipes.ingest.segment_corpus import segment_recordings
 from higgs_recipes.ingest.segment_store import SegmentStore
+from higgs_recipes.rejects import Reject, RejectCode, RejectedRow
 from tests.helpers.import_folder import json_lines
 from tests.helpers.paths import ROOT
 from tests.ingest.test_segment_corpus import config, write_recording
@@ -83,7 +85,7 @@ def transcribed(monkeypatch) -> list[int]:
 @pytest.mark.slow
 def test_a_killed_run_goes_on_with_the_recordings_that_it_had_not_finished(root, made, transcribed):
     slow = "from higgs_recipes.ingest.segment_store import SegmentStore; import time; add = SegmentStore.add; "
-    slow += "Parts.add = lambda *args: (add(*args), time.sleep(60))"  # long enough to be killed here
+    slow += "SegmentStore.add = lambda *args: (add(*args), time.sleep(60))"  # long enough to be killed here
     with (root.parent / "log").open("w") as log:
         code = textwrap.dedent(RUN.format(before=slow))
         process = subprocess.Popen([sys.executable, "-c", code, root], cwd=ROOT, stderr=log)
@@ -125,17 +127,50 @@ def test_two_processes_make_the_corpus_of_one(root, made):
 
 def test_broken_sound_amid_a_recording_is_a_reject_after_the_rows_before_it(tmp_path):
     def segments():
-        yield {"id": "x", "reason": "too short: 0.1 s"}, None
-        raise InputError("broken audio: it ends at 3.0 s of 9.0")
+        yield Reject(RejectCode.TOO_SHORT, "segment", "0.1 s").at({"id": "x"})
+        raise RejectedRow(RejectCode.UNREADABLE_AUDIO, "audio", "broken audio: it ends at 3.0 s of 9.0")
 
     (tmp_path / "in").mkdir()
     soundfile.write(tmp_path / "in/a.wav", [0.0] * 8_000, 8_000)
     (file,) = find_raw_recordings(config(tmp_path / "in", output_dir=tmp_path / "out"))
     parts = SegmentStore(tmp_path / "out", overwrite=False, made_by={"asr": PACKAGE_ASR_MODEL})
     parts.add(file, segments())
-    assert [row["reason"] for row in parts[file]] == ["too short: 0.1 s", "broken audio: it ends at 3.0 s of 9.0"]
+    assert [(reject.reason, reject.columns["id"]) for reject in parts[file]] == [
+        ("segment too short: 0.1 s", "x"),
+        ("broken audio: it ends at 3.0 s of 9.0", None),
+    ]
     # What was made by another recipe is made again, and stands in the place of what was: they share the sound's name.
     others = SegmentStore(tmp_path / "out", overwrite=False, made_by={"asr": "other"})
     assert file in parts and file not in others
     others.add(file, iter(()))
     assert file in others and file not in parts
+
+
+def test_rows_come_back_as_they_were_and_a_full_disk_is_no_reject(tmp_path, monkeypatch):
+    (tmp_path / "in").mkdir()
+    soundfile.write(tmp_path / "in/a.wav", [0.0] * 8_000, 8_000)
+    (file,) = find_raw_recordings(config(tmp_path / "in", output_dir=tmp_path / "out"))
+    parts = SegmentStore(tmp_path / "out", overwrite=False, made_by={"asr": PACKAGE_ASR_MODEL})
+    row = {"id": "x", "file_name": "audio/x.wav", "text": "Hello.", "reason": "a column", "reject": 1}
+    parts.add(file, [(row, torch.zeros(100))])
+    assert parts[file] == [row]
+
+    def full(*args):
+        raise InputError("disk full at audio")
+
+    monkeypatch.setattr("higgs_recipes.ingest.segment_store.write_wav", full)
+    with pytest.raises(InputError, match="disk full"):
+        parts.add(file, [(row, torch.zeros(100))])
+    assert file not in parts  # so a run with more room makes it again
+
+
+def test_a_recording_that_another_format_of_the_store_finished_is_made_again(tmp_path, monkeypatch):
+    (tmp_path / "in").mkdir()
+    soundfile.write(tmp_path / "in/a.wav", [0.0] * 8_000, 8_000)
+    (file,) = find_raw_recordings(config(tmp_path / "in", output_dir=tmp_path / "out"))
+    parts = SegmentStore(tmp_path / "out", overwrite=False, made_by={"asr": PACKAGE_ASR_MODEL})
+    monkeypatch.setattr("higgs_recipes.ingest.segment_store.FORMAT", 1)
+    parts.add(file, iter(()))
+    assert file in parts
+    monkeypatch.undo()
+    assert file not in parts

@@ -14,6 +14,7 @@ from higgs_recipes.constants import SAMPLE_RATE
 from higgs_recipes.errors import InputError
 from higgs_recipes.ingest.raw_recordings import find_raw_recordings
 from higgs_recipes.ingest.segmenter import Segmenter
+from higgs_recipes.rejects import Reject, RejectCode
 from tests.ingest.test_segment_corpus import config, spoken, write_recording
 
 
@@ -47,24 +48,24 @@ class Listener:
 def test_bounds_on_the_transcript_reject_with_both_transcripts(tmp_path):
     row = {"duration": 4.0, "silence_share": 0.5, "file": "a.wav"}
     candidates = [(row | {"id": str(level)}, torch.full((96_000,), level)) for level in (0.9, 0.5, 0.1)]
-    candidates.insert(1, ({"id": "bad", "reason": "too short: 0.1 s"}, None))
+    bad = Reject(RejectCode.TOO_SHORT, "segment", "0.1 s").at({"id": "bad"})
+    candidates.insert(1, bad)
 
     def transcribed(**bounds):
         knobs = config(tmp_path, output_dir=tmp_path / "out", **bounds)
-        return [row for row, _ in Segmenter(knobs, Listener()).transcribed(candidates)]
+        return list(Segmenter(knobs, Listener()).transcribed(candidates))
 
-    steady, bad, fickle, silent = transcribed(max_asr_disagreement=0.04)
-    assert "reason" not in steady and (steady["text"], steady["asr_disagreement"]) == ("steady", 0)
+    (steady, _), still_bad, fickle, silent = transcribed(max_asr_disagreement=0.04)
+    assert (steady["text"], steady["asr_disagreement"]) == ("steady", 0)
     assert steady["chars_per_second"] == 3.0  # six letters in two seconds of speech
-    assert bad == {"id": "bad", "reason": "too short: 0.1 s"}
+    assert still_bad is bad
     # Slowed by a twentieth, its 40 words are 42.
-    assert fickle["reason"] == "asr_disagreement too high: 0.05, max_asr_disagreement is 0.04"
-    assert (len(fickle["text"].split()), len(fickle["text_slowed"].split())) == (40, 42)
-    assert silent["reason"] == "no words: the ASR model hears none"
-    assert [row.get("reason", "")[:22] for row in transcribed(min_chars_per_second=4.0)] == [
-        "chars_per_second too l", "too short: 0.1 s", "", "no words: the ASR mode"
-    ]  # fmt: skip
-    assert transcribed(max_chars_per_second=5.0)[2]["reason"].startswith("chars_per_second too high: ")
+    assert fickle.reason == "asr_disagreement too high: 0.05, max_asr_disagreement is 0.04"
+    assert [len(fickle.columns[name].split()) for name in ("text", "text_slowed")] == [40, 42]
+    assert silent.reason == "no words: the ASR model hears none"
+    slow, _, fluent, _ = transcribed(min_chars_per_second=4.0)
+    assert slow.category == "chars_per_second too low" and not isinstance(fluent, Reject)
+    assert transcribed(max_chars_per_second=5.0)[2].reason.startswith("chars_per_second too high: ")
 
 
 def test_the_two_ratings_that_the_package_gives_for_a_clip_are_the_columns():
@@ -89,9 +90,9 @@ def test_a_rating_falls_with_noise_and_the_bound_rejects_it_before_it_is_transcr
     knobs = config(tmp_path / "in", output_dir=tmp_path / "out", min_dnsmos=2.8)
     clean, noisy = (list(Segmenter(knobs, listener).segments(file)) for file in find_raw_recordings(knobs))
     assert clean[0][0]["dnsmos_ovrl"] > 2.8 and "text" in clean[0][0]
-    row, waveform = noisy[0]
-    assert row["reason"] == f"dnsmos_ovrl too low: {row['dnsmos_ovrl']:g}, min_dnsmos is 2.8"
-    assert row["dnsmos_bak"] < clean[0][0]["dnsmos_bak"] - 0.3 and "text" not in row and waveform is None
+    row = noisy[0].columns
+    assert noisy[0].reason == f"dnsmos_ovrl too low: {row['dnsmos_ovrl']:g}, min_dnsmos is 2.8"
+    assert row["dnsmos_bak"] < clean[0][0]["dnsmos_bak"] - 0.3 and "text" not in row
 
 
 def test_other_networks_than_those_meant_are_refused(monkeypatch):

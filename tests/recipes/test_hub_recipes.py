@@ -3,15 +3,12 @@
 import io
 import json
 import tarfile
-from pathlib import Path
 
 import pytest
 import soundfile
 import yaml
 from datasets import Audio, ClassLabel, Dataset, Features, Value
 
-from higgs_recipes.corpus.sources.webdataset import WebDatasetTable
-from higgs_recipes.errors import InputError
 from tests.helpers.hub_server import HubServer, run_python
 from tests.helpers.paths import ROOT
 from tests.helpers.tiny_codec import tone
@@ -276,36 +273,3 @@ def test_a_part_of_a_dataset_is_asked_for_by_its_files(loaded):
 )
 def test_what_cannot_be_read_is_named(loaded, change, message):
     assert message in loaded[0][change]
-
-
-def test_tar_rows_are_read_in_place(tmp_path: Path):
-    path = tmp_path / "a.tar"
-    path.write_bytes(tar({"x/one.wav": b"first", "x/one.json": b'{"text": "One."}', "x/two.wav": b"second"}))
-    rows = WebDatasetTable([path, path])
-    assert len(rows) == 4 and rows.column_names == ["__key__", "json.text", "wav"]
-    assert rows[0] == {"__key__": "x/one", "json.text": "One.", "wav": {"path": "x/one.wav", "bytes": b"first"}}
-    assert rows[3] == {"__key__": "x/two", "wav": {"path": "x/two.wav", "bytes": b"second"}}
-    assert rows.column("json.text") == ["One.", None, "One.", None] and rows.select([1])[0] == rows[1]
-
-
-@pytest.mark.parametrize(
-    "files, message",
-    [
-        ({"a.json": b"{"}, "a.tar: a.json: not JSON: "),
-        ({"a.json": b"[]"}, "a.tar: a.json: not a JSON object but a list"),
-        ({"a.wav": b"1", "./a.wav": b"2"}, "stands in it twice"),
-    ],
-)
-def test_a_broken_row_of_a_tar_file_is_named_and_the_others_are_read(tmp_path, files, message):
-    (tmp_path / "a.tar").write_bytes(tar(files | {"b.json": b'{"text": "B."}', "b.wav": b"b"}))
-    rows = WebDatasetTable([tmp_path / "a.tar"])
-    assert len(rows) == 2 and rows.broken() == [0] and rows[1]["json.text"] == "B."
-    for broken in (rows, rows.select([0])):
-        with pytest.raises(InputError, match=message):
-            broken[0]
-
-
-def test_a_broken_off_tar_file_is_named(tmp_path):
-    (tmp_path / "a.tar").write_bytes(tar({"a.wav": b"1" * 5000})[:2000])
-    with pytest.raises(InputError, match="a.tar is no whole tar file"):
-        WebDatasetTable([tmp_path / "a.tar"])

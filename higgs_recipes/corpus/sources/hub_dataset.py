@@ -1,13 +1,13 @@
 """Datasets on the Hub as tables. Of a large one only the files of the asked name and split are fetched."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from datasets import Dataset, Features, load_dataset, load_dataset_builder
+from datasets import Audio, Dataset, Features, List, load_dataset, load_dataset_builder
 from datasets.builder import DatasetBuilder, GeneratorBasedBuilder
 from datasets.config import HF_DATASETS_CACHE
 from datasets.exceptions import DatasetBuildError, DatasetNotFoundError, DatasetsError
@@ -16,6 +16,7 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, HTTPError
 from huggingface_hub.hf_api import RepoFile
 
+from higgs_recipes.corpus.sources.table import Table
 from higgs_recipes.corpus.sources.webdataset import WebDatasetTable
 from higgs_recipes.errors import InputError
 from higgs_recipes.files import explain_full_disk
@@ -40,6 +41,62 @@ class HubFiles:
     commit: str
     contents: dict[str, str]
     features: Features | None
+
+
+class DatasetTable(Sequence):
+    """The rows of a `datasets.Dataset`, audio undecoded."""
+
+    streamed = False
+
+    def __init__(self, dataset: Dataset) -> None:
+        for name, feature in dataset.features.items():
+            if isinstance(feature, Audio) and feature.decode:
+                dataset = dataset.cast_column(name, Audio(decode=False))
+        self._dataset = dataset
+
+    @property
+    def column_names(self) -> list[str]:
+        return self._dataset.column_names
+
+    @property
+    def features(self) -> Mapping[str, Any]:
+        return self._dataset.features
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self._dataset[index]
+
+    def column(self, name: str) -> Sequence[Any]:
+        return self._dataset[name] if name in self.column_names else [None] * len(self)
+
+    def broken(self) -> Sequence[int]:
+        return ()
+
+    def select(self, indices: Sequence[int]) -> "DatasetTable":
+        return DatasetTable(self._dataset.select(indices))
+
+    def use_columns(self, names: Sequence[str]) -> None:
+        self._dataset = self._dataset.select_columns(list(names))
+        for name, feature in self._dataset.features.items():
+            # Of the needed columns only: to cast audio in a list copies all of them.
+            if _undecoded(feature) != feature:
+                self._dataset = self._dataset.cast_column(name, _undecoded(feature))
+
+    def close(self) -> None:
+        """The files are those of the cache of `datasets`."""
+
+
+def _undecoded(feature: Any) -> Any:
+    """The feature with `decode=False` in every audio inside it."""
+    if isinstance(feature, Audio):
+        return Audio(decode=False)
+    if isinstance(feature, List):
+        return List(_undecoded(feature.feature), length=feature.length)
+    if isinstance(feature, dict):
+        return {name: _undecoded(inner) for name, inner in feature.items()}
+    return feature
 
 
 def find_files(spec: dict[str, Any], split: str) -> HubFiles:
@@ -75,8 +132,8 @@ def find_files(spec: dict[str, Any], split: str) -> HubFiles:
     return HubFiles(path, commit, {file: contents[file] for file in paths}, features)
 
 
-def open_hub(spec: dict[str, Any], split: str) -> Dataset | WebDatasetTable | Path:
-    """The rows of a source on the Hub; where they are recordings beside a metadata file, the snapshot's folder.
+def open_hub(spec: dict[str, Any], split: str) -> tuple[Table | None, Path | None]:
+    """The rows of a source on the Hub; or, where they are recordings beside a metadata file, the snapshot's folder.
 
     Raises:
         InputError: missing, private or gated repo, unknown name, split or revision, no file that `files` matches,
@@ -87,13 +144,14 @@ def open_hub(spec: dict[str, Any], split: str) -> Dataset | WebDatasetTable | Pa
         found = _fetch_matching(path, spec["files"], revision=revision)
         endings = {file.suffix for file in found}
         if endings == {".tar"}:
-            return WebDatasetTable(found)
+            return WebDatasetTable(found), None
         if endings != {".parquet"}:
             raise InputError(
                 f"{path}: files matches {', '.join(sorted(endings))}; it must match .parquet or .tar files"
             )
         with explain_datasets(spec, split):
-            return load_dataset("parquet", data_files={split: [str(file) for file in found]}, split=split)
+            rows = load_dataset("parquet", data_files={split: [str(file) for file in found]}, split=split)
+            return DatasetTable(rows), None
     if revision == CONVERTED:
         parts = _converted_patterns(name, split)
         files = {
@@ -101,13 +159,13 @@ def open_hub(spec: dict[str, Any], split: str) -> Dataset | WebDatasetTable | Pa
             for part, pattern in parts.items()
         }
         with explain_datasets(spec, split):
-            return load_dataset("parquet", data_files=files, split=split)
+            return DatasetTable(load_dataset("parquet", data_files=files, split=split)), None
 
     with explain_datasets(spec, split):
         builder = load_dataset_builder(path, name, revision=revision)
         if isinstance(builder, AudioFolder):
             pattern = _folder_pattern(builder, split)
-            return fetch(path, repo_type="dataset", revision=revision, allow_patterns=pattern).folder
+            return None, fetch(path, repo_type="dataset", revision=revision, allow_patterns=pattern).folder
         if isinstance(builder, GeneratorBasedBuilder):
             raise InputError(
                 f"{path}: its files are read through FFmpeg; set revision: {CONVERTED}, which the Hub makes of most "
@@ -115,14 +173,15 @@ def open_hub(spec: dict[str, Any], split: str) -> Dataset | WebDatasetTable | Pa
             )
         available, wanted = builder.config.data_files, set(_split_names(split))
         if wanted in ({"all"}, available.keys()):
-            return load_dataset(path, name, split=split, revision=revision)
+            return DatasetTable(load_dataset(path, name, split=split, revision=revision)), None
         _require_splits(path, sorted(wanted), available)
         # `load_dataset` of the repo would fetch every split of this name.
         ours = ("name", "version", "data_dir", "data_files", "description")
         options = {key: value for key, value in vars(builder.config).items() if key not in ours}
         options["features"] = builder.info.features or options["features"]
         files = {part: list(available[part]) for part in wanted}
-        return load_dataset(builder.__module__.rpartition(".")[2], data_files=files, split=split, **options)
+        module = builder.__module__.rpartition(".")[2]
+        return DatasetTable(load_dataset(module, data_files=files, split=split, **options)), None
 
 
 def _split_names(split: str) -> list[str]:

@@ -1,13 +1,14 @@
-"""The metadata file of a folder of recordings, read to the letter: "NA", "007" and "null" stay the texts they are; and
-JSON objects, one a line or one a file."""
+"""The metadata file of a folder of recordings, read to the letter: "NA", "007" and "null" stay the texts they are."""
 
 import csv
-import json
-from collections.abc import Iterator
+import io
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from higgs_recipes.corpus.sources.lines import decode, json_object, parse_lines, raw_lines
 from higgs_recipes.errors import InputError
+from higgs_recipes.rejects import Reject, RejectCode, RejectedRow
 
 
 METADATA_FILES = ("metadata.csv", "metadata.jsonl")
@@ -25,52 +26,102 @@ def find_metadata(folder: Path) -> Path | None:
     return found[0] if found else None
 
 
+def metadata_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]] | Reject]:
+    """Each row of a CSV (with a head; all cells are texts) or of JSON lines with the number of its last line.
+
+    Raises:
+        InputError: no such file, or it is UTF-16.
+    """
+    if path.suffix == ".csv":
+        yield from _csv_rows(path)
+        return
+    for row in parse_lines(path, lambda line: {"stored": json_object(line)}):
+        yield row if isinstance(row, Reject) else (row["line"], row["stored"])
+
+
 def read_metadata(path: Path) -> list[dict[str, Any]]:
-    """The rows of a CSV (with a head, all cells are texts) or of JSON lines.
+    """All rows of a metadata file.
 
     Raises:
-        InputError: not UTF-8, or a line that does not fit; names the line.
+        InputError: a line that is not a row; names it.
     """
-    try:
-        return list(_read_csv(path) if path.suffix == ".csv" else _read_jsonl(path))
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 ({error}); save it as UTF-8") from error
+    rows = []
+    for row in metadata_rows(path):
+        if isinstance(row, Reject):
+            raise InputError(f"{path} line {row.columns['line']}: {row.reason}")
+        rows.append(row[1])
+    return rows
 
 
-def json_object(content: str | bytes) -> dict[str, Any]:
-    """The JSON object that a line or a small file holds.
+class MetadataTable(Sequence):
+    """Rows that are in memory, as a metadata file has them."""
 
-    Raises:
-        InputError: not JSON, or no object.
-    """
-    try:
-        stored = json.loads(content)
-    except ValueError as error:
-        raise InputError(f"not JSON: {str(error).replace('line 1 ', '')}") from error
-    if not isinstance(stored, dict):
-        raise InputError(f"not a JSON object but a {type(stored).__name__}")
-    return stored
+    streamed = False
+    features: Mapping[str, Any] = {}
+
+    def __init__(self, rows: Sequence[Mapping[str, Any]], *, column_names: Sequence[str] | None = None) -> None:
+        self._rows = rows
+        self.column_names = column_names or list(dict.fromkeys(name for row in rows for name in row))
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> Mapping[str, Any]:
+        return self._rows[index]
+
+    def column(self, name: str) -> list[Any]:
+        return [row.get(name) for row in self._rows]
+
+    def broken(self) -> Sequence[int]:
+        return ()
+
+    def select(self, indices: Sequence[int]) -> "MetadataTable":
+        return MetadataTable([self._rows[index] for index in indices], column_names=self.column_names)
+
+    def use_columns(self, names: Sequence[str]) -> None:
+        """All columns are in memory already."""
+
+    def close(self) -> None:
+        """Nothing on the disk is the table's own."""
 
 
-def _read_csv(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file, strict=True)
-        try:
-            for row in reader:
-                if None in row or None in row.values():
-                    head = ", ".join(reader.fieldnames or ())
-                    raise InputError(f"{path} line {reader.line_num}: not one cell for each of {head}; quote commas")
-                yield row
-        except csv.Error as error:
-            raise InputError(f"{path} line {reader.line_num}: {error}") from error
+def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]] | Reject]:
+    numbers: list[int] = []  # of the lines that the reader has seen: one that is not UTF-8 does not reach it
+    rejects: list[Reject] = []
 
-
-def _read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open(encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
+    def lines() -> Iterator[str]:
+        number = 0
+        for raw in raw_lines(path):
             try:
-                yield json_object(line)
-            except InputError as error:
-                raise InputError(f"{path} line {number}: {error}") from error
+                text = decode(raw)
+            except RejectedRow as error:
+                number += 1
+                rejects.append(error.reject.at({"file": str(path), "line": number}))
+                continue
+            for line in io.StringIO(text, newline=""):  # a line may end with a carriage return alone
+                number += 1
+                numbers.append(number)
+                yield line
+
+    def reject(code: RejectCode, detail: str) -> Reject:
+        return Reject(code, detail=detail).at({"file": str(path), "line": numbers[-1]})
+
+    reader = csv.reader(lines(), strict=True)
+    head: list[str] | None = None
+    while True:
+        try:
+            cells = next(reader, None)
+        except csv.Error as error:
+            yield reject(RejectCode.NOT_CSV, str(error))
+            continue
+        if cells is None:
+            break
+        if len(cells) < 2 and not "".join(cells).strip():
+            continue  # a blank line
+        if head is None:
+            head = cells
+        elif len(cells) != len(head):
+            yield reject(RejectCode.WRONG_CELLS, f"not one cell for each of {', '.join(head)}; quote commas")
+        else:
+            yield numbers[-1], dict(zip(head, cells, strict=True))
+    yield from rejects

@@ -2,7 +2,7 @@
 
 import copy
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -16,17 +16,20 @@ class ParquetTable(Sequence):
 
     Attributes:
         schema: of the file.
-        columns: those that are read of a row; all unless changed.
+        features: of the columns; empty unless whoever opens the file sets them.
 
     Raises:
         pyarrow.ArrowInvalid: no parquet file, or a broken one.
     """
 
+    streamed = False
+    features: Mapping[str, Any] = {}
+
     def __init__(self, path: Path) -> None:
         self._file = pq.ParquetFile(path)
         self.schema: pa.Schema = self._file.schema_arrow
         self.column_names: list[str] = list(self.schema.names)
-        self.columns: Sequence[str] = self.column_names
+        self._columns: Sequence[str] = self.column_names
         groups = range(self._file.num_row_groups)
         self._starts = [0, *accumulate(self._file.metadata.row_group(group).num_rows for group in groups)]
         self._picked: Sequence[int] = range(self._starts[-1])
@@ -48,10 +51,19 @@ class ParquetTable(Sequence):
         chosen._picked = [self._picked[index] for index in indices]
         return chosen
 
+    def broken(self) -> Sequence[int]:
+        return ()
+
+    def use_columns(self, names: Sequence[str]) -> None:
+        self._columns = names
+
+    def close(self) -> None:
+        """Nothing on the disk is the table's own."""
+
     def __getitem__(self, index: int) -> dict[str, Any]:
         row = self._picked[index]
         group = bisect_right(self._starts, row) - 1
-        if self._group is None or self._group[:2] != (group, self.columns):
+        if self._group is None or self._group[:2] != (group, self._columns):
             self._group = None  # before the next is read: one is in memory at a time
-            self._group = (group, self.columns, self._file.read_row_group(group, columns=list(self.columns)))
+            self._group = (group, self._columns, self._file.read_row_group(group, columns=list(self._columns)))
         return self._group[2].slice(row - self._starts[group], 1).to_pylist()[0]

@@ -12,15 +12,17 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from accelerate import PartialState
-from datasets import Audio, ClassLabel, Dataset, DatasetDict, List, load_dataset, load_from_disk
+from datasets import ClassLabel, DatasetDict, load_dataset, load_from_disk
 
 from higgs_recipes.configs.corpus import CONSTANTS, EncodeConfig
-from higgs_recipes.corpus.sources.hub_dataset import explain_datasets, find_files, open_hub
-from higgs_recipes.corpus.sources.metadata import METADATA_FILES, find_metadata, read_metadata
-from higgs_recipes.corpus.sources.streamed import StreamedTable, matching_rows
-from higgs_recipes.corpus.sources.webdataset import WebDatasetTable
+from higgs_recipes.corpus.rows import Cell, SourceRow
+from higgs_recipes.corpus.sources.hub_dataset import DatasetTable, explain_datasets, find_files, open_hub
+from higgs_recipes.corpus.sources.metadata import METADATA_FILES, MetadataTable, find_metadata, read_metadata
+from higgs_recipes.corpus.sources.streamed import StreamedTable
+from higgs_recipes.corpus.sources.table import Table, matching_rows, select_matching
 from higgs_recipes.errors import InputError
 from higgs_recipes.hub.public import is_hub_id
+from higgs_recipes.rejects import RejectCode, RejectedRow
 
 
 logger = logging.getLogger(__name__)
@@ -50,19 +52,19 @@ class Source:
     """
 
     label: str
-    table: Sequence[Mapping[str, Any]]
+    table: Table
     columns: Mapping[str, str]
     constants: Mapping[str, str]
     weight: float | None
     folder: Path | None
     class_names: Mapping[str, ClassLabel]
 
-    def row(self, index: int) -> dict[str, Any]:
+    def row(self, index: int) -> SourceRow:
         """The row under our column names; a recording is a cell {"path", "bytes"} or None.
 
         Raises:
-            InputError: a recording's path leaves the source's folder, the column holds no recording, or a list of
-                mappings is none.
+            RejectedRow: a recording's path leaves the source's folder, the column holds no recording, a list of
+                mappings is none, or the table cannot read the row.
         """
         stored = self.table[index]
         row = {ours: stored.get(theirs) for ours, theirs in self.columns.items()}
@@ -74,29 +76,33 @@ class Source:
         for column, audio in LISTED_AUDIO.items():
             if row.get(column):
                 if not isinstance(row[column], list) or not all(isinstance(each, Mapping) for each in row[column]):
-                    shown = str(row[column])[:60]
-                    raise InputError(f"{column} is {shown!r}, need a list of mappings; rename the column")
-                row[column] = [{**each, audio: self._cell(each.get(audio), audio)} for each in row[column]]
+                    detail = f"is {str(row[column])[:60]!r}, need a list of mappings; rename the column"
+                    raise RejectedRow(RejectCode.INVALID_FIELD, column, detail)
+                row[column] = [
+                    {**each, audio: self._cell(each.get(audio), f"{column}.{position}")}
+                    for position, each in enumerate(row[column])
+                ]
         return row | self.constants
 
-    def _cell(self, value: Any, column: str) -> dict[str, Any] | None:
+    def _cell(self, value: Any, column: str) -> Cell | None:
         if value is None:
             return None
         cell = {"path": value or None, "bytes": None} if isinstance(value, str) else value
         if not isinstance(cell, Mapping) or not {"path", "bytes"} <= cell.keys():
-            raise InputError(f"{column} holds no recording: it is a {type(value).__name__}, need a file name or bytes")
+            detail = f"it is a {type(value).__name__}, need a file name or bytes"
+            raise RejectedRow(RejectCode.NOT_A_RECORDING, column, detail)
         if cell["bytes"] is not None:
             return {"path": cell["path"], "bytes": cell["bytes"]}
         if cell["path"] is None:
             return None
         if self.folder is None:
-            raise InputError(f"{column} names a file but holds no bytes: embed the recordings in the dataset")
+            raise RejectedRow(RejectCode.NO_BYTES, column, "embed the recordings in the dataset")
         # Not resolved: in the Hub's cache every file is a link, and a person's own links are theirs to make.
         path = PurePath(cell["path"])
         if path.is_absolute() and path.is_relative_to(self.folder):
             path = path.relative_to(self.folder)
         if path.is_absolute() or ".." in path.parts:
-            raise InputError(f"{column} leaves the folder of its source: {path.name}; move the recording into it")
+            raise RejectedRow(RejectCode.OUTSIDE_FOLDER, column, f"{path.name}; move the recording into it")
         return {"path": str(self.folder / path), "bytes": None}
 
 
@@ -151,35 +157,25 @@ def _open(index: int, spec: dict[str, Any], config: EncodeConfig) -> Source:
     elif folder.is_dir():
         table, folder = _open_folder(folder, spec, split)
     elif is_hub_id(path):
-        table, folder = open_hub(spec, split), None
-        if isinstance(table, Path):
-            table, folder = _open_folder(table, spec, split)
+        table, folder = open_hub(spec, split)
+        if table is None:
+            table, folder = _open_folder(folder, spec, split)
     else:
         raise InputError(f"sources: no such folder, and no Hub id of the form user/name: {path}")
     label = f"{path}:{split}"
-    if isinstance(table, StreamedTable):
+    if table.streamed:
         return _stream_source(table, label, spec, config)
     if not len(table):
         raise InputError(f"{label}: no rows")
-
-    if isinstance(table, (Dataset, WebDatasetTable)):
-        present = table.column_names
-    else:
-        present = list(dict.fromkeys(key for row in table for key in row))
     if spec.get("where"):
-        table = _select_where(table, spec["where"], present, label=label)
-    columns = _map_columns(spec, config, present, label=label)
-    features: Mapping[str, Any] = {}
-    if isinstance(table, Dataset):
-        table = table.select_columns(sorted(set(columns.values())))
-        for name, feature in table.features.items():
-            if _undecoded(feature) != feature:
-                table = table.cast_column(name, _undecoded(feature))
-        features = table.features
-    return _source(label, table, columns, features, spec, folder)
+        table = _select_where(table, spec["where"], label=label)
+    columns = _map_columns(spec, config, table.column_names, label=label)
+    table.use_columns(sorted(set(columns.values())))
+    return _source(label, table, columns, spec, folder)
 
 
-def _source(label: str, table: Sequence, columns: dict, features: Mapping, spec: dict, folder: Path | None) -> Source:
+def _source(label: str, table: Table, columns: dict[str, str], spec: dict[str, Any], folder: Path | None) -> Source:
+    features = table.features
     class_names = {o: features[t] for o, t in columns.items() if isinstance(features.get(t), ClassLabel)}
     constants = {key: spec[key] for key in CONSTANTS if spec.get(key) is not None}
     return Source(label, table, columns, constants, spec.get("weight"), folder, class_names)
@@ -198,37 +194,29 @@ def _stream_source(table: StreamedTable, label: str, spec: dict[str, Any], confi
         table.open_file(0)
         _require_columns(table.where, table.column_names, label=label)
         columns = _map_columns(spec, config, table.column_names, label=label)
-        table.columns = sorted(set(columns.values()))
+        table.use_columns(sorted(set(columns.values())))
         if "id" not in columns:  # rows are named by their number
             table.count()
-        return _source(label, table, columns, table.features, spec, None)
+        return _source(label, table, columns, spec, None)
     except InputError:
         table.close()
         raise
 
 
-def _select_where(table: Sequence, where: dict[str, str], present: Sequence[str], *, label: str) -> Sequence:
+def _select_where(table: Table, where: dict[str, str], *, label: str) -> Table:
     """The rows in which each of these columns of the corpus matches its pattern."""
-    _require_columns(where, present, label=label)
-    kept = matching_rows({column: _values(table, column) for column in where}, where)
+    _require_columns(where, table.column_names, label=label)
+    kept = matching_rows({column: table.column(column) for column in where}, where)
     if not kept:
         raise InputError(f"{label}: no row is left of {len(table)} by where {where}")
     logger.info("%s: %d of %d rows are as where says", label, len(kept), len(table))
-    if isinstance(table, WebDatasetTable):
-        return table.keep(kept)
-    return table.select(kept) if isinstance(table, Dataset) else [table[index] for index in kept]
+    return select_matching(table, kept)
 
 
 def _require_columns(where: Iterable[str], present: Sequence[str], *, label: str) -> None:
     for column in where:
         if column not in present:
             raise InputError(f"{label}: where names {column!r}, which is no column; it has {', '.join(present)}")
-
-
-def _values(table: Sequence, column: str) -> Sequence[Any]:
-    if isinstance(table, WebDatasetTable):
-        return table.column(column)
-    return table[column] if isinstance(table, Dataset) else [row.get(column) for row in table]
 
 
 def _map_columns(spec: dict[str, Any], config: EncodeConfig, present: Sequence[str], *, label: str) -> dict[str, str]:
@@ -247,18 +235,7 @@ def _map_columns(spec: dict[str, Any], config: EncodeConfig, present: Sequence[s
     return {ours: ours for ours in COLUMNS if ours in present} | wanted
 
 
-def _undecoded(feature: Any) -> Any:
-    """The feature with `decode=False` in every audio inside it."""
-    if isinstance(feature, Audio):
-        return Audio(decode=False)
-    if isinstance(feature, List):
-        return List(_undecoded(feature.feature), length=feature.length)
-    if isinstance(feature, dict):
-        return {name: _undecoded(inner) for name, inner in feature.items()}
-    return feature
-
-
-def _open_folder(folder: Path, spec: dict[str, Any], split: str) -> tuple[Sequence[Mapping], Path]:
+def _open_folder(folder: Path, spec: dict[str, Any], split: str) -> tuple[Table, Path]:
     """A folder saved by `save_to_disk`, one with a metadata file beside the recordings, or one of parquet files."""
     if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
         with explain_datasets(spec, split):
@@ -266,9 +243,9 @@ def _open_folder(folder: Path, spec: dict[str, Any], split: str) -> tuple[Sequen
         if isinstance(saved, DatasetDict):
             if split not in saved:
                 raise InputError(f"{folder}: no split {split!r}; it has {', '.join(saved)}")
-            return saved[split], folder
+            return DatasetTable(saved[split]), folder
         _require_default_split(folder, split)
-        return saved, folder
+        return DatasetTable(saved), folder
 
     if found := find_metadata(folder):
         _require_default_split(folder, split)
@@ -284,13 +261,14 @@ def _open_folder(folder: Path, spec: dict[str, Any], split: str) -> tuple[Sequen
             "parquet files, or a folder made by save_to_disk"
         )
     with explain_datasets(spec, split):
-        return load_dataset(str(folder), spec.get("name"), split=split), folder
+        return DatasetTable(load_dataset(str(folder), spec.get("name"), split=split)), folder
 
 
-def _audio_rows(metadata: Path) -> list[dict[str, Any]]:
+def _audio_rows(metadata: Path) -> MetadataTable:
     """As in an audio folder: `file_name` is the audio column, and `ref_audio_file_name` is ref_audio."""
     names = {"file_name": "audio"} | {f"{column}_file_name": column for column in AUDIO_COLUMNS}
-    return [{names.get(key, key): value for key, value in row.items()} for row in read_metadata(metadata)]
+    rows = read_metadata(metadata)
+    return MetadataTable([{names.get(key, key): value for key, value in row.items()} for row in rows])
 
 
 def _require_default_split(folder: Path, split: str) -> None:

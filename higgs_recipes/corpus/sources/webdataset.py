@@ -1,12 +1,13 @@
 """Recordings in tar files as WebDataset lays them out, read in place: nothing is unpacked."""
 
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from higgs_recipes.corpus.sources.metadata import json_object
+from higgs_recipes.corpus.sources.lines import json_object
 from higgs_recipes.errors import InputError
+from higgs_recipes.rejects import RejectCode, RejectedRow
 
 
 class WebDatasetTable(Sequence):
@@ -20,6 +21,9 @@ class WebDatasetTable(Sequence):
         InputError: a file is no tar or broken off. A row whose .json is no JSON object, or that has two members of one
             ending, raises when it is asked for.
     """
+
+    streamed = False
+    features: Mapping[str, Any] = {}
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._rows: list[tuple[Path, dict[str, Any], dict[str, tuple[str, int, int]]]] = []
@@ -50,7 +54,7 @@ class WebDatasetTable(Sequence):
     def __getitem__(self, index: int) -> dict[str, Any]:
         path, fields, members = self._rows[index]
         if broken := self._broken.get((path, fields["__key__"])):
-            raise InputError(broken)
+            raise RejectedRow(RejectCode.BROKEN_TAR_ROW, detail=broken)
         row = dict(fields)
         with path.open("rb") as file:
             for ending, (name, offset, size) in members.items():
@@ -58,9 +62,11 @@ class WebDatasetTable(Sequence):
                 row[ending] = {"path": name, "bytes": file.read(size)}
         return row
 
-    def keep(self, indices: Sequence[int]) -> "WebDatasetTable":
-        """These rows and the broken ones, which are rejected with their reason whatever they would have said."""
-        return self.select(sorted({*indices, *self.broken()}))
+    def use_columns(self, names: Sequence[str]) -> None:
+        """Rows are read whole: their members are stored side by side."""
+
+    def close(self) -> None:
+        """Nothing on the disk is the table's own."""
 
     def _index(self, path: Path) -> None:
         rows: dict[str, tuple[dict[str, Any], dict[str, tuple[str, int, int]]]] = {}
@@ -78,7 +84,7 @@ class WebDatasetTable(Sequence):
                         try:
                             found = json_object(tar.extractfile(member).read())
                             fields |= {f"json.{field}": value for field, value in found.items()}
-                        except InputError as error:  # one row of a file of many
+                        except RejectedRow as error:  # one row of a file of many
                             self._broken[path, key] = f"{where}: {error}"
                     else:
                         members[ending] = (member.name, member.offset_data, member.size)

@@ -4,15 +4,17 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from higgs_recipes.corpus.sources.lines import parse_lines
 from higgs_recipes.errors import InputError
-from higgs_recipes.ingest.formats.lines import Row, parse_lines
+from higgs_recipes.ingest.rows import ImportRow
+from higgs_recipes.rejects import Reject, RejectCode, RejectedRow
 
 
 HEAD = "audio_file|text"
 _QUOTED = re.compile(r'"((?:[^"]|"")*)"')
 
 
-def read_f5(source: Path) -> Iterator[Row]:
+def read_f5(source: Path) -> Iterator[ImportRow | Reject]:
     """Rows of the list.
 
     Raises:
@@ -20,19 +22,20 @@ def read_f5(source: Path) -> Iterator[Row]:
     """
     lines = parse_lines(source, lambda line: {"text": line})
     head = next(lines, None)
-    if head is None or head.get("text", "").strip() != HEAD:
+    if head is None or isinstance(head, Reject) or head["text"].strip() != HEAD:
         raise InputError(f"{source} line 1: the head must be {HEAD}")
     rows = parse_lines(source, _row)
     next(rows)
     return rows
 
 
-def _row(line: str) -> Row:
+def _row(line: str) -> ImportRow:
     path, bar, text = (part.strip() for part in line.partition("|"))
     if quoted := _QUOTED.fullmatch(text):
         text = quoted[1].replace('""', '"')
     elif "|" in text:
-        raise InputError("more than two cells; put a text that holds a bar into quotation marks")
+        detail = "more than two cells; put a text that holds a bar into quotation marks"
+        raise RejectedRow(RejectCode.WRONG_CELLS, detail=detail)
     if not bar:
-        raise InputError(f"one cell; a line is {HEAD}")
+        raise RejectedRow(RejectCode.WRONG_CELLS, detail=f"one cell; a line is {HEAD}")
     return {"audio": path, "text": text}

@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from higgs_recipes.ingest.formats.lines import Row
 from higgs_recipes.ingest.formats.pairs import read_genders, read_pairs
+from higgs_recipes.ingest.rows import ImportRow
+from higgs_recipes.rejects import Reject
 
 
 _TRANSCRIPT = ".normalized.txt"
@@ -12,7 +13,7 @@ _TRANSCRIPT = ".normalized.txt"
 _SPEAKER_TABLES = ("SPEAKERS.txt", "speakers.tsv")
 
 
-def read_libritts(source: Path) -> Iterator[Row]:
+def read_libritts(source: Path) -> Iterator[ImportRow | Reject]:
     genders: dict[str, str] = {}
     for table in (folder / name for folder in (source, source.parent) for name in _SPEAKER_TABLES):
         genders |= read_genders(table, column=1)

@@ -4,8 +4,11 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
+from higgs_recipes.corpus.sources.lines import parse_lines
 from higgs_recipes.errors import InputError
-from higgs_recipes.ingest.formats.lines import Row, parse_lines, read_text
+from higgs_recipes.ingest.formats.lines import read_text
+from higgs_recipes.ingest.rows import ImportRow
+from higgs_recipes.rejects import Reject, RejectCode, RejectedRow
 
 
 Named = tuple[str, Path]  # an utterance and its file
@@ -18,7 +21,7 @@ def read_pairs(
     *,
     speaker_of: Callable[[Path], str],
     genders: Mapping[str, str],
-) -> Iterator[Row]:
+) -> Iterator[ImportRow | Reject]:
     """A row for each utterance that has both files, a reject for each that lacks one and for each second file of one.
 
     Args:
@@ -34,9 +37,9 @@ def read_pairs(
         place = {"file": str(transcripts.get(name) or recordings[name]), "line": 1, "id": name}
         try:
             if name not in recordings:
-                raise InputError("no recording for this transcript")
+                raise RejectedRow(RejectCode.NO_RECORDING, "audio")
             if name not in transcripts:
-                raise InputError("no transcript for this recording")
+                raise RejectedRow(RejectCode.NO_TRANSCRIPT, "text")
             speaker = speaker_of(recordings[name])
             yield place | {
                 "audio": recordings[name].relative_to(source).as_posix(),
@@ -44,11 +47,12 @@ def read_pairs(
                 "speaker": speaker,
                 "gender": genders.get(speaker),
             }
-        except InputError as error:
-            yield place | {"reason": str(error)}
+        except RejectedRow as error:
+            yield error.reject.at(place)
     for name, path in second_recordings + second_transcripts:
         first = recordings[name] if (name, path) in second_recordings else transcripts[name]
-        yield {"file": str(path), "line": 1, "id": name, "reason": f"duplicate id: {first} has {name} too"}
+        duplicate = Reject(RejectCode.DUPLICATE_ID, "id", f"{first} has {name} too")
+        yield duplicate.at({"file": str(path), "line": 1, "id": name})
 
 
 def _first_files(files: Iterable[Named]) -> tuple[dict[str, Path], list[Named]]:
@@ -66,5 +70,5 @@ def read_genders(path: Path, *, column: int) -> dict[str, str]:
     if not path.is_file():
         return {}
     rows = parse_lines(path, lambda line: {"cells": re.split(r"[\s|]+", line.strip())})
-    cells = [row["cells"] for row in rows if len(row.get("cells", ())) > column]
+    cells = [row["cells"] for row in rows if not isinstance(row, Reject) and len(row["cells"]) > column]
     return {each[0]: each[column] for each in cells if each[column] in ("F", "M")}

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from higgs_recipes.errors import InputError
-from higgs_recipes.ingest.formats.lines import Row, read_text
+from higgs_recipes.ingest.formats.lines import read_text
+from higgs_recipes.ingest.rows import ImportRow
+from higgs_recipes.rejects import Reject, RejectCode, RejectedRow
 
 
 METADATA = "metadata.json"
@@ -38,7 +40,7 @@ _UNKNOWN = {
 }
 
 
-def read_train_higgs_audio(source: Path) -> Iterator[Row]:
+def read_train_higgs_audio(source: Path) -> Iterator[ImportRow | Reject]:
     """Rows of metadata.json, each with the line where it starts; without that file, of each recording in the folder.
 
     Raises:
@@ -109,22 +111,22 @@ def _sample(row: Mapping[str, Any], transcript: Path) -> dict[str, Any]:
     return sample
 
 
-def _row_or_reject(sample: Any, source: Path, place: Row) -> Row:
+def _row_or_reject(sample: Any, source: Path, place: dict[str, Any]) -> ImportRow | Reject:
     try:
         return place | _row(sample, source)
-    except InputError as error:
-        return place | {"reason": str(error)}
+    except RejectedRow as error:
+        return error.reject.at(place)
 
 
-def _row(sample: Any, source: Path) -> Row:
+def _row(sample: Any, source: Path) -> ImportRow:
     if not isinstance(sample, dict):
-        raise InputError(f"the sample is a {type(sample).__name__}; it must be an object")
+        raise RejectedRow(RejectCode.NOT_AN_OBJECT, detail=type(sample).__name__)
     for field in ("audio_file", "transcript_file"):
         if not isinstance(sample.get(field), str):
-            raise InputError(f"no file name: {field} is {sample.get(field)!r}")
+            raise RejectedRow(RejectCode.NO_FILE_NAME, field, f"{field} is {sample.get(field)!r}")
     transcript = Path(sample["transcript_file"])
     if transcript.is_absolute() or ".." in transcript.parts:
-        raise InputError(f"transcript_file leaves the folder of its source: {transcript.name}; move it there")
+        raise RejectedRow(RejectCode.OUTSIDE_FOLDER, "transcript_file", f"{transcript.name}; move it there")
     row = {ours: sample.get(theirs) for theirs, ours in _FIELDS.items()}
     row |= {_FIELDS[theirs]: None for theirs, word in _UNKNOWN.items() if sample.get(theirs) == word}
     return row | {
@@ -135,11 +137,12 @@ def _row(sample: Any, source: Path) -> Row:
     }
 
 
-def _speakers(stored: Any) -> list[Row] | None:
+def _speakers(stored: Any) -> list[dict[str, Any]] | None:
     if not stored:
         return None
     if not isinstance(stored, list) or not all(isinstance(speaker, dict) for speaker in stored):
-        raise InputError("ref_speakers is no list of {speaker_tag, ref_audio_file, ref_transcript}")
+        detail = "is not a list of {speaker_tag, ref_audio_file, ref_transcript}"
+        raise RejectedRow(RejectCode.INVALID_FIELD, "ref_speakers", detail)
     return [
         {
             "speaker_tag": speaker.get("speaker_tag"),
