@@ -20,11 +20,11 @@ from transformers import AutoTokenizer, HiggsAudioV2ForConditionalGeneration, Hi
 
 from higgs_recipes.chatml import conversation
 from higgs_recipes.delay import undelay_frames
-from tests.audio.test_asr import save_random_wavlm
 from tests.helpers.checkpoints import tiny_folder
 from tests.helpers.forked_scripts import Done, Scripts
 from tests.helpers.hub_server import TOKENS, HubServer, Repo
 from tests.helpers.paths import ROOT
+from tests.helpers.wavlm import save_random_wavlm
 from tests.helpers.whisper import save_random_whisper
 
 
@@ -238,7 +238,7 @@ def test_a_report_joins_its_adapter_on_the_hub(road, report):
 
 def test_a_merged_checkpoint_speaks_as_its_adapter_in_plain_transformers(road, adapter):
     said = road.run("merge", *road.merge_flags("merged"), "--check", *PUSH, "tester/merged").said
-    assert "the likeliest codes are equal in 100.00%" in said
+    assert "the most likely codes are equal in 100.00%" in said
     road.run("generate", *road.generate_flags("greedy", adapter="tester/voice"), "--temperature", 0)
 
     model = HiggsAudioV2ForConditionalGeneration.from_pretrained(road.folder / "merged").eval()
