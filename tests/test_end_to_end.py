@@ -302,7 +302,7 @@ def test_a_failed_push_leaves_the_adapter_on_disk_and_its_command_pushes_it(road
     road.hub.forget_failures()
     first, command = error_lines(done)
     assert first.startswith(f"the push to tester/second failed: {road.hub.url} answered 500")
-    assert f"Everything is on disk at {road.folder / 'second'}; to push it again:" in first
+    assert f"All files are on disk at {road.folder / 'second'}; to push again:" in first
     on_disk = {path.name: path.read_bytes() for path in (road.folder / "second").iterdir()}
     assert set(on_disk) == {"adapter_model.safetensors", "adapter_config.json", "run.json", "README.md"}
 
@@ -313,7 +313,7 @@ def test_a_failed_push_leaves_the_adapter_on_disk_and_its_command_pushes_it(road
 
 
 def test_what_is_not_on_the_hub_is_named(road, corpus):
-    missing = f"'tester/nowhere' is no folder here and not on {road.hub.url}"
+    missing = f"'tester/nowhere' is not a local folder and not on {road.hub.url}"
     assert missing in road.refused("sft", *road.sft_flags("none"), "--datasets", "tester/nowhere")
     assert missing in road.refused("generate", *road.generate_flags("none", adapter="tester/nowhere"))
     error = road.refused("encode", *road.encode_flags("none"), "--sources", "tester/nowhere")

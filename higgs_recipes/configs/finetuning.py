@@ -48,7 +48,7 @@ class MethodConfig:
         require(self.lora_r >= 1, f"lora_r must be at least 1, got {self.lora_r}")
         require(self.lora_alpha >= 1, f"lora_alpha must be at least 1, got {self.lora_alpha}")
         require(0 <= self.lora_dropout < 1, f"lora_dropout must be in [0, 1), got {self.lora_dropout}")
-        require(bool(self.lora_targets) or self.method == "full", "lora_targets is empty: name what to adapt")
+        require(bool(self.lora_targets) or self.method == "full", "lora_targets is empty: name the modules to adapt")
         require(self.method == "lora" or not self.fp8, "fp8 requires method: lora, as it is for frozen weights only")
         require(
             not (self.fp8 and parse_flag_from_env("ACCELERATE_USE_DEEPSPEED")),

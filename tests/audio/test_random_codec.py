@@ -45,7 +45,12 @@ def test_synthetic_clips_differ_and_are_within_full_scale_most_of_the_time():
 
 @pytest.mark.parametrize(
     "content, message",
-    [(None, "no such config"), ("[", "not JSON"), ("[]", "holds a list"), ("{}", 'must hold "model_type"')],
+    [
+        (None, "codec.json: no such"),
+        ("[", "codec.json is not JSON"),
+        ("[]", "codec.json .* a list, not a "),
+        ("{}", 'codec.json: .* "model_type": "higgs_audio_v2_tokenizer"'),
+    ],
 )
 def test_a_wrong_codec_config_is_refused(tmp_path, content, message):
     if content is not None:
