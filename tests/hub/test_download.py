@@ -78,7 +78,7 @@ def test_each_failed_download_is_explained(tmp_path, small_disk):
         )
         hub.fail_next(500, "GET /api/models/tester/public", times=9)
         (broken,) = fetch_all(hub.env("stranger"), public)
-        (nobody,) = fetch_all(hub.env(None), private)
+        (anonymous,) = fetch_all(hub.env(None), private)
         (wrong,) = fetch_all(hub.env(None) | {"HF_TOKEN": "hf_wrong"}, private)
         (full,) = fetch_all(hub.env() | {"HF_HOME": str(small_disk)}, big)
     (gone,) = fetch_all(hub.env(), public)
@@ -91,7 +91,7 @@ def test_each_failed_download_is_explained(tmp_path, small_disk):
     assert f"model 'tester/public' at revision 'v9' is not on {hub.url}: name an existing branch" in refused[2]
     assert f"dataset 'tester/public' {not_found}" in refused[3]
     assert f"could not be downloaded: {hub.url} answered 500 injected failure; wait and run again" in broken
-    assert "model 'tester/private'" in nobody and "run `hf auth login`" in nobody
+    assert "model 'tester/private'" in anonymous and "run `hf auth login`" in anonymous
     assert "rejected the token or got none (401); run `hf auth login`" in wrong and "hf_wrong" not in wrong
     assert f"disk full at {small_disk}" in full
     assert f"could not be downloaded: {hub.url} cannot be reached (ConnectError); check the connection" in gone

@@ -152,8 +152,8 @@ def test_each_failure_is_one_message_without_the_token(hub, adapter, tmp_path):
     assert "InputError: a file to push is 'passwd': it leaves the folder" in stranger[6]
     assert hub.repos["models", "tester/public"].files == {"README.md": b"original"}
 
-    nobody = attempt(hub.env(None), push(adapter, "voice"), push(adapter, "tester/voice"))
-    assert all(f"failed: {hub.url} rejected the token or got none (401)" in message for message in nobody)
+    anonymous = attempt(hub.env(None), push(adapter, "voice"), push(adapter, "tester/voice"))
+    assert all(f"failed: {hub.url} rejected the token or got none (401)" in message for message in anonymous)
     wrong_tokens = ("hf_wrong", "hf_wröng")
     wrong = [attempt(hub.env() | {"HF_TOKEN": token}, push(adapter, "tester/voice"))[0] for token in wrong_tokens]
     offline = attempt(hub.env() | {"HF_HUB_OFFLINE": "1"}, push(adapter, "tester/voice"))
@@ -164,7 +164,7 @@ def test_each_failure_is_one_message_without_the_token(hub, adapter, tmp_path):
     hub.__exit__(None, None, None)
     gone = attempt(env, push(adapter, "tester/voice"))
     assert f"failed: {hub.url} cannot be reached (ConnectError); check the connection" in gone[0]
-    for message in stranger[:4] + nobody + wrong + offline + gone:
+    for message in stranger[:4] + anonymous + wrong + offline + gone:
         assert message.startswith("PushError: the push to ") and f"All files are on disk at {adapter}" in message
         for token in (*TOKENS.values(), *wrong_tokens):
             assert token not in message
