@@ -1,6 +1,9 @@
 import gc
 import os
+import subprocess
 from pathlib import Path
+
+import pytest
 
 
 # Set before any Hugging Face library is imported, because they read these at import.
@@ -42,3 +45,15 @@ def pytest_collection_modifyitems(items) -> None:
 def pytest_collection_finish() -> None:
     gc.freeze()
     gc.enable()
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A folder on a disk of 256 kB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", folder], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("only root may mount a small disk")
+    yield folder
+    subprocess.run(["umount", folder], check=True)

@@ -1,5 +1,4 @@
 import errno
-import json
 import logging
 import os
 import signal
@@ -11,46 +10,12 @@ import pytest
 
 from higgs_recipes.errors import InputError
 from higgs_recipes.files import atomic_write, explain_full_disk, sha256_file, staged_folder
-from higgs_recipes.hub.download import Snapshot, fetch
-from higgs_recipes.hub.public import is_hub_id
 from higgs_recipes.provenance import git_commit
-from tests.helpers.hub_server import HubServer, run_python
 from tests.helpers.paths import ROOT
-
-
-FETCH = """
-import json, sys
-from higgs_recipes.errors import InputError
-from higgs_recipes.hub.download import fetch
-outcomes = []
-for arguments in json.loads(sys.argv[1]):
-    try:
-        outcomes.append(str(fetch(**arguments).folder))
-    except InputError as error:
-        outcomes.append(f"InputError: {error}")
-print(json.dumps(outcomes))
-"""
-
-
-def fetch_all(env: dict[str, str], *requests: dict) -> list[str]:
-    """The folder or the message of each `fetch(**request)`, all in one process of that environment."""
-    return json.loads(run_python(FETCH, env, json.dumps(requests)))
 
 
 def tree(folder: Path) -> dict[str, str]:
     return {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()}
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A folder on a disk of 256 kB."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", folder], capture_output=True)
-    if mounted.returncode:
-        pytest.skip("only root may mount a small disk")
-    yield folder
-    subprocess.run(["umount", folder], check=True)
 
 
 def test_staged_folder_appears_whole_or_not_at_all(tmp_path):
@@ -172,105 +137,6 @@ def test_a_full_disk_is_seen_inside_other_libraries_errors(tmp_path):
     with pytest.raises(InputError, match="disk full at .*inner"), explain_full_disk(tmp_path / "outer"):
         with explain_full_disk(tmp_path / "inner"):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-def test_fetch_takes_a_folder_as_it_is_and_refuses_what_is_none(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "tester" / "voice").mkdir(parents=True)
-    (tmp_path / "file.txt").write_text("text")
-    folder = tmp_path / "tester"
-    assert fetch(folder) == Snapshot(str(folder), None, folder)
-    assert fetch("tester/voice") == Snapshot("tester/voice", None, Path("tester/voice"))
-    for name, message in {
-        "file.txt": "file.txt is a file: give a folder or the id of a model on the Hub",
-        "./nowhere": "no such folder: ./nowhere",
-        "a/b/c": "no such folder: a/b/c",
-        "": "'' is neither a folder here nor a valid id of a model",
-        "a b": "'a b' is neither a folder here nor a valid id of a model",
-        "tester/a..b": "'tester/a..b' is neither a folder here nor a valid id of a model",
-    }.items():
-        with pytest.raises(InputError) as refused:
-            fetch(name)
-        assert message in str(refused.value)
-
-
-def test_fetch_gives_the_files_of_a_hub_repo(tmp_path):
-    files = {"config.json": b"{}", "model.safetensors": b"weights", "training_args.bin": b"a pickle", "a/b.txt": b"b"}
-    with HubServer(tmp_path) as hub:
-        repo = hub.add_repo("tester/voice", files, private=True)
-        hub.add_repo("tester/corpus", {"data/train.parquet": b"rows"}, kind="datasets")
-        first = repo.head
-        repo.commit(repo.commits[first] | {"config.json": repo.commits[first]["a/b.txt"]})
-        wanted = [
-            {"name_or_path": "tester/voice"},
-            {"name_or_path": "tester/voice", "revision": first},
-            {"name_or_path": "tester/corpus", "repo_type": "dataset"},
-            {"name_or_path": "tester/voice", "allow_patterns": ["*.json"]},
-        ]
-        now, before, dataset, same = fetch_all(hub.env(), *wanted)
-        offline = fetch_all(hub.env() | {"HF_HUB_OFFLINE": "1"}, *wanted[:3], {"name_or_path": "tester/other"})
-
-    safe = {"config.json": "b", "model.safetensors": "weights", "a/b.txt": "b"}
-    assert tree(Path(now)) == safe and now == same
-    assert tree(Path(before)) == safe | {"config.json": "{}"}
-    assert tree(Path(dataset)) == {"data/train.parquet": "rows"}
-    assert offline[:3] == [now, before, dataset]
-    assert "'tester/other' is no folder here and not in the cache" in offline[3]
-    assert "unset HF_HUB_OFFLINE" in offline[3]
-
-
-def test_fetch_says_why_a_hub_repo_cannot_be_had(tmp_path, small_disk):
-    with HubServer(tmp_path) as hub:
-        hub.add_repo("tester/private", {"config.json": b"{}"}, private=True)
-        hub.add_repo("tester/gated", {"config.json": b"{}"}, gated=True)
-        hub.add_repo("tester/public", {"config.json": b"{}"})
-        hub.add_repo("tester/big", {"model.safetensors": b"x" * 2**20})
-        private, gated, public, big = ({"name_or_path": f"tester/{n}"} for n in ("private", "gated", "public", "big"))
-        asked = fetch_all(
-            hub.env("stranger"),
-            private,
-            gated,
-            public | {"revision": "v9"},
-            public | {"repo_type": "dataset"},
-        )
-        hub.fail_next(500, "GET /api/models/tester/public", times=9)
-        (broken,) = fetch_all(hub.env("stranger"), public)
-        (nobody,) = fetch_all(hub.env(None), private)
-        (wrong,) = fetch_all(hub.env(None) | {"HF_TOKEN": "hf_wrong"}, private)
-        (full,) = fetch_all(hub.env() | {"HF_HOME": str(small_disk)}, big)
-    (gone,) = fetch_all(hub.env(), public)
-
-    unseen = "is no folder here and not on " + hub.url + ", or it is private and you are not its reader"
-    assert f"model 'tester/private' {unseen}" in asked[0]
-    assert f"model 'tester/gated' is gated: accept its terms at {hub.url}/tester/gated, then run `hf auth" in asked[1]
-    assert f"model 'tester/public' at revision 'v9' is not on {hub.url}: name an existing branch" in asked[2]
-    assert f"dataset 'tester/public' {unseen}" in asked[3]
-    assert f"could not be fetched: {hub.url} answered 500 injected failure; wait a little" in broken
-    assert "model 'tester/private'" in nobody and "run `hf auth login`" in nobody
-    assert "refused the token or found none (401); run `hf auth login`" in wrong and "hf_wrong" not in wrong
-    assert f"disk full at {small_disk}" in full
-    assert f"could not be fetched: {hub.url} cannot be reached (ConnectError); check the connection" in gone
-
-
-def test_a_hub_id_is_what_fetch_would_ask_the_hub_for(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "outputs" / "corpus").mkdir(parents=True)
-    assert is_hub_id("user/my-voice_1.0")
-    for name in ("outputs/corpus", "voice", "a/b/c", "./voice", "../voice", "/voice", "a/b c", ""):
-        assert not is_hub_id(name)
-
-
-def test_a_revision_is_the_commit_that_was_fetched(tmp_path):
-    code = """
-import sys
-from higgs_recipes.hub.download import fetch
-print(*(fetch("tester/model", revision=each, allow_patterns=["*.json"]).commit for each in (None, "main")))
-"""
-    with HubServer(tmp_path) as hub:
-        repo = hub.add_repo("tester/model", {"config.json": b"{}", "README.md": b"Not fetched."})
-        online = run_python(code, hub.env())
-        offline = run_python(code, hub.env() | {"HF_HUB_OFFLINE": "1"})
-    assert online == offline == f"{repo.head} {repo.head}\n"
 
 
 def test_git_commit_names_the_checkout(tmp_path):

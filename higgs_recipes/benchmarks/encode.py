@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from higgs_recipes.audio.codec import Codec, load_codec
-from higgs_recipes.audio.random_codec import init_codec, synthetic_sounds
+from higgs_recipes.audio.random_codec import init_codec, synthetic_audio
 from higgs_recipes.benchmarks.roofline import matmul_rate
 from higgs_recipes.configs.benchmark import BenchmarkEncodeConfig
 from higgs_recipes.constants import FRAMES_PER_SECOND, SAMPLE_RATE
@@ -42,7 +42,7 @@ def measure_encoding(config: BenchmarkEncodeConfig) -> Iterator[dict[str, Any]]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         num_steps = round(config.clip_seconds * FRAMES_PER_SECOND)
-        sounds = synthetic_sounds(config.num_clips, num_steps=num_steps)  # (clips, N)
+        sounds = synthetic_audio(config.num_clips, num_steps=num_steps)  # (clips, N)
     codec = load_codec(folder, revision=None, device=device)
     expected = torch.stack([codec.encode([sound])[0] for sound in sounds])  # (clips, T, C)
     with FlopCounterMode(display=False) as counter, torch.no_grad():  # it does not see into inference_mode

@@ -46,7 +46,7 @@ def measure_generation(config: BenchmarkGenerateConfig) -> Iterator[dict[str, An
     variants = config.variants | ({PLAIN: {}} if config.plain else {})
     samplings = {
         (name, streams): _sampling(name, config, fields=variants[name], streams=streams)
-        for name in config.wanted(variants)
+        for name in config.selected(variants)
         for streams in config.streams
     }
     for (name, streams), sampling in samplings.items():

@@ -100,7 +100,7 @@ def measure_training(config: BenchmarkTrainConfig) -> Iterator[dict[str, Any]]:
     """
     with tempfile.TemporaryDirectory() as folder:
         fields = config.variants | config.plain_variants
-        recipes = {name: _recipe(name, config, output_dir=Path(folder) / "run") for name in config.wanted(fields)}
+        recipes = {name: _recipe(name, config, output_dir=Path(folder) / "run") for name in config.selected(fields)}
         # Not before: the recipes say on which devices, and so in how many processes, this runs.
         random_checkpoint(config.model_config, folder=Path(config.checkpoint_dir), seed=config.seed)
         dtypes = {name: torch.bfloat16 if recipe.bf16 else torch.float32 for name, recipe in recipes.items()}

@@ -1,4 +1,4 @@
-"""Training speeds that were measured with this code at the published model's size: none is calculated or guessed."""
+"""Measured training speeds of this code at the size of the published model; none is an estimate."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,8 +7,8 @@ from typing import Any
 
 # The shape of the published model, 5.77 billion parameters.
 PUBLISHED_SHAPE = {"hidden_size": 3072, "intermediate_size": 8192, "num_hidden_layers": 28}
-# What speed and memory depend on beside the hardware: fields of a recipe of sft. An entry of `SPEEDS` names those that
-# differ from these.
+# Fields of an sft recipe that speed and memory depend on, with default values; entries of `SPEEDS` name the fields
+# that differ.
 SETTINGS: dict[str, Any] = {
     "method": "lora",
     "lora_targets": ["attention"],
@@ -27,27 +27,37 @@ SETTINGS: dict[str, Any] = {
     "compile_layers": False,
     "optim": "adamw_torch_fused",
 }
-# Weights that are shared out: as accelerate_configs/fsdp2.yaml has it, and kept by each GPU until the backward pass.
+# Sharding of accelerate_configs/fsdp2.yaml, and a variant in which each GPU keeps gathered weights for the backward
+# pass.
 FSDP, FSDP_KEPT = "FSDP2", "FSDP2 without fsdp_reshard_after_forward"
-POSITIONS_PER_HOUR = 360 * 319  # of clips of 10 s: 250 steps of codes, their delay and end, 60 positions of text
+POSITIONS_PER_HOUR = 360 * 319  # clips of 10 s: 250 codec steps, 9 of delay and end, 60 text positions
 
 
 @dataclass(frozen=True)
 class Speed:
-    """One measurement, on clips of 10 s."""
+    """One measurement, on clips of 10 s.
+
+    Attributes:
+        settings: fields of `SETTINGS` that differ.
+        positions_per_second: text and audio positions of all processes per second.
+        peak_gib: peak memory of each GPU.
+        hardware: as `provenance.describe_hardware` returns it.
+        made_by: program, commit and versions of the measurement.
+        sharded_by: how weights are sharded; None: each GPU has all weights.
+    """
 
     settings: Mapping[str, Any]
-    positions_per_second: float  # of text and audio, of all processes
-    peak_gib: float  # of each GPU
-    hardware: str  # as provenance.describe_hardware says it
+    positions_per_second: float
+    peak_gib: float
+    hardware: str
     made_by: str
-    sharded_by: str | None = None  # None: the weights are whole on each GPU
+    sharded_by: str | None = None
 
 
 _PLAIN = {"fast_path": False, "per_device_train_batch_size": 16}
-# Before it left speed to scripts/benchmark.py.
+# The program that measured speed before scripts/benchmark.py existed.
 _TRUE_SIZE = "tests.slow.true_size of commit 3759f03, torch 2.11, transformers 5.17"
-# Other variants ran on the other cards of the same machine; beside 8a6f99b, its CPUs were busy.
+# Other variants ran on the other GPUs of the same machine; during 8a6f99b, its CPUs were busy.
 _BENCHMARK = "scripts/benchmark.py train of commit {}, torch 2.11, transformers 5.17"
 _A788545, _8A6F99B, _E3CEFF8 = map(_BENCHMARK.format, ("a788545", "8a6f99b", "e3ceff8"))
 _306DA14, _8EC46E3 = map(_BENCHMARK.format, ("306da14", "8ec46e3"))
@@ -90,8 +100,12 @@ SPEEDS = (
 def find_speed(
     recipe: Mapping[str, Any], *, hardware: str | None = None, sharded_by: str | None = None
 ) -> Speed | None:
-    """The measurement of a recipe's settings on this hardware, else (or where None is said) on another; None where
-    there is none. One of sharded weights tells nothing of whole ones, nor the other way round.
+    """Find the measurement of a recipe's settings; None if they were not measured.
+
+    Args:
+        recipe: fields of an sft recipe, at least those of `SETTINGS`.
+        hardware: preferred hardware; a measurement on other hardware is returned if there is none on it.
+        sharded_by: how weights are sharded; must match, as speeds of sharded and unsharded weights do not compare.
 
     >>> find_speed(SETTINGS | {"fast_path": False, "per_device_train_batch_size": 16}).peak_gib
     27.7

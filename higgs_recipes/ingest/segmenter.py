@@ -14,7 +14,7 @@ from torch import Tensor
 
 from higgs_recipes.audio.asr import BATCH_SIZE, ASRModel
 from higgs_recipes.audio.dnsmos import DNSMOS
-from higgs_recipes.audio.long_recording import LongRecording, faded, slowed
+from higgs_recipes.audio.long_recording import LongRecording, fade_edges, slow_down
 from higgs_recipes.audio.loudness import LoudnessMeter, gain_db
 from higgs_recipes.audio.vad import FRAME_SECONDS, VAD_RATE, SpeechDetector
 from higgs_recipes.audio.word_errors import utterance_errors
@@ -120,7 +120,7 @@ class Segmenter:
         gain, target = 0.0, self.config.target_lufs
         if target is not None:
             gain = round(gain_db(waveform, loudness=row["loudness_lufs"], target=target), 1)
-        waveform = faded(waveform * 10 ** (gain / 20), num_samples=round(FADE_SECONDS * SAMPLE_RATE))
+        waveform = fade_edges(waveform * 10 ** (gain / 20), num_samples=round(FADE_SECONDS * SAMPLE_RATE))
         row |= {"gain_db": gain} | self.quality.scores(waveform)
         flaw = _out_of_bounds(row, _QUALITY_BOUNDS, self.config)
         return (row, waveform) if flaw is None else flaw.at(row)
@@ -131,7 +131,7 @@ class Segmenter:
         while batch := list(islice(candidates, BATCH_SIZE)):
             waveforms = [candidate[1] for candidate in batch if not isinstance(candidate, Reject)]
             texts = self.asr_model.transcribe(waveforms)
-            again = self.asr_model.transcribe([slowed(waveform) for waveform in waveforms])
+            again = self.asr_model.transcribe([slow_down(waveform) for waveform in waveforms])
             errors = utterance_errors(texts, again, normalizer=self.config.normalizer)
             said = zip(texts, again, errors, strict=True)
             for candidate in batch:

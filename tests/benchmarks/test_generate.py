@@ -53,21 +53,6 @@ def test_a_variant_that_does_not_fit_the_memory_is_named_as_such(tmp_path, monke
     assert (one["outcome"], three["outcome"]) == ("out of memory", "measured") and three["frames"] == 30
 
 
-@pytest.mark.parametrize(
-    "changed, message",
-    [
-        ({"variants": {"a": {"top": 3}}}, "variant 'a': 'top' is no field of SamplingConfig"),
-        ({"variants": {"transformers": {}}}, "a name stands twice among transformers, transformers"),
-        ({"variants": {}, "plain": False}, "variants is empty"),
-        ({"streams": [0, 1]}, r"streams must be positive, got \[0, 1\]"),
-        ({"text_characters": 0}, "text_characters must be positive"),
-    ],
-)
-def test_a_recipe_that_cannot_be_is_refused(tmp_path, changed, message):
-    with pytest.raises(InputError, match=message):
-        BenchmarkGenerateConfig(**fields(tmp_path, **changed))
-
-
 def test_a_variant_that_cannot_be_ends_the_run_before_anything_is_measured(tmp_path):
     config = BenchmarkGenerateConfig(**fields(tmp_path, variants={"a": {"top_p": 2.0}}))
     with pytest.raises(InputError, match=r"variant 'a': top_p must be in \(0, 1\], got 2.0"):

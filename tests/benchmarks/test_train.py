@@ -93,27 +93,6 @@ def test_clips_are_of_one_length_and_drawn_anew_for_each_row(tmp_path):
 @pytest.mark.parametrize(
     "changed, message",
     [
-        ({"variants": {"a": {"pack": 64}}}, "variant 'a': 'pack' is no field of SFTConfig"),
-        ({"common": {"lr": 1.0}}, "common: 'lr' is no field of SFTConfig"),
-        ({"variants": {"a": 64}}, "variant 'a' must be a mapping of fields, got 64"),
-        ({"variants": {}, "plain_variants": {}}, "variants is empty"),
-        ({"plain_variants": {"packed": {}}}, "a name stands twice among packed"),
-        ({"only": ["pakced"]}, "only: no variant 'pakced'; there are packed, checkpointed"),
-        ({"timed_steps": 15}, "timed_steps must be a multiple of 10"),
-        ({"warm_steps": 0}, "warm_steps must be a multiple of 10"),
-        ({"text_positions": 3}, "text_positions must be at least 4, got 3"),
-        ({"clip_seconds": 0.0}, "clip_seconds must be at least a frame"),
-        ({"model_config": ""}, "model_config is missing"),
-    ],
-)
-def test_a_recipe_that_cannot_be_is_refused(tmp_path, changed, message):
-    with pytest.raises(InputError, match=message):
-        BenchmarkTrainConfig(**fields(tmp_path, **changed))
-
-
-@pytest.mark.parametrize(
-    "changed, message",
-    [
         ({"variants": {"a": {"pack_to": 64}}}, "variant 'a': pack_to needs fill_rows: true here"),
         ({"variants": {"a": {"lora_r": 0}}}, "variant 'a': lora_r must be at least 1, got 0"),
         ({"plain_variants": {"b": VARIANTS["packed"]}}, "variant 'b': transformers as it is packs nothing"),

@@ -98,23 +98,7 @@ def test_a_config_of_another_rate_or_class_is_refused(tmp_path):
         fit_codec(recipe(tmp_path, codec={"sample_rate": 16_000}))
     with pytest.raises(InputError, match='must hold "model_type": "mel_rvq"'):
         fit_codec(recipe(tmp_path, codec={"model_type": "dac"}))
-    with pytest.raises(InputError, match="codec.json: hop_length 960 must be frames_per_step 7 frames"):
+    with pytest.raises(
+        InputError, match=r"codec.json: hop_length \(960\) must be a multiple of frames_per_step \(7\)"
+    ):
         fit_codec(recipe(tmp_path, codec={"frames_per_step": 7}))
-
-
-@pytest.mark.parametrize(
-    "fields, message",
-    [
-        ({"sources": []}, "sources is empty"),
-        ({"speeds": [0.1]}, "need numbers from 0.5 to 2"),
-        ({"speeds": []}, "need numbers from 0.5 to 2"),
-        ({"refinements": -1}, "refinements must be 0 or positive, got -1"),
-        ({"iterations": 0}, "iterations must be positive, got 0"),
-        ({"seconds_per_speaker": 0.0}, "seconds_per_speaker must be positive"),
-        ({"seed": -1}, "seed must be in"),
-        ({"codec_config": ""}, "codec_config is missing"),
-    ],
-)
-def test_values_that_cannot_be_are_refused(fields, message):
-    with pytest.raises(InputError, match=message):
-        FitCodecConfig(**{"sources": ["corpus"], "codec_config": "codec.json"} | fields)

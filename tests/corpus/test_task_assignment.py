@@ -6,7 +6,6 @@ import pytest
 
 from higgs_recipes.audio.io import read_audio
 from higgs_recipes.chatml import TASKS
-from higgs_recipes.configs.corpus import EncodeConfig
 from higgs_recipes.constants import SAMPLE_RATE
 from higgs_recipes.corpus.encode import encode_corpus
 from higgs_recipes.corpus.encoded import load_encoded
@@ -211,30 +210,6 @@ def test_a_mix_of_all_four_tasks_is_encoded_with_its_references_and_counted(tmp_
             seconds = len(read_audio(row["audio"], name=row["id"])) / SAMPLE_RATE
             assert seconds == pytest.approx(row["seconds"], abs=1e-3)
             assert len(row["codes"]) == -(-round(row["seconds"] * SAMPLE_RATE) // 960)
-
-
-@pytest.mark.parametrize(
-    ("fields", "message"),
-    [
-        ({"tasks": {}}, "tasks is empty"),
-        ({"tasks": {"singing": 1.0}}, "tasks: 'singing' is none of single_speaker_smart_voice"),
-        (
-            {"tasks": {SMART: -1.0}},
-            "tasks: weight of single_speaker_smart_voice is -1.0; it must be a positive number",
-        ),
-        ({"tasks": {SMART: "much"}}, "it must be a positive number"),
-        ({"ref_min_seconds": 5.0, "ref_max_seconds": 4.0}, "need 0 < the first < the second"),
-        (
-            {"dialogue_turns": [1, 3]},
-            r"dialogue_turns is \[1, 3\]: need two numbers, the smaller first and not below 2",
-        ),
-        ({"dialogue_gap_seconds": [0.5]}, "dialogue_gap_seconds is .* need two numbers"),
-        ({"license": "CC BY 4.0"}, "license is 'CC BY 4.0'; use the Hub's identifier, e.g. cc-by-4.0"),
-    ],
-)
-def test_values_that_cannot_be_meant_are_refused(fields, message):
-    with pytest.raises(InputError, match=message):
-        EncodeConfig(sources=["corpus"], **fields)
 
 
 # Tasks that rows name themselves

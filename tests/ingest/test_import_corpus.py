@@ -342,7 +342,7 @@ def test_the_record_says_what_was_made_of_what(tmp_path):
         ({"format": "f5", "sources": ["."]}, r"\. is no list file; format f5 needs one"),
         ({"format": "vctk", "sources": [__file__]}, "is no folder; format vctk needs one"),
         ({"format": "f5", "sources": [{"path": "x", "speker": "y"}]}, r"unknown key \['speker'\]"),
-        ({"format": "f5", "sources": [{"speaker": "y"}]}, "path of .* must be a text"),
+        ({"format": "f5", "sources": [{"speaker": "y"}]}, "path of .* must be a string"),
         ({"format": "f5", "sources": ["x"], "columns": "a: b"}, "columns must be a mapping"),
     ],
 )

@@ -276,20 +276,3 @@ def test_nothing_left_is_an_error_with_the_reasons(tmp_path):
     with pytest.raises(InputError, match="no segment is left of 1 recordings: .*nobody speaks"):
         segment_recordings(config(tmp_path / "in", output_dir=tmp_path / "out"))
     assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize(
-    ("fields", "message"),
-    [
-        ({"sources": []}, "sources is empty"),
-        ({"asr": None}, "asr is missing"),
-        ({"min_seconds": 20.0}, "need 0 < min_seconds < max_seconds"),
-        ({"max_seconds": 40.0}, "max_seconds <= 28"),
-        ({"min_pause": 2.0}, "min_pause <= max_pause"),
-        ({"sources": [{"path": "a", "speakr": "x"}]}, "unknown key"),
-        ({"sources": [{"path": "a", "speaker": "x"}], "speaker_per_file": True}, "exclude each other"),
-    ],
-)
-def test_wrong_knobs_are_refused(tmp_path, fields, message):
-    with pytest.raises(InputError, match=message):
-        config(tmp_path, output_dir=tmp_path / "out", **fields)

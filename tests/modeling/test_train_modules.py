@@ -16,7 +16,6 @@ from higgs_recipes.collator import HiggsCollator
 from higgs_recipes.configs.finetuning import TRAIN_MODULES
 from higgs_recipes.configs.model import ModelConfig
 from higgs_recipes.configs.sft import SFTConfig
-from higgs_recipes.errors import InputError
 from higgs_recipes.loss import attach_losses, dual_ffn_losses
 from higgs_recipes.modeling.model import load_model
 from higgs_recipes.modeling.varlen_forward import attach_varlen_forward
@@ -130,18 +129,3 @@ def test_float32_weights_that_fsdp_gathers_in_bfloat16_compute_and_leave_no_whol
     finally:
         destroy_process_group()
     torch.testing.assert_close(found, expected, rtol=0.01, atol=0)  # float32 sums, both
-
-
-@pytest.mark.parametrize(
-    "fields, message",
-    [
-        ({"train_modules": ["audio_mlp"]}, "train_modules: 'audio_mlp' is none of attention, text_expert"),
-        ({"train_modules": []}, "train_modules is empty: name some of attention, .*, or null for all"),
-        ({"method": "lora", "train_modules": ["audio_head"]}, "train_modules is of method full; .* lora_targets"),
-        ({"method": "lora", "trained_dtype": "bfloat16"}, "trained_dtype is of method full: an adapter is always"),
-        ({"dtype": "bfloat16"}, "dtype bfloat16 beside trained_dtype float32: set bf16: true"),
-    ],
-)
-def test_what_cannot_be_trained_is_refused(fields, message):
-    with pytest.raises(InputError, match=message):
-        SFTConfig(output_dir="unused", datasets=["none"], report_to="none", **{"method": "full"} | fields)

@@ -18,7 +18,6 @@ from transformers import HiggsAudioV2ForConditionalGeneration
 from transformers.models.higgs_audio_v2.modeling_higgs_audio_v2 import HiggsAudioV2DecoderLayer
 
 from higgs_recipes.collator import HiggsCollator
-from higgs_recipes.configs.sft import SFTConfig
 from higgs_recipes.errors import InputError
 from higgs_recipes.loss import DualFFNLosses, attach_losses, dual_ffn_losses
 from higgs_recipes.modeling.nf4 import four_bit_config, keep_trainable_on_cpu
@@ -302,26 +301,6 @@ def test_a_run_ends_with_the_same_weights_in_the_same_files(method, tmp_path):
     assert files[0] == files[1] and weights[0].keys() == weights[1].keys()
     for name, weight in weights[0].items():
         torch.testing.assert_close(weight, weights[1][name], atol=1e-5, rtol=0, msg=name)
-
-
-@pytest.mark.parametrize(
-    "fields, message",
-    [
-        ({"attn_implementation": "eager"}, "fast_path has its own attention .* not eager: set fast_path: false"),
-        ({"compile_layers": True, "fast_path": False}, "compile_layers compiles the layers of fast_path: set both"),
-        ({"torch_compile": True}, "torch_compile compiles the whole model, .* set compile_layers instead"),
-    ],
-)
-def test_what_cannot_go_together_is_refused(fields, message):
-    with pytest.raises(InputError, match=message):
-        SFTConfig(output_dir="unused", datasets=["none"], **fields)
-
-
-def test_compiled_layers_are_refused_where_zero3_has_the_weights(monkeypatch):
-    SFTConfig(output_dir="unused", datasets=["none"], compile_layers=True)
-    monkeypatch.setattr("higgs_recipes.configs.training_arguments.is_deepspeed_zero3_enabled", lambda: True)
-    with pytest.raises(InputError, match="compile_layers does not go with ZeRO-3, .* launch with .*/fsdp2.yaml"):
-        SFTConfig(output_dir="unused", datasets=["none"], compile_layers=True)
 
 
 def test_a_model_that_the_fast_path_would_change_is_refused():

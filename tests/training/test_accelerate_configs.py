@@ -70,7 +70,7 @@ def test_two_gpus_that_compute_in_bfloat16_report_sums_that_are_not_rounded(conf
 @pytest.mark.gpu
 def test_compiled_layers_are_refused_by_name_where_zero3_has_the_weights(tmp_path):
     done = launch_training("zero3", tmp_path, compile_layers=True)
-    assert done.returncode != 0 and "compile_layers does not go with ZeRO-3" in done.stderr
+    assert done.returncode != 0 and "compile_layers does not support ZeRO-3" in done.stderr
 
 
 def run_until(folder, config: str, how: dict, **fields) -> int:

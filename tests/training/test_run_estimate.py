@@ -2,19 +2,16 @@
 
 import json
 import logging
-from dataclasses import fields, replace
+from dataclasses import replace
 from datetime import datetime, timezone
 from types import SimpleNamespace
 
 import pytest
-import yaml
 from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedType
 
-from higgs_recipes.configs.measured_speeds import FSDP, PUBLISHED_SHAPE, SETTINGS, SPEEDS, Speed, find_speed
-from higgs_recipes.configs.parser import parse_recipe
+from higgs_recipes.configs.measured_speeds import FSDP, SETTINGS, Speed
 from higgs_recipes.configs.sft import SFTConfig
-from higgs_recipes.errors import InputError
 from higgs_recipes.training.data import EncodedSamples, tokenize_rows
 from higgs_recipes.training.run_estimate import (
     TIMED_STEPS,
@@ -24,7 +21,6 @@ from higgs_recipes.training.run_estimate import (
     describe_speed,
 )
 from tests.helpers.checkpoints import load_tiny, random_rows, tiny_folder
-from tests.helpers.paths import ROOT
 from tests.helpers.train_once import NUM_ROWS, make_trainer
 from tests.training.test_data import dataset
 
@@ -34,29 +30,6 @@ HOURS = sum(10 + index for index in range(NUM_ROWS)) / 25 / 3600  # of random_ro
 
 def config(**fields) -> SFTConfig:
     return SFTConfig(datasets=["none"], report_to="none", use_cpu=True, **fields)
-
-
-def test_a_recipe_says_its_length_in_one_way():
-    assert config().num_train_epochs == 3.0 and config(num_train_epochs=5).num_train_epochs == 5
-    assert config(hours_seen=7.5).num_train_epochs is None
-    both = r"hours_seen 7.5 and max_steps 10 each say how long the run is: keep one; .* --hours_seen null"
-    with pytest.raises(InputError, match=both):
-        config(hours_seen=7.5, max_steps=10)
-    with pytest.raises(InputError, match="hours_seen 2 and num_train_epochs 3.0 each say"):
-        config(hours_seen=2, num_train_epochs=3.0)
-    with pytest.raises(InputError, match="hours_seen must be positive and finite, got 0"):
-        config(hours_seen=0)
-    with pytest.raises(InputError, match="num_train_epochs must be positive and finite, got 0"):
-        config(num_train_epochs=0)  # transformers would take no step and save an untrained adapter
-
-
-def test_the_command_line_takes_a_recipes_hours_out(tmp_path):
-    path = tmp_path / "recipe.yaml"
-    path.write_text(yaml.safe_dump({"datasets": ["none"], "hours_seen": 2, "use_cpu": True, "report_to": "none"}))
-    with pytest.raises(InputError, match="hours_seen 2 and max_steps 10 each say"):
-        parse_recipe(SFTConfig, ["--config", str(path), "--max_steps", "10"])
-    flags = ["--config", str(path), "--max_steps", "10", "--hours_seen", "null"]
-    assert parse_recipe(SFTConfig, flags).max_steps == 10
 
 
 @pytest.mark.parametrize("cut", [(2, 1), (2, 2), (1, 3)], ids=str)
@@ -175,26 +148,3 @@ def test_a_forecast_is_of_the_steps_that_are_left():
     assert describe_forecast(made).startswith(
         "at 16,000 positions/s, 0.5 s a step, this run ends at 2026-01-02 00:01+00:00, in 2 min 15 s; "
     )
-
-
-def test_a_speed_is_found_by_all_that_it_depends_on(monkeypatch):
-    monkeypatch.setattr("higgs_recipes.configs.fields.find_spec", lambda name: name)  # where bitsandbytes is installed
-    assert set(SETTINGS) <= {field.name for field in fields(SFTConfig)}
-    for speed in SPEEDS:
-        recipe, how = SETTINGS | dict(speed.settings), {"hardware": speed.hardware, "sharded_by": speed.sharded_by}
-        assert set(speed.settings) <= set(SETTINGS) and find_speed(recipe, **how) == speed
-        parsed = config(**recipe)  # as transformers has changed it
-        assert find_speed({name: getattr(parsed, name) for name in SETTINGS}, **how) == speed
-        for name in SETTINGS:
-            found = find_speed(recipe | {name: "something else"}, **how)
-            assert found is None, name
-    keys = [
-        json.dumps([SETTINGS | dict(speed.settings), speed.hardware, speed.sharded_by], sort_keys=True)
-        for speed in SPEEDS
-    ]
-    assert len(set(keys)) == len(keys)
-
-
-def test_the_published_shape_is_that_of_the_config_of_its_size():
-    shape = json.loads((ROOT / "recipes/higgs-3b/model.json").read_text())
-    assert {name: shape[name] for name in PUBLISHED_SHAPE} == PUBLISHED_SHAPE
