@@ -40,7 +40,7 @@ def test_defaults_and_what_is_needed_make_a_config(config_class):
 
 def test_literals_are_the_names_of_their_tables():
     assert get_args(chatml.Task) == chatml.TASKS
-    assert get_args(normalizers.Normalizer) == tuple(normalizers.NORMALIZERS)
+    assert set(normalizers.NORMALIZERS) < set(get_args(normalizers.Normalizer))  # the others need a language
 
 
 @pytest.mark.parametrize("config_class", [ModelConfig, SFTConfig, GenerateConfig, EvaluateConfig, MergeConfig])
