@@ -118,7 +118,7 @@ def choose_normalizer(name: str, language: str, *, spelling: Mapping[str, str] |
             "normalizer whisper_en needs a table of spellings, which the ASR model does not bring: use "
             "whisper_en_no_spelling, or an ASR model with normalizer.json, such as OpenAI's checkpoints"
         )
-    raise InputError(f"normalizer {name!r} does not exist; use one of {', '.join(get_args(Normalizer))}")
+    raise InputError(f"unknown normalizer {name!r}: use one of {', '.join(get_args(Normalizer))}")
 
 
 def _name_for(language: str, *, has_spelling: bool) -> str:
