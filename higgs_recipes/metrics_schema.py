@@ -1,9 +1,9 @@
-"""The fields of metrics.json that reports and cards show: the evaluated systems and the metrics, declared once."""
+"""The evaluated systems and the metrics of metrics.json, and how reports and cards show them."""
 
 from dataclasses import dataclass
 
 
-# Row of metrics.json to its name in a table.
+# Row of metrics.json -> its name in a table.
 SYSTEMS = {
     "real": "real recordings",
     "codec": "codec resynthesis",
@@ -17,9 +17,9 @@ class Metric:
     """How a metric of metrics.json is shown.
 
     Attributes:
-        title: its column in a report.
-        card_title: its column in a model card.
-        is_share: shown as a percentage.
+        title: column title in a report.
+        card_title: column title in a model card.
+        is_share: whether it is shown as a percentage.
     """
 
     title: str
@@ -37,7 +37,7 @@ METRICS = {
     "similarity": Metric("speaker similarity", "similarity", is_share=False),
     "stop_rate": Metric("stopped by itself", "stopped by itself %"),
     "duration_ratio": Metric("duration, generated / real", "duration ratio", is_share=False),
-    "nearest_speaker": Metric("nearest to the own speaker", "nearest to own speaker %"),
+    "nearest_speaker": Metric("nearest to own speaker", "nearest to own speaker %"),
     "turns_in_order": Metric("dialogues with all turns in order", "dialogues, turns in order %"),
-    "turn_voice": Metric("turns nearest to the own speaker", "turns nearest to own speaker %"),
+    "turn_voice": Metric("turns nearest to own speaker", "turns nearest to own speaker %"),
 }

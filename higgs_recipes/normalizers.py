@@ -1,4 +1,4 @@
-"""Text normalizers, applied to a reference and a transcript before they are compared."""
+"""Text normalizers, applied to reference and hypothesis before word errors are counted."""
 
 import string
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from typing import Literal
 from transformers.models.whisper.english_normalizer import BasicTextNormalizer, EnglishTextNormalizer
 
 
-# `zhon.hanzi.punctuation` of zhon 2.1.1 as code points, most of which look alike in print.
+# `zhon.hanzi.punctuation` of zhon 2.1.1, as code points because most characters look alike.
 _HANZI_PUNCTUATION = (
     "\uff02\uff03\uff04\uff05\uff06\uff07\uff08\uff09\uff0a\uff0b\uff0c\uff0d\uff0f\uff1a\uff1b\uff1c\uff1d\uff1e"
     "\uff20\uff3b\uff3c\uff3d\uff3e\uff3f\uff40\uff5b\uff5c\uff5d\uff5e\uff5f\uff60\uff62\uff63\uff64\u3000\u3001"
@@ -19,7 +19,7 @@ _SEED_TTS_DELETED = str.maketrans("", "", (_HANZI_PUNCTUATION + string.punctuati
 
 
 def _seed_tts(text: str) -> str:
-    # Double spaces to one, once: three become two, as in the benchmark. jiwer drops what is left.
+    # One pass over double spaces, as in the benchmark: three spaces become two. jiwer removes the rest.
     return text.translate(_SEED_TTS_DELETED).replace("  ", " ")
 
 
@@ -31,8 +31,8 @@ def _seed_tts_zh(text: str) -> str:
     return " ".join(_seed_tts(text))
 
 
-# Whisper's English normalizer also maps British to American spellings, by a table that lies in Whisper's tokenizer and
-# in no package that is required here: so "color" for "color" is an error, and the name says so.
+# Whisper's English normalizer also maps British to American spelling, with a table of Whisper's tokenizer that no
+# package required here includes. Without it, "colour" for "color" is an error; the name says so.
 NORMALIZERS: dict[str, Callable[[str], str]] = {
     "none": lambda text: text,
     "basic": BasicTextNormalizer(),

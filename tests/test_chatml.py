@@ -110,19 +110,19 @@ def test_what_a_row_lacks_is_named():
         "multi_speaker_smart_voice, multi_speaker_voice_cloning"
     )
     assert refused({"text": " "}, task=TASKS[0]) == (
-        "row (without id): text is missing; give the row a transcript or drop it"
+        "row (without id): text is missing; add a transcript or remove the row"
     )
     assert refused(cloning | {"ref_audio": None}, task="zero_shot_voice_cloning") == (
-        "row r1: ref_audio is missing; zero_shot_voice_cloning needs a recording of the voice to clone"
+        "row r1: ref_audio is missing; zero_shot_voice_cloning needs a recording of the voice"
     )
     assert refused(cloning | {"ref_text": ""}, task="zero_shot_voice_cloning") == (
-        "row r1: ref_text is missing; give the words of ref_audio"
+        "row r1: ref_text is missing; add the transcript of ref_audio"
     )
     assert refused(ROW, task="multi_speaker_smart_voice") == (
         "row r1: text has no speaker tag; start each turn with [SPEAKER0], [SPEAKER1], ..."
     )
     assert refused(dialogue | {"ref_speakers": SPEAKERS[:1]}, task="multi_speaker_voice_cloning") == (
-        "row r1: ref_speakers has no entry for SPEAKER1; give every speaker of the text one"
+        "row r1: ref_speakers has no entry for SPEAKER1; add one per speaker of the text"
     )
     for tag in ("Anna", 0):
         assert refused(dialogue | {"ref_speakers": [{"speaker_tag": tag}]}, task="multi_speaker_voice_cloning") == (

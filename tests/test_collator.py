@@ -135,10 +135,16 @@ def test_lists_do_as_well_as_tensors():
         ({"labels": torch.tensor([-100, 6])}, "row 17: 2 labels for 3 input_ids"),
         (
             {"input_ids": torch.tensor([5, AUDIO, AUDIO])},
-            "row 17: 2 audio placeholders, 1 clips and 1 supervise flags; they must be as many",
+            "row 17: 2 audio placeholders, 1 clips and 1 supervise flags; the numbers must be equal",
         ),
-        ({"codes": []}, "row 17: 1 audio placeholders, 0 clips and 1 supervise flags; they must be as many"),
-        ({"supervise": [True, False]}, "row 17: 1 audio placeholders, 1 clips and 2 supervise flags; they must be"),
+        (
+            {"codes": []},
+            "row 17: 1 audio placeholders, 0 clips and 1 supervise flags; the numbers must be equal",
+        ),
+        (
+            {"supervise": [True, False]},
+            "row 17: 1 audio placeholders, 1 clips and 2 supervise flags; the numbers must be",
+        ),
         ({"codes": [torch.zeros((0, 8), dtype=torch.int16)]}, r"row 17: codes of shape \(0, 8\), not \(T, 8\)"),
         ({"codes": [torch.zeros((4, 7), dtype=torch.int16)]}, r"row 17: codes of shape \(4, 7\), not \(T, 8\)"),
         ({"codes": [torch.zeros(8, dtype=torch.int16)]}, r"row 17: codes of shape \(8,\), not \(T, 8\)"),

@@ -108,7 +108,7 @@ def test_staged_folder_puts_the_old_one_back_if_the_new_one_cannot_enter(tmp_pat
 def test_staged_folder_refuses_a_file_and_points_at_leftovers(tmp_path, caplog):
     (tmp_path / "file").write_text("text")
     with (
-        pytest.raises(InputError, match="file is a file, a folder is to be written there"),
+        pytest.raises(InputError, match="file is a file, expected a folder: remove it or choose"),
         staged_folder(tmp_path / "file"),
     ):
         pytest.fail("the block must not run")
@@ -116,7 +116,7 @@ def test_staged_folder_refuses_a_file_and_points_at_leftovers(tmp_path, caplog):
     (tmp_path / ".result[1].12345678.partial").mkdir()
     with caplog.at_level(logging.WARNING), staged_folder(tmp_path / "result[1]"):
         pass
-    assert ".result[1].12345678.partial was left by a run that was killed" in caplog.text
+    assert ".result[1].12345678.partial is from a run that was killed or is still writing" in caplog.text
 
 
 def test_atomic_write_gives_the_old_content_or_the_new(tmp_path):

@@ -30,7 +30,7 @@ def test_normalising_twice_changes_nothing(case):
 
 @pytest.mark.parametrize("text", ["", "  \n\t ", "（）", "()"])
 def test_empty_transcript_is_refused(text):
-    with pytest.raises(InputError, match="empty transcript: give it words to speak, or drop it"):
+    with pytest.raises(InputError, match="empty transcript: add text or remove the row"):
         normalize_transcript(text)
 
 

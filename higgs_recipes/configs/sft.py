@@ -117,3 +117,8 @@ class SFTConfig(TrainingArguments, PathConfig, MethodConfig, CodecConfig, ModelC
     def layers_recompute(self) -> bool:
         """Whether compiled layers recompute by themselves what gradient checkpointing would around them."""
         return self.compile_layers and self.gradient_checkpointing
+
+    @property
+    def n_gpu(self) -> int:
+        """One GPU per process: with several visible GPUs, transformers would use DataParallel."""
+        return min(super().n_gpu, 1)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from higgs_recipes.benchmarks.generate import measure_generation, never_end
+from higgs_recipes.benchmarks.generate import disable_eos, measure_generation
 from higgs_recipes.chatml import conversation
 from higgs_recipes.configs.benchmark import BenchmarkGenerateConfig
 from higgs_recipes.configs.inference import SamplingConfig
@@ -25,13 +25,13 @@ def fields(folder, **changed) -> dict:
     } | changed
 
 
-def test_a_model_whose_end_mark_is_silenced_never_ends_a_clip():
+def test_a_model_whose_end_mark_is_silenced_disable_eoss_a_clip():
     model, tokenizer = load_tiny()
     turns = conversation({"text": "Words."}, task="single_speaker_smart_voice")
     requests = [Request(turns, [], seed) for seed in range(8)]
     sampling = SamplingConfig(max_seconds=4.0)
     before = model.audio_lm_head.weight.clone()
-    never_end(model)
+    disable_eos(model)
     changed = (before != model.audio_lm_head.weight).any(dim=1).nonzero().flatten()
     assert changed.tolist() == [model.config.audio_stream_eos_id]  # of the first codebook, which leads
     made = generate(model, tokenizer, requests, sampling=sampling)

@@ -39,7 +39,7 @@ def one_step(tmp_path, **fields) -> tuple[int, int]:
         (losses.text_sum + losses.codebook_sums.sum()).backward()
     # torch does not count the attention of a CPU.
     work = StepWork(text=len(sample["input_ids"]) - 1, audio=49, text_labels=3, audio_labels=48, pairs=0)
-    return counter.get_total_flops(), training_flops(unwrap_model(model), work).plain
+    return counter.get_total_flops(), training_flops(unwrap_model(model), work).main
 
 
 def test_the_counted_work_of_training_all_is_what_torch_counts(tmp_path):
@@ -62,7 +62,7 @@ def test_attention_is_counted_as_four_products_of_the_pairs_and_half_as_many_in_
         for pairs in (0, 15)
     )
     heads_times_size, layers = 4 * 16, 2
-    assert with_pairs.plain - without.plain == 15 * heads_times_size * 2 * (2 + 4) * layers
+    assert with_pairs.main - without.main == 15 * heads_times_size * 2 * (2 + 4) * layers
 
 
 def test_training_one_part_of_the_model_is_less_work_than_training_all_and_more_than_none(tmp_path):
@@ -91,7 +91,7 @@ def test_what_is_multiplied_in_float8_is_the_same_work_counted_apart():
     before = training_flops(model, work)
     use_fp8(model, torch.device("cpu"))
     after = training_flops(model, work)
-    assert before.float8 == 0 and after.plain + after.float8 == before.plain
+    assert before.float8 == 0 and after.main + after.float8 == before.main
     assert after.float8 == 2 * 2 * sum(
         weight.numel() * (5 if "attn" in name else 3 if "audio" in name else 2)
         for name, weight in load_tiny()[0].named_parameters()

@@ -62,7 +62,7 @@ def test_a_variant_that_cannot_be_built_says_why_and_the_next_one_is_measured(tm
     variants = {"odd": {"lora_targets": ["no_such_module"]}, "short": {"pack_to": 25, "fill_rows": True}} | PLAIN
     config = BenchmarkTrainConfig(**fields(tmp_path, variants=variants, plain_variants={}))
     odd, short, measured = measure_training(config)
-    assert "'no_such_module' names no linear module" in odd["outcome"]
+    assert "'no_such_module' matches no linear module" in odd["outcome"]
     assert short["outcome"] == "refused: pack_to 25 is shorter than a clip of 26 positions"
     assert measured["outcome"] == "measured"
 
@@ -116,7 +116,7 @@ def test_a_recipe_that_cannot_be_is_refused(tmp_path, changed, message):
     [
         ({"variants": {"a": {"pack_to": 64}}}, "variant 'a': pack_to needs fill_rows: true here"),
         ({"variants": {"a": {"lora_r": 0}}}, "variant 'a': lora_r must be at least 1, got 0"),
-        ({"plain_variants": {"b": VARIANTS["packed"]}}, "variant 'b': transformers as it is packs nothing"),
+        ({"plain_variants": {"b": VARIANTS["packed"]}}, "variant 'b': unmodified transformers does not pack"),
     ],
 )
 def test_a_variant_that_cannot_be_ends_the_run_before_anything_is_measured(tmp_path, changed, message):
@@ -130,5 +130,5 @@ def test_a_folder_with_a_model_of_another_size_is_refused(tmp_path):
     config = BenchmarkTrainConfig(**fields(tmp_path, only=["padded"]))
     assert len(list(measure_training(config))) == 1
     config.model_config = str(tmp_path / "other.json")
-    with pytest.raises(InputError, match="holds a model with num_hidden_layers 2, .*other.json says 1"):
+    with pytest.raises(InputError, match="its model has num_hidden_layers 2, .*other.json has 1"):
         next(measure_training(config))

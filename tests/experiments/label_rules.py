@@ -202,14 +202,14 @@ def side_by_side(report: Mapping[str, Any]) -> str:
     for name, scores in report["rows"].items():
         line = [name]
         for metric in shown:
-            factor = METRICS[metric][1]
+            factor = METRICS[metric].factor
             if metric not in scores or scores[metric]["value"] is None:
                 line.append("not measured")
             else:
                 value, low, high = (f"{factor * scores[metric][edge]:.3g}" for edge in ("value", "low", "high"))
                 line.append(f"{value} [{low}, {high}], n={scores[metric]['n']}")
         lines.append(line)
-    return table(["", *(METRICS[metric][0] for metric in shown)], lines)
+    return table(["", *(METRICS[metric].title for metric in shown)], lines)
 
 
 def main() -> None:

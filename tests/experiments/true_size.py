@@ -21,7 +21,6 @@ from torch import nn
 from transformers import HiggsAudioV2ForConditionalGeneration
 
 from higgs_recipes.chatml import conversation
-from higgs_recipes.collator import HiggsCollator
 from higgs_recipes.configs.inference import InitConfig, MergeConfig, SamplingConfig
 from higgs_recipes.configs.model import ModelConfig
 from higgs_recipes.configs.sft import SFTConfig
@@ -35,7 +34,6 @@ from higgs_recipes.modeling.random_model import init_checkpoint
 from higgs_recipes.provenance import run_environment
 from higgs_recipes.samples import SampleDataset
 from higgs_recipes.training.trainer import HiggsTrainer
-from higgs_recipes.unwrap import unwrap_model
 from tests.helpers.checkpoints import base_fingerprint
 from tests.helpers.paths import ROOT
 
@@ -81,7 +79,6 @@ def train(folder: Path, base: Path, *, steps: int) -> tuple[HiggsTrainer, dict[s
         config,
         base=fetch_base(config),
         train_dataset=SampleDataset(rows(NUM_ROWS), tokenizer),
-        collator=HiggsCollator(unwrap_model(model).config, pack_to=config.pack_to),
         run_info={"base_model": str(base), "base_fingerprint": base_fingerprint(config), "method": "lora"},
     )
     trainer.train()

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import torch
 
-from higgs_recipes.collator import HiggsCollator
 from higgs_recipes.configs.sft import SFTConfig
 from higgs_recipes.modeling.base_files import fetch_base
 from higgs_recipes.samples import SampleDataset
+from higgs_recipes.training.run_estimate import epochs_to_train
 from higgs_recipes.training.trainer import HiggsTrainer
-from higgs_recipes.unwrap import unwrap_model
 from tests.helpers.checkpoints import build, random_rows
 
 
@@ -26,15 +25,14 @@ def make_trainer(folder: str | Path, *, model_folder: str | Path, **fields) -> H
     config = SFTConfig(model_name_or_path=str(model_folder), output_dir=str(folder), **(plain | fields))
     torch.manual_seed(0)  # of a fresh adapter
     model, tokenizer = build(config)
+    train_dataset = SampleDataset(random_rows(NUM_ROWS), tokenizer)
+    config.num_train_epochs = epochs_to_train(config, train_dataset)
     return HiggsTrainer(
         model,
         config,
         base=fetch_base(config),
-        train_dataset=SampleDataset(random_rows(NUM_ROWS), tokenizer),
+        train_dataset=train_dataset,
         eval_dataset=SampleDataset(random_rows(5), tokenizer),
-        collator=HiggsCollator(
-            unwrap_model(model).config, pack_to=config.pack_to, code_dropout=config.code_dropout, seed=config.seed
-        ),
         run_info={"method": config.method},
     )
 

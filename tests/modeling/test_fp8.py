@@ -6,7 +6,7 @@ from torch import nn
 
 from higgs_recipes.configs.sft import SFTConfig
 from higgs_recipes.errors import InputError
-from higgs_recipes.modeling.fp8 import Float8Linear, multiplies_float8, use_fp8
+from higgs_recipes.modeling.fp8 import Float8Linear, supports_float8, use_fp8
 from higgs_recipes.unwrap import unwrap_model
 from tests.helpers.checkpoints import load_tiny, tiny_folder
 from tests.helpers.train_once import make_trainer, trained_weights
@@ -14,7 +14,7 @@ from tests.helpers.train_once import make_trainer, trained_weights
 
 CPU = torch.device("cpu")
 on_cpu = pytest.mark.skipif(
-    not multiplies_float8(CPU),
+    not supports_float8(CPU),
     reason="this torch multiplies float8 by row on GPUs alone: tests/training/test_fp8_curves.py",
 )
 
@@ -123,5 +123,5 @@ def test_a_cpu_without_float8_products_is_refused_with_its_torch(monkeypatch):
 def test_a_gpu_without_float8_products_is_refused_by_name(monkeypatch):
     monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: (8, 0))
     monkeypatch.setattr("torch.cuda.get_device_name", lambda device: "NVIDIA A100")
-    with pytest.raises(InputError, match=r"fp8 needs a GPU that multiplies float8 .* not NVIDIA A100: leave fp8 out"):
+    with pytest.raises(InputError, match=r"fp8 needs a GPU with float8 products .* not NVIDIA A100: set fp8: false"):
         use_fp8(load_tiny()[0], torch.device("cuda"))

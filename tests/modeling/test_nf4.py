@@ -16,7 +16,7 @@ from higgs_recipes.generation.synthesis import speak_greedily
 from higgs_recipes.modeling.lora import merge_adapter
 from higgs_recipes.modeling.merge import merge
 from higgs_recipes.modeling.model import load_model
-from higgs_recipes.modeling.nf4 import NF4Linear, is_four_bit, unpack_nf4
+from higgs_recipes.modeling.nf4 import NF4Linear, dequantize_nf4, is_four_bit
 from higgs_recipes.samples import build_sample
 from higgs_recipes.training.trainer import HiggsTrainer
 from higgs_recipes.unwrap import unwrap_model
@@ -90,7 +90,7 @@ def test_what_compiled_layers_unpack_is_what_bitsandbytes_does(dtype):
         layer = NF4Linear(linear)
         held = (layer.packed, layer.values, layer.scales, layer.scale_values, layer.scale_scales, layer.offset)
         expected = bitsandbytes.functional.dequantize_4bit(linear.weight.data, linear.weight.quant_state).to(dtype)
-        assert torch.equal(unpack_nf4(*held, dtype=dtype), expected) and expected.shape == shape
+        assert torch.equal(dequantize_nf4(*held, dtype=dtype), expected) and expected.shape == shape
         states = torch.randn(5, shape[1], dtype=dtype, requires_grad=True)
         (gradient,) = torch.autograd.grad(layer(states).float().square().sum(), states)
         (other,) = torch.autograd.grad(linear.train()(states).float().square().sum(), states)
@@ -151,7 +151,7 @@ def test_it_is_merged_into_the_whole_base_and_never_into_the_rounded_one(tmp_pat
     )
     merged, _ = load_model(ModelConfig(str(tmp_path / "merged"), dtype="float32"))
     torch.testing.assert_close(logits(merged), expected, atol=1e-5, rtol=1e-5)
-    with pytest.raises(ValueError, match="the base is in four bits: load it without load_in_4bit to merge"):
+    with pytest.raises(ValueError, match="the base is quantized to 4 bits: load it without load_in_4bit to merge"):
         merge_adapter(trainer.model)
     with pytest.raises(InputError, match="load_in_4bit must be false: an adapter, of QLoRA too, is merged into whole"):
         MergeConfig(adapter="mine", load_in_4bit=True)
@@ -177,6 +177,6 @@ def test_a_launch_that_would_shard_rounded_weights_is_refused(field, monkeypatch
     config = SFTConfig(model_name_or_path=str(tiny_folder() / "model"), **fields, **{field: True})
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     with pytest.raises(
-        InputError, match=f"{field} keeps the base whole on each GPU, and FSDP would cut it up: launch"
+        InputError, match=f"{field} needs all weights of the base on each GPU, but FSDP would shard them: launch"
     ):
         build(config)

@@ -10,10 +10,16 @@ from tests.helpers.paths import ROOT
 @pytest.mark.parametrize(
     "content, message",
     [
-        (None, "model.json: no such config; name a JSON file of a HiggsAudioV2Config"),
+        (None, "model.json: no such file; expected a JSON file of a HiggsAudioV2Config"),
         ("[", "model.json is not JSON"),
-        ('{"model_type": "llama"}', 'model.json: no HiggsAudioV2Config; it must hold "model_type": "higgs_audio_v2"'),
-        ('{"model_type": "higgs_audio_v2", "vocab_size": 100}', "model config: the marks .* need ids of their own in"),
+        (
+            '{"model_type": "llama"}',
+            'not a HiggsAudioV2Config; it must contain "model_type": "higgs_audio_v2"',
+        ),
+        (
+            '{"model_type": "higgs_audio_v2", "vocab_size": 100}',
+            "model config: the special tokens .* need distinct ids",
+        ),
     ],
 )
 def test_a_wrong_model_config_is_refused_and_leaves_no_folder(tmp_path, content, message):
@@ -54,9 +60,9 @@ def test_a_phrase_lives_through_saving(tmp_path):
 @pytest.mark.parametrize(
     "phrases, message",
     [
-        (["a", ""], "an empty one, or one that is given twice"),
-        (["a", "a"], "an empty one, or one that is given twice"),
-        ([str(index) for index in range(100)], "100 of them find 53 free ids; raise vocab_size"),
+        (["a", ""], "one is empty or given twice"),
+        (["a", "a"], "one is empty or given twice"),
+        ([str(index) for index in range(100)], "100 phrases, but only 53 free ids; raise vocab_size"),
     ],
 )
 def test_phrases_that_cannot_be_tokens_are_refused(phrases, message):

@@ -21,7 +21,7 @@ from higgs_recipes.loss import attach_losses, dual_ffn_losses
 from higgs_recipes.modeling.model import load_model
 from higgs_recipes.modeling.varlen_forward import attach_varlen_forward
 from higgs_recipes.samples import SampleDataset
-from higgs_recipes.training.fsdp import keep_sums_exact
+from higgs_recipes.training.fsdp import keep_float32_outputs
 from higgs_recipes.training.trainer import HiggsTrainer
 from tests.helpers.checkpoints import build, load_tiny, random_rows, tiny_folder
 from tests.helpers.train_once import make_trainer
@@ -119,7 +119,7 @@ def test_float32_weights_that_fsdp_gathers_in_bfloat16_compute_and_leave_no_whol
     try:
         mesh, plugin = init_device_mesh("cpu", (1,)), FullyShardedDataParallelPlugin(fsdp_version=2)
         plugin.set_mixed_precision("bf16")  # as accelerate does it
-        keep_sums_exact(plugin)
+        keep_float32_outputs(plugin)
         # The text embedding by itself: its weight is of float32 again as soon as it has been looked up.
         tail = [module for module in (model.model.norm, model.get_output_embeddings()) if module is not None]
         for part in (*model.model.layers, model.get_input_embeddings(), tail, model):

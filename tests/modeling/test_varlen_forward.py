@@ -21,8 +21,8 @@ from higgs_recipes.collator import HiggsCollator
 from higgs_recipes.configs.sft import SFTConfig
 from higgs_recipes.errors import InputError
 from higgs_recipes.loss import DualFFNLosses, attach_losses, dual_ffn_losses
-from higgs_recipes.modeling.nf4 import four_bit_config, keep_trainable_on_cpu
-from higgs_recipes.modeling.varlen_forward import attach_varlen_forward, flat_hidden_states
+from higgs_recipes.modeling.nf4 import disable_cpu_repacking, nf4_config
+from higgs_recipes.modeling.varlen_forward import attach_varlen_forward, varlen_hidden_states
 from higgs_recipes.unwrap import unwrap_model
 from tests.helpers.checkpoints import tiny_folder
 from tests.helpers.tiny import golden_config, golden_model, golden_samples
@@ -69,9 +69,9 @@ def golden_folder() -> Path:
 
 def qlora_model() -> nn.Module:
     model = HiggsAudioV2ForConditionalGeneration.from_pretrained(
-        golden_folder(), use_text_head=True, quantization_config=four_bit_config(torch.float32), device_map="cpu"
+        golden_folder(), use_text_head=True, quantization_config=nf4_config(torch.float32), device_map="cpu"
     )
-    keep_trainable_on_cpu(model)
+    disable_cpu_repacking(model)
     torch.manual_seed(0)
     adapted = get_peft_model(model, LoraConfig(r=2, init_lora_weights=False, target_modules=r".*_proj"))
     return adapted.train()
@@ -135,7 +135,7 @@ def test_logits_of_both_heads_are_the_plain_path_s(pack_to):
     inputs = {name: batch[name] for name in batch if name not in ("labels", "audio_labels", "row_index")}
     with torch.no_grad():
         expected = model.model(**inputs, use_cache=False).last_hidden_state  # (B, S, H)
-        hidden = flat_hidden_states(fast(model).model, flat)  # (P, H)
+        hidden = varlen_hidden_states(fast(model).model, flat)  # (P, H)
         is_used = batch["input_ids"] != CONFIG.pad_token_id
         for head in (model.audio_lm_head, model.text_lm_head):
             torch.testing.assert_close(head(hidden), head(expected[is_used]), atol=1e-5, rtol=0)
@@ -152,10 +152,11 @@ def test_a_sample_s_losses_do_not_depend_on_its_neighbours(pack_to):
 def test_positions_restart_and_padding_is_not_there():
     flat = HiggsCollator(CONFIG, pack_to=130, flat=True)(golden_samples())["flat"]
     lengths = [32, 65, 26, 127]  # the longest alone in the second row
-    assert flat["starts"].tolist() == [0, 32, 97, 123, 250] and flat["longest"] == 127
-    assert flat["positions"].tolist() == [place for length in lengths for place in range(length)]
+    assert flat["sample_starts"].tolist() == [0, 32, 97, 123, 250] and flat["max_length"] == 127
+    assert flat["position_ids"].tolist() == [place for length in lengths for place in range(length)]
     both = torch.cat([flat["text_index"], flat["audio_index"]])
-    assert both.sort().values.tolist() == list(range(250)) and torch.equal(both[flat["place"]], torch.arange(250))
+    assert both.sort().values.tolist() == list(range(250))
+    assert torch.equal(both[flat["from_text_first"]], torch.arange(250))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -327,7 +328,10 @@ def test_compiled_layers_are_refused_where_zero3_has_the_weights(monkeypatch):
 def test_a_model_that_the_fast_path_would_change_is_refused():
     model = golden_model()
     model.config.attention_dropout = 0.1
-    with pytest.raises(InputError, match="attention_dropout 0.1, .* set fast_path: false"):
+    with pytest.raises(
+        InputError,
+        match="attention_dropout 0.1, .* does not support; set fast_path: false",
+    ):
         attach_varlen_forward(model)
     model = golden_model()
     model.set_attn_implementation("eager")

@@ -72,7 +72,7 @@ def test_a_kill_in_the_middle_of_a_save_leaves_the_last_checkpoint_and_a_run_tha
     assert resumed.state.log_history[0]["step"] == 1 and left_in(cut) >= {"checkpoint-6", "run.json"}
     assert not [name for name in left_in(cut) if name in (STAGING, "checkpoint-2", "checkpoint-4")]
     whole = train(alone)
-    assert 2 <= len(whole.filled_rows) < 6  # more steps than an epoch, which is more than one
+    assert 2 <= len(whole.packed_sampler) < 6  # more steps than an epoch, which is more than one
     assert_same_adapter(alone, cut)
 
 
@@ -114,7 +114,7 @@ def test_a_process_that_hangs_ends_the_run_after_ddp_timeout(tmp_path):
 @pytest.mark.slow
 def test_a_run_resumed_from_any_of_its_steps_ends_bit_equal(tmp_path):
     whole = train(tmp_path / "whole", save_steps=1)
-    assert whole.args.fast_path and 2 <= len(whole.filled_rows) < 6  # more steps than an epoch, and than one
+    assert whole.args.fast_path and 2 <= len(whole.packed_sampler) < 6  # more steps than an epoch, and than one
     for step in range(1, 6):
         checkpoint, folder = f"checkpoint-{step}", tmp_path / f"from {step}"
         shutil.copytree(tmp_path / "whole" / checkpoint, folder / checkpoint)
@@ -159,15 +159,15 @@ def resume_config(folder, asked: str | None) -> SFTConfig:
 
 def test_an_unfinished_run_is_neither_overwritten_nor_resumed_unasked(tmp_path):
     assert checkpoint_to_resume(resume_config(tmp_path, None)) is None
-    with pytest.raises(InputError, match="no whole checkpoint to resume from"):
+    with pytest.raises(InputError, match="no complete checkpoint to resume from"):
         checkpoint_to_resume(resume_config(tmp_path, "true"))
-    with pytest.raises(InputError, match="resume_from_checkpoint: no whole checkpoint .*nowhere"):
+    with pytest.raises(InputError, match="resume_from_checkpoint: no complete checkpoint .*nowhere"):
         checkpoint_to_resume(resume_config(tmp_path, str(tmp_path / "nowhere")))
     for step in (3, 12, "12-best"):  # the last is somebody's copy
         (tmp_path / f"checkpoint-{step}").mkdir()
         (tmp_path / f"checkpoint-{step}/trainer_state.json").touch()
     (tmp_path / "checkpoint-15").mkdir()  # of a run that was killed while it saved: not to be resumed
-    with pytest.raises(InputError, match="checkpoint-12 is of an unfinished run: pass --resume_from_checkpoint true"):
+    with pytest.raises(InputError, match="checkpoint-12 belongs to an unfinished run: pass --resume_from_checkpoint"):
         checkpoint_to_resume(resume_config(tmp_path, None))
     assert checkpoint_to_resume(resume_config(tmp_path, "true")) == str(tmp_path / "checkpoint-12")
     chosen = str(tmp_path / "checkpoint-3")

@@ -9,7 +9,6 @@ import torch
 
 from higgs_recipes.audio.io import read_audio
 from higgs_recipes.chatml import conversation
-from higgs_recipes.collator import HiggsCollator
 from higgs_recipes.configs.inference import InitConfig, SamplingConfig
 from higgs_recipes.configs.sft import SFTConfig
 from higgs_recipes.errors import InputError
@@ -63,7 +62,6 @@ def memorised(tmp_path_factory):
         config,
         base=fetch_base(config),
         train_dataset=SampleDataset(rows, tokenizer),
-        collator=HiggsCollator(model.config),
         run_info={},
     )
     trainer.train()

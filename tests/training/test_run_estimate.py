@@ -97,7 +97,7 @@ def test_a_runs_own_first_steps_say_when_it_ends(tmp_path, caplog):
         eval_steps=15,
     )
     trainer.train()
-    forecast = trainer.forecast.record["forecast"]
+    forecast = trainer.run_estimate.record["forecast"]
     assert forecast["step"] == WARM_STEPS + TIMED_STEPS
     assert forecast["seconds_left"] == pytest.approx(4 * forecast["seconds_per_step"])
     logged = [entry["positions_per_second"] for entry in trainer.state.log_history if "loss" in entry]
@@ -128,9 +128,9 @@ def test_a_speed_of_whole_weights_tells_nothing_of_sharded_ones(kind, plugin, se
     # The state of this process, as another launch would have made it.
     monkeypatch.setitem(vars(PartialState()), "distributed_type", DistributedType(kind))
     monkeypatch.setitem(vars(AcceleratorState()), "fsdp_plugin", SimpleNamespace(**plugin))
-    trainer.forecast.is_published_size, trainer.state.max_steps = True, 2
-    trainer.forecast.on_train_begin(trainer.args, trainer.state, None, train_dataloader=rows)
-    assert trainer.forecast.record["expected"]["seconds"] == (seconds and pytest.approx(seconds))
+    trainer.run_estimate.is_published_size, trainer.state.max_steps = True, 2
+    trainer.run_estimate.on_train_begin(trainer.args, trainer.state, None, train_dataloader=rows)
+    assert trainer.run_estimate.record["expected"]["seconds"] == (seconds and pytest.approx(seconds))
 
 
 def length(**changed) -> RunLength:
@@ -147,7 +147,7 @@ def test_a_measured_speed_says_time_and_memory_and_where_it_was_measured():
     )
     other = length(speed=measured, steps_done=150).describe(hardware="1 x Small")
     assert "300 steps (150 left)" in other and "Time 2 min 30 s" in other
-    assert other.endswith("measured on 1 x Big (a program); on this hardware, 1 x Small, not measured")
+    assert other.endswith("measured on 1 x Big (a program); not measured on this hardware, 1 x Small")
     sharded = length(speed=replace(measured, sharded_by=FSDP)).describe(hardware="1 x Big")
     assert sharded.endswith("measured on 1 x Big by FSDP2 (a program)")
 
@@ -157,7 +157,7 @@ def test_a_forecast_is_of_the_steps_that_are_left():
     made = length().forecast(0.5, step=30, now=now, peak_gib=10.25)
     assert made["positions_per_second"] == 16_000 and made["seconds_left"] == 135
     assert describe_forecast(made).startswith(
-        "at 16,000 positions/s, 0.5 s a step, this run ends at 2026-01-02 00:01+00:00, in 2 min 15 s; "
+        "at 16,000 positions/s, 0.5 s per step, this run ends at 2026-01-02 00:01+00:00, in 2 min 15 s, plus "
     )
 
 

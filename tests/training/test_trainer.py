@@ -220,11 +220,11 @@ def test_code_dropout_is_of_training_alone_and_the_same_with_workers_and_after_a
 
 
 @pytest.mark.slow
-def test_filled_rows_train_every_row_once_an_epoch_and_resume_bit_equal(tmp_path):
+def test_packed_sampler_train_every_row_once_an_epoch_and_resume_bit_equal(tmp_path):
     fields = {"pack_to": 400, "fill_rows": True, "per_device_train_batch_size": 1, "max_steps": 7, "code_dropout": 0.2}
     whole = make_trainer(tmp_path / "whole", model_folder=tiny_folder() / "model", **fields)
     whole.train()
-    num_batches = len(whole.filled_rows)
+    num_batches = len(whole.packed_sampler)
     assert 2 <= num_batches < 6  # 8 rows, so some share one; 7 steps are more than an epoch
     batches = list(whole.get_train_dataloader())
     assert {tuple(batch["input_ids"].shape) for batch in batches} == {(1, 400)}
