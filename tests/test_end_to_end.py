@@ -190,7 +190,7 @@ def test_a_run_told_to_end_saves_and_says_how_to_go_on(road, stopped):
     (checkpoint,) = (road.folder / "voice").glob("checkpoint-*")
     step = checkpoint.name.removeprefix("checkpoint-")
     assert stopped.code == 0, stopped.said
-    assert f"stopped at step {step}; go on with --resume_from_checkpoint true" in stopped.said
+    assert f"stopped at step {step}; continue with --resume_from_checkpoint true" in stopped.said
     assert (checkpoint / "adapter_model.safetensors").is_file()
 
 

@@ -127,3 +127,8 @@ class SFTConfig(TrainingArguments, ForwardConfig, MethodConfig, CodecConfig, Mod
     def layers_recompute(self) -> bool:
         """Whether compiled layers recompute activations themselves, in place of gradient checkpointing around them."""
         return self.compile_layers and self.gradient_checkpointing
+
+    @property
+    def n_gpu(self) -> int:
+        """One GPU per process: with several visible GPUs, transformers would use DataParallel."""
+        return min(super().n_gpu, 1)

@@ -138,7 +138,7 @@ def test_bad_transcripts_are_rejected_with_their_reasons(tmp_path):
     folder_with_bad_rows(tmp_path, *[{"id": name, "text": text} for name, text in bad.items()])
     found = reasons(tmp_path, max_chars_per_second=20.0)
     assert found.pop("empty").startswith("empty transcript") and found.pop("blank").startswith("empty transcript")
-    assert "holds <|eot_id|>, a mark that only the prompt may set" in found.pop("control")
+    assert "contains the special token <|eot_id|>, which is reserved for the prompt" in found.pop("control")
     assert found.pop("long") == "transcript too long: 1500 characters, at most 1000 are taken"
     assert found.pop("fast").startswith("transcript too long for its clip: 45 characters in 1.00 s")
     assert not found

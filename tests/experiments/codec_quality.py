@@ -1,10 +1,10 @@
-"""What a codec leaves of speech: word errors and likeness of its resynthesis beside the recordings, by speaker; speed.
+"""Quality and speed of a codec: WER and speaker similarity of its resynthesis and the recordings, by speaker.
 
 python -m tests.experiments.codec_quality OUTPUT.json --codec recipes/tiny/mel_rvq \
     --sources outputs/tiny/described recipes/tiny/demo_corpus
 
-Whisper tiny.en and Resemblyzer judge, as in recipes/tiny. The likeness is the GE2E cosine of a resynthesis to its own
-recording. Word errors have 95 % bootstrap intervals over the texts.
+Transcribed by Whisper tiny.en and compared by Resemblyzer, as in recipes/tiny. Similarity is the GE2E cosine of a
+resynthesis and its recording. WER has 95 % bootstrap intervals over the texts.
 """
 
 import argparse
@@ -34,10 +34,10 @@ NORMALIZER = "whisper_en_no_spelling"
 
 
 def measure(codec_folder: str, sources: Sequence[str]) -> dict[str, Any]:
-    """Of each speaker `n`, `recordings` and `resynthesis` (WER with its interval) and `similarity`; and both speeds.
+    """Measure `n`, `recordings`, `resynthesis` (WER with its interval) and `similarity` per speaker, and both speeds.
 
     Raises:
-        InputError: what `load_rows`, `load_codec` and the judges raise.
+        InputError: whatever `load_rows`, `load_codec` and the metric models raise.
     """
     device = single_device()
     corpus = load_rows(EncodeConfig(sources=list(sources), codec_name_or_path=codec_folder))
@@ -80,7 +80,7 @@ def measure(codec_folder: str, sources: Sequence[str]) -> dict[str, Any]:
 
 
 def describe(report: dict[str, Any]) -> str:
-    """The report as a table in Markdown."""
+    """The report as a Markdown table."""
     lines = []
     for speaker, scores in report["speakers"].items():
         errors = [

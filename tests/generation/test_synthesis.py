@@ -92,7 +92,7 @@ def test_reference_clips_that_do_not_match_the_text_are_refused(tmp_path):
     with pytest.raises(InputError, match="text 1 has no speaker tags, but there are 2 ref_audio clips: give one clip"):
         texts = {"text": ["[SPEAKER0] Hi. [SPEAKER1] Well.", "Hello."]}
         build_requests(config(tmp_path, ref_audio=clips, ref_text=["A.", "B."], **texts), tiny_codec())
-    with pytest.raises(InputError, match="row text 0: ref_speakers has no entry for SPEAKER1; give every speaker"):
+    with pytest.raises(InputError, match="row text 0: ref_speakers has no entry for SPEAKER1; add one per speaker"):
         texts = {"text": ["[SPEAKER0] Hi. [SPEAKER1] Well."]}
         build_requests(config(tmp_path, ref_audio=clips[:1], ref_text=["A."], **texts), tiny_codec())
     with pytest.raises(InputError, match="ref_audio .*none.wav.* cannot be read"):

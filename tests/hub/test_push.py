@@ -267,7 +267,7 @@ def test_cards_are_written_from_the_records_in_their_folder(adapter, report, tmp
     write_merged_card(merged, name="tester/merged")
     assert "fingerprint1" in (merged / "README.md").read_text()
 
-    for text, said in (("{", "run.json is not JSON"), ("[]", "run.json holds a list, not a record")):
+    for text, said in (("{", "run.json is not JSON"), ("[]", "run.json contains a list, not a mapping")):
         (adapter / "run.json").write_text(text)
         with pytest.raises(InputError, match=said):
             write_adapter_card(adapter)
