@@ -96,7 +96,7 @@ def test_too_little_speech_is_refused(tmp_path):
 def test_a_config_of_another_rate_or_class_is_refused(tmp_path):
     with pytest.raises(InputError, match="16000 Hz in hops of 960, need 24000 and 960"):
         fit_codec(recipe(tmp_path, codec={"sample_rate": 16_000}))
-    with pytest.raises(InputError, match='must hold "model_type": "mel_rvq"'):
+    with pytest.raises(InputError, match='must contain "model_type": "mel_rvq"'):
         fit_codec(recipe(tmp_path, codec={"model_type": "dac"}))
     with pytest.raises(
         InputError, match=r"codec.json: hop_length \(960\) must be a multiple of frames_per_step \(7\)"

@@ -82,11 +82,11 @@ def test_both_forwards_train_like_bfloat16_up_to_rounding(tmp_path):
 
 @on_cpu
 def test_resumed_run_is_bit_equal(tmp_path):
-    whole = trainer_of(tmp_path / "whole", save_strategy="steps", save_steps=2, max_steps=4)
-    whole.train()
+    uninterrupted = trainer_of(tmp_path / "uninterrupted", save_strategy="steps", save_steps=2, max_steps=4)
+    uninterrupted.train()
     resumed = trainer_of(tmp_path / "resumed", max_steps=4)
-    resumed.train(resume_from_checkpoint=str(tmp_path / "whole/checkpoint-2"))
-    expected = trained_weights(whole)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "uninterrupted/checkpoint-2"))
+    expected = trained_weights(uninterrupted)
     assert all(torch.equal(weight, expected[name]) for name, weight in trained_weights(resumed).items())
 
 

@@ -98,12 +98,15 @@ def test_training_continues_after_an_evaluation(tmp_path):
 
 
 def test_resumed_run_is_bit_equal(tmp_path):
-    whole = qlora(tmp_path / "whole", save_strategy="steps", save_steps=2, max_steps=4, lora_dropout=0.1)
-    whole.train()
+    uninterrupted = qlora(
+        tmp_path / "uninterrupted", save_strategy="steps", save_steps=2, max_steps=4, lora_dropout=0.1
+    )
+    uninterrupted.train()
     resumed = qlora(tmp_path / "resumed", max_steps=4, lora_dropout=0.1)
-    resumed.train(resume_from_checkpoint=str(tmp_path / "whole/checkpoint-2"))
-    one, two = trained_weights(whole), trained_weights(resumed)
-    assert one.keys() == two.keys() and all(torch.equal(weight, two[name]) for name, weight in one.items())
+    resumed.train(resume_from_checkpoint=str(tmp_path / "uninterrupted/checkpoint-2"))
+    expected, found = trained_weights(uninterrupted), trained_weights(resumed)
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(weight, found[name]) for name, weight in expected.items())
 
 
 def test_adapter_has_the_usual_files_and_loads_on_either_base(tmp_path):

@@ -72,22 +72,22 @@ def test_all_forwards_give_the_same_update(tmp_path):
 def test_trained_parts_are_float32_with_a_frozen_bfloat16_rest_and_are_saved_so(tmp_path):
     fields = {"train_modules": AUDIO_SIDE, "dtype": "bfloat16", "bf16": True, "optim": "adamw_torch"}
     fields |= {"max_steps": 4, "learning_rate": 1e-3, "save_strategy": "steps", "save_steps": 2}
-    whole = trainer_of(tmp_path / "whole", **fields)
-    trained = {name for name, weight in whole.model.named_parameters() if weight.requires_grad}
-    for name, weight in whole.model.named_parameters():
+    uninterrupted = trainer_of(tmp_path / "uninterrupted", **fields)
+    trained = {name for name, weight in uninterrupted.model.named_parameters() if weight.requires_grad}
+    for name, weight in uninterrupted.model.named_parameters():
         assert weight.dtype == (torch.float32 if name in trained else torch.bfloat16), name
-    whole.train()
-    whole.save_model()
-    assert all(entry["loss"] < 20 for entry in whole.state.log_history if "loss" in entry)
+    uninterrupted.train()
+    uninterrupted.save_model()
+    assert all(entry["loss"] < 20 for entry in uninterrupted.state.log_history if "loss" in entry)
 
     resumed = trainer_of(tmp_path / "resumed", **fields)
-    resumed.train(resume_from_checkpoint=str(tmp_path / "whole/checkpoint-2"))
-    saved, before = load_file(tmp_path / "whole/model.safetensors"), base_weights()
+    resumed.train(resume_from_checkpoint=str(tmp_path / "uninterrupted/checkpoint-2"))
+    saved, before = load_file(tmp_path / "uninterrupted/model.safetensors"), base_weights()
     for name, weight in resumed.model.named_parameters():
         assert torch.equal(weight, saved[name]), name
         assert torch.equal(weight, before[name].bfloat16()) is (name not in trained), name
 
-    loaded, _ = load_model(ModelConfig(str(tmp_path / "whole"), dtype="bfloat16"))
+    loaded, _ = load_model(ModelConfig(str(tmp_path / "uninterrupted"), dtype="bfloat16"))
     for name, weight in loaded.named_parameters():
         assert torch.equal(weight, saved[name].bfloat16()), name
 

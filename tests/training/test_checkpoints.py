@@ -64,8 +64,8 @@ def test_kill_during_a_save_keeps_the_last_checkpoint_and_the_run_resumes_bit_eq
     resumed = train(killed, resume_from_checkpoint="true", save_total_limit=1)
     assert resumed.state.log_history[0]["step"] == 1 and names_in(killed) >= {"checkpoint-6", "run.json"}
     assert not [name for name in names_in(killed) if name in (STAGING, "checkpoint-2", "checkpoint-4")]
-    whole = train(uninterrupted)
-    assert 2 <= len(whole.packed_sampler) < 6  # an epoch has several steps, the run several epochs
+    trainer = train(uninterrupted)
+    assert 2 <= len(trainer.packed_sampler) < 6  # an epoch has several steps, the run several epochs
     assert_same_adapter(uninterrupted, killed)
 
 
@@ -106,14 +106,15 @@ def test_process_that_hangs_ends_the_run_after_ddp_timeout(tmp_path):
 
 @pytest.mark.slow
 def test_run_resumed_from_any_step_ends_bit_equal(tmp_path):
-    whole = train(tmp_path / "whole", save_steps=1)
-    assert whole.args.fast_path and 2 <= len(whole.packed_sampler) < 6  # several epochs of several steps
+    uninterrupted = train(tmp_path / "uninterrupted", save_steps=1)
+    assert uninterrupted.args.fast_path
+    assert 2 <= len(uninterrupted.packed_sampler) < 6  # an epoch has several steps, the run several epochs
     for step in range(1, 6):
         checkpoint, folder = f"checkpoint-{step}", tmp_path / f"from {step}"
-        shutil.copytree(tmp_path / "whole" / checkpoint, folder / checkpoint)
+        shutil.copytree(tmp_path / "uninterrupted" / checkpoint, folder / checkpoint)
         resumed = train(folder, resume_from_checkpoint="true", save_strategy="no")
-        assert_same_adapter(tmp_path / "whole", folder)
-        assert resumed.state.log_history[-2]["loss"] == whole.state.log_history[-2]["loss"]
+        assert_same_adapter(tmp_path / "uninterrupted", folder)
+        assert resumed.state.log_history[-2]["loss"] == uninterrupted.state.log_history[-2]["loss"]
 
 
 def test_checkpoint_written_again_replaces_the_first(tmp_path):

@@ -35,17 +35,17 @@ def state_bytes(state: dict) -> int:
 @pytest.mark.slow  # `make slow_test` installs their packages
 @pytest.mark.parametrize("fields", [*EIGHT_BIT, IN_BFLOAT16], ids=lambda fields: fields["optim"])
 def test_8_bit_states_train_and_resume_bit_equal(fields, tmp_path):
-    whole = trainer_of(tmp_path / "whole", **fields)
-    whole.train()
-    losses = [entry["loss"] for entry in whole.state.log_history if "loss" in entry]
+    uninterrupted = trainer_of(tmp_path / "uninterrupted", **fields)
+    uninterrupted.train()
+    losses = [entry["loss"] for entry in uninterrupted.state.log_history if "loss" in entry]
     assert losses == sorted(losses, reverse=True) and losses[-1] < losses[0] - 0.5
-    up_proj = whole.model.model.layers[0].audio_mlp.up_proj.weight
-    (state,) = [state for weight, state in whole.optimizer.state.items() if weight is up_proj]
+    up_proj = uninterrupted.model.model.layers[0].audio_mlp.up_proj.weight
+    (state,) = [state for weight, state in uninterrupted.optimizer.state.items() if weight is up_proj]
     assert state_bytes(state) < 2.5 * up_proj.numel()  # two bytes per weight, and the scales of their blocks
 
     resumed = trainer_of(tmp_path / "resumed", **fields)
-    resumed.train(resume_from_checkpoint=str(tmp_path / "whole/checkpoint-2"))
-    expected = trained_weights(whole)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "uninterrupted/checkpoint-2"))
+    expected = trained_weights(uninterrupted)
     assert all(torch.equal(weight, expected[name]) for name, weight in trained_weights(resumed).items())
 
 

@@ -209,14 +209,14 @@ def test_code_dropout_is_for_training_only_and_equal_with_workers_and_after_a_re
     def evaluated(trainer) -> dict[str, float]:
         return trainer.evaluate() | trainer.preflight()
 
-    without, whole = (
+    without, uninterrupted = (
         make_trainer(tmp_path / name, model_folder=tiny_folder() / "model", **fields | {"code_dropout": share})
-        for name, share in (("without", 0.0), ("whole", 0.5))
+        for name, share in (("without", 0.0), ("uninterrupted", 0.5))
     )
-    assert evaluated(without) == evaluated(whole)
-    whole.train()
+    assert evaluated(without) == evaluated(uninterrupted)
+    uninterrupted.train()
     without.train()
-    assert [entry["loss"] for entry in whole.state.log_history[1:-1]] != [
+    assert [entry["loss"] for entry in uninterrupted.state.log_history[1:-1]] != [
         entry["loss"] for entry in without.state.log_history[1:-1]
     ]
 
@@ -231,7 +231,7 @@ def test_code_dropout_is_for_training_only_and_equal_with_workers_and_after_a_re
     with_workers = run(tmp_path / "workers", **fields, **workers)
     # If left to garbage collection, torch waits 5 s for the worker.
     with_workers.callback_handler.train_dataloader._iterator._shutdown_workers()
-    expected = trained_weights(whole)
+    expected = trained_weights(uninterrupted)
     for trainer in (resumed, with_workers):
         assert all(torch.equal(weight, expected[name]) for name, weight in trained_weights(trainer).items())
 
@@ -239,11 +239,11 @@ def test_code_dropout_is_for_training_only_and_equal_with_workers_and_after_a_re
 @pytest.mark.slow
 def test_packed_rows_have_every_row_once_per_epoch_and_resume_bit_equal(tmp_path):
     fields = {"pack_to": 400, "fill_rows": True, "per_device_train_batch_size": 1, "max_steps": 7, "code_dropout": 0.2}
-    whole = make_trainer(tmp_path / "whole", model_folder=tiny_folder() / "model", **fields)
-    whole.train()
-    num_batches = len(whole.packed_sampler)
+    uninterrupted = make_trainer(tmp_path / "uninterrupted", model_folder=tiny_folder() / "model", **fields)
+    uninterrupted.train()
+    num_batches = len(uninterrupted.packed_sampler)
     assert 2 <= num_batches < 6  # some of the 8 rows share a batch; 7 steps are more than an epoch
-    batches = list(whole.get_train_dataloader())
+    batches = list(uninterrupted.get_train_dataloader())
     assert {tuple(batch["input_ids"].shape) for batch in batches} == {(1, 400)}
     assert sorted(torch.cat([batch["row_index"] for batch in batches]).tolist()) == list(range(8))
 
@@ -254,7 +254,7 @@ def test_packed_rows_have_every_row_once_per_epoch_and_resume_bit_equal(tmp_path
         tmp_path / "interrupted", model_folder=tiny_folder() / "model", resume_from_checkpoint="true", **fields
     )
     resumed.train(resume_from_checkpoint=checkpoint_to_resume(resumed.args))
-    expected = trained_weights(whole)
+    expected = trained_weights(uninterrupted)
     assert all(torch.equal(weight, expected[name]) for name, weight in trained_weights(resumed).items())
 
 
