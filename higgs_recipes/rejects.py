@@ -1,4 +1,4 @@
-"""Why a row is not part of a corpus: a code, the field at fault and a detail. All wording is made here, of these."""
+"""Typed rejects: a code, a field and a detail. Messages are made here, from these."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,7 +12,7 @@ from higgs_recipes.errors import InputError
 
 
 class RejectCode(str, Enum):
-    """The kinds of rejects. Reports, filters and counts read these, never the words."""
+    """The kinds of rejects. Reports, filters and counts use these, never the messages."""
 
     # Recordings
     MISSING_AUDIO = "missing_audio"
@@ -70,16 +70,16 @@ class RejectCode(str, Enum):
 
 
 _HEAD, _COLON, _SEMICOLON, _DETAIL = "{head}", "{head}: {detail}", "{head}; {detail}", "{detail}"
-# Code -> the head, which is also the category that rejects are counted by, and the reason as a whole. `field` is the
-# field as the row has it, `name` what it is called in a sentence.
+# Code -> (head, whole reason). The head is also the category that rejects are counted by. `field` is the name of the
+# column, `name` its name in messages.
 _WORDING: dict[RejectCode, tuple[str, str]] = {
     RejectCode.MISSING_AUDIO: ("{name} missing", _SEMICOLON),
     RejectCode.UNREADABLE_AUDIO: ("{name} cannot be read", _DETAIL),
     RejectCode.TOO_SHORT: ("{name} too short", _COLON),
     RejectCode.TOO_LONG: ("{name} too long", _COLON),
     RejectCode.SILENT: ("{name} silent", _SEMICOLON),
-    RejectCode.NOT_A_RECORDING: ("{field} holds no recording", _COLON),
-    RejectCode.NO_BYTES: ("{field} names a file but holds no bytes", _COLON),
+    RejectCode.NOT_A_RECORDING: ("{field} is not a recording", _COLON),
+    RejectCode.NO_BYTES: ("{field} has a path but no bytes", _COLON),
     RejectCode.OUTSIDE_FOLDER: ("{name} leaves its folder", _COLON),
     RejectCode.NO_FILE_NAME: ("no file name", _COLON),
     RejectCode.SAME_RECORDING: ("same recording", _COLON),
@@ -120,7 +120,7 @@ _WORDING: dict[RejectCode, tuple[str, str]] = {
     RejectCode.NO_PAUSE: ("no pause to cut at", _COLON),
     RejectCode.NO_LOUDNESS: ("too quiet", _COLON),
     RejectCode.NO_WORDS: ("no words", _COLON),
-    RejectCode.STRUCK: ("struck by hand", _HEAD),
+    RejectCode.STRUCK: ("excluded by hand", _HEAD),
 }
 _NAMES = {
     "audio": "recording",
@@ -134,13 +134,13 @@ _CATEGORY_NAMES = _NAMES | {"turns": "recording of a turn"}
 
 @dataclass(frozen=True)
 class Reject:
-    """A row that is left out.
+    """A rejected row.
 
     Attributes:
-        field: the column, measure or part of the row at fault; "<column>.<index>" of an entry in a list.
+        field: the invalid column, measure or part of the row; "<column>.<index>" for an entry of a list.
         detail: what was found, and what to do.
-        task: the task that the row was to be laid out as, None where the row is rejected as such.
-        columns: what rejects.jsonl says of the row besides: its file, its row or line, its id ...
+        task: the task that the row cannot be used for; None if it cannot be used at all.
+        columns: other columns of rejects.jsonl: the file of the row, its index or line, its id ...
     """
 
     code: RejectCode
@@ -150,12 +150,12 @@ class Reject:
     columns: Mapping[str, Any] = dataclass_field(default_factory=dict)
 
     def at(self, columns: Mapping[str, Any]) -> "Reject":
-        """The reject of the row that these columns name."""
+        """The reject with these columns."""
         return replace(self, columns=dict(columns))
 
     @property
     def category(self) -> str:
-        """What rejects are counted by: one text for each code, field and task.
+        """Key that rejects are counted by: one text for each code, field and task.
 
         >>> Reject(RejectCode.TOO_SHORT, "ref_speakers.1", "0.05 s, min_seconds is 0.3").category
         'reference clip too short'
@@ -166,7 +166,7 @@ class Reject:
 
     @property
     def reason(self) -> str:
-        """The whole sentence.
+        """The full message.
 
         >>> Reject(RejectCode.TOO_SHORT, "ref_speakers.1", "0.05 s, min_seconds is 0.3").reason
         'reference clip 1 too short: 0.05 s, min_seconds is 0.3'
@@ -180,7 +180,7 @@ class Reject:
         return dict(self.columns) | {"reason": self.reason, "code": self.code.value}
 
     def to_json(self) -> dict[str, Any]:
-        """All that `from_json` needs."""
+        """The input of `from_json`."""
         return asdict(self) | {"code": self.code.value}
 
     @staticmethod
@@ -192,10 +192,10 @@ class Reject:
 
 
 class RejectedRow(InputError):
-    """Bad input that costs one row. Its message is the reason; `row_id` puts the row before it.
+    """Invalid input that rejects one row. The message is the reason, after `row_id` if it is given.
 
     Attributes:
-        reject: the same, typed; it does not say which row.
+        reject: the typed reject; it does not identify the row.
     """
 
     def __init__(self, code: RejectCode, field: str = "", detail: str = "", *, row_id: str | None = None) -> None:
@@ -205,7 +205,7 @@ class RejectedRow(InputError):
 
 @contextmanager
 def rejected_as(code: RejectCode, field: str = "") -> Iterator[None]:
-    """Turn an `InputError` of a module that knows nothing of rows into a `RejectedRow`; its message is the detail."""
+    """Turn an `InputError` of code that does not handle rows into a `RejectedRow` with its message as detail."""
     try:
         yield
     except RejectedRow:
@@ -215,7 +215,7 @@ def rejected_as(code: RejectCode, field: str = "") -> Iterator[None]:
 
 
 def field_name(field: str) -> str:
-    """What a field is called in a sentence.
+    """The name of a field in messages.
 
     >>> field_name("audio"), field_name("turns.1"), field_name("snr_db")
     ('recording', 'recording of turn 1', 'snr_db')
@@ -225,5 +225,5 @@ def field_name(field: str) -> str:
 
 
 def count_rejects(rejects: Iterable[Reject]) -> dict[str, int]:
-    """The number of rejects in each category, the commonest first."""
+    """Number of rejects by category, most frequent first."""
     return dict(Counter(reject.category for reject in rejects).most_common())

@@ -1,4 +1,4 @@
-"""Rejects are typed: their words come from code, field and detail, and nothing reads the words."""
+"""Typed rejects: messages are made from code, field and detail, and nothing parses them."""
 
 import json
 import pickle
@@ -11,14 +11,14 @@ from higgs_recipes.rejects import _WORDING, Reject, RejectCode, RejectedRow, cou
 from tests.helpers.paths import ROOT
 
 
-def test_every_code_has_its_words_and_no_two_share_a_category():
+def test_every_code_has_a_message_and_its_own_category():
     assert _WORDING.keys() == set(RejectCode)
     categories = [Reject(code, "audio").category for code in RejectCode]
     assert len(set(categories)) == len(categories)
 
 
 @pytest.mark.parametrize("code", RejectCode)
-def test_the_category_depends_on_code_field_and_task_and_never_on_the_detail(code):
+def test_the_category_depends_on_code_field_and_task_only(code):
     first = Reject(code, "turns.1", "one: detail; of (a row)")
     assert first.category == Reject(code, "turns.2", "another {detail}").category
     assert Reject(code, "turns.1", task="a_task").category == f"a_task: {first.category}"
@@ -29,7 +29,7 @@ def test_the_category_depends_on_code_field_and_task_and_never_on_the_detail(cod
     )
 
 
-def test_a_field_is_named_in_the_reason_and_counted_without_its_index():
+def test_categories_ignore_the_index_of_a_field():
     rejects = [Reject(RejectCode.TOO_SHORT, f"turns.{index}", f"0.{index} s") for index in range(2)]
     rejects += [Reject(RejectCode.TOO_SHORT, "audio", "0.1 s"), Reject(RejectCode.TOO_LOW, "snr_db", "3, least is 5")]
     assert [reject.reason for reject in rejects] == [
@@ -46,7 +46,7 @@ def test_a_field_is_named_in_the_reason_and_counted_without_its_index():
     assert field_name("ref_speakers.3") == "reference clip 3"
 
 
-def test_the_record_has_the_columns_of_the_row_and_the_reason_and_the_code():
+def test_the_record_has_columns_reason_and_code():
     reject = Reject(RejectCode.SILENT, "audio", "drop it", task="a_task")
     record = reject.at({"file": "a", "row": 3, "id": None}).record()
     assert record == {
@@ -59,7 +59,7 @@ def test_the_record_has_the_columns_of_the_row_and_the_reason_and_the_code():
     assert list(record)[:4] == ["file", "row", "id", "reason"]
 
 
-def test_a_reject_goes_through_json_and_between_processes():
+def test_a_reject_can_be_serialized():
     reject = Reject(RejectCode.TOO_LONG, "turns.1", "40 s", task="a_task", columns={"file": "a", "row": 3})
     assert Reject.from_json(json.loads(json.dumps(reject.to_json()))) == reject
     assert pickle.loads(pickle.dumps(reject)) == reject
@@ -71,7 +71,7 @@ def test_a_rejected_row_is_an_input_error_that_can_name_the_row():
     assert error.reject.reason == "ref_text is missing" and error.reject.category == "invalid ref_text"
 
 
-def test_errors_of_modules_that_know_no_rows_become_rejects_and_rejects_stay_what_they_are():
+def test_input_errors_become_rejects_and_rejects_are_not_changed():
     with pytest.raises(RejectedRow) as caught, rejected_as(RejectCode.UNREADABLE_AUDIO, "audio"):
         raise InputError("recording: zero bytes")
     assert caught.value.reject == Reject(RejectCode.UNREADABLE_AUDIO, "audio", "recording: zero bytes")
@@ -83,7 +83,7 @@ def test_errors_of_modules_that_know_no_rows_become_rejects_and_rejects_stay_wha
         raise OSError("not ours")
 
 
-def test_every_code_is_raised_somewhere():
+def test_every_code_is_used():
     package = ROOT / "higgs_recipes"
     sources = [path.read_text("utf-8") for path in package.rglob("*.py") if path != package / Path("rejects.py")]
     unused = [code.name for code in RejectCode if not any(f"RejectCode.{code.name}" in text for text in sources)]

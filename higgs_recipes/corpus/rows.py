@@ -1,4 +1,4 @@
-"""The states of a row on its way into a corpus: as its source stores it, checked, and laid out as its task."""
+"""The types of a row on its way into a corpus: as stored in its source, checked, and prepared for its task."""
 
 import re
 from typing import Any, TypedDict
@@ -7,14 +7,14 @@ from higgs_recipes.corpus.clips import Clip
 
 
 class Cell(TypedDict):
-    """An undecoded recording: the file's bytes, or where it is."""
+    """An undecoded recording: the bytes of its file, or its path."""
 
     path: str | None
     bytes: bytes | None
 
 
 class SourceRow(TypedDict, total=False):
-    """A row under our column names, unchecked: each value may be anything."""
+    """A row under our column names. Unchecked: a value may have any type."""
 
     id: Any
     text: Any
@@ -31,26 +31,20 @@ class SourceRow(TypedDict, total=False):
 
 
 class Reference(TypedDict):
-    """A clip of a voice to clone, what is said in it, and the name of the recording."""
+    """A clip of a voice to clone, its transcript, and the name of the recording."""
 
     clip: Clip
     ref_text: str | None
     name: str
 
 
-class SpeakerReference(Reference):
-    """That of a speaker of a dialogue."""
-
-    speaker_tag: str
-
-
 class CheckedRow(TypedDict):
-    """A row that can be trained on.
+    """A row that passed the checks.
 
-    `own` is its clip and `name` the name of that recording; `text` is normalized, `raw_text` is not. `task` is the one
-    that the row names itself, or None. `reference` and `ref_speakers` are those that it brings itself; the latter have
-    no clip where no task clones them. `turns` and `tags` (by speaker) are those of a dialogue. `file`, `source` and
-    `row` (indexes, from 0) are its place.
+    `own` is its clip and `name` the file name of that recording; `text` is normalized, `raw_text` is as in the source.
+    `task` is the row's own, or None. `reference` and `ref_speakers` are the row's own references; the entries of
+    `ref_speakers` have a clip only if a task clones voices. `turns` and `tags` (by speaker) are those of a dialogue.
+    `file`, `source` and `row` (indexes, from 0) say where the row is from.
     """
 
     file: str
@@ -74,10 +68,10 @@ class CheckedRow(TypedDict):
 
 
 class TaskRow(CheckedRow):
-    """A row laid out as its task.
+    """A row prepared for its task.
 
-    `messages` is its conversation in JSON; `clips` are the recordings in it, references first. `turn_speakers` says
-    who speaks each turn of a dialogue. `cut_from` is the id of the dialogue that this one was cut from, or None.
+    `messages` is its conversation in JSON; `clips` are the recordings in it, references first. `turn_speakers` has the
+    speaker of each turn of a dialogue. `cut_from` is the id of the dialogue that this one was cut from, or None.
     """
 
     messages: str

@@ -1,16 +1,16 @@
-"""Codes by content: each sound goes through the codec once, however many rows have it."""
+"""Codes by content: each recording is encoded once."""
 
 import pytest
 
 from higgs_recipes.corpus.code_cache import CodeCache, encode_clips
 from tests.helpers.corpus_folder import make_corpus
-from tests.helpers.laid_out import laid_out
+from tests.helpers.task_rows import load_task_rows
 from tests.helpers.tiny_codec import tiny_codec
 
 
 @pytest.fixture
 def encoded():
-    """Sizes of the batches that go through the codec."""
+    """Numbers of clips in the batches that the codec encodes."""
     batches: list[int] = []
     encoder = tiny_codec().model.acoustic_encoder
     handle = encoder.register_forward_hook(lambda _, args, out: batches.append(len(out)))
@@ -18,8 +18,8 @@ def encoded():
     handle.remove()
 
 
-def test_only_what_is_missing_is_encoded_and_a_second_cache_finds_it(tmp_path, encoded):
-    _, corpus, rows = laid_out(make_corpus(tmp_path / "clips"))
+def test_only_missing_clips_are_encoded_and_a_second_cache_finds_their_codes(tmp_path, encoded):
+    _, corpus, rows = load_task_rows(make_corpus(tmp_path / "clips"))
     codec = tiny_codec()
     cache = CodeCache(tmp_path / "cache", codec=codec.revision)
     encode_clips(corpus, rows[:2], codec, cache=cache, batch_seconds=10.0)

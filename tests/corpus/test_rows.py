@@ -14,5 +14,5 @@ from higgs_recipes.corpus.rows import file_safe_id
         ("a\0b\n", "a_b_"),
     ],
 )
-def test_an_id_is_one_file_name(name, safe):
+def test_an_id_is_a_file_name(name, safe):
     assert file_safe_id(name) == safe and "/" not in safe and not safe.startswith(".")

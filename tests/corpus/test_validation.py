@@ -1,4 +1,4 @@
-"""A row is checked or rejected: the two are types, whatever the columns of the source are called."""
+"""Checks of rows: valid ones and rejects differ by type, whatever the columns of the source are called."""
 
 import json
 
@@ -20,7 +20,7 @@ def checked(folder, *rows, **fields) -> list:
     return check_rows(open_sources(config), config)
 
 
-def test_columns_named_as_the_keys_of_rejects_make_no_reject(tmp_path):
+def test_columns_may_have_the_names_of_reject_fields(tmp_path):
     named = {"reason": "a reason", "code": "silent", "row": 7, "file": "x", "source": 3, "reject": {}}
     (row,) = checked(tmp_path, named)
     assert not isinstance(row, Reject)
@@ -48,19 +48,19 @@ def test_columns_named_as_the_keys_of_rejects_make_no_reject(tmp_path):
         ({"turns": [{"speaker": "a"}]}, RejectCode.INVALID_TURNS, "turns"),
     ],
 )
-def test_a_reject_has_its_code_and_field_and_knows_its_place(tmp_path, row, code, field):
+def test_a_reject_has_its_code_field_and_place(tmp_path, row, code, field):
     write_tone(tmp_path / "short.wav", seconds=0.05)
     soundfile.write(tmp_path / "silent.wav", torch.zeros(24_000).numpy(), 24_000)
     fields = {"max_chars_per_second": 20.0, "tasks": {"zero_shot_voice_cloning": 1.0}}
     good, reject = checked(tmp_path, {}, row, **fields)
     assert not isinstance(good, Reject) and isinstance(reject, Reject)
     assert (reject.code, reject.field, reject.task) == (code, field, None)
-    read = code is not RejectCode.OUTSIDE_FOLDER
+    read = code is not RejectCode.OUTSIDE_FOLDER  # rejected before the id is read
     assert reject.columns == {"source": 0, "row": 1, "file": f"{tmp_path}:train", "id": "1" if read else None}
 
 
-def test_row_ids_and_categories_do_not_depend_on_what_a_reason_says(tmp_path):
-    """A text that reads like a reason, with its colons and its row number, is only a detail."""
+def test_categories_do_not_depend_on_the_message(tmp_path):
+    """The task of the row looks like a reason, with a row number and colons."""
     evil = "row 1: too short: max_seconds is ; no reference; ("
     _, reject = checked(tmp_path, {}, {"task": evil})
     assert reject.category == "invalid task" and reject.reason.startswith(f"task is {evil!r}; use one of")

@@ -40,11 +40,11 @@ def strike(corpus: Path, *ids: str) -> dict:
 
 
 def test_counts_of_other_rejects_stay_and_struck_rows_are_counted_once(corpus):
-    assert strike(corpus, "a")["rejects"] == {"too short": 1, "zero bytes": 1, "struck by hand": 1}
+    assert strike(corpus, "a")["rejects"] == {"too short": 1, "zero bytes": 1, "excluded by hand": 1}
     record = strike(corpus, "a", "b", "d")
-    assert record["rows"] == 1 and record["rejects"] == {"struck by hand": 2, "too short": 1, "zero bytes": 1}
+    assert record["rows"] == 1 and record["rejects"] == {"excluded by hand": 2, "too short": 1, "zero bytes": 1}
     struck = [line for line in json_lines(corpus / "rejects.jsonl") if line["id"] in ("a", "b")]
-    assert [(line["reason"], line["code"]) for line in struck] == [("struck by hand", "struck")] * 2
+    assert [(line["reason"], line["code"]) for line in struck] == [("excluded by hand", "struck")] * 2
     assert {path.name for path in (corpus / "audio").iterdir()} == {"c.wav"}
 
 
@@ -67,6 +67,6 @@ def test_a_run_that_was_cut_off_can_be_made_again(corpus, monkeypatch, num_writt
         strike(corpus, "a")
     monkeypatch.setattr(curation, "atomic_write", write)
     record = strike(corpus, "a")
-    assert record["rows"] == 2 and record["rejects"] == {"too short": 1, "zero bytes": 1, "struck by hand": 1}
+    assert record["rows"] == 2 and record["rejects"] == {"too short": 1, "zero bytes": 1, "excluded by hand": 1}
     assert [line["id"] for line in json_lines(corpus / "rejects.jsonl")] == ["d", None, "a"]
     assert {path.name for path in (corpus / "audio").iterdir()} >= {"b.wav", "c.wav"}

@@ -221,11 +221,11 @@ def test_struck_rows_leave_the_corpus_and_stand_with_the_rejects(made, tmp_path,
     assert f"{len(ids) - 1} rows" in capsys.readouterr().out
     assert [row["id"] for row in json_lines(made["out"] / "metadata.jsonl")] == [ids[0], *ids[2:]]
     (reject,) = [each for each in json_lines(made["out"] / "rejects.jsonl") if each["id"] == ids[1]]
-    assert reject["reason"] == "struck by hand" and reject["start"] == made["rows"][1]["start"]
+    assert reject["reason"] == "excluded by hand" and reject["start"] == made["rows"][1]["start"]
     assert {path.stem for path in (made["out"] / "audio").iterdir()} == {ids[0], *ids[2:]}
     assert ids[1] not in (made["out"] / "listen.html").read_text(encoding="utf-8")
     record = json.loads((made["out"] / "segment.json").read_text())
-    assert record["rows"] == len(ids) - 1 and record["rejects"]["struck by hand"] == 1
+    assert record["rows"] == len(ids) - 1 and record["rejects"]["excluded by hand"] == 1
     assert strike_rows(struck) == record  # the same list again changes nothing
 
     listed.write_text("no-such-id\n")

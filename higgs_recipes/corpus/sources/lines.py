@@ -1,4 +1,4 @@
-"""Text files read line by line: what is wrong in one line costs that line. Lines are numbered as an editor does."""
+"""Read text files line by line: an invalid line is rejected, the others are read. Lines are numbered from 1."""
 
 import codecs
 import json
@@ -10,12 +10,12 @@ from higgs_recipes.rejects import Reject, RejectCode, RejectedRow
 
 
 def parse_lines(path: Path, parse: Callable[[str], dict[str, Any]]) -> Iterator[dict[str, Any] | Reject]:
-    """What `parse` makes of each line that is not blank, with its "file" and "line"; or the line's reject.
+    """Parse each line that is not blank: the result of `parse` with "file" and "line", or the line's reject.
 
-    A byte order mark and the carriage returns of Windows are no part of a line.
+    A byte order mark and carriage returns at the end of a line are removed.
 
     Raises:
-        InputError: no such file, or it is UTF-16.
+        RejectedRow: no such file, or it is UTF-16.
     """
     for number, raw in enumerate(raw_lines(path), start=1):
         place = {"file": str(path), "line": number}
@@ -28,7 +28,7 @@ def parse_lines(path: Path, parse: Callable[[str], dict[str, Any]]) -> Iterator[
 
 
 def raw_lines(path: Path) -> Iterator[bytes]:
-    """The lines of a file with their ends, without a byte order mark.
+    """The lines of a file, with their ends and without a byte order mark.
 
     Raises:
         RejectedRow: no such file, or it is UTF-16.
@@ -45,7 +45,7 @@ def raw_lines(path: Path) -> Iterator[bytes]:
 
 
 def decode(raw: bytes, *, where: str = "") -> str:
-    """UTF-8 bytes as text; `where` ends the message.
+    """Decode UTF-8 bytes; `where` is appended to the message.
 
     Raises:
         RejectedRow: they are not UTF-8.
@@ -58,7 +58,7 @@ def decode(raw: bytes, *, where: str = "") -> str:
 
 
 def json_object(content: str | bytes) -> dict[str, Any]:
-    """The JSON object that a line or a small file holds.
+    """Parse a JSON object.
 
     Raises:
         RejectedRow: not JSON, or not an object.

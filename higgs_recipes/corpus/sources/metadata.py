@@ -1,4 +1,4 @@
-"""The metadata file of a folder of recordings, read to the letter: "NA", "007" and "null" stay the texts they are."""
+"""Read the metadata file of a folder of recordings; in CSV files "NA", "007" and "null" stay text."""
 
 import csv
 import io
@@ -15,22 +15,22 @@ METADATA_FILES = ("metadata.csv", "metadata.jsonl")
 
 
 def find_metadata(folder: Path) -> Path | None:
-    """The folder's metadata file, or None.
+    """The metadata file of a folder, or None.
 
     Raises:
-        InputError: there are two.
+        InputError: the folder has two.
     """
     found = [folder / name for name in METADATA_FILES if (folder / name).is_file()]
     if len(found) > 1:
-        raise InputError(f"{folder}: holds {' and '.join(path.name for path in found)}; keep one")
+        raise InputError(f"{folder} has {' and '.join(path.name for path in found)}; keep one")
     return found[0] if found else None
 
 
 def metadata_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]] | Reject]:
-    """Each row of a CSV (with a head; all cells are texts) or of JSON lines with the number of its last line.
+    """The rows of a CSV file (with a header; all cells are text) or of JSON lines, with the number of their last line.
 
     Raises:
-        InputError: no such file, or it is UTF-16.
+        RejectedRow: no such file, or it is UTF-16.
     """
     if path.suffix == ".csv":
         yield from _csv_rows(path)
@@ -43,7 +43,7 @@ def read_metadata(path: Path) -> list[dict[str, Any]]:
     """All rows of a metadata file.
 
     Raises:
-        InputError: a line that is not a row; names it.
+        InputError: an invalid line; the message has its number.
     """
     rows = []
     for row in metadata_rows(path):
@@ -54,7 +54,7 @@ def read_metadata(path: Path) -> list[dict[str, Any]]:
 
 
 class MetadataTable(Sequence):
-    """Rows that are in memory, as a metadata file has them."""
+    """Rows in memory, as read from a metadata file."""
 
     streamed = False
     features: Mapping[str, Any] = {}
@@ -79,14 +79,14 @@ class MetadataTable(Sequence):
         return MetadataTable([self._rows[index] for index in indices], column_names=self.column_names)
 
     def use_columns(self, names: Sequence[str]) -> None:
-        """All columns are in memory already."""
+        """Do nothing: all columns are in memory."""
 
     def close(self) -> None:
-        """Nothing on the disk is the table's own."""
+        """Do nothing: the table has no files of its own."""
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]] | Reject]:
-    numbers: list[int] = []  # of the lines that the reader has seen: one that is not UTF-8 does not reach it
+    numbers: list[int] = []  # lines that the CSV reader has seen; lines that are not UTF-8 do not reach it
     rejects: list[Reject] = []
 
     def lines() -> Iterator[str]:
@@ -107,7 +107,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]] | Reject]:
         return Reject(code, detail=detail).at({"file": str(path), "line": numbers[-1]})
 
     reader = csv.reader(lines(), strict=True)
-    head: list[str] | None = None
+    header: list[str] | None = None
     while True:
         try:
             cells = next(reader, None)
@@ -118,10 +118,11 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]] | Reject]:
             break
         if len(cells) < 2 and not "".join(cells).strip():
             continue  # a blank line
-        if head is None:
-            head = cells
-        elif len(cells) != len(head):
-            yield reject(RejectCode.WRONG_CELLS, f"not one cell for each of {', '.join(head)}; quote commas")
+        if header is None:
+            header = cells
+        elif len(cells) != len(header):
+            detail = f"not one cell for each of {', '.join(header)}; quote cells with commas"
+            yield reject(RejectCode.WRONG_CELLS, detail)
         else:
-            yield numbers[-1], dict(zip(head, cells, strict=True))
+            yield numbers[-1], dict(zip(header, cells, strict=True))
     yield from rejects

@@ -1,4 +1,4 @@
-"""The rows of a parquet file, read a row group at a time: a file of gigabytes goes through little memory."""
+"""Read a parquet file one row group at a time, so that large files need little memory."""
 
 import copy
 from bisect import bisect_right
@@ -12,14 +12,14 @@ import pyarrow.parquet as pq
 
 
 class ParquetTable(Sequence):
-    """Rows as they are stored: a recording is a cell {"path", "bytes"}, a class its number.
+    """Rows as they are stored: a recording is a cell {"path", "bytes"}, a class label is an index.
 
     Attributes:
-        schema: of the file.
-        features: of the columns; empty unless whoever opens the file sets them.
+        schema: schema of the file.
+        features: types of the columns; empty unless set after opening.
 
     Raises:
-        pyarrow.ArrowInvalid: no parquet file, or a broken one.
+        pyarrow.ArrowInvalid: not a parquet file, or a damaged one.
     """
 
     streamed = False
@@ -39,7 +39,7 @@ class ParquetTable(Sequence):
         return len(self._picked)
 
     def column(self, name: str) -> list[Any]:
-        """A column's values, nothing else read; None in every row where the file has it not."""
+        """The values of a column, without reading the others; None in all rows if the file does not have it."""
         if name not in self.column_names:
             return [None] * len(self)
         values = self._file.read(columns=[name])[name].to_pylist()
@@ -58,12 +58,12 @@ class ParquetTable(Sequence):
         self._columns = names
 
     def close(self) -> None:
-        """Nothing on the disk is the table's own."""
+        """Do nothing: the table has no files of its own."""
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         row = self._picked[index]
         group = bisect_right(self._starts, row) - 1
         if self._group is None or self._group[:2] != (group, self._columns):
-            self._group = None  # before the next is read: one is in memory at a time
+            self._group = None  # free it before the next one is read
             self._group = (group, self._columns, self._file.read_row_group(group, columns=list(self._columns)))
         return self._group[2].slice(row - self._starts[group], 1).to_pylist()[0]

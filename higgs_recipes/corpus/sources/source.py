@@ -1,7 +1,7 @@
-"""Where recordings come from: a Hub dataset or a folder, opened as rows that are read one at a time, undecoded.
+"""Open the sources of a corpus, Hub datasets and folders, as rows that are read one at a time.
 
-`datasets` decodes audio, and even opens audio folders, through torchcodec, which needs FFmpeg. Here audio stays
-undecoded, and a folder of recordings with its metadata file is read directly, by the same rules.
+`datasets` uses torchcodec, which needs FFmpeg, to decode audio and to open audio folders. Here audio stays undecoded,
+and a folder of recordings with a metadata file is read directly, by the same rules.
 """
 
 import difflib
@@ -27,11 +27,11 @@ from higgs_recipes.rejects import RejectCode, RejectedRow
 
 logger = logging.getLogger(__name__)
 
-# Our columns. Text and recording must be there; a constant of the source stands for a column of the same name.
+# Our columns. A constant of the source replaces the column of the same name.
 AUDIO_COLUMNS = ("audio", "ref_audio")
-LISTED_AUDIO = {"ref_speakers": "ref_audio", "turns": "audio"}  # lists of mappings, and the recording in each
+LISTED_AUDIO = {"ref_speakers": "ref_audio", "turns": "audio"}  # lists of mappings: the key of the recording in each
 COLUMNS = ("id", "text", *CONSTANTS, "task", *AUDIO_COLUMNS, "ref_text", *LISTED_AUDIO)
-REQUIRED = ("text", "audio")  # unless there are turns, which have both
+REQUIRED = ("text", "audio")  # unless the rows have turns, which have both
 SOURCE_KEYS = ("path", "name", "split", "revision", "files", "where", "streaming", "weight", "columns", *CONSTANTS)
 
 DEFAULT_SPLIT = "train"
@@ -39,16 +39,16 @@ DEFAULT_SPLIT = "train"
 
 @dataclass(frozen=True)
 class Source:
-    """One corpus, open.
+    """An open source.
 
     Attributes:
-        label: path and split, as messages and rejects name it.
-        table: the rows as they are stored.
-        columns: our column to the corpus's.
-        constants: our column to the value that all rows have.
-        weight: share in the mixture, relative to the other sources; None takes all rows.
-        folder: where recordings lie that rows name by path; None where rows must hold the bytes (a Hub dataset).
-        class_names: of each column that is stored as numbers of classes.
+        label: path and split, as in messages and rejects.
+        table: the stored rows.
+        columns: our column to the source's column.
+        constants: our column to a value for all rows.
+        weight: weight in the mixture; None: all rows are used.
+        folder: folder of the recordings that rows name by path; None: rows must contain the bytes (Hub datasets).
+        class_names: labels of our columns that are stored as class indexes.
     """
 
     label: str
@@ -60,11 +60,11 @@ class Source:
     class_names: Mapping[str, ClassLabel]
 
     def row(self, index: int) -> SourceRow:
-        """The row under our column names; a recording is a cell {"path", "bytes"} or None.
+        """A row under our column names; a recording is a cell {"path", "bytes"} or None.
 
         Raises:
-            RejectedRow: a recording's path leaves the source's folder, the column holds no recording, a list of
-                mappings is none, or the table cannot read the row.
+            RejectedRow: the path of a recording is outside the source's folder, a column contains no recording or no
+                list of mappings, or the table cannot read the row.
         """
         stored = self.table[index]
         row = {ours: stored.get(theirs) for ours, theirs in self.columns.items()}
@@ -75,12 +75,12 @@ class Source:
                 row[column] = self._cell(row[column], column)
         for column, audio in LISTED_AUDIO.items():
             if row.get(column):
-                if not isinstance(row[column], list) or not all(isinstance(each, Mapping) for each in row[column]):
-                    detail = f"is {str(row[column])[:60]!r}, need a list of mappings; rename the column"
+                if not isinstance(row[column], list) or not all(isinstance(entry, Mapping) for entry in row[column]):
+                    detail = f"is {str(row[column])[:60]!r}, expected a list of mappings; rename the column"
                     raise RejectedRow(RejectCode.INVALID_FIELD, column, detail)
                 row[column] = [
-                    {**each, audio: self._cell(each.get(audio), f"{column}.{position}")}
-                    for position, each in enumerate(row[column])
+                    {**entry, audio: self._cell(entry.get(audio), f"{column}.{position}")}
+                    for position, entry in enumerate(row[column])
                 ]
         return row | self.constants
 
@@ -89,15 +89,15 @@ class Source:
             return None
         cell = {"path": value or None, "bytes": None} if isinstance(value, str) else value
         if not isinstance(cell, Mapping) or not {"path", "bytes"} <= cell.keys():
-            detail = f"it is a {type(value).__name__}, need a file name or bytes"
+            detail = f"found {type(value).__name__}, expected a file name or bytes"
             raise RejectedRow(RejectCode.NOT_A_RECORDING, column, detail)
         if cell["bytes"] is not None:
             return {"path": cell["path"], "bytes": cell["bytes"]}
         if cell["path"] is None:
             return None
         if self.folder is None:
-            raise RejectedRow(RejectCode.NO_BYTES, column, "embed the recordings in the dataset")
-        # Not resolved: in the Hub's cache every file is a link, and a person's own links are theirs to make.
+            raise RejectedRow(RejectCode.NO_BYTES, column, "store the recordings in the dataset")
+        # Links are not resolved: in the Hub's cache every file is a link.
         path = PurePath(cell["path"])
         if path.is_absolute() and path.is_relative_to(self.folder):
             path = path.relative_to(self.folder)
@@ -110,14 +110,14 @@ def open_sources(config: EncodeConfig) -> list[Source]:
     """Open each source of the recipe.
 
     Raises:
-        InputError: an unknown key or column, a source that is not there, not readable or empty, a split that it does
-            not have (names those it has), a missing column (names those there are), weights on some sources only.
+        InputError: an unknown key or column; a source that is missing, unreadable or empty; an unknown split or column
+            (the message has the existing ones); weights on only some of the sources.
     """
     specs = [_source_spec(entry) for entry in config.sources]
     weights = [spec.get("weight") for spec in specs]
     if None in weights and any(weight is not None for weight in weights):
-        raise InputError("sources: some have a weight and some have none; give one to all or to none of them")
-    with PartialState().main_process_first():  # the others find what it has downloaded
+        raise InputError("sources: only some have a weight; give a weight to all of them or to none")
+    with PartialState().main_process_first():  # the others use its downloads
         return [_open(index, spec, config) for index, spec in enumerate(specs)]
 
 
@@ -149,9 +149,11 @@ def _open(index: int, spec: dict[str, Any], config: EncodeConfig) -> Source:
     path, split = spec["path"], spec.get("split") or DEFAULT_SPLIT
     folder: Path | None = Path(path).expanduser()
     if spec.get("files") and (folder.is_dir() or spec.get("split") or spec.get("name")):
-        raise InputError(f"sources: files of {path} go with a Hub id, and stand in place of name and split")
+        raise InputError(f"sources: files of {path} requires a Hub id, and cannot be combined with name or split")
     if spec.get("streaming") and not is_hub_id(path):
-        raise InputError(f"sources: streaming is for a dataset on the Hub, and {path} is none; leave streaming out")
+        raise InputError(
+            f"sources: streaming requires a dataset on the Hub, and {path} is not one; leave streaming out"
+        )
     if spec.get("streaming"):
         table, folder = _open_stream(index, spec, split, config), None
     elif folder.is_dir():
@@ -161,7 +163,7 @@ def _open(index: int, spec: dict[str, Any], config: EncodeConfig) -> Source:
         if table is None:
             table, folder = _open_folder(folder, spec, split)
     else:
-        raise InputError(f"sources: no such folder, and no Hub id of the form user/name: {path}")
+        raise InputError(f"sources: {path} is neither a folder nor a Hub id (user/name)")
     label = f"{path}:{split}"
     if table.streamed:
         return _stream_source(table, label, spec, config)
@@ -176,20 +178,22 @@ def _open(index: int, spec: dict[str, Any], config: EncodeConfig) -> Source:
 
 def _source(label: str, table: Table, columns: dict[str, str], spec: dict[str, Any], folder: Path | None) -> Source:
     features = table.features
-    class_names = {o: features[t] for o, t in columns.items() if isinstance(features.get(t), ClassLabel)}
+    class_names = {
+        ours: features[stored] for ours, stored in columns.items() if isinstance(features.get(stored), ClassLabel)
+    }
     constants = {key: spec[key] for key in CONSTANTS if spec.get(key) is not None}
     return Source(label, table, columns, constants, spec.get("weight"), folder, class_names)
 
 
 def _open_stream(index: int, spec: dict[str, Any], split: str, config: EncodeConfig) -> StreamedTable:
-    # Beside the corpus, where there is room for what is made of it; each process has a file of its own.
-    place = Path(config.output_dir).expanduser().resolve()
-    folder = place.with_name(f".{place.name}.{PartialState().process_index}-{index}.streaming")
+    # Next to the corpus, on the disk that has room for it; each process has its own folder.
+    output_dir = Path(config.output_dir).expanduser().resolve()
+    folder = output_dir.with_name(f".{output_dir.name}.{PartialState().process_index}-{index}.streaming")
     return StreamedTable(find_files(spec, split), folder, where=spec.get("where") or {})
 
 
 def _stream_source(table: StreamedTable, label: str, spec: dict[str, Any], config: EncodeConfig) -> Source:
-    """The source as its first file shows it, which stays open."""
+    """Open a streamed source: its columns are those of the first file, which stays open."""
     try:
         table.open_file(0)
         _require_columns(table.where, table.column_names, label=label)
@@ -204,45 +208,45 @@ def _stream_source(table: StreamedTable, label: str, spec: dict[str, Any], confi
 
 
 def _select_where(table: Table, where: dict[str, str], *, label: str) -> Table:
-    """The rows in which each of these columns of the corpus matches its pattern."""
+    """The rows whose columns match the patterns."""
     _require_columns(where, table.column_names, label=label)
     kept = matching_rows({column: table.column(column) for column in where}, where)
     if not kept:
-        raise InputError(f"{label}: no row is left of {len(table)} by where {where}")
-    logger.info("%s: %d of %d rows are as where says", label, len(kept), len(table))
+        raise InputError(f"{label}: none of {len(table)} rows matches where {where}")
+    logger.info("%s: %d of %d rows match where", label, len(kept), len(table))
     return select_matching(table, kept)
 
 
 def _require_columns(where: Iterable[str], present: Sequence[str], *, label: str) -> None:
     for column in where:
         if column not in present:
-            raise InputError(f"{label}: where names {column!r}, which is no column; it has {', '.join(present)}")
+            raise InputError(f"{label}: where: no column {column!r}; the columns are {', '.join(present)}")
 
 
 def _map_columns(spec: dict[str, Any], config: EncodeConfig, present: Sequence[str], *, label: str) -> dict[str, str]:
-    own_ids = {"id": "__key__"} if "__key__" in present else {}  # of tar files
+    own_ids = {"id": "__key__"} if "__key__" in present else {}  # tar files
     wanted = own_ids | (config.columns or {}) | (spec.get("columns") or {})
     for ours in wanted:
         _require_known(ours, COLUMNS, field="columns")
     required = () if wanted.get("turns", "turns") in present else REQUIRED
     for ours in [*wanted, *required]:
-        theirs = wanted.get(ours, ours)
-        if theirs not in present:
+        stored = wanted.get(ours, ours)
+        if stored not in present:
             raise InputError(
-                f"{label}: no column {theirs!r} for {ours}; it has {', '.join(present)}; name the right one under "
-                f"columns, e.g. {{{ours}: {present[0]}}}"
+                f"{label}: no column {stored!r} for {ours}; the columns are {', '.join(present)}; set columns, e.g. "
+                f"{{{ours}: {present[0]}}}"
             )
     return {ours: ours for ours in COLUMNS if ours in present} | wanted
 
 
 def _open_folder(folder: Path, spec: dict[str, Any], split: str) -> tuple[Table, Path]:
-    """A folder saved by `save_to_disk`, one with a metadata file beside the recordings, or one of parquet files."""
+    """Open a folder made by `save_to_disk`, a folder of recordings with a metadata file, or one of parquet files."""
     if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
         with explain_datasets(spec, split):
             saved = load_from_disk(folder)
         if isinstance(saved, DatasetDict):
             if split not in saved:
-                raise InputError(f"{folder}: no split {split!r}; it has {', '.join(saved)}")
+                raise InputError(f"{folder}: no split {split!r}; the splits are {', '.join(saved)}")
             return DatasetTable(saved[split]), folder
         _require_default_split(folder, split)
         return DatasetTable(saved), folder
@@ -254,18 +258,18 @@ def _open_folder(folder: Path, spec: dict[str, Any], split: str) -> tuple[Table,
         return _audio_rows(found), folder / split
     split_folders = sorted(inner.parent.name for name in METADATA_FILES for inner in folder.glob(f"*/{name}"))
     if split_folders:
-        raise InputError(f"{folder}: no split {split!r}; it has {', '.join(split_folders)}")
+        raise InputError(f"{folder}: no split {split!r}; the splits are {', '.join(split_folders)}")
     if next(folder.rglob("*.parquet"), None) is None:
         raise InputError(
-            f"{folder}: no corpus; need metadata.csv or metadata.jsonl (file_name, text, ...) beside the recordings, "
-            "parquet files, or a folder made by save_to_disk"
+            f"{folder} is not a corpus: expected recordings with metadata.csv or metadata.jsonl (file_name, text, "
+            "...), parquet files, or a folder made by save_to_disk"
         )
     with explain_datasets(spec, split):
         return DatasetTable(load_dataset(str(folder), spec.get("name"), split=split)), folder
 
 
 def _audio_rows(metadata: Path) -> MetadataTable:
-    """As in an audio folder: `file_name` is the audio column, and `ref_audio_file_name` is ref_audio."""
+    """Rename columns as audio folders do: `file_name` is audio, `ref_audio_file_name` is ref_audio."""
     names = {"file_name": "audio"} | {f"{column}_file_name": column for column in AUDIO_COLUMNS}
     rows = read_metadata(metadata)
     return MetadataTable([{names.get(key, key): value for key, value in row.items()} for row in rows])
@@ -273,4 +277,4 @@ def _audio_rows(metadata: Path) -> MetadataTable:
 
 def _require_default_split(folder: Path, split: str) -> None:
     if split != DEFAULT_SPLIT:
-        raise InputError(f"{folder}: no split {split!r}; it has only one, leave split out")
+        raise InputError(f"{folder}: no split {split!r}; the folder has no splits, leave split out")

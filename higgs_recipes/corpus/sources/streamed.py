@@ -1,4 +1,4 @@
-"""The rows of a dataset on the Hub that does not fit the disk: one of its files is here at a time."""
+"""Rows of a dataset on the Hub that does not fit the disk: one of its files is on disk at a time."""
 
 import glob
 import shutil
@@ -21,13 +21,14 @@ from higgs_recipes.hub.download import fetch
 
 
 class StreamedTable(Sequence):
-    """Rows by their number over all files; the file of the row that is asked for takes the place of the one before.
+    """Rows by their index over all files; reading a row of another file replaces the file on disk.
 
-    Where the files begin is unknown at first: of the file that is open the rows then count from 0.
+    Until `set_counts` or `count` is called, numbers of rows are unknown, and indexes count from the first row of the
+    open file.
 
     Args:
-        folder: where the file lies; all in it is removed.
-        where: of the columns, patterns that the rows must match.
+        folder: folder of the file on disk; all its content is removed.
+        where: column to a pattern that rows must match.
     """
 
     streamed = True
@@ -35,11 +36,11 @@ class StreamedTable(Sequence):
     def __init__(self, files: HubFiles, folder: Path, *, where: Mapping[str, str]) -> None:
         self.files, self.folder, self.where = files, folder, where
         self.paths = list(files.contents)
-        self._columns: Sequence[str] | None = None  # those that are needed; None is all
+        self._columns: Sequence[str] | None = None  # the needed columns; None: all
         self._starts: list[int] = []
         self._index: int | None = None
         self._rows: Table | None = None
-        self.close()  # a run that was killed has left its file
+        self.close()  # an interrupted run may have left its file
 
     def __len__(self) -> int:
         assert self._starts, "the files have not been counted"
@@ -51,25 +52,24 @@ class StreamedTable(Sequence):
         return self._rows[row - self.start(self._index)]
 
     def start(self, index: int) -> int:
-        """The number of a file's first row; 0 while it is unknown."""
+        """Index of the first row of a file; 0 while it is unknown."""
         return self._starts[index] if self._starts else 0
 
     def set_counts(self, counts: Sequence[int]) -> None:
-        """Say how many rows each file has."""
+        """Set the number of rows of each file."""
         assert len(counts) == len(self.paths)
         self._starts = [0, *accumulate(counts)]
 
     def count(self) -> None:
-        """Learn from the Hub how many rows each parquet file has; of the files only their ends are read, and the
-        columns that `where` names."""
+        """Read the number of rows of each parquet file from the Hub: only file metadata and the columns of `where`."""
         with ThreadPoolExecutor(8) as pool, explain_datasets({"path": self.files.repo}, "count"):
             self.set_counts(list(pool.map(self._count_remote, self.paths)))
 
     def open_file(self, index: int) -> Table:
-        """The rows of a file, which is fetched unless it is here.
+        """Open a file; it is downloaded unless it is on disk.
 
         Raises:
-            InputError: it cannot be fetched or read, or the disk is full.
+            InputError: it cannot be downloaded or read, or the disk is full.
         """
         if index != self._index:
             self.close()
@@ -84,14 +84,14 @@ class StreamedTable(Sequence):
         return self._rows
 
     def close(self) -> None:
-        """Remove the file that is here."""
+        """Remove the file on disk."""
         self._rows = self._index = None
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def use_columns(self, names: Sequence[str]) -> None:
         self._columns = names
 
-    # What follows is of the file that is open.
+    # The following refer to the open file.
 
     @property
     def column_names(self) -> Sequence[str]:

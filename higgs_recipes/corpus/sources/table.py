@@ -1,4 +1,4 @@
-"""What every opened source offers, whatever it is stored in: rows by number, and columns by name."""
+"""The interface of an open source in any format: rows by index, and columns by name."""
 
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -9,9 +9,9 @@ class Table(Protocol):
     """Stored rows, read one at a time. A recording is a cell {"path", "bytes"} or a path, never decoded.
 
     Attributes:
-        streamed: only one of its files is on the disk at a time; its length is known when all files were visited.
-        column_names: of the rows, in their order.
-        features: the type of each column as `datasets` names it; empty where the storage has no types.
+        streamed: only one of its files is on disk at a time; its length is known after all files were read.
+        column_names: columns of the rows, in order.
+        features: types of the columns as in `datasets`; empty if the storage has no types.
     """
 
     streamed: bool
@@ -25,35 +25,35 @@ class Table(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Mapping[str, Any]:
-        """A row.
+        """Read a row.
 
         Raises:
-            RejectedRow: this row cannot be read; the others can.
+            RejectedRow: this row cannot be read; others may be.
         """
 
     def column(self, name: str) -> Sequence[Any]:
-        """A column's values, nothing else read; None where a row does not have it."""
+        """The values of a column, without reading others; None for rows that do not have it."""
 
     def broken(self) -> Sequence[int]:
-        """Indexes of the rows that raise when they are read: their columns are not known."""
+        """Indexes of rows that raise when they are read, whose columns are unknown."""
 
     def select(self, indices: Sequence[int]) -> "Table":
-        """Only these rows."""
+        """A table of these rows."""
 
     def use_columns(self, names: Sequence[str]) -> None:
-        """Say that only these columns of a row are needed; a table that can leave the others unread does so."""
+        """Limit rows to these columns; a table may skip reading the others."""
 
     def close(self) -> None:
-        """Remove what the table put on the disk for itself."""
+        """Remove the table's own files from the disk."""
 
 
 def select_matching(table: Table, matching: Sequence[int]) -> Table:
-    """These rows and the broken ones, which are rejected when they are read, whatever their columns would be."""
+    """A table of the matching rows and of the broken ones, which are rejected when they are read."""
     return table.select(sorted({*matching, *table.broken()}))
 
 
 def matching_rows(columns: Mapping[str, Sequence[Any]], where: Mapping[str, str]) -> list[int]:
-    """Indexes of the rows in which each of these columns matches its pattern.
+    """Indexes of the rows whose columns match the patterns.
 
     >>> matching_rows({"file": ["a_mic1", "b_mic2", "c_mic1"]}, {"file": "*_mic1"})
     [0, 2]

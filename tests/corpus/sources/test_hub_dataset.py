@@ -1,4 +1,4 @@
-"""A `datasets.Dataset` as a table: audio stays undecoded, wherever it is in a row."""
+"""A `datasets.Dataset` as a table: audio is not decoded, wherever it is in a row."""
 
 from datasets import Audio, Dataset, Features, List, Value
 
@@ -8,7 +8,7 @@ from higgs_recipes.corpus.sources.hub_dataset import DatasetTable
 CELL = {"bytes": b"not decoded", "path": "a.wav"}
 
 
-def test_audio_is_undecoded_in_columns_and_in_lists():
+def test_audio_is_not_decoded_in_columns_and_in_lists():
     stored = {"bytes": Value("binary"), "path": Value("string")}
     features = Features({"text": Value("string"), "audio": stored, "turns": List({"audio": stored}), "other": stored})
     row = {"text": "One.", "audio": CELL, "turns": [{"audio": CELL}], "other": CELL}

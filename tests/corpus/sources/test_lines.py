@@ -5,7 +5,7 @@ from higgs_recipes.errors import InputError
 from higgs_recipes.rejects import Reject, RejectCode, RejectedRow
 
 
-def test_a_line_that_cannot_be_read_costs_that_line(tmp_path):
+def test_an_invalid_line_rejects_only_that_line(tmp_path):
     path = tmp_path / "list"
     path.write_bytes(b"\xef\xbb\xbfone\r\n\r\ncaf\xe9\nbad\nlast")
 
@@ -22,7 +22,7 @@ def test_a_line_that_cannot_be_read_costs_that_line(tmp_path):
     ]
 
 
-def test_an_error_that_is_not_of_a_row_stops_the_file(tmp_path):
+def test_other_errors_are_raised(tmp_path):
     (tmp_path / "list").write_text("one\n")
 
     def parse(line):
@@ -32,7 +32,7 @@ def test_an_error_that_is_not_of_a_row_stops_the_file(tmp_path):
         list(parse_lines(tmp_path / "list", parse))
 
 
-def test_a_file_that_cannot_be_read_is_named(tmp_path):
+def test_an_unreadable_file_is_named(tmp_path):
     with pytest.raises(InputError, match="cannot be read: No such file or directory: .*none"):
         list(parse_lines(tmp_path / "none", lambda line: {}))
     (tmp_path / "wide").write_text("one\n", encoding="utf-16")
@@ -48,7 +48,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
         ("[1]", RejectCode.NOT_AN_OBJECT, "not a JSON object but a list"),
     ],
 )
-def test_what_is_not_a_json_object_is_a_reject(content, code, reason):
+def test_invalid_json_is_rejected(content, code, reason):
     with pytest.raises(RejectedRow) as error:
         json_object(content)
     assert error.value.reject.code is code and str(error.value).startswith(reason)

@@ -1,4 +1,4 @@
-"""One reader of metadata files: encode refuses a file with a bad line, and import rejects the line."""
+"""Metadata files: encode refuses a file with an invalid line, import rejects the line."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from higgs_recipes.errors import InputError
 from higgs_recipes.rejects import Reject, RejectCode
 
 
-def test_cells_are_read_to_the_letter(tmp_path):
+def test_cells_are_read_verbatim(tmp_path):
     path = tmp_path / "metadata.csv"
     path.write_bytes(b'\xef\xbb\xbffile_name,text\r\na.wav,"One,\r\n\r\n ""two"""\r\nb.wav,\r\n\r\nc.wav,NA\r\n')
     rows = [
@@ -16,11 +16,11 @@ def test_cells_are_read_to_the_letter(tmp_path):
         {"file_name": "c.wav", "text": "NA"},
     ]
     assert read_metadata(path) == rows
-    assert [number for number, _ in metadata_rows(path)] == [4, 5, 7]  # of the last line of each row
+    assert [number for number, _ in metadata_rows(path)] == [4, 5, 7]  # the last line of each row
 
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
-def test_lines_may_end_as_on_any_system(tmp_path, end):
+def test_all_line_endings_are_read(tmp_path, end):
     (tmp_path / "metadata.csv").write_bytes(end.join([b"file_name,text", b"a.wav,One", b"b.wav,Two", b""]))
     assert [(number, row["text"]) for number, row in metadata_rows(tmp_path / "metadata.csv")] == [
         (2, "One"),
@@ -28,7 +28,7 @@ def test_lines_may_end_as_on_any_system(tmp_path, end):
     ]
 
 
-def test_each_bad_line_of_a_csv_is_a_reject_and_the_first_is_refused_by_encode(tmp_path):
+def test_each_invalid_csv_line_is_rejected_and_encode_refuses_the_first(tmp_path):
     path = tmp_path / "metadata.csv"
     path.write_bytes(b'file_name,text\na.wav,One\nb.wav\nc.wav,caf\xe9\nd.wav,"x"y\ne.wav,Two\nf.wav,"open\n')
     rows = list(metadata_rows(path))
@@ -44,7 +44,7 @@ def test_each_bad_line_of_a_csv_is_a_reject_and_the_first_is_refused_by_encode(t
         read_metadata(path)
 
 
-def test_each_bad_line_of_json_lines_is_a_reject(tmp_path):
+def test_each_invalid_json_line_is_rejected(tmp_path):
     path = tmp_path / "metadata.jsonl"
     path.write_bytes(b'{"text": "One", "line": 99, "file": "x", "reason": "r"}\n\n[]\n{\n{"text": "\xe9"}\n')
     first, *rejects = metadata_rows(path)

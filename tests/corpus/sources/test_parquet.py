@@ -2,7 +2,7 @@ from higgs_recipes.corpus.sources.parquet import ParquetTable
 from tests.corpus.test_streaming import shard, wav
 
 
-def test_rows_of_a_parquet_file_are_read_a_group_at_a_time(tmp_path):
+def test_a_parquet_file_is_read_by_row_groups(tmp_path):
     (tmp_path / "a.parquet").write_bytes(shard(1))  # two groups: rows 3 and 4, row 5
     rows = ParquetTable(tmp_path / "a.parquet")
     assert len(rows) == 3 and [row["name"] for row in rows] == ["row 3", "row 4", "row 5"]

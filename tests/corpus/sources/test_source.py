@@ -1,4 +1,4 @@
-"""Rows of a source under our names: what a cell may not be is a typed reject."""
+"""Rows of a source under our column names; invalid cells are typed rejects."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ def source(row: dict, *, folder: Path | None = Path("/corpus"), **constants: str
     return Source("corpus:train", MetadataTable([row]), columns, constants, None, folder, {})
 
 
-def test_a_path_is_in_the_folder_and_constants_come_last():
+def test_paths_are_relative_to_the_folder_and_constants_override_columns():
     row = {"text": "One.", "audio": "clips/a.wav", "turns": [{"audio": "/corpus/b.wav"}], "ref_audio": ""}
     assert source(row, language="en").row(0) == {
         "text": "One.",
@@ -28,7 +28,13 @@ def test_a_path_is_in_the_folder_and_constants_come_last():
 @pytest.mark.parametrize(
     "row, folder, code, field, reason",
     [
-        ({"audio": "../a.wav"}, Path("/c"), RejectCode.OUTSIDE_FOLDER, "audio", "recording leaves its folder: a.wav"),
+        (
+            {"audio": "../a.wav"},
+            Path("/c"),
+            RejectCode.OUTSIDE_FOLDER,
+            "audio",
+            "recording leaves its folder: a.wav",
+        ),
         (
             {"ref_speakers": [{"ref_audio": "a.wav"}, {"ref_audio": "/etc/a.wav"}]},
             Path("/c"),
@@ -36,12 +42,12 @@ def test_a_path_is_in_the_folder_and_constants_come_last():
             "ref_speakers.1",
             "reference clip 1 leaves its folder: a.wav",
         ),
-        ({"audio": 5}, None, RejectCode.NOT_A_RECORDING, "audio", "audio holds no recording: it is a int, need"),
-        ({"audio": "a.wav"}, None, RejectCode.NO_BYTES, "audio", "audio names a file but holds no bytes: embed"),
-        ({"turns": "Hi."}, None, RejectCode.INVALID_FIELD, "turns", "turns is 'Hi.', need a list of mappings"),
+        ({"audio": 5}, None, RejectCode.NOT_A_RECORDING, "audio", "audio is not a recording: found int, expected"),
+        ({"audio": "a.wav"}, None, RejectCode.NO_BYTES, "audio", "audio has a path but no bytes: store"),
+        ({"turns": "Hi."}, None, RejectCode.INVALID_FIELD, "turns", "turns is 'Hi.', expected a list of mappings"),
     ],
 )
-def test_a_cell_that_holds_no_recording_rejects_its_row(row, folder, code, field, reason):
+def test_a_cell_without_a_recording_rejects_its_row(row, folder, code, field, reason):
     with pytest.raises(RejectedRow) as error:
         source(row, folder=folder).row(0)
     assert (error.value.reject.code, error.value.reject.field) == (code, field)

@@ -1,4 +1,4 @@
-"""The file of the row that is asked for is on the disk, and no other."""
+"""A streamed table has the file of the requested row on disk, and no other."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from tests.corpus.test_streaming import NAMES, shard
 
 @pytest.fixture
 def fetched(monkeypatch) -> list[str]:
-    """The files that were fetched, in their order."""
+    """The downloaded files, in order."""
     names: list[str] = []
 
     def fetch(repo: str, *, local_dir: Path, allow_patterns: list[str], **options: str) -> None:
@@ -32,7 +32,7 @@ def table(folder: Path, **where: str) -> StreamedTable:
     return StreamedTable(files, folder / "streaming", where=where)
 
 
-def test_one_file_is_here_at_a_time(tmp_path, fetched):
+def test_one_file_is_on_disk_at_a_time(tmp_path, fetched):
     rows = table(tmp_path)
     rows.set_counts([3] * len(NAMES))
     rows.use_columns(["name"])
@@ -44,13 +44,13 @@ def test_one_file_is_here_at_a_time(tmp_path, fetched):
     assert not (tmp_path / "streaming").exists()
 
 
-def test_where_holds_in_every_file(tmp_path, fetched):
+def test_where_applies_to_every_file(tmp_path, fetched):
     rows = table(tmp_path, use="yes")
     assert [len(rows.open_file(index)) for index in range(4)] == [3, 3, 2, 3]
     assert isinstance(rows.features["who"], ClassLabel)
 
 
-def test_a_file_that_cannot_be_fetched_is_an_error_and_never_a_reject_of_its_rows(tmp_path, monkeypatch):
+def test_a_failed_download_is_an_error_and_not_a_reject(tmp_path, monkeypatch):
     from higgs_recipes.configs.corpus import EncodeConfig
     from higgs_recipes.corpus.sources.source import Source
     from higgs_recipes.corpus.validation import check_place

@@ -1,4 +1,4 @@
-"""One protocol for all kinds of tables: the same rows, asked in the same way, whatever they are stored in."""
+"""The interface of tables: the same rows in all storage formats."""
 
 import io
 from pathlib import Path
@@ -65,47 +65,50 @@ def table(request, tmp_path, monkeypatch) -> Table:
     return request.param(tmp_path, monkeypatch)
 
 
-def test_rows_and_columns_are_the_stored_ones(table):
+def test_rows_and_columns_are_read(table):
     assert list(table.column_names) == ["text", "mic"] and len(table) == 3
     assert [dict(table[index]) for index in range(3)] == ROWS
     assert list(table.column("mic")) == ["1", "2", "1"]
     assert list(table.column("none")) == [None] * 3
 
 
-def test_selected_rows_are_a_table_of_the_same_columns(table):
+def test_selected_rows_are_a_table_with_the_same_columns(table):
     chosen = table.select([0, 2])
     assert len(chosen) == 2 and dict(chosen[1]) == ROWS[2] and list(chosen.column("text")) == ["One.", "Three."]
     assert list(chosen.column_names) == ["text", "mic"] and list(table.select([]).column_names) == ["text", "mic"]
     assert len(table) == 3
 
 
-def test_columns_that_are_not_needed_may_be_left_out_and_the_others_are_there(table):
+def test_needed_columns_are_read(table):
     table.use_columns(["text"])
     assert [table[index]["text"] for index in range(3)] == ["One.", "Two.", "Three."]
     assert table.select([1])[0]["text"] == "Two."
 
 
-def test_whole_tables_have_no_broken_rows(table):
+def test_valid_tables_have_no_broken_rows(table):
     assert list(table.broken()) == []
     kept = matching_rows({"mic": table.column("mic")}, {"mic": "1"})
     assert [row["text"] for row in select_matching(table, kept)] == ["One.", "Three."]
 
 
-def test_types_are_known_where_the_storage_has_them(request, table):
-    typed = request.node.callspec.id in ("dataset_table", "streamed_table")  # a parquet file's: of who opens it
+def test_typed_storage_has_features(request, table):
+    typed = request.node.callspec.id in (
+        "dataset_table",
+        "streamed_table",
+    )  # those of a parquet file are set by its reader
     assert set(table.features) == ({"text", "mic"} if typed else set())
 
 
-def test_only_a_streamed_table_says_so_and_close_removes_its_file(request, table, tmp_path):
+def test_close_removes_the_file_of_a_streamed_table(request, table, tmp_path):
     is_streamed = "streamed" in request.node.callspec.id
     assert table.streamed is is_streamed and (tmp_path / "streaming").exists() is is_streamed
     table.close()
     assert not (tmp_path / "streaming").exists()
-    table.close()  # again is no error
-    assert dict(table[0]) == ROWS[0]  # what was streamed is fetched again
+    table.close()  # a second call does nothing
+    assert dict(table[0]) == ROWS[0]  # a streamed file is downloaded again
 
 
-def test_a_tar_table_answers_to_the_same_names(tmp_path, monkeypatch):
+def test_a_tar_table_has_the_same_interface(tmp_path, monkeypatch):
     table = webdataset_table(tmp_path, monkeypatch)
     assert table.column_names == ["__key__", "text"] and len(table) == 3 and not table.streamed
     assert table.column("__key__") == ["0", "1", "2"] and table.column("none") == [None] * 3
@@ -115,7 +118,7 @@ def test_a_tar_table_answers_to_the_same_names(tmp_path, monkeypatch):
     assert table[0]["text"]["bytes"] == b"One."
 
 
-def test_broken_rows_are_selected_whatever_is_asked_for(tmp_path):
+def test_broken_rows_are_always_selected(tmp_path):
     files = {"a.json": b'{"mic": "1"}', "b.json": b"{", "c.json": b'{"mic": "2"}'}
     (tmp_path / "a.tar").write_bytes(tar(files))
     table = WebDatasetTable([tmp_path / "a.tar"])

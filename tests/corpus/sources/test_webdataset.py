@@ -1,4 +1,4 @@
-"""Recordings in tar files: rows in place, and what is broken in one of them."""
+"""Rows of tar files, valid and broken."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from higgs_recipes.rejects import RejectCode, RejectedRow
 from tests.recipes.test_hub_recipes import tar
 
 
-def test_tar_rows_are_read_in_place(tmp_path: Path):
+def test_tar_rows_are_read_without_unpacking(tmp_path: Path):
     path = tmp_path / "a.tar"
     path.write_bytes(tar({"x/one.wav": b"first", "x/one.json": b'{"text": "One."}', "x/two.wav": b"second"}))
     rows = WebDatasetTable([path, path])
@@ -25,10 +25,10 @@ def test_tar_rows_are_read_in_place(tmp_path: Path):
     [
         ({"a.json": b"{"}, "a.tar: a.json: not JSON: "),
         ({"a.json": b"[]"}, "a.tar: a.json: not a JSON object but a list"),
-        ({"a.wav": b"1", "./a.wav": b"2"}, "stands in it twice"),
+        ({"a.wav": b"1", "./a.wav": b"2"}, "occurs twice"),
     ],
 )
-def test_a_broken_row_of_a_tar_file_is_named_and_the_others_are_read(tmp_path, files, message):
+def test_a_broken_row_of_a_tar_file_is_rejected_and_the_others_are_read(tmp_path, files, message):
     (tmp_path / "a.tar").write_bytes(tar(files | {"b.json": b'{"text": "B."}', "b.wav": b"b"}))
     rows = WebDatasetTable([tmp_path / "a.tar"])
     assert len(rows) == 2 and rows.broken() == [0] and rows[1]["json.text"] == "B."
@@ -38,7 +38,7 @@ def test_a_broken_row_of_a_tar_file_is_named_and_the_others_are_read(tmp_path, f
         assert error.value.reject.code is RejectCode.BROKEN_TAR_ROW
 
 
-def test_a_broken_off_tar_file_is_named(tmp_path):
+def test_a_truncated_tar_file_is_named(tmp_path):
     (tmp_path / "a.tar").write_bytes(tar({"a.wav": b"1" * 5000})[:2000])
-    with pytest.raises(InputError, match="a.tar is no whole tar file"):
+    with pytest.raises(InputError, match="a.tar is not a complete tar file"):
         WebDatasetTable([tmp_path / "a.tar"])
