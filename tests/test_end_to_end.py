@@ -347,7 +347,9 @@ def test_a_recipe_with_an_unknown_field_is_refused(road, tmp_path):
 def test_an_adapter_of_another_base_is_refused(road, adapter, other):
     flags = [*road.generate_flags("none", adapter="tester/voice"), "--model_name_or_path", other / "model"]
     error = road.refused("generate", *flags)
-    assert error.startswith("tester/voice: trained on ") and "set model_name_or_path to the base of the adapter" in error
+    assert (
+        error.startswith("tester/voice: trained on ") and "set model_name_or_path to the base of the adapter" in error
+    )
 
 
 def test_codes_of_another_codec_are_refused(road, adapter, other):

@@ -1,4 +1,4 @@
-"""The lists of a segmented corpus: what is in it, what is not and why, and rows that somebody struck by hand."""
+"""The lists of a segmented corpus: rows, rejects and counts, and the exclusion of rows by hand."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -22,11 +22,12 @@ def write_lists(
     counts: Mapping[str, int],
     record: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """metadata.jsonl, rejects.jsonl, segment.json and listen.html; returns the record with what is counted.
+    """Write metadata.jsonl, rejects.jsonl, segment.json and listen.html; return the record with its counts.
 
     Args:
         rejects: the lines of rejects.jsonl.
         counts: the number of rejects by category.
+        record: the other keys of segment.json.
     """
     record = dict(record) | {
         "rows": len(rows),
@@ -41,41 +42,41 @@ def write_lists(
     return record
 
 
-def strike_rows(config: SegmentConfig) -> dict[str, Any]:
-    """Take the rows that the list `config.strike` names out of the corpus in output_dir; returns its new record.
+def exclude_rows(config: SegmentConfig) -> dict[str, Any]:
+    """Remove the rows in the list `config.strike` from the corpus in output_dir and return its new record.
 
     Raises:
-        InputError: no list, no corpus there, an id that it never had, or no row would be left.
+        InputError: no list, no corpus in output_dir, an unknown id, or all rows are excluded.
     """
-    folder, listed = Path(config.output_dir).expanduser(), Path(config.strike).expanduser()
-    if not listed.is_file():
+    folder, list_path = Path(config.output_dir).expanduser(), Path(config.strike).expanduser()
+    if not list_path.is_file():
         raise InputError(f"strike: no such file: {config.strike}")
     if not (folder / "segment.json").is_file():
         raise InputError(f"{folder}: no segment.json; run once without --strike")
     try:
-        wanted = set(listed.read_text(encoding="utf-8-sig").split())
+        excluded_ids = set(list_path.read_text(encoding="utf-8-sig").split())
     except UnicodeDecodeError as error:
         raise InputError(f"strike: {config.strike} is not UTF-8 ({error})") from error
     rows, rejects = (_read_lines(folder / name) for name in ("metadata.jsonl", "rejects.jsonl"))
-    rejected = {reject["id"] for reject in rejects}
-    if unknown := sorted(wanted - rejected - {row["id"] for row in rows}):
-        raise InputError(f"strike: {config.strike} names {len(unknown)} that {folder} never had: {unknown[0]}")
-    struck = [row for row in rows if row["id"] in wanted]
-    kept = [row for row in rows if row["id"] not in wanted]
+    rejected_ids = {reject["id"] for reject in rejects}
+    if unknown := sorted(excluded_ids - rejected_ids - {row["id"] for row in rows}):
+        raise InputError(f"strike: {config.strike} has {len(unknown)} ids that {folder} never had: {unknown[0]}")
+    excluded = [row for row in rows if row["id"] in excluded_ids]
+    kept = [row for row in rows if row["id"] not in excluded_ids]
     if not kept:
-        raise InputError(f"strike: {config.strike} names all {len(rows)} rows of {folder}")
-    # A run that was cut off has removed some of them.
-    there = [row["file_name"] for row in struck if (folder / row["file_name"]).exists()]
-    paths = [file_inside(folder, name, field="metadata.jsonl: file_name") for name in there]
-    rejects += [Reject(RejectCode.STRUCK).at(row).record() for row in struck if row["id"] not in rejected]
+        raise InputError(f"strike: {config.strike} has the ids of all {len(rows)} rows of {folder}")
+    # An interrupted run has deleted some of them.
+    existing = [row["file_name"] for row in excluded if (folder / row["file_name"]).exists()]
+    paths = [file_inside(folder, name, field="metadata.jsonl: file_name") for name in existing]
+    rejects += [Reject(RejectCode.STRUCK).at(row).record() for row in excluded if row["id"] not in rejected_ids]
     record = json.loads((folder / "segment.json").read_text("utf-8"))
-    # All other rejects were counted when the corpus was made.
+    # All other rejects were counted when the corpus was written.
     category = Reject(RejectCode.STRUCK).category
     counts = {name: count for name, count in record["rejects"].items() if name != category}
-    if num_struck := len(rejects) - sum(counts.values()):
-        counts[category] = num_struck
+    if num_excluded := len(rejects) - sum(counts.values()):
+        counts[category] = num_excluded
     record = write_lists(folder, kept, rejects, counts=counts, record=record)
-    for path in paths:  # last: until here a run that is cut off can be made again
+    for path in paths:  # last, so that an interrupted run can be repeated
         path.unlink()
     return record
 

@@ -1,4 +1,4 @@
-"""The long recordings of a recipe: found in its folders, named, opened once, hashed, and shared out to processes."""
+"""The long recordings of a recipe: found in its folders, named, opened once, hashed, and split among processes."""
 
 import heapq
 import logging
@@ -26,14 +26,14 @@ SUFFIXES = set(".wav .flac .ogg .oga .opus .mp3 .aif .aiff .aifc .au .caf .w64 .
 
 @dataclass(frozen=True)
 class RawRecording:
-    """A file that its name says is a recording.
+    """A file with the suffix of a recording.
 
     Attributes:
-        name: its own among all of the recipe; the ids of its segments begin with it.
-        columns: what all its segments have: file, speaker, language, gender, scene.
-        digest: SHA-256 of its bytes; "" of one with a flaw.
-        seconds: its length; 0 of one with a flaw.
-        flaw: why it is not segmented, or None.
+        name: unique in the recipe; the ids of its segments begin with it.
+        columns: the columns that all its segments share: file, speaker, language, gender, scene.
+        digest: SHA-256 of its bytes; "" with a flaw.
+        seconds: its length; 0 with a flaw.
+        flaw: why it cannot be segmented, or None.
     """
 
     path: Path
@@ -45,10 +45,10 @@ class RawRecording:
 
 
 def find_raw_recordings(config: SegmentConfig) -> list[RawRecording]:
-    """The files of all sources, by source and path; what cannot be opened or stands there twice has a flaw.
+    """Find the files of all sources, sorted by source and path; unreadable and duplicate ones have a flaw.
 
     Raises:
-        InputError: a source that is not there or holds no recordings, or output_dir lies in one.
+        InputError: a source is missing or contains no recordings, or output_dir is inside a source.
     """
     files: list[RawRecording] = []
     names, first_with = set(), {}
@@ -76,10 +76,10 @@ def find_raw_recordings(config: SegmentConfig) -> list[RawRecording]:
     return files
 
 
-def share_out(seconds: Sequence[float], *, num_shares: int) -> list[list[int]]:
-    """The indexes of recordings of these lengths, in shares of about equal length: the longest are dealt first.
+def balanced_shares(seconds: Sequence[float], *, num_shares: int) -> list[list[int]]:
+    """Split recordings of these lengths into shares of about equal length, the longest first; returns indexes.
 
-    >>> share_out([1.0, 5.0, 2.0, 2.0], num_shares=2)
+    >>> balanced_shares([1.0, 5.0, 2.0, 2.0], num_shares=2)
     [[1], [0, 2, 3]]
     """
     shares: list[list[int]] = [[] for _ in range(num_shares)]
@@ -95,20 +95,20 @@ def _recordings(folder: Path, config: SegmentConfig) -> list[Path]:
     if not folder.is_dir():
         raise InputError(f"sources: no such folder: {folder}")
     if Path(config.output_dir).expanduser().resolve().is_relative_to(folder.resolve()):
-        raise InputError(f"output_dir {config.output_dir} lies in {folder}, whose recordings are read")
+        raise InputError(f"output_dir {config.output_dir} is inside the source {folder}: choose another one")
     files = [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith(".")]
     found = [path for path in files if path.suffix.lower() in SUFFIXES]
     if not found:
         raise InputError(
-            f"sources: no recordings in {folder}: {len(files)} files, none of them named {', '.join(sorted(SUFFIXES))}"
+            f"sources: no recordings in {folder}: {len(files)} files, none ends with {', '.join(sorted(SUFFIXES))}"
         )
     if len(found) < len(files):
-        logger.warning("%s: %d files are no recordings by their names", folder, len(files) - len(found))
+        logger.warning("%s: %d files skipped: not a suffix of recordings", folder, len(files) - len(found))
     return found
 
 
 def _opened(path: Path) -> tuple[str, float, Reject | None]:
-    """Digest, seconds and flaw."""
+    """The digest, the seconds and the flaw of a file."""
     try:
         with rejected_as(RejectCode.UNREADABLE_AUDIO, "audio"), LongRecording(path) as recording:
             return sha256_file(path), recording.seconds, None

@@ -1,14 +1,15 @@
-"""The rows of an import and of a segmentation: as a format reads them, and as metadata.jsonl holds them."""
+"""Row types of import and segmentation."""
 
 from typing import Any, TypedDict
 
 
 class ImportRow(TypedDict, total=False):
-    """A row as its format reads it. `file` and `line` (from 1) say where it is, and every row has them.
+    """A row as its format reads it.
 
-    `audio` is a path as the source writes it, relative to the source's folder; `ref_speakers` are {"speaker_tag",
-    "ref_text", "ref_audio"} each; `segment` is the start and end in seconds where the clip is a part of the file;
-    `fields` is what else the source calls by a name of its own. Values may be anything.
+    `file` and `line` (from 1) locate the row and are always present. `audio` is the path in the source, relative to
+    the source's folder. Each of `ref_speakers` has "speaker_tag", "ref_text" and "ref_audio". `segment` is the start
+    and end in seconds of a clip that is a part of its file. `fields` contains all other fields of the source by their
+    own names. Values are unchecked.
     """
 
     file: str
@@ -34,7 +35,7 @@ class ImportRow(TypedDict, total=False):
 
 
 class ImportedRow(TypedDict):
-    """A line of an imported corpus's metadata.jsonl."""
+    """A line of metadata.jsonl of an imported corpus."""
 
     id: str
     file_name: str
@@ -57,9 +58,9 @@ class ImportedRow(TypedDict):
 
 
 class SegmentRow(TypedDict, total=False):
-    """A segment of a long recording, with what is known of it so far; a line of metadata.jsonl has all of these.
+    """A segment of a long recording with the measurements made so far; a line of metadata.jsonl has all of them.
 
-    `file` to `scene` are those of the recording, `start` and `end` are in seconds.
+    `file` to `scene` are those of the recording; `start` and `end` are in seconds.
     """
 
     file: str

@@ -1,8 +1,8 @@
-"""A recording -> its segments: cut, measured, leveled, transcribed, and judged by the recipe's bounds.
+"""Segment one recording: cut it, measure, level and transcribe the segments, and apply the bounds of the recipe.
 
-What is measured becomes columns. The ASR model's agreement with itself is one of them: a segment is transcribed again
-slowed by a twentieth, which changes the sound and not the words; `asr_disagreement` is the word error rate between the
-two transcripts. It is no WER: an error that is made twice is not seen.
+Each measurement is a column. `asr_disagreement` is the word error rate between two transcripts of a segment: at normal
+speed and slowed by 5 %, which changes the audio but not the words. It is not a WER: an error that the ASR model makes
+twice is not detected.
 """
 
 import math
@@ -26,12 +26,12 @@ from higgs_recipes.ingest.segmentation import SPEECH_STARTS, Segment, cut_segmen
 from higgs_recipes.rejects import Reject, RejectCode, RejectedRow, rejected_as
 
 
-# A segment with its waveform (N,), or why it is none; the columns of its reject are what was measured on it.
+# A segment with its waveform (N,), or a reject whose columns are the measurements made so far.
 Candidate = tuple[SegmentRow, Tensor] | Reject
 
 FADE_SECONDS = 0.01
-# Column to the knobs that bound it from below and from above, in the order in which they cost time.
-_SOUND_BOUNDS = {
+# Column -> the config fields of its lower and upper bound. The cheapest measurements come first.
+_AUDIO_BOUNDS = {
     "speech_probability": ("min_speech_probability", None),
     "silence_share": (None, "max_silence_share"),
     "snr_db": ("min_snr_db", None),
@@ -45,10 +45,10 @@ _TEXT_BOUNDS = {
 
 
 class Segmenter:
-    """A recipe's knobs and the models that it segments with.
+    """The options of a recipe and the models for segmentation.
 
     Raises:
-        InputError: a package that is not installed.
+        InputError: a package is not installed.
     """
 
     def __init__(self, config: SegmentConfig, asr_model: ASRModel) -> None:
@@ -65,10 +65,10 @@ class Segmenter:
         }
 
     def segments(self, file: RawRecording) -> Iterator[Candidate]:
-        """Every segment of a recording.
+        """Yield every segment of a recording.
 
         Raises:
-            RejectedRow: broken audio, or nobody speaks in it: the rest of the recording is rejected.
+            RejectedRow: broken audio or no speech; the rest of the recording is rejected.
         """
         return self.transcribed(self._candidates(file))
 
@@ -84,37 +84,41 @@ class Segmenter:
                 max_pause=self.config.max_pause,
             )
             if not segments:
-                raise RejectedRow(RejectCode.NO_SPEECH, "audio", f"in none of {recording.seconds:.1f} s")
+                raise RejectedRow(RejectCode.NO_SPEECH, "audio", f"in {recording.seconds:.1f} s")
             for segment in segments:
-                # In milliseconds: an id that a list names means the same sound in a later run, or nothing.
+                # Times in the id: in a later run, the same id is the same audio or does not exist.
                 segment_id = f"{file.name}-{round(segment.start * 1000):08d}-{round(segment.end * 1000):08d}"
                 row = file.columns | {"id": segment_id, "start": segment.start, "end": segment.end}
-                sound, waveform = self._sound(segment, recording, frames=(probabilities, powers))
-                yield self._leveled(row | sound, waveform, flaw=segment.flaw)
+                measurements, waveform = self._measured(segment, recording, frames=(probabilities, powers))
+                yield self._leveled(row | measurements, waveform, flaw=segment.flaw)
 
-    def _sound(
+    def _measured(
         self, segment: Segment, recording: LongRecording, *, frames: tuple[Tensor, Tensor]
     ) -> tuple[SegmentRow, Tensor]:
-        """What is measured on a segment's sound as it was recorded, and its waveform (N,)."""
+        """Measurements of a segment before leveling, and its waveform (N,).
+
+        Args:
+            frames: speech probability (P,) and power (P,) of each frame of the recording.
+        """
         waveform, clipped = recording.span(segment.start, min(segment.end, recording.seconds), rate=SAMPLE_RATE)
-        probabilities, powers = (_frames_between(each, segment.start, segment.end) for each in frames)
+        probabilities, powers = (_frames_between(values, segment.start, segment.end) for values in frames)
         around = _frames_between(frames[1], segment.start - 1, segment.end + 1)
-        speaks = probabilities >= SPEECH_STARTS
+        is_speech = probabilities >= SPEECH_STARTS
         loudness = self.loudness.lufs(waveform)
         return {
             "duration": round(len(waveform) / SAMPLE_RATE, 3),
             "speech_probability": round(float(probabilities.mean()), 3),
-            "silence_share": round(1 - float(speaks.float().mean()), 3),
-            "snr_db": round(_decibels(powers[speaks].mean()) - _decibels(around.quantile(0.1)), 1),
+            "silence_share": round(1 - float(is_speech.float().mean()), 3),
+            "snr_db": round(_decibels(powers[is_speech].mean()) - _decibels(around.quantile(0.1)), 1),
             "clipped_share": round(clipped, 6),
             "loudness_lufs": None if loudness is None else round(loudness, 1),
         }, waveform
 
     def _leveled(self, row: SegmentRow, waveform: Tensor, *, flaw: Reject | None) -> Candidate:
-        """A measured segment at the recipe's loudness, its ends faded, rated; or its reject."""
-        flaw = flaw or _out_of_bounds(row, _SOUND_BOUNDS, self.config)
+        """A segment at the loudness of the recipe, with faded ends and DNSMOS scores; or its reject."""
+        flaw = flaw or _out_of_bounds(row, _AUDIO_BOUNDS, self.config)
         if flaw is None and row["loudness_lufs"] is None:
-            flaw = Reject(RejectCode.NO_LOUDNESS, detail="it has no loudness")
+            flaw = Reject(RejectCode.NO_LOUDNESS, detail="its loudness is not measurable")
         if flaw is not None:
             return flaw.at(row)
         gain, target = 0.0, self.config.target_lufs
@@ -126,30 +130,30 @@ class Segmenter:
         return (row, waveform) if flaw is None else flaw.at(row)
 
     def transcribed(self, candidates: Iterable[Candidate]) -> Iterator[Candidate]:
-        """The candidates, those that are not rejected with their transcript; some of these are rejected by it."""
+        """Add transcripts to the candidates, and reject those with unsuitable transcripts."""
         candidates = iter(candidates)
         while batch := list(islice(candidates, BATCH_SIZE)):
             waveforms = [candidate[1] for candidate in batch if not isinstance(candidate, Reject)]
             texts = self.asr_model.transcribe(waveforms)
-            again = self.asr_model.transcribe([slow_down(waveform) for waveform in waveforms])
-            errors = utterance_errors(texts, again, normalizer=self.config.normalizer)
-            said = zip(texts, again, errors, strict=True)
+            texts_slowed = self.asr_model.transcribe([slow_down(waveform) for waveform in waveforms])
+            errors = utterance_errors(texts, texts_slowed, normalizer=self.config.normalizer)
+            transcripts = zip(texts, texts_slowed, errors, strict=True)
             for candidate in batch:
                 if isinstance(candidate, Reject):
                     yield candidate
                     continue
                 row, waveform = candidate
-                text, second, error = next(said)
+                text, text_slowed, error = next(transcripts)
                 speech_seconds = row["duration"] * (1 - row["silence_share"])
                 row = row | {
                     "file_name": f"audio/{row['id']}.wav",
                     "text": text,
-                    "text_slowed": second,
+                    "text_slowed": text_slowed,
                     "asr_disagreement": None if error.rate is None else round(error.rate, 3),
                     "chars_per_second": round(len(text) / speech_seconds, 1),
                 }
                 if error.rate is None:
-                    flaw = Reject(RejectCode.NO_WORDS, detail="the ASR model hears none")
+                    flaw = Reject(RejectCode.NO_WORDS, detail="the transcript is empty")
                 else:
                     flaw = _out_of_bounds(row, _TEXT_BOUNDS, self.config)
                 yield (row, waveform) if flaw is None else flaw.at(row)
@@ -159,11 +163,11 @@ def _out_of_bounds(
     row: SegmentRow, bounds: Mapping[str, tuple[str | None, str | None]], config: SegmentConfig
 ) -> Reject | None:
     limits = asdict(config) | {None: None}
-    for column, (least, most) in bounds.items():
-        if limits[least] is not None and row[column] < limits[least]:
-            return Reject(RejectCode.TOO_LOW, column, f"{row[column]:g}, {least} is {limits[least]:g}")
-        if limits[most] is not None and row[column] > limits[most]:
-            return Reject(RejectCode.TOO_HIGH, column, f"{row[column]:g}, {most} is {limits[most]:g}")
+    for column, (lower, upper) in bounds.items():
+        if limits[lower] is not None and row[column] < limits[lower]:
+            return Reject(RejectCode.TOO_LOW, column, f"{row[column]:g}, {lower} is {limits[lower]:g}")
+        if limits[upper] is not None and row[column] > limits[upper]:
+            return Reject(RejectCode.TOO_HIGH, column, f"{row[column]:g}, {upper} is {limits[upper]:g}")
     return None
 
 
@@ -172,4 +176,4 @@ def _frames_between(frames: Tensor, start: float, end: float) -> Tensor:
 
 
 def _decibels(power: Tensor) -> float:
-    return 10 * math.log10(max(float(power), 1e-10))  # below lies the rounding of 16 bits
+    return 10 * math.log10(max(float(power), 1e-10))  # the rounding error of 16-bit samples

@@ -1,4 +1,4 @@
-"""One recording at a time: what is measured on a segment, and what the recipe's bounds make of it."""
+"""Segmentation of one recording: measurements and bounds."""
 
 import pytest
 import soundfile
@@ -7,11 +7,11 @@ import torch
 from higgs_recipes.ingest.raw_recordings import find_raw_recordings
 from higgs_recipes.ingest.segmenter import Segmenter
 from higgs_recipes.rejects import Reject, RejectCode
-from tests.ingest.test_segment_corpus import config, write_recording
+from tests.helpers.raw_folder import segment_config, write_recording
 
 
 class Listener:
-    """An ASR model of one word a tenth of a second, but "steady" in what is loud and nothing in what is quiet."""
+    """An ASR model: one word per 0.1 s; "steady" for loud audio, no word for quiet audio."""
 
     revision, window_seconds = "of a test", 30.0
 
@@ -23,15 +23,15 @@ class Listener:
         ]
 
 
-def test_bounds_on_the_transcript_reject_with_both_transcripts(tmp_path):
+def test_transcripts_outside_the_bounds_are_rejected_with_both_transcripts(tmp_path):
     row = {"duration": 4.0, "silence_share": 0.5, "file": "a.wav"}
     candidates = [(row | {"id": str(level)}, torch.full((96_000,), level)) for level in (0.9, 0.5, 0.1)]
     bad = Reject(RejectCode.TOO_SHORT, "segment", "0.1 s").at({"id": "bad"})
     candidates.insert(1, bad)
 
     def transcribed(**bounds):
-        knobs = config(tmp_path, output_dir=tmp_path / "out", **bounds)
-        return list(Segmenter(knobs, Listener()).transcribed(candidates))
+        config = segment_config(tmp_path, output_dir=tmp_path / "out", **bounds)
+        return list(Segmenter(config, Listener()).transcribed(candidates))
 
     (steady, _), still_bad, fickle, silent = transcribed(max_asr_disagreement=0.04)
     assert (steady["text"], steady["asr_disagreement"]) == ("steady", 0)
@@ -40,21 +40,21 @@ def test_bounds_on_the_transcript_reject_with_both_transcripts(tmp_path):
     # Slowed by a twentieth, its 40 words are 42.
     assert fickle.reason == "asr_disagreement too high: 0.05, max_asr_disagreement is 0.04"
     assert [len(fickle.columns[name].split()) for name in ("text", "text_slowed")] == [40, 42]
-    assert silent.reason == "no words: the ASR model hears none"
+    assert silent.reason == "no words: the transcript is empty"
     slow, _, fluent, _ = transcribed(min_chars_per_second=4.0)
     assert slow.category == "chars_per_second too low" and not isinstance(fluent, Reject)
     assert transcribed(max_chars_per_second=5.0)[2].reason.startswith("chars_per_second too high: ")
 
 
 @pytest.mark.slow
-def test_a_rating_falls_with_noise_and_the_bound_rejects_it_before_it_is_transcribed(tmp_path):
+def test_noise_lowers_dnsmos_and_min_dnsmos_rejects_before_transcription(tmp_path):
     write_recording(tmp_path / "in/clean.flac", "heart", pauses=[0.5], rate=24_000)
     samples, rate = soundfile.read(tmp_path / "in/clean.flac")
     noise = torch.randn(samples.shape, generator=torch.Generator().manual_seed(0)).numpy()
     soundfile.write(tmp_path / "in/noisy.flac", samples + 0.01 * noise, rate)
     listener = Listener()
-    knobs = config(tmp_path / "in", output_dir=tmp_path / "out", min_dnsmos=2.8)
-    clean, noisy = (list(Segmenter(knobs, listener).segments(file)) for file in find_raw_recordings(knobs))
+    config = segment_config(tmp_path / "in", output_dir=tmp_path / "out", min_dnsmos=2.8)
+    clean, noisy = (list(Segmenter(config, listener).segments(file)) for file in find_raw_recordings(config))
     assert clean[0][0]["dnsmos_ovrl"] > 2.8 and "text" in clean[0][0]
     row = noisy[0].columns
     assert noisy[0].reason == f"dnsmos_ovrl too low: {row['dnsmos_ovrl']:g}, min_dnsmos is 2.8"

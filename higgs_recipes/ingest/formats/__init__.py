@@ -1,4 +1,4 @@
-"""Layouts that corpora come in: one module each, whose `read_<format>(source)` gives its rows as they stand there.
+"""One module per corpus format, whose `read_<format>(source)` yields the rows of a source.
 
-A row that cannot be read is a `Reject` that says where it stands.
+A row that cannot be read is a `Reject` with its file and line.
 """

@@ -1,4 +1,4 @@
-"""Audio folders of `datasets`, and our own corpora: metadata.csv or metadata.jsonl with file_name."""
+"""Audio folders of `datasets` and corpora written by import: metadata.csv or metadata.jsonl with file_name."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +10,7 @@ from higgs_recipes.ingest.rows import ImportRow
 from higgs_recipes.rejects import Reject
 
 
-# Their names for what our rows call otherwise.
+# Column of the metadata file -> column of `ImportRow`, where the names differ.
 _NAMES = {"file_name": "audio", "audio_file_name": "audio", "ref_audio_file_name": "ref_audio"}
 _COLUMNS = (
     "id",
@@ -33,10 +33,10 @@ _COLUMNS = (
 
 
 def read_audiofolder(source: Path) -> Iterator[ImportRow | Reject]:
-    """Rows of the folder's metadata file; `columns` in the recipe names the columns that are called otherwise.
+    """Yield the rows of the folder's metadata file.
 
     Raises:
-        InputError: there is no metadata file, or there are two.
+        InputError: no metadata file, or two.
     """
     metadata = find_metadata(source)
     if metadata is None:
@@ -53,5 +53,5 @@ def read_audiofolder(source: Path) -> Iterator[ImportRow | Reject]:
 
 def _row(stored: dict[str, Any]) -> ImportRow:
     named = {_NAMES.get(key, key): value for key, value in stored.items()}
-    named["scene"] = named.get("scene_label") or named.get("scene")  # of a corpus of ours: as its own source had it
+    named["scene"] = named.get("scene_label") or named.get("scene")  # import keeps the label of its source
     return {key: named[key] for key in _COLUMNS if key in named} | {"fields": stored}

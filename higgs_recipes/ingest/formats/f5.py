@@ -1,4 +1,4 @@
-"""The lists of F5-TTS: a CSV with the head `audio_file|text`; a text in quotation marks may hold a bar."""
+"""Lists of F5-TTS: a CSV with the header `audio_file|text`; a quoted text may contain a bar."""
 
 import re
 from collections.abc import Iterator
@@ -10,20 +10,20 @@ from higgs_recipes.ingest.rows import ImportRow
 from higgs_recipes.rejects import Reject, RejectCode, RejectedRow
 
 
-HEAD = "audio_file|text"
+HEADER = "audio_file|text"
 _QUOTED = re.compile(r'"((?:[^"]|"")*)"')
 
 
 def read_f5(source: Path) -> Iterator[ImportRow | Reject]:
-    """Rows of the list.
+    """Yield the rows of a list.
 
     Raises:
-        InputError: the first line is not the head; its trainer would leave out a recording there.
+        InputError: the first line is not the header; the trainer of F5-TTS would skip a recording.
     """
     lines = parse_lines(source, lambda line: {"text": line})
-    head = next(lines, None)
-    if head is None or isinstance(head, Reject) or head["text"].strip() != HEAD:
-        raise InputError(f"{source} line 1: the head must be {HEAD}")
+    header = next(lines, None)
+    if header is None or isinstance(header, Reject) or header["text"].strip() != HEADER:
+        raise InputError(f"{source} line 1: the header must be {HEADER}")
     rows = parse_lines(source, _row)
     next(rows)
     return rows
@@ -34,8 +34,8 @@ def _row(line: str) -> ImportRow:
     if quoted := _QUOTED.fullmatch(text):
         text = quoted[1].replace('""', '"')
     elif "|" in text:
-        detail = "more than two cells; put a text that holds a bar into quotation marks"
+        detail = "more than two cells; quote a text that contains a bar"
         raise RejectedRow(RejectCode.WRONG_CELLS, detail=detail)
     if not bar:
-        raise RejectedRow(RejectCode.WRONG_CELLS, detail=f"one cell; a line is {HEAD}")
+        raise RejectedRow(RejectCode.WRONG_CELLS, detail=f"one cell; a line is {HEADER}")
     return {"audio": path, "text": text}

@@ -1,4 +1,4 @@
-"""The lists of GPT-SoVITS: one `path|speaker|language|text` a line; the text may hold more bars."""
+"""Lists of GPT-SoVITS: lines of `path|speaker|language|text`; the text may contain more bars."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +9,7 @@ from higgs_recipes.rejects import Reject, RejectCode, RejectedRow
 
 
 def read_gpt_sovits(source: Path) -> Iterator[ImportRow | Reject]:
+    """Yield the rows of a list."""
     return parse_lines(source, _row)
 
 

@@ -1,4 +1,4 @@
-"""Kaldi's data folders: wav.scp and text, and where they are there segments, utt2spk, spk2gender, utt2lang."""
+"""Data folders of Kaldi: wav.scp and text; optional segments, utt2spk, spk2gender and utt2lang."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -9,20 +9,22 @@ from higgs_recipes.ingest.rows import ImportRow
 from higgs_recipes.rejects import Reject, RejectCode, RejectedRow
 
 
-Table = Mapping[str, Mapping[str, Any]]  # the lines of a file by their keys
+Table = Mapping[str, Mapping[str, Any]]  # the lines of a file by key
 
 
 def read_kaldi(source: Path) -> Iterator[ImportRow | Reject]:
-    """A row for each utterance of `text`, a reject for each without a recording and for each recording without a text.
+    """Yield a row or a reject for each utterance in `text`, and a reject for each recording without a transcript.
 
-    Relative paths in wav.scp start at the source's folder or audio_dir; for Kaldi they start where it is run.
+    Relative paths in wav.scp are relative to the source's folder or audio_dir; Kaldi's own are relative to the folder
+    where it runs.
     """
     texts, text_rejects = read_table(source / "text")
     recordings, recording_rejects = read_table(source / "wav.scp")
     names = ("segments", "utt2spk", "spk2gender", "utt2lang")
     optional = {name: read_table(source / name) if (source / name).is_file() else ({}, []) for name in names}
     tables: dict[str, Table] = {name: table for name, (table, _) in optional.items()}
-    locate = _segment if any(optional["segments"]) else _recording  # by broken segments no recording becomes a clip
+    # Also if all of segments is rejected: whole recordings are not clips then.
+    locate = _segment if any(optional["segments"]) else _recording
     for name, line in texts.items():
         place = {"file": line["file"], "line": line["line"], "id": name}
         speaker = _value(tables["utt2spk"], name)
@@ -53,14 +55,14 @@ def _recording(name: str, _: Table, recordings: Table) -> ImportRow:
     if path is None:
         raise RejectedRow(RejectCode.NO_RECORDING, "audio", f"wav.scp has no {name}")
     if path.endswith("|"):
-        raise RejectedRow(RejectCode.COMMAND, "audio", "it is not run: write its output to a file")
+        raise RejectedRow(RejectCode.COMMAND, "audio", "commands are not run: write the output to a file")
     return {"audio": path}
 
 
 def _segment(name: str, segments: Table, recordings: Table) -> ImportRow:
     value = _value(segments, name)
     if value is None:
-        raise RejectedRow(RejectCode.NO_SEGMENT, "segment", "segments has no line for it")
+        raise RejectedRow(RejectCode.NO_SEGMENT, "segment", "not in segments")
     try:
         recording, start, end = value.split()
         span = float(start), float(end)

@@ -1,4 +1,4 @@
-"""Text files of a corpus as a whole: tables of keys and values, and transcripts."""
+"""Text files of a corpus: tables of keys and values, and transcripts."""
 
 from pathlib import Path
 from typing import Any
@@ -8,9 +8,11 @@ from higgs_recipes.rejects import Reject, RejectCode, RejectedRow
 
 
 def read_table(path: Path) -> tuple[dict[str, dict[str, Any]], list[Reject]]:
-    """The lines `key value` of a file by their keys, {"file", "line", "key", "value"} each, and the rejected lines.
+    """Read a file of lines `key value`.
 
-    A key that stands twice keeps its first line; the later ones are rejected, with the key as their id.
+    Returns:
+        The lines as {"file", "line", "key", "value"} by key, and the rejected lines. Of lines with the same key, the
+        first is kept; the others are rejected with the key as their id.
     """
     table: dict[str, dict[str, Any]] = {}
     rejects: list[Reject] = []
@@ -29,10 +31,10 @@ def read_table(path: Path) -> tuple[dict[str, dict[str, Any]], list[Reject]]:
 
 
 def read_text(path: Path) -> str:
-    """The whole text of a file, without a byte order mark and carriage returns at the ends of lines.
+    """Read a file without its byte order mark and without carriage returns at the ends of lines.
 
     Raises:
-        RejectedRow: no such file, not UTF-8; names the file, and the line.
+        RejectedRow: no such file, or not UTF-8; names the file and the line.
     """
     numbered = enumerate(raw_lines(path), start=1)
     return "\n".join(decode(raw, where=f"; line {number} of {path}").rstrip("\r\n") for number, raw in numbered)
@@ -43,5 +45,5 @@ def _key_and_value(text: str) -> dict[str, Any]:
     if "\t" in key:
         key, _, value = text.strip().partition("\t")
     if not value.strip():
-        raise RejectedRow(RejectCode.WRONG_CELLS, detail=f"one cell: nothing stands behind {key}")
+        raise RejectedRow(RejectCode.WRONG_CELLS, detail=f"one cell: no value for {key}")
     return {"key": key, "value": value.strip()}

@@ -1,4 +1,4 @@
-"""LJSpeech: metadata.csv of `id|text` or `id|text|normalised text` beside wavs/<id>.wav; quotation marks are text."""
+"""LJSpeech: metadata.csv with lines of `id|text` or `id|text|normalized text`, and wavs/<id>.wav; without quoting."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +9,7 @@ from higgs_recipes.rejects import Reject, RejectCode, RejectedRow
 
 
 def read_ljspeech(source: Path) -> Iterator[ImportRow | Reject]:
-    """Rows with the normalized text where a line has one: "Mister" for "Mr.", as the reader says it."""
+    """Yield the rows, with the normalized text where a line has one: "Mister" for "Mr.", as it is spoken."""
     return parse_lines(source / "metadata.csv", _row)
 
 

@@ -1,4 +1,4 @@
-"""JSON lines of ms-swift, {"messages": [user, assistant], "audios": [path]}: the assistant says the transcript."""
+"""JSON lines of ms-swift, {"messages": [user, assistant], "audios": [path]}; the assistant says the transcript."""
 
 import re
 from collections.abc import Iterator
@@ -10,12 +10,12 @@ from higgs_recipes.ingest.rows import ImportRow
 from higgs_recipes.rejects import Reject, RejectCode, RejectedRow
 
 
-# A closed block is the model's thinking and is not spoken; a mark that is never closed only opens the answer.
+# A closed block is not spoken; a tag that is never closed only starts the answer.
 _THOUGHT = re.compile(r"<think>.*?</think>", re.DOTALL)
 
 
 def read_ms_swift(source: Path) -> Iterator[ImportRow | Reject]:
-    """Rows of one file: the transcript without its markers, the user's words as "user_instruction" to the letter."""
+    """Yield the rows of a file: the transcript without tags, the user's turns unchanged as "user_instruction"."""
     return parse_lines(source, _row)
 
 
@@ -26,34 +26,34 @@ def _row(line: str) -> ImportRow:
         raise RejectedRow(RejectCode.INVALID_FIELD, "messages", "is not a list of {role, content}")
     if not isinstance(audios, list) or len(audios) != 1 or not isinstance(audios[0], str):
         raise RejectedRow(RejectCode.INVALID_FIELD, "audios", f"is {audios!r}; there must be one recording")
-    said = {
+    turns = {
         role: [message["content"] for message in messages if message["role"] == role] for role in ("user", "assistant")
     }
-    if len(said["assistant"]) != 1:
-        detail = f"has {len(said['assistant'])} turns of the assistant; there must be one, the transcript"
+    if len(turns["assistant"]) != 1:
+        detail = f"has {len(turns['assistant'])} turns of the assistant; there must be one, the transcript"
         raise RejectedRow(RejectCode.INVALID_FIELD, "messages", detail)
     return {
         "audio": audios[0],
-        "text": spoken(said["assistant"][0]),
-        "user_instruction": "\n".join(said["user"]) if said["user"] else None,
+        "text": spoken_text(turns["assistant"][0]),
+        "user_instruction": "\n".join(turns["user"]) if turns["user"] else None,
         "original_audio_path": audios[0],
         "fields": {key: value for key, value in stored.items() if key not in ("messages", "audios")},
     }
 
 
-def spoken(content: str) -> str:
-    """The transcript in an assistant's turn.
+def spoken_text(content: str) -> str:
+    """Return the transcript in an assistant's turn.
 
-    >>> spoken("<think>Good morning."), spoken("<think>A greeting.</think><audio>Good morning.")
+    >>> spoken_text("<think>Good morning."), spoken_text("<think>A greeting.</think><audio>Good morning.")
     ('Good morning.', 'Good morning.')
 
     Raises:
-        RejectedRow: a mark is left that opens or closes nothing.
+        RejectedRow: an unmatched tag inside the transcript.
     """
     text = _THOUGHT.sub("", content).strip().removeprefix("<think>").replace("<audio>", "").strip()
-    for mark in ("<think>", "</think>"):
-        if mark in text:
-            raise RejectedRow(RejectCode.THINKING_TAG, "text", f"{mark} stands inside the transcript; remove it")
+    for tag in ("<think>", "</think>"):
+        if tag in text:
+            raise RejectedRow(RejectCode.THINKING_TAG, "text", f"{tag} inside the transcript; remove it")
     return text
 
 

@@ -1,4 +1,4 @@
-"""The reader of each format: `read_<format>` of the module that has the format's name."""
+"""The reader of each format: `read_<format>` in the module of that name."""
 
 from collections.abc import Callable, Iterator
 from importlib import import_module
