@@ -66,7 +66,7 @@ _VOICE_OF = {
 SPEAKER_TAG = re.compile(r"\[(SPEAKER\d+)\]")  # begins a turn in the text of a dialogue
 
 # Any of these may be one token of some checkpoint, not only those of the template.
-_CONTROL_TOKEN = re.compile(r"<\|[^\s|]+\|>")
+CONTROL_TOKEN = re.compile(r"<\|[^\s|]+\|>")
 
 _SYSTEM = "Generate audio following instruction."
 _DIALOGUE_SYSTEM = """You are an AI assistant designed to convert text into speech.
@@ -201,7 +201,7 @@ def _is_blank(value: Any) -> bool:
 def _refuse_control_tokens(row: Mapping[str, Any], turns: list[dict]) -> None:
     for turn in turns:
         for item in turn["content"]:
-            if token := _CONTROL_TOKEN.search(item.get("text", "")):
+            if token := CONTROL_TOKEN.search(item.get("text", "")):
                 problem = f"holds {token[0]}, a mark that only the prompt may set; remove it"
                 raise _error(row, f"text of the {turn['role']} turn", problem)
 

@@ -23,7 +23,7 @@ from higgs_recipes.samples import LAST_TOKENS, SampleDataset, label_sample, toke
 
 
 TRAIN_SPLIT = "train"  # as scripts/encode.py names it
-# What a sample is made of. The recordings that a corpus may keep would be read with every row, and thrown away.
+# The columns of a sample.
 INPUT_IDS = "input_ids"
 COLUMNS = ["id", "messages", "codes", "ref_codes", "codec"]
 
@@ -39,21 +39,21 @@ def load_training_data(
         codec: `Codec.revision` of the recipe's codec.
 
     Raises:
-        InputError: a corpus is not there, has no such split, or is encoded with another codec than the recipe's; or a
-            row does not fit `pack_to`.
+        InputError: a corpus is not there, is damaged, has no such split or no rows in it, or is encoded with another
+            codec than the recipe's; or a row does not fit `pack_to`.
     """
     evaluates = config.eval_strategy != "no" and config.test_split is not None
     train, test, described = [], [], []
     for path in config.datasets:
         files = fetch_encoded(path)
-        rows = load_encoded(files, split=TRAIN_SPLIT)
+        rows = load_encoded(files, split=TRAIN_SPLIT, with_audio=False)
         check_codec(rows, codec, where=f"{path}, split {TRAIN_SPLIT}")
         train.append(rows.select_columns(COLUMNS))
         described.append(
             {"path": path, "fingerprint": rows._fingerprint, "rows": len(rows), "seconds": sum(rows["seconds"])}
         )
         if evaluates:
-            held_out = load_encoded(files, split=config.test_split)
+            held_out = load_encoded(files, split=config.test_split, with_audio=False)
             check_codec(held_out, codec, where=f"{path}, split {config.test_split}")
             test.append(held_out.select_columns(COLUMNS))
     with config.main_process_first(desc="prompts"):  # the others find them in the cache
