@@ -54,7 +54,7 @@ def load_encoded(corpus: str | Path | Snapshot, *, split: str, with_audio: bool 
             )
     except DatasetGenerationError as error:
         reason = short_reason(error.__cause__ or error)
-        raise InputError(f"{where}: the parquet files are broken ({reason}): {REMEDY}") from error
+        raise InputError(f"{where}: the parquet files cannot be read ({reason}): {REMEDY}") from error
     check_rows(rows.data.table, where=where)
     check_record(files.folder, rows.data.table, split=split, where=where)
     # Of the content: the one that `datasets` gives changes with the folder that the files lie in.

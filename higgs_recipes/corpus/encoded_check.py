@@ -48,9 +48,8 @@ def check_rows(table: pa.Table, *, where: str) -> None:
         if problems and not first:
             problem = min(problems, key=lambda problem: problem.rows[0])
             row = int(problem.rows[0])
-            row_id = batch["id"].cast(pa.binary())[row].as_py() or b"(without id)"
-            row_id = row_id[:100].decode(errors="replace")
-            first = f"row {row_id} (number {start + row}): column {problem.column}: {problem.text}"
+            name = _shown(batch["id"].cast(pa.binary())[row].as_py())
+            first = f"row {name} (number {start + row}): column {problem.column}: {problem.text}"
         start += len(batch)
     if first:
         raise InputError(
@@ -59,7 +58,14 @@ def check_rows(table: pa.Table, *, where: str) -> None:
         )
 
 
+def _shown(row_id: bytes | None) -> str:
+    """An id of any content in a message."""
+    text = (row_id or b"(without id)")[:100].decode(errors="replace")
+    return text if text.isprintable() else repr(text)
+
+
 def _problems(batch: pa.RecordBatch) -> Iterator[_Problem]:
+    """The problems of each column; some of them have no rows."""
     every_row = np.arange(len(batch))
     for name in REQUIRED:
         yield _Problem(name, _nulls(batch[name]), "is null")
@@ -75,15 +81,16 @@ def _problems(batch: pa.RecordBatch) -> Iterator[_Problem]:
     yield from _codes_problems("codes", batch["codes"], every_row)
     yield from _codes_problems("ref_codes", pc.list_flatten(references), _rows_of_items(references))
     num_texts, num_references = _lengths(batch["ref_texts"]), _lengths(references)
-    different = np.flatnonzero((num_texts != num_references) & batch["ref_texts"].is_valid().to_numpy(False))
-    counts = [int(lengths[different][:1].sum()) for lengths in (num_texts, num_references)]
-    yield _Problem("ref_texts", different, "has {} texts for {} clips in ref_codes".format(*counts))
+    wrong = np.flatnonzero((num_texts != num_references) & batch["ref_texts"].is_valid().to_numpy(False))
+    if len(wrong):
+        text = f"has {num_texts[wrong[0]]} texts for {num_references[wrong[0]]} clips in ref_codes"
+        yield _Problem("ref_texts", wrong, text)
     yield from _seconds_problems(batch["seconds"], _lengths(batch["codes"]))
     yield from _messages_problems(batch["messages"], num_references + 1)
 
 
 def _text_problems(name: str, texts: pa.StringArray, rows: np.ndarray) -> Iterator[_Problem]:
-    """Of texts, each in the row that `rows` gives."""
+    """The problems of texts; `rows` has the row of each."""
     sizes = pc.binary_length(texts).fill_null(0).to_numpy()
     yield _Problem(name, rows[sizes > MAX_TEXT_BYTES], f"has more than {MAX_TEXT_BYTES} bytes")
     invalid = _invalid_utf8(texts)
@@ -111,12 +118,14 @@ def _is_utf8(text: bytes) -> bool:
 
 
 def _codes_problems(name: str, clips: pa.ListArray, rows: np.ndarray) -> Iterator[_Problem]:
-    """Of clips (T, C), each in the row that `rows` gives."""
+    """The problems of clips (T, C); `rows` has the row of each."""
     num_steps, num_codebooks = _lengths(clips), clips.type.value_type.list_size
     yield _Problem(name, rows[_nulls(clips)], "has a clip that is null")
     yield _Problem(name, rows[(num_steps == 0) & clips.is_valid().to_numpy(False)], "has a clip without steps")
-    too_long = f"has a clip of {num_steps.max(initial=0)} steps, at most {MAX_STEPS} ({MAX_CLIP_SECONDS} s) are read"
-    yield _Problem(name, rows[num_steps > MAX_STEPS], too_long)
+    too_long = np.flatnonzero(num_steps > MAX_STEPS)
+    if len(too_long):
+        text = f"has a clip of {num_steps[too_long[0]]} steps, at most {MAX_STEPS} ({MAX_CLIP_SECONDS} s) are read"
+        yield _Problem(name, rows[too_long], text)
 
     steps, ends = pc.list_flatten(clips), num_steps.cumsum()  # a null clip has no steps
     null_steps = _nulls(steps)
@@ -145,25 +154,23 @@ def _seconds_problems(column: pa.FloatArray, num_steps: np.ndarray) -> Iterator[
 
 
 def _messages_problems(messages: pa.StringArray, num_clips: np.ndarray) -> Iterator[_Problem]:
-    """The problems of readable conversations, each with its number of clips."""
+    """The problems of conversations, each with `num_clips` clips; not of what `_text_problems` refuses."""
     sizes = pc.binary_length(messages).fill_null(0).to_numpy()
     readable = (sizes > 0) & (sizes <= MAX_TEXT_BYTES)
     readable[_invalid_utf8(messages)] = False
     rows, text = [], ""
-    for row, conversation in zip(
-        np.flatnonzero(readable), messages.filter(pa.array(readable)).to_pylist(), strict=True
-    ):
-        problem = conversation_problem(conversation, num_clips=num_clips[row])
-        if problem:
+    conversations = messages.filter(pa.array(readable)).to_pylist()
+    for row, conversation in zip(np.flatnonzero(readable), conversations, strict=True):
+        if problem := conversation_problem(conversation, num_clips=num_clips[row]):
             text = text or problem
             rows.append(row)
     yield _Problem("messages", np.array(rows, dtype=np.int64), text)
 
 
 def conversation_problem(messages: str, *, num_clips: int) -> str:
-    """Say what is wrong with a conversation, JSON of what `chatml.conversation` makes; "" if nothing is.
+    """Describe what is wrong with a conversation; return "" if it is JSON of what `chatml.conversation` makes.
 
-    A prompt of a valid one has an audio token for each clip and ends with the assistant's, which
+    The prompt of a valid conversation has an audio token for each clip and ends with the assistant's clip, as
     `samples.label_sample` requires.
 
     >>> conversation_problem('[{"role": "assistant", "content": [{"type": "audio"}]}]', num_clips=1)
@@ -225,4 +232,5 @@ def _lengths(lists: pa.ListArray) -> np.ndarray:
 
 
 def _rows_of_items(lists: pa.ListArray) -> np.ndarray:
+    """The index of the list of each item, of all items end to end."""
     return pc.list_parent_indices(lists).to_numpy()

@@ -19,8 +19,7 @@ from higgs_recipes.errors import InputError
 MAX_EXPANSION, FREE_BYTES = 1000, 2**30  # decoded bytes for each byte of a file, beyond the free ones
 MAX_GROUP_BYTES = 2**32  # decoded; a reader holds a row group in memory
 MAX_RECORD_BYTES = 2**24
-# Of int16 codes, `seconds`, and the offsets of texts and recordings, whose bytes are counted from their dictionaries.
-VALUE_BYTES = {"INT32": 2, "FLOAT": 4, "BYTE_ARRAY": 4}
+VALUE_BYTES = 2  # an int16 code; other values are larger
 
 FILE_NAME = re.compile(r"(\w+)-([0-9]{5})-of-([0-9]{5})\.parquet")
 REMEDY = "fetch the corpus again, or encode it again with scripts/encode.py"
@@ -61,9 +60,9 @@ def split_files(folder: Path, *, corpus: str, split: str) -> list[str]:
             f"{corpus}, split {split}: {len(missing)} of {len(expected)} files are missing, the first is "
             f"data/{missing[0]}: {REMEDY}"
         )
-    for name in splits[split]:
-        if name not in expected:
-            raise InputError(f"{corpus}, split {split}: data/{name} has an index beyond its count: {REMEDY}")
+    if extra := sorted(splits[split].keys() - set(expected)):
+        raise InputError(f"{corpus}, split {split}: data/{extra[0]} has an index beyond its count: {REMEDY}")
+    for name in expected:
         if not (folder / "data" / name).is_file():  # reading from a FIFO would never end
             raise InputError(f"{corpus}, split {split}: data/{name} is not a regular file: {REMEDY}")
     return [str(folder / "data" / name) for name in expected]
@@ -89,18 +88,18 @@ def check_files(paths: Sequence[str], schema: pa.Schema, *, where: str) -> None:
                 metadata, found = parquet.metadata, parquet.schema_arrow
             _check_schema(found, schema, file=file)
             _check_size(path, metadata, schema, file=file)
-        num_rows += metadata.num_rows
+        num_rows += sum(metadata.row_group(number).num_rows for number in range(metadata.num_row_groups))
     if num_rows == 0:
         raise InputError(f"{where}: no rows: encode the corpus again; test_size sets how many rows are held out")
 
 
 @contextmanager
 def explain_unreadable(file: str) -> Iterator[None]:
-    """Turn what pyarrow raises on a broken file into an `InputError`."""
+    """Turn what pyarrow raises on a file that it cannot read into an `InputError`."""
     try:
         yield
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{file}: the parquet file is broken ({short_reason(error)}): {REMEDY}") from error
+        raise InputError(f"{file}: the parquet file cannot be read ({short_reason(error)}): {REMEDY}") from error
 
 
 def short_reason(error: BaseException) -> str:
@@ -129,24 +128,22 @@ def _check_size(path: str, metadata: pq.FileMetaData, schema: pa.Schema, *, file
     columns = [(index, column) for index, column in columns if column.path.partition(".")[0] in schema.names]
     _check_chunks(path, metadata, leaves=[column.path for _, column in columns])
     limit = FREE_BYTES + MAX_EXPANSION * os.path.getsize(path)
-    sizes = [
-        sum(_stated_bytes(metadata.row_group(number).column(index), column.physical_type) for index, column in columns)
-        for number in range(metadata.num_row_groups)
-    ]
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    sizes = [sum(_stated_bytes(group.column(index)) for index, _ in columns) for group in groups]
     _refuse_large(sizes, limit, file=file)
     texts = [column.path for _, column in columns if column.physical_type == "BYTE_ARRAY"]
     with pq.ParquetFile(path, metadata=metadata, read_dictionary=texts) as parquet:
-        for number in range(metadata.num_row_groups):
+        for number in range(len(groups)):
             table = parquet.read_row_group(number, columns=texts)
             sizes[number] += sum(_decoded_bytes(chunk) for column in table.columns for chunk in column.chunks)
             _refuse_large(sizes, limit, file=file)
 
 
 class _NoData(io.RawIOBase):
-    """A file of a size whose content cannot be read."""
+    """A file that has a size, and raises when it is read."""
 
     class Read(Exception):
-        """The content was asked for."""
+        """Raised by `read`."""
 
     def __init__(self, size: int) -> None:
         self.size, self.position = size, 0
@@ -180,9 +177,9 @@ def _check_chunks(path: str, metadata: pq.FileMetaData, *, leaves: Sequence[str]
                 next(parquet.iter_batches(batch_size=1, row_groups=[number], columns=leaves), None)
 
 
-def _stated_bytes(chunk: pq.ColumnChunkMetaData, physical_type: str) -> int:
-    """The size of a chunk as its metadata states it: the decompressed pages, or the values without those of texts."""
-    return max(0, chunk.total_uncompressed_size, chunk.num_values * VALUE_BYTES[physical_type])
+def _stated_bytes(chunk: pq.ColumnChunkMetaData) -> int:
+    """The least size of a chunk by its metadata: of the decompressed pages, or of the values."""
+    return max(0, chunk.total_uncompressed_size, chunk.num_values * VALUE_BYTES)
 
 
 def _decoded_bytes(array: pa.Array) -> int:

@@ -65,6 +65,7 @@ DAMAGE = [
     ("id", None, "row (without id) (number 2): column id: is null"),
     ("id", " ", "column id: is blank"),
     ("id", "x" * 300_000, "column id: has more than 262144 bytes"),
+    ("id", "\x1b[2J" * 90_000, r"row '\x1b[2J\x1b[2J"),
     ("text", None, "column text: is null"),
     ("text", "\n ", "column text: is blank"),
     ("text", "a" * 300_000, "column text: has more than 262144 bytes"),
@@ -357,7 +358,7 @@ def half_a_corpus(folder: Path, rows: list[dict]) -> None:
     "write, message",
     [
         (lambda folder, rows: write_encoded(folder, []), "split train: no rows: encode the corpus again"),
-        (broken_file, "data/train-00000-of-00001.parquet: the parquet file is broken"),
+        (broken_file, "data/train-00000-of-00001.parquet: the parquet file cannot be read"),
         (lambda folder, rows: write_encoded(folder, [rows[0] | {"text": None}]), "row row0 (number 0): column text"),
         (half_a_corpus, "split train: 1 of 2 files are missing"),
     ],

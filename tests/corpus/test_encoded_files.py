@@ -75,7 +75,9 @@ def test_what_is_not_a_regular_file_is_not_opened(tmp_path, make):
 def test_a_file_that_is_not_parquet_is_named(tmp_path, content):
     write_encoded(tmp_path, encoded_rows(4), num_files=2)
     (tmp_path / "data/train-00001-of-00002.parquet").write_bytes(content)
-    refused(tmp_path, r"split train: data/train-00001-of-00002.parquet: the parquet file is broken \(.+\): fetch the")
+    refused(
+        tmp_path, r"split train: data/train-00001-of-00002.parquet: the parquet file cannot be read \(.+\): fetch the"
+    )
 
 
 def test_a_truncated_file_and_one_with_broken_pages_are_named(tmp_path):
@@ -83,15 +85,15 @@ def test_a_truncated_file_and_one_with_broken_pages_are_named(tmp_path):
     path = tmp_path / "data/train-00000-of-00001.parquet"
     content = path.read_bytes()
     path.write_bytes(content[:-100])
-    refused(tmp_path, "train-00000-of-00001.parquet: the parquet file is broken")
+    refused(tmp_path, "train-00000-of-00001.parquet: the parquet file cannot be read")
     path.write_bytes(content[:4] + bytes(2000) + content[2004:])
-    refused(tmp_path, "train-00000-of-00001.parquet: the parquet file is broken")
+    refused(tmp_path, "train-00000-of-00001.parquet: the parquet file cannot be read")
     chunk = pq.read_metadata(write_encoded(tmp_path, encoded_rows(4)) / path).row_group(0).column(10)
     assert chunk.path_in_schema.startswith("codes.")
     path.write_bytes(
         content[: chunk.dictionary_page_offset] + bytes(50) + content[chunk.dictionary_page_offset + 50 :]
     )
-    refused(tmp_path, r"split train: the parquet files are broken \(.+\): fetch the corpus again")
+    refused(tmp_path, r"split train: the parquet files cannot be read \(.+\): fetch the corpus again")
 
 
 def changed(column: str, type_: pa.DataType, values: list) -> pa.Table:
@@ -172,7 +174,7 @@ def test_codes_that_a_small_file_repeats_too_often_are_not_decoded(tmp_path, mon
     monkeypatch.setattr(encoded_files, "FREE_BYTES", 2**20)
     monkeypatch.setattr(encoded_files, "MAX_EXPANSION", 10)
     rows = encoded_rows(2)
-    rows[1]["codes"] = [[7] * 8] * 500_000
+    rows[1]["codes"] = [[7] * 8] * 500_000  # 8 MB
     write_encoded(tmp_path, rows, compression="zstd")
     refused(tmp_path, r"train-00000-of-00001.parquet: 0\.0 GiB or more once decoded, .* do not use it")
 
