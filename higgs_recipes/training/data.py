@@ -23,7 +23,7 @@ from higgs_recipes.samples import LAST_TOKENS, SampleDataset, label_sample, toke
 
 
 TRAIN_SPLIT = "train"  # as scripts/encode.py names it
-# The columns of a sample.
+# What a sample is made of. The recordings that a corpus may keep would be read with every row, and thrown away.
 INPUT_IDS = "input_ids"
 COLUMNS = ["id", "messages", "codes", "ref_codes", "codec"]
 
@@ -39,8 +39,8 @@ def load_training_data(
         codec: `Codec.revision` of the recipe's codec.
 
     Raises:
-        InputError: a corpus is not there, is damaged, has no such split or no rows in it, or is encoded with another
-            codec than the recipe's; or a row does not fit `pack_to`.
+        InputError: a corpus is not there, has no such split, or is encoded with another codec than the recipe's; or a
+            row does not fit `pack_to`.
     """
     evaluates = config.eval_strategy != "no" and config.test_split is not None
     train, test, described = [], [], []

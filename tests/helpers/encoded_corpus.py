@@ -9,14 +9,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from higgs_recipes.chatml import conversation
+from higgs_recipes.chatml import TASKS, conversation
 from higgs_recipes.constants import FRAMES_PER_SECOND
 from higgs_recipes.corpus.encoded import shard_features
-from tests.helpers.laid_out import CLONING, DIALOGUE, DIALOGUE_CLONING, SMART
 
 
 SCHEMA = shard_features(num_codebooks=8).arrow_schema
-TASKS = (SMART, CLONING, DIALOGUE, DIALOGUE_CLONING)
+_, CLONING, DIALOGUE, DIALOGUE_CLONING = TASKS
 
 
 def encoded_rows(num_rows: int, *, codec: str = "user/codec@abc", num_steps: int = 10) -> list[dict[str, Any]]:
