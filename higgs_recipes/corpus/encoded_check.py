@@ -1,14 +1,20 @@
-"""Check the rows of an encoded corpus as they are loaded: anyone can publish one, damaged or hostile."""
+"""Check an encoded corpus as it is loaded: anyone can publish one, damaged or hostile.
 
-import json
-from collections.abc import Iterator
+`check_size` refuses a file that would fill memory or disk, `check_rows` damaged rows.
+"""
+
+import io
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
-from higgs_recipes.chatml import CONTROL_TOKEN
+from higgs_recipes.chatml import conversation_problem
 from higgs_recipes.constants import BOS_CODE, FRAMES_PER_SECOND, MAX_CLIP_SECONDS
 from higgs_recipes.errors import InputError
 
@@ -18,8 +24,104 @@ MAX_TEXT_BYTES = 2**18  # of a cell; scripts/encode.py rejects transcripts of mo
 SECONDS_TOLERANCE = 0.1  # the codec pads the last step (0.04 s), and others may round to 0.1 s
 REQUIRED = ("id", "text", "messages", "codec", "codes", "turn_speakers", "seconds")  # never null
 NOT_BLANK = ("id", "text", "messages", "codec")
-ROLES = ("system", "scene", "user", "assistant")
 BATCH_ROWS = 1000
+
+# Parquet stores equal values once: a file of 4 kB can decode to terabytes, and its metadata does not say so.
+MAX_EXPANSION, FREE_BYTES = 1000, 2**30  # decoded bytes for each byte of a file, beyond the free ones
+MAX_GROUP_BYTES = 2**32  # decoded; a reader holds a row group in memory
+VALUE_BYTES = 2  # an int16 code; other values are larger
+
+
+def check_size(path: str, metadata: pq.FileMetaData, schema: pa.Schema, *, file: str) -> None:
+    """Check the size of a parquet file once decoded. A value counts as often as it is decoded.
+
+    Args:
+        metadata: of the file.
+        schema: the columns that will be read; the file has them.
+        file: its name in messages.
+
+    Raises:
+        InputError: it is absurd for the size on disk, or a row group is too large.
+    """
+    columns = [(index, metadata.schema.column(index)) for index in range(metadata.num_columns)]
+    columns = [(index, column) for index, column in columns if column.path.partition(".")[0] in schema.names]
+    _check_chunks(path, metadata, leaves=[column.path for _, column in columns])
+    limit = FREE_BYTES + MAX_EXPANSION * os.path.getsize(path)
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    sizes = [sum(_stated_bytes(group.column(index)) for index, _ in columns) for group in groups]
+    _refuse_large(sizes, limit, file=file)
+    texts = [column.path for _, column in columns if column.physical_type == "BYTE_ARRAY"]
+    with pq.ParquetFile(path, metadata=metadata, read_dictionary=texts) as parquet:
+        for number in range(len(groups)):
+            table = parquet.read_row_group(number, columns=texts)
+            sizes[number] += sum(_decoded_bytes(chunk) for column in table.columns for chunk in column.chunks)
+            _refuse_large(sizes, limit, file=file)
+
+
+class _NoData(io.RawIOBase):
+    """A file that has a size, and raises when it is read."""
+
+    class Read(Exception):
+        """Raised by `read`."""
+
+    def __init__(self, size: int) -> None:
+        self.size, self.position = size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self.position = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self.position, os.SEEK_END: self.size}[whence]
+        return self.position
+
+    def tell(self) -> int:
+        return self.position
+
+    def read(self, size: int = -1) -> bytes:
+        raise self.Read
+
+
+def _check_chunks(path: str, metadata: pq.FileMetaData, *, leaves: Sequence[str]) -> None:
+    """Let a reader check the metadata of all chunks, without their data.
+
+    `RowGroupMetaData.column` ends the process (std::terminate) on damaged metadata, for which a reader raises. The
+    buffer makes it open all chunks before it reads from the first.
+    """
+    with pq.ParquetFile(_NoData(os.path.getsize(path)), metadata=metadata, buffer_size=4096) as parquet:
+        for number in range(metadata.num_row_groups):
+            with suppress(_NoData.Read):
+                next(parquet.iter_batches(batch_size=1, row_groups=[number], columns=leaves), None)
+
+
+def _stated_bytes(chunk: pq.ColumnChunkMetaData) -> int:
+    """The least size of a chunk by its metadata: of the decompressed pages, or of the values."""
+    return max(0, chunk.total_uncompressed_size, chunk.num_values * VALUE_BYTES)
+
+
+def _decoded_bytes(array: pa.Array) -> int:
+    """The bytes of texts or recordings, counted from their dictionary."""
+    if pa.types.is_struct(array.type):
+        return sum(map(_decoded_bytes, array.flatten()))
+    if pa.types.is_list(array.type):
+        return _decoded_bytes(array.flatten())
+    return pc.sum(pc.binary_length(array.dictionary).take(array.indices), min_count=0).as_py()
+
+
+def _refuse_large(sizes: Sequence[int], limit: int, *, file: str) -> None:
+    """Check the decoded sizes of the row groups of a file."""
+    if sum(sizes) > limit:
+        raise InputError(
+            f"{file}: {sum(sizes) / 2**30:.1f} GiB or more once decoded, {limit / 2**30:.1f} GiB are allowed for its "
+            "size on disk: scripts/encode.py does not write such files, do not use it"
+        )
+    if max(sizes, default=0) > MAX_GROUP_BYTES:
+        raise InputError(
+            f"{file}: a row group has {max(sizes) / 2**30:.1f} GiB or more once decoded, at most "
+            f"{MAX_GROUP_BYTES / 2**30:.0f} GiB are read: write it with row groups of 1,000 rows"
+        )
 
 
 class _Problem(NamedTuple):
@@ -165,58 +267,6 @@ def _messages_problems(messages: pa.StringArray, num_clips: np.ndarray) -> Itera
             text = text or problem
             rows.append(row)
     yield _Problem("messages", np.array(rows, dtype=np.int64), text)
-
-
-def conversation_problem(messages: str, *, num_clips: int) -> str:
-    """Describe what is wrong with a conversation; return "" if it is JSON of what `chatml.conversation` makes.
-
-    The prompt of a valid conversation has an audio token for each clip and ends with the assistant's clip, as
-    `samples.label_sample` requires.
-
-    >>> conversation_problem('[{"role": "assistant", "content": [{"type": "audio"}]}]', num_clips=1)
-    ''
-    >>> conversation_problem('[{"role": "assistant", "content": "Hi."}]', num_clips=1)
-    'the content of turn 0 is not a list of items'
-    """
-    try:
-        turns = json.loads(messages)
-    except (ValueError, RecursionError) as error:  # nested too deeply
-        return f"is not JSON ({str(error)[:100]})"
-    if not isinstance(turns, list) or not turns:
-        return "is not a list of turns"
-    num_audio = 0
-    for index, turn in enumerate(turns):
-        role, content = (turn.get("role"), turn.get("content")) if isinstance(turn, dict) else (None, None)
-        if role not in ROLES:
-            return f"turn {index} has none of the roles {', '.join(ROLES)}"
-        if not isinstance(content, list) or not content:
-            return f"the content of turn {index} is not a list of items"
-        types = [item.get("type") if isinstance(item, dict) else None for item in content]
-        if role == "scene" and (index != 1 or turns[0]["role"] != "system" or types[0] != "text"):
-            return f"turn {index} is a scene: it must follow the system turn, and begin with text"
-        for item, kind in zip(content, types, strict=True):
-            if kind == "audio":
-                num_audio += 1
-            elif kind != "text" or not isinstance(item.get("text"), str):
-                return f"turn {index} has an item that is neither audio nor text"
-            elif problem := _prompt_problem(item["text"]):
-                return f"the text of turn {index} {problem}"
-    if role != "assistant" or types != ["audio"]:
-        return "the last turn is not the assistant's with one audio item"
-    if num_audio != num_clips:
-        return f"has {num_audio} audio items for {num_clips} clips in codes and ref_codes"
-    return ""
-
-
-def _prompt_problem(text: str) -> str:
-    if "<|" in text and (token := CONTROL_TOKEN.search(text)):
-        return f"has the control token {token[0][:40]}, which only the prompt may set"
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            return "has invalid Unicode"
-    return ""
 
 
 def _nulls(array: pa.Array) -> np.ndarray:

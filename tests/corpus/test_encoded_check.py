@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from higgs_recipes.chatml import TASKS
+from higgs_recipes.chatml import TASKS, conversation_problem
 from higgs_recipes.corpus.encoded import load_encoded
-from higgs_recipes.corpus.encoded_check import check_rows, conversation_problem
+from higgs_recipes.corpus.encoded_check import check_rows
 from higgs_recipes.errors import InputError
 from higgs_recipes.samples import build_sample
 from higgs_recipes.training.data import EncodedSamples, tokenize_rows

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from higgs_recipes.corpus import encoded_files
-from higgs_recipes.corpus.encoded import load_encoded
+from higgs_recipes.corpus import encoded_check
+from higgs_recipes.corpus.encoded import check_files, load_encoded
 from higgs_recipes.errors import InputError
 from tests.helpers.encoded_corpus import SCHEMA, encoded_rows, write_encoded, write_record
 
@@ -167,12 +167,12 @@ def test_a_text_that_a_small_file_repeats_too_often_is_not_decoded(tmp_path):
     assert path.stat().st_size < 10**6
     schema = pa.schema([SCHEMA.field("id"), SCHEMA.field("text")])
     with pytest.raises(InputError, match=r"train-00000-of-00001.parquet: 186\.\d GiB or more once decoded, 1\.\d GiB"):
-        encoded_files.check_files([str(path)], schema, where="corpus, split train")
+        check_files([str(path)], schema, where="corpus, split train")
 
 
 def test_codes_that_a_small_file_repeats_too_often_are_not_decoded(tmp_path, monkeypatch):
-    monkeypatch.setattr(encoded_files, "FREE_BYTES", 2**20)
-    monkeypatch.setattr(encoded_files, "MAX_EXPANSION", 10)
+    monkeypatch.setattr(encoded_check, "FREE_BYTES", 2**20)
+    monkeypatch.setattr(encoded_check, "MAX_EXPANSION", 10)
     rows = encoded_rows(2)
     rows[1]["codes"] = [[7] * 8] * 500_000  # 8 MB
     write_encoded(tmp_path, rows, compression="zstd")
@@ -180,7 +180,7 @@ def test_codes_that_a_small_file_repeats_too_often_are_not_decoded(tmp_path, mon
 
 
 def test_a_row_group_that_fills_the_memory_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(encoded_files, "MAX_GROUP_BYTES", 10_000)
+    monkeypatch.setattr(encoded_check, "MAX_GROUP_BYTES", 10_000)
     write_encoded(tmp_path, encoded_rows(20))
     refused(
         tmp_path, "a row group has 0.0 GiB or more once decoded, at most 0 GiB are read: write it with row groups of"
