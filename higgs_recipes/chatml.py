@@ -66,6 +66,7 @@ _VOICE_OF_GENDER = {
 }
 
 SPEAKER_TAG = re.compile(r"\[(SPEAKER\d+)\]")  # starts a turn in the text of a dialogue
+_WRITTEN_TAG = re.compile(r"\[\s*speaker\s*(\d+)\s*\]", re.IGNORECASE)
 
 # Not only the tokens of the template: a checkpoint may have more special tokens of this form.
 _CONTROL_TOKEN = re.compile(r"<\|[^\s|]+\|>")
@@ -133,6 +134,15 @@ def conversation(row: Mapping[str, Any], *, task: str, ref_in_system: bool = Fal
     ]
     _refuse_control_tokens(row, turns)
     return turns
+
+
+def canonical_speaker_tags(text: str) -> str:
+    """Write speaker tags as the model knows them; it reads out any others.
+
+    >>> canonical_speaker_tags("[speaker0] Hi. [ Speaker 1 ] Well. [laugh]")
+    '[SPEAKER0] Hi. [SPEAKER1] Well. [laugh]'
+    """
+    return _WRITTEN_TAG.sub(r"[SPEAKER\1]", text)
 
 
 def is_dialogue(text: str) -> bool:

@@ -17,6 +17,7 @@ from higgs_recipes.errors import exit_on_input_error
 from higgs_recipes.evaluation.evaluate import evaluate_model
 from higgs_recipes.evaluation.report import write_report
 from higgs_recipes.files import check_output_dir
+from higgs_recipes.generation.finished_clips import remove_finished_clips
 from higgs_recipes.hub.public import public_name
 from higgs_recipes.hub.push import push_report, resolve_target
 
@@ -35,6 +36,7 @@ def main() -> None:
         output_dir=config.output_dir,
         overwrite=config.overwrite_output_dir,
     )
+    remove_finished_clips(config.output_dir)
     if repo_id:
         url = push_report(config.output_dir, repo_id=repo_id, private=config.hub_private_repo)
         print(f"pushed: {url}")

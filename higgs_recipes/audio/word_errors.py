@@ -1,23 +1,20 @@
-"""Word and character error rates of transcripts, and bootstrap intervals.
+"""Word and character error rates of transcripts.
 
-Edits and reference lengths are summed first and divided once. A rate is a share: 1.0 is one edit per reference word.
-Without any reference word the rate is None.
+Edits and reference lengths are summed first and divided once. A rate is a share: 1.0 is one edit per reference unit.
+Without any unit in the references the rate is None.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import datasets
 import evaluate
 import jiwer
-import numpy as np
 
 from higgs_recipes.errors import InputError
-from higgs_recipes.normalizers import NORMALIZERS
-
-
-Unit = Literal["word", "character"]
+from higgs_recipes.languages import Unit
+from higgs_recipes.normalizers import TextRule, choose_normalizer
 
 
 @dataclass(frozen=True)
@@ -48,44 +45,43 @@ class ErrorCounts:
 
 
 def utterance_errors(
-    references: Sequence[str], predictions: Sequence[str], *, normalizer: str, unit: Unit = "word"
+    references: Sequence[str], predictions: Sequence[str], *, rules: Sequence[TextRule], unit: Unit = "word"
 ) -> list[ErrorCounts]:
-    """Count the errors of each utterance, after both texts are normalized by `NORMALIZERS[normalizer]`.
+    """Count the errors of each utterance, after its rule normalized both texts.
 
     Args:
-        unit: "character" includes the spaces between words, as the `cer` of `evaluate` does. The normalizer
-            seed_tts_zh makes a word of each character, so both units give the same counts.
+        rules: one per utterance.
+        unit: "word" counts in the unit of each rule, which is the character in languages written without spaces.
+            "character" counts characters under every rule; under a rule of words these include the spaces between
+            words, as in the `cer` of `evaluate`.
 
     Raises:
-        InputError: unknown normalizer, or the numbers of references and predictions differ.
+        InputError: the numbers of references, predictions and rules differ.
 
-    >>> utterance_errors(["One two!", "..."], ["one too", "hm"], normalizer="basic")
+    >>> rules = [choose_normalizer("basic", "en")] * 2
+    >>> utterance_errors(["One two!", "..."], ["one too", "hm"], rules=rules)
     [ErrorCounts(edits=1, length=2, skipped=0), ErrorCounts(edits=0, length=0, skipped=1)]
     """
-    if normalizer not in NORMALIZERS:
-        raise InputError(f"unknown normalizer {normalizer!r}: use one of {', '.join(NORMALIZERS)}")
-    if len(references) != len(predictions):
-        raise InputError(f"{len(references)} references but {len(predictions)} predictions: give one for each")
-    normalize = NORMALIZERS[normalizer]
-    if normalizer == "seed_tts_zh":
-        unit = "word"
-    return [
-        _count_errors(normalize(reference), normalize(prediction), unit=unit)
-        for reference, prediction in zip(references, predictions, strict=True)
-    ]
+    if not len(references) == len(predictions) == len(rules):
+        raise InputError(
+            f"{len(references)} references, {len(predictions)} predictions and {len(rules)} text rules: give one of "
+            "each per utterance"
+        )
+    return [_count_errors(*texts, unit=unit) for texts in zip(references, predictions, rules, strict=True)]
 
 
 def corpus_errors(
-    references: Sequence[str], predictions: Sequence[str], *, normalizer: str, unit: Unit = "word"
+    references: Sequence[str], predictions: Sequence[str], *, rules: Sequence[TextRule], unit: Unit = "word"
 ) -> ErrorCounts:
     """Sum `utterance_errors`. The `rate` of the result is the corpus WER, or the corpus CER with `unit="character"`.
 
-    >>> corpus_errors(["a b c d", ""], ["a b x", "noise"], normalizer="none")
+    >>> rule = choose_normalizer("none", "en")
+    >>> corpus_errors(["a b c d", ""], ["a b x", "noise"], rules=[rule, rule])
     ErrorCounts(edits=2, length=4, skipped=1)
-    >>> corpus_errors(["four"], ["for"], normalizer="none", unit="character")
+    >>> corpus_errors(["four"], ["for"], rules=[rule], unit="character")
     ErrorCounts(edits=1, length=4, skipped=0)
     """
-    return sum(utterance_errors(references, predictions, normalizer=normalizer, unit=unit), ErrorCounts(0, 0))
+    return sum(utterance_errors(references, predictions, rules=rules, unit=unit), ErrorCounts(0, 0))
 
 
 def matched_words(reference: Sequence[str], prediction: Sequence[str]) -> list[tuple[int, int]]:
@@ -105,10 +101,14 @@ def matched_words(reference: Sequence[str], prediction: Sequence[str]) -> list[t
     ]
 
 
-def _count_errors(reference: str, prediction: str, *, unit: Unit) -> ErrorCounts:
-    if not reference.strip():
+def _count_errors(reference: str, prediction: str, rule: TextRule, *, unit: Unit) -> ErrorCounts:
+    expected, recognized = rule.units(reference), rule.units(prediction)
+    if not expected:
         return ErrorCounts(edits=0, length=0, skipped=1)
-    counts = (jiwer.process_words if unit == "word" else jiwer.process_characters)(reference, prediction)
+    if unit == "character" and rule.unit == "word":
+        counts = jiwer.process_characters(rule.normalize(reference), rule.normalize(prediction))
+    else:
+        counts = jiwer.process_words(" ".join(expected), " ".join(recognized))
     edits = counts.substitutions + counts.deletions + counts.insertions
     return ErrorCounts(edits=edits, length=counts.hits + counts.substitutions + counts.deletions)
 
@@ -127,16 +127,20 @@ class ErrorRate(evaluate.Metric):
         return evaluate.MetricInfo(
             description=type(self).__doc__,
             citation="",
-            inputs_description="references, predictions: lists of str. normalizer: a key of normalizers.NORMALIZERS.",
+            inputs_description=(
+                "references, predictions: lists of str. normalizer: one of normalizers.Normalizer. language: code of "
+                "the language of the texts."
+            ),
             features=datasets.Features(
                 {"predictions": datasets.Value("string"), "references": datasets.Value("string")}
             ),
         )
 
     def _compute(
-        self, predictions: list[str], references: list[str], normalizer: str = "none"
+        self, predictions: list[str], references: list[str], normalizer: str = "none", language: str = "en"
     ) -> dict[str, float | int | None]:
-        errors = corpus_errors(references, predictions, normalizer=normalizer, unit=self.unit)
+        rules = [choose_normalizer(normalizer, language)] * len(references)
+        errors = corpus_errors(references, predictions, rules=rules, unit=self.unit)
         return {
             self.rate_name: errors.rate,
             "edits": errors.edits,
@@ -146,10 +150,12 @@ class ErrorRate(evaluate.Metric):
 
 
 class WER(ErrorRate):
-    """Corpus word error rate; `wer` is None if no reference has a word.
+    """Corpus word error rate, in characters in languages written without spaces; None if no reference has a word.
 
     >>> WER().compute(references=["one two"], predictions=["one too"])
     {'wer': 0.5, 'edits': 1, 'words': 2, 'skipped': 0}
+    >>> WER().compute(references=["你好，世界"], predictions=["你好是界"], normalizer="characters", language="zh")
+    {'wer': 0.25, 'edits': 1, 'words': 4, 'skipped': 0}
     """
 
     rate_name = "wer"
@@ -165,37 +171,3 @@ class CER(ErrorRate):
 
     rate_name = "cer"
     unit = "character"
-
-
-def bootstrap_interval(
-    values: Sequence[float] | Sequence[tuple[int, int]],
-    *,
-    seed: int,
-    num_resamples: int = 1000,
-    level: float = 0.95,
-) -> tuple[float, float] | None:
-    """Percentile bootstrap interval of a mean, or of sum(edits) / sum(length), over utterances.
-
-    Args:
-        values: a number per utterance, or a pair (edits, length); pairs of length 0 are left out.
-        seed: of the resampling; the same values and seed give the same interval.
-        level: share of the resampled results inside the interval.
-
-    Returns:
-        (low, high), or None if there are no values.
-
-    >>> bootstrap_interval([0.5, 0.5, 0.5], seed=0), bootstrap_interval([], seed=0)
-    ((0.5, 0.5), None)
-    """
-    table = np.asarray(values, dtype=np.float64)  # (n,) or (n, 2)
-    if table.ndim == 1:
-        table = np.stack([table, np.ones_like(table)], axis=1)  # (n, 2): a mean is a sum over a count
-    table = table[table[:, 1] > 0]
-    if not len(table):
-        return None
-    if not np.isfinite(table).all():
-        raise InputError("bootstrap_interval: a value is not finite; leave out what was not scored")
-    indexes = np.random.default_rng(seed).integers(len(table), size=(num_resamples, len(table)))
-    sums = table[indexes].sum(axis=1)  # (num_resamples, 2)
-    low, high = np.quantile(sums[:, 0] / sums[:, 1], [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)

@@ -95,14 +95,14 @@ class EvaluateConfig(SamplingConfig, CodecConfig, AdapterConfig, ModelConfig, Hu
         "ASR model: folder or Hub id of a Whisper checkpoint, or package:faster-whisper-tiny.en.",
     )
     asr_revision: str | None = option(None, "Commit, tag or branch of the ASR model; null: main.")
-    asr_language: str = option("en", "Code of the language that the ASR model transcribes.")
+    asr_language: str = option("en", "Language of rows that name none: a code or an English name.")
     speaker: str = option(
         "microsoft/wavlm-base-plus-sv",
         "Speaker model: folder or Hub id of an x-vector checkpoint, or package:resemblyzer.",
     )
     speaker_revision: str | None = option(None, "Commit, tag or branch of the speaker model; null: main.")
     normalizer: Normalizer = option(
-        "whisper_en_no_spelling", "Text normalizer of references and transcripts before scoring."
+        "auto", "Text normalizer of references and transcripts before scoring; auto: by the language of each row."
     )
     untrained_base: bool = option(False, "State in the report that the base model has random weights.")
     hub_model_id: str | None = option(None, "Model repository to push the report to; null: that of the adapter.")

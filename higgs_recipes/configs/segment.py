@@ -52,8 +52,10 @@ class SegmentConfig:
         None, "ASR model: Hub id or folder of a Whisper checkpoint, or package:faster-whisper-tiny.en."
     )
     asr_revision: str | None = option(None, "Commit, tag or branch of the ASR model; null: main.")
-    asr_language: str = option("en", "Code of the spoken language.")
-    normalizer: Normalizer = option("basic", "Text normalizer for the comparison of transcripts.")
+    asr_language: str = option("en", "Language of sources that name none: a code or an English name.")
+    normalizer: Normalizer = option(
+        "auto", "Text normalizer for the comparison of transcripts; auto: by the language of each source."
+    )
     strike: str | None = option(
         None, "List of ids from listen.html: remove these rows from output_dir, nothing else; null: segment."
     )

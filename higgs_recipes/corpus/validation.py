@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from higgs_recipes.audio.io import read_measured, recorded_seconds
-from higgs_recipes.chatml import SPEAKER_TAG, TASKS, conversation
+from higgs_recipes.chatml import SPEAKER_TAG, TASKS, canonical_speaker_tags, conversation
 from higgs_recipes.configs.corpus import EncodeConfig
 from higgs_recipes.constants import SAMPLE_RATE
 from higgs_recipes.corpus.clips import Clip, check_turns, joined_clip, speaker_tags, tagged_text
@@ -56,6 +56,7 @@ def _check_row(row: SourceRow, config: EncodeConfig, *, place: tuple[int, int]) 
     if raw_text is not None and not isinstance(raw_text, str):
         raise RejectedRow(RejectCode.NOT_TEXT, "text", f"{raw_text!r} is a {type(raw_text).__name__}")
     text = tagged_text(turns, tags) if turns else _normalized(raw_text or "")
+    _check_tagged_turns(text)
     can_be_cut = config.too_long == "cut_at_turn" and any(turn["audio"] is not None for turn in turns)
     if len(text) > MAX_TEXT_CHARS and not can_be_cut:
         raise RejectedRow(RejectCode.LONG_TRANSCRIPT, "text", f"{len(text)} characters, the limit is {MAX_TEXT_CHARS}")
@@ -104,6 +105,18 @@ def _check_row(row: SourceRow, config: EncodeConfig, *, place: tuple[int, int]) 
     return checked | {"task": task, "reference": reference, "ref_speakers": ref_speakers, "turns": turns, "tags": tags}
 
 
+def _check_tagged_turns(text: str) -> None:
+    """Refuse a dialogue with text outside its turns, or with a turn that says nothing: neither can be aligned."""
+    before, *tagged = SPEAKER_TAG.split(text)
+    if tagged and before.strip():
+        detail = f"text before the first speaker tag: {before.strip()!r}; begin with the tag of who says it"
+        raise RejectedRow(RejectCode.INVALID_TURNS, "text", detail)
+    for number, (tag, turn) in enumerate(zip(tagged[::2], tagged[1::2], strict=True), 1):
+        if not any(map(str.isalnum, turn)):
+            detail = f"turn {number} has no words; give [{tag}] some, or remove the tag"
+            raise RejectedRow(RejectCode.INVALID_TURNS, "text", detail)
+
+
 def _without(mappings: Sequence[Mapping[str, Any]], key: str) -> list[dict[str, Any]]:
     return [{name: value for name, value in mapping.items() if name != key} for mapping in mappings]
 
@@ -125,7 +138,7 @@ def _check_reference(owner: Mapping[str, Any], config: EncodeConfig, *, place: t
 
 def _normalized(text: str, *, field: str = "text") -> str:
     with rejected_as(RejectCode.EMPTY_TRANSCRIPT, field):
-        return normalize_transcript(text)
+        return canonical_speaker_tags(normalize_transcript(text))
 
 
 def _name(cell: Cell) -> str:

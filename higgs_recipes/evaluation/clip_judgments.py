@@ -14,13 +14,20 @@ from higgs_recipes.audio.speaker import SpeakerModel
 from higgs_recipes.audio.word_errors import ErrorCounts, utterance_errors
 from higgs_recipes.constants import SAMPLE_RATE
 from higgs_recipes.errors import InputError
-from higgs_recipes.evaluation.turn_alignment import spoken_text, turn_spans, turn_texts
+from higgs_recipes.evaluation.turn_alignment import (
+    spoken_text,
+    text_before_turns,
+    turn_spans,
+    turn_texts,
+    turn_units,
+)
+from higgs_recipes.normalizers import TextRule
 
 
 MIN_TURN_SECONDS = 1.0  # the embedding of a shorter turn is not reliable
 
 Span = tuple[float, float]  # start and end in seconds
-State = Literal["heard", "not_found", "too_short", "no_voice"]
+State = Literal["heard", "empty", "not_found", "too_short", "no_voice"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +38,8 @@ class SpeakerSegment:
         speaker: None if unknown.
         span: None if the turn was not found in the clip.
         embedding: speaker embedding (D,); None unless `state` is "heard".
-        state: "heard" if the segment has an embedding, "no_voice" if the speaker model finds no voice in it.
+        state: "heard" if the segment has an embedding, "no_voice" if the speaker model finds no voice in it, "empty"
+            for a turn without words, which cannot be found.
     """
 
     speaker: str | None
@@ -61,9 +69,15 @@ def check_turn_speakers(rows: Sequence[Mapping[str, Any]]) -> None:
     """Check that each dialogue has one entry in `turn_speakers` (a name or None) per turn of its text.
 
     Raises:
-        InputError: the numbers of turns and entries differ; names the row.
+        InputError: the numbers of turns and entries differ, or there is text before the first turn; names the row.
     """
     for row in rows:
+        before = text_before_turns(row["text"])
+        if row["turn_speakers"] and before:
+            raise InputError(
+                f"row {row['id']}: text before the first speaker tag, which belongs to no turn: {before!r}; correct "
+                "it and encode the corpus again"
+            )
         num_turns, num_speakers = len(turn_texts(row["text"])), len(row["turn_speakers"])
         if num_speakers and num_turns != num_speakers:
             raise InputError(
@@ -78,57 +92,72 @@ def judge_clips(
     *,
     asr_model: ASRModel,
     speaker_model: SpeakerModel,
-    normalizer: str,
+    rules: Sequence[TextRule],
 ) -> list[Transcription]:
     """Transcribe the clips and embed the voices in them.
 
     Args:
         rows: `text`, `speaker` and `turn_speakers` (empty unless the row is a dialogue) of each clip.
         waveforms: the clips (N_i,).
-        normalizer: key of `NORMALIZERS`.
+        rules: language, normalizer and unit of each text.
 
     Raises:
-        InputError: as `check_turn_speakers`.
+        InputError: as `check_turn_speakers`, or the ASR model does not transcribe a language.
     """
     check_turn_speakers(rows)
     texts = [spoken_text(row["text"]) for row in rows]
-    transcripts, spans = _transcribe(rows, waveforms, asr_model=asr_model, normalizer=normalizer)
-    word_errors = utterance_errors(texts, transcripts, normalizer=normalizer)
-    segments = _speaker_segments(rows, waveforms, spans, speaker_model=speaker_model)
+    transcripts, spans = _transcribe(rows, waveforms, asr_model=asr_model, rules=rules)
+    word_errors = utterance_errors(texts, transcripts, rules=rules)
+    states = [
+        [_state(span, text, rule=rule) for span, text in zip(clip_spans, turn_texts(row["text"]), strict=True)]
+        if row["turn_speakers"]
+        else ["heard"]
+        for row, clip_spans, rule in zip(rows, spans, rules, strict=True)
+    ]
+    segments = _speaker_segments(rows, waveforms, spans, states, speaker_model=speaker_model)
     return [Transcription(*fields) for fields in zip(texts, transcripts, word_errors, segments, strict=True)]
 
 
 def _transcribe(
-    rows: Sequence[Mapping[str, Any]], waveforms: Sequence[Tensor], *, asr_model: ASRModel, normalizer: str
+    rows: Sequence[Mapping[str, Any]],
+    waveforms: Sequence[Tensor],
+    *,
+    asr_model: ASRModel,
+    rules: Sequence[TextRule],
 ) -> tuple[list[str], list[list[Span | None]]]:
     """The transcript of each clip, and the spans of its speaker segments."""
-    dialogues = [index for index, row in enumerate(rows) if row["turn_speakers"]]
-    singles = [index for index, row in enumerate(rows) if not row["turn_speakers"]]
+    # Only dialogues need word times, which not every ASR model has.
+    groups: dict[tuple[str, bool], list[int]] = defaultdict(list)
+    for index, (row, rule) in enumerate(zip(rows, rules, strict=True)):
+        groups[rule.language, bool(row["turn_speakers"])].append(index)
     transcripts: dict[int, str] = {}
     spans: dict[int, list[Span | None]] = {}
-    # Only dialogues need word times, which not every ASR model has.
-    timed = asr_model.timed_words([waveforms[index] for index in dialogues]) if dialogues else []
-    for index, words in zip(dialogues, timed, strict=True):
-        transcripts[index] = " ".join(word.text for word in words)
-        spans[index] = turn_spans(turn_texts(rows[index]["text"]), words, normalizer=normalizer)
-    for index, transcript in zip(singles, asr_model.transcribe([waveforms[index] for index in singles]), strict=True):
-        transcripts[index] = transcript
-        spans[index] = [(0.0, len(waveforms[index]) / SAMPLE_RATE)]
+    for (language, are_dialogues), indexes in groups.items():
+        clips = [waveforms[index] for index in indexes]
+        if are_dialogues:
+            for index, words in zip(indexes, asr_model.timed_words(clips, language=language), strict=True):
+                transcripts[index] = _word_separator(rules[index]).join(word.text for word in words)
+                spans[index] = turn_spans(turn_texts(rows[index]["text"]), words, rule=rules[index])
+        else:
+            transcripts |= zip(indexes, asr_model.transcribe(clips, language=language), strict=True)
+            spans |= {index: [(0.0, len(waveforms[index]) / SAMPLE_RATE)] for index in indexes}
     return [transcripts[index] for index in range(len(rows))], [spans[index] for index in range(len(rows))]
+
+
+def _word_separator(rule: TextRule) -> str:
+    """What stands between the timed words of a transcript. Korean has spaces, though its errors are in syllables."""
+    return "" if rule.unit == "character" and rule.language != "ko" else " "
 
 
 def _speaker_segments(
     rows: Sequence[Mapping[str, Any]],
     waveforms: Sequence[Tensor],
     spans: Sequence[Sequence[Span | None]],
+    states: Sequence[Sequence[State]],
     *,
     speaker_model: SpeakerModel,
 ) -> list[list[SpeakerSegment]]:
     """The segments of each clip, from their spans. The speaker model runs once, on all of them."""
-    states = [
-        [_state(span, is_turn=bool(row["turn_speakers"])) for span in clip_spans]
-        for row, clip_spans in zip(rows, spans, strict=True)
-    ]
     audio = [
         _cut(waveform, span) if state == "heard" else waveform[:0]
         for waveform, clip_spans, clip_states in zip(waveforms, spans, states, strict=True)
@@ -147,10 +176,11 @@ def _speaker_segments(
     return segments
 
 
-def _state(span: Span | None, *, is_turn: bool) -> State:
+def _state(span: Span | None, text: str, *, rule: TextRule) -> State:
+    """The state of a turn before its embedding is known."""
     if span is None:
-        return "not_found"
-    return "too_short" if is_turn and span[1] - span[0] < MIN_TURN_SECONDS else "heard"
+        return "not_found" if turn_units(text, rule=rule) else "empty"
+    return "too_short" if span[1] - span[0] < MIN_TURN_SECONDS else "heard"
 
 
 def _segment(speaker: str | None, span: Span | None, embedding: Tensor | None, state: State) -> SpeakerSegment:

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
@@ -17,7 +19,6 @@ from higgs_recipes.audio.asr import ASRModel, load_asr_model
 from higgs_recipes.audio.codec import Codec, load_codec
 from higgs_recipes.audio.io import read_audio
 from higgs_recipes.audio.speaker import load_speaker_model
-from higgs_recipes.audio.word_errors import utterance_errors
 from higgs_recipes.configs.inference import EvaluateConfig, SamplingConfig
 from higgs_recipes.constants import SAMPLE_RATE
 from higgs_recipes.corpus.encoded import check_codec, fetch_encoded, load_encoded
@@ -25,18 +26,25 @@ from higgs_recipes.devices import single_device
 from higgs_recipes.errors import InputError
 from higgs_recipes.evaluation.clip_judgments import check_turn_speakers
 from higgs_recipes.evaluation.scoring import SpokenClip, score_clips
-from higgs_recipes.generation.generate import Generation, Request, generate
+from higgs_recipes.generation.finished_clips import FinishedClips, clip_settings, generate_rest
+from higgs_recipes.generation.generate import Generation, Request
 from higgs_recipes.hub.download import Snapshot
 from higgs_recipes.hub.public import public_name
 from higgs_recipes.hub.run_record import read_run
+from higgs_recipes.languages import language_code
+from higgs_recipes.metrics_schema import SYSTEMS
 from higgs_recipes.modeling.base_files import fetch_base
 from higgs_recipes.modeling.fingerprint import folder_fingerprint
 from higgs_recipes.modeling.lora import fetch_adapter
 from higgs_recipes.modeling.model import load_model
+from higgs_recipes.normalizers import TextRule, choose_normalizer
 from higgs_recipes.provenance import run_environment
 
 
 logger = logging.getLogger(__name__)
+
+TRAIN_SPLIT = "train"  # as scripts/encode.py names it
+HASH = "content_hash"
 
 
 @dataclass(frozen=True)
@@ -57,9 +65,13 @@ class Evaluation:
 def evaluate_model(config: EvaluateConfig) -> Evaluation:
     """Run the whole protocol. All input is checked before the first clip is generated.
 
+    Generated clips are kept on disk next to `output_dir`, so that a killed run goes on with the rest; remove them with
+    `remove_finished_clips` when the report is written.
+
     Raises:
         InputError: the corpus was encoded with a different codec, a row has no recording, a clip is longer than the
-            window of the ASR model, more than one process was launched, or a corpus or model cannot be loaded.
+            window of the ASR model, the ASR model or the normalizer does not fit the language of a row, more than one
+            process was launched, or a corpus or model cannot be loaded.
     """
     device = single_device()
     codec = load_codec(config.codec_name_or_path, revision=config.codec_revision, device=device)
@@ -68,13 +80,17 @@ def evaluate_model(config: EvaluateConfig) -> Evaluation:
     encoded = load_encoded(corpus, split=config.split)
     where = f"{config.dataset}, split {config.split}"
     check_codec(encoded, codec.revision, where=where)
+    run = read_run((adapter or base).folder)  # a model fine-tuned without an adapter has run.json in its own folder
+    train_fingerprints = None if run is None else {dataset["fingerprint"] for dataset in run["datasets"]}
     rows = [dict(row) for row in encoded.select(range(min(config.max_rows or len(encoded), len(encoded))))]
     check_turn_speakers(rows)
     recordings = load_recordings(rows, where=where)
-    utterance_errors([], [], normalizer=config.normalizer)  # raises on an unknown normalizer
-    asr_model = load_asr_model(config.asr, revision=config.asr_revision, language=config.asr_language, device=device)
-    if any(row["turn_speakers"] for row in rows):
-        asr_model.timed_words([])  # raises if the ASR model has no word times
+    shared = shared_with_train(corpus, rows)
+    asr_model = load_asr_model(config.asr, revision=config.asr_revision, device=device)
+    rules = choose_rules(rows, config=config, asr_model=asr_model)
+    for row, rule in zip(rows, rules, strict=True):
+        if row["turn_speakers"]:
+            asr_model.timed_words([], language=rule.language)  # raises if the ASR model has no word times
     speaker_model = load_speaker_model(config.speaker, revision=config.speaker_revision, device=device)
     _check_lengths(rows, recordings, config=config, asr_model=asr_model)
 
@@ -90,7 +106,7 @@ def evaluate_model(config: EvaluateConfig) -> Evaluation:
         clips,
         asr_model=asr_model,
         speaker_model=speaker_model,
-        normalizer=config.normalizer,
+        rules=rules,
     )
     setup = {
         "asr": public_name(config.asr),
@@ -106,6 +122,8 @@ def evaluate_model(config: EvaluateConfig) -> Evaluation:
         "dataset_revision": corpus.commit,
         "dataset_fingerprint": encoded._fingerprint,
         "split": config.split,
+        "held_out": None if train_fingerprints is None else encoded._fingerprint not in train_fingerprints,
+        "shared_with_train": shared,
         "codec": codec.revision,
         "base_model": public_name(config.model_name_or_path),
         "base_revision": base.commit,
@@ -114,9 +132,47 @@ def evaluate_model(config: EvaluateConfig) -> Evaluation:
         "adapter_revision": None if adapter is None else adapter.commit,
         "untrained_base": config.untrained_base,
     }
-    run = read_run((adapter or base).folder)  # a model fine-tuned without an adapter has run.json in its own folder
     waveforms = {system: [clip.waveform for clip in system_clips] for system, system_clips in clips.items()}
     return Evaluation(metrics=scored | setup | run_environment(), waveforms=waveforms, run=run)
+
+
+def choose_rules(rows: Sequence[Mapping[str, Any]], *, config: EvaluateConfig, asr_model: ASRModel) -> list[TextRule]:
+    """The language, normalizer and unit of each row: of its own language, or of `asr_language` if it names none.
+
+    Raises:
+        InputError: not a language, the ASR model does not transcribe it, or the normalizer does not fit the ASR model;
+            names the first such row.
+    """
+    rules: dict[str, TextRule] = {}
+    for row in rows:
+        language = row["language"] or config.asr_language
+        if language in rules:
+            continue
+        try:
+            asr_model.check_language(language_code(language))
+            rules[language] = choose_normalizer(config.normalizer, language, spelling=asr_model.spelling)
+        except InputError as error:
+            source = "language" if row["language"] else "asr_language"
+            raise InputError(f"row {row['id']}, {source} {language!r}: {error}") from error
+    return [rules[row["language"] or config.asr_language] for row in rows]
+
+
+def shared_with_train(corpus: Snapshot, rows: Sequence[Mapping[str, Any]]) -> int | None:
+    """How many of the recordings are also in the corpus's train split; None if it has no train split.
+
+    Raises:
+        InputError: a file of the train split cannot be read.
+    """
+    paths = sorted((corpus.folder / "data").glob(f"{TRAIN_SPLIT}-*-of-*.parquet"))
+    hashes: set[str] = set()
+    for path in paths:
+        try:
+            hashes.update(pq.read_table(path, columns=[HASH])[HASH].to_pylist())
+        except (pa.ArrowException, OSError) as error:
+            raise InputError(
+                f"{corpus.name}: {path.name} cannot be read ({error}): encode the corpus again"
+            ) from error
+    return sum(row[HASH] in hashes - {None} for row in rows) if paths else None
 
 
 def load_recordings(rows: Sequence[Mapping[str, Any]], *, where: str) -> list[Tensor]:
@@ -173,15 +229,19 @@ def _generate_clips(
     """The clips of the base model and, if there is an adapter, of the fine-tuned model."""
     model, tokenizer = load_model(config, base=base, adapter=adapter, device=device)
     requests = make_requests(rows, seed=config.seed)
-    generations = {}
+
+    def generate_clips(system: str, used_adapter: Snapshot | None) -> list[Generation]:
+        logger.info("generating %d clips with the %s", len(rows), SYSTEMS[system])
+        made_by = clip_settings(config, base=base, adapter=used_adapter)
+        finished = FinishedClips(config.output_dir, made_by)
+        return generate_rest(model, tokenizer, requests, sampling=config, finished=finished)
+
     if adapter is None:
-        logger.info("generating %d clips with the base model", len(rows))
-        generations["base"] = generate(model, tokenizer, requests, sampling=config)
+        generations = {"base": generate_clips("base", None)}
     else:
-        logger.info("generating %d clips each with the base model and the fine-tuned model", len(rows))
         with model.disable_adapter():
-            generations["base"] = generate(model, tokenizer, requests, sampling=config)
-        generations["finetuned"] = generate(model, tokenizer, requests, sampling=config)
+            generations = {"base": generate_clips("base", None)}
+        generations["finetuned"] = generate_clips("finetuned", adapter)
     return {system: decode_clips(system_generations, codec) for system, system_generations in generations.items()}
 
 

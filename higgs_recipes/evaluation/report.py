@@ -6,7 +6,7 @@ Texts, transcripts and names are untrusted: they are escaped wherever they are s
 import base64
 import difflib
 import json
-import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,14 @@ from higgs_recipes.evaluation.report_tables import cell_text, cells, grouped_tab
 from higgs_recipes.files import staged_folder
 from higgs_recipes.hub.markdown import cell, escape_marks, facts, table
 from higgs_recipes.hub.public import with_revision
-from higgs_recipes.metrics_schema import SYSTEMS
+from higgs_recipes.metrics_schema import (
+    SYSTEMS,
+    describe_languages,
+    held_out_warning,
+    is_held_out,
+    languages_in_characters,
+    unit_note,
+)
 from higgs_recipes.pages import render_page
 
 
@@ -70,19 +77,21 @@ def render_html(metrics: Mapping[str, Any], wavs: Mapping[str, bytes], *, run: M
     Args:
         wavs: content of each wav file that `metrics["clips"]` names.
     """
-    systems = _systems(metrics)
+    systems, in_characters = _systems(metrics), languages_in_characters(metrics["languages"])
     return render_page(
         "evaluation",
         title=_title(metrics),
         summary=_summary(metrics),
-        untrained=UNTRAINED if metrics["untrained_base"] else None,
+        warnings=_warnings(metrics),
         columns=titles_of(metrics["rows"]),
         results=[{"key": key, "title": SYSTEMS[key], "cells": cells(metrics["rows"], key)} for key in systems],
         grouped=grouped_tables(metrics),
         table_note=_table_note(metrics),
         listen_note=_listen_note(metrics),
         texts=[
-            _text_section(clip, systems, _sources(clip, systems, wavs, index))
+            _text_section(
+                clip, systems, _sources(clip, systems, wavs, index), in_characters=clip["language"] in in_characters
+            )
             for index, clip in enumerate(metrics["clips"])
         ],
         training_note=None if run else NO_RUN,
@@ -98,7 +107,7 @@ def render_markdown(metrics: Mapping[str, Any]) -> str:
     sections = [
         f"# {_literal(_title(metrics))}\n",
         f"{_literal(_summary(metrics))}\n",
-        f"> **{UNTRAINED}**\n" if metrics["untrained_base"] else "",
+        *(f"> **{_literal(warning)}**\n" for warning in _warnings(metrics)),
         table(["system", *titles_of(metrics["rows"])], results),
         f"{_literal(_table_note(metrics))}\n",
     ]
@@ -136,6 +145,11 @@ def _title(metrics: Mapping[str, Any]) -> str:
     return f"Evaluation of {metrics['adapter'] or metrics['base_model']}"
 
 
+def _warnings(metrics: Mapping[str, Any]) -> list[str]:
+    warnings = [UNTRAINED if metrics["untrained_base"] else None, held_out_warning(metrics)]
+    return [warning for warning in warnings if warning]
+
+
 def _summary(metrics: Mapping[str, Any]) -> str:
     rates = [
         f"{SYSTEMS[key]} {100 * metrics['rows'][key]['wer']['value']:.1f}\u00a0%"
@@ -144,24 +158,35 @@ def _summary(metrics: Mapping[str, Any]) -> str:
     ]
     if not rates:
         return "No text could be scored: none has words after normalization."
-    return f"Word error rate on {metrics['n']} held-out texts: {', '.join(rates)}."
+    num_in_characters = len(languages_in_characters(metrics["languages"]))
+    if not num_in_characters:
+        rate = "Word error rate"
+    elif num_in_characters == len(metrics["languages"]):
+        rate = "Character error rate"
+    else:
+        rate = "Error rate, in words or characters by language,"
+    texts = "held-out texts" if is_held_out(metrics) else "texts"
+    return f"{rate} on {metrics['n']} {texts}: {', '.join(rates)}."
 
 
 def _table_note(metrics: Mapping[str, Any]) -> str:
     note = (
-        "Each value has its 95 % bootstrap interval over the texts; n is the number of clips with a score. "
+        "Each value has its 95 % interval over the texts; n is the number of clips with a score. "
         f"{metrics['n']} texts were scored and {metrics['skipped']} skipped (no words after normalization). Speaker "
         f"similarity ({metrics['speaker_score']}) is the cosine of a clip to the centroid of the same speaker's other "
-        "held-out recordings, never the row's own. A clip without a voice, or of a speaker with a single recording, "
-        "has no similarity."
+        "recordings in the split, never the row's own. A clip without a voice, or of a speaker with a single "
+        "recording, has no similarity."
     )
+    units = unit_note(metrics["languages"])
+    if units:
+        note += f" {units}."
     if "turn_voice" in metrics["rows"]["real"]:
         note += " A dialogue has no similarity as a whole: its turns are compared, and n counts the turns compared."
     return note
 
 
 def _listen_note(metrics: Mapping[str, Any]) -> str:
-    note = "All systems on the same texts and seeds, with ASR transcripts. Words that differ from the text are marked."
+    note = "All systems on the same texts and seeds, with ASR transcripts. What differs from the text is marked."
     if len(metrics["clips"]) > MAX_PLAYED_TEXTS:
         note += f" The audio of the first {MAX_PLAYED_TEXTS} texts is in this page, the rest in the folder samples/."
     return note
@@ -175,19 +200,22 @@ def _sources(clip: Mapping[str, Any], systems: Sequence[str], wavs: Mapping[str,
     return {key: "data:audio/wav;base64," + base64.b64encode(wavs[path]).decode() for key, path in paths.items()}
 
 
-def _text_section(clip: Mapping[str, Any], systems: Sequence[str], sources: Mapping[str, str]) -> dict[str, Any]:
+def _text_section(
+    clip: Mapping[str, Any], systems: Sequence[str], sources: Mapping[str, str], *, in_characters: bool
+) -> dict[str, Any]:
     """One text with the clips of all systems, for the template."""
     clips = [
         {
             "key": key,
             "title": SYSTEMS[key],
             "source": sources[key],
-            "words": _compared_words(clip["text"], clip[key]["transcript"]),
+            "units": _compared(clip["text"], clip[key]["transcript"], in_characters=in_characters),
             "note": _clip_note(clip[key]),
         }
         for key in systems
     ]
-    return {"text": clip["text"], "note": _text_note(clip), "clips": clips}
+    separator = "" if in_characters else " "
+    return {"text": clip["text"], "note": _text_note(clip), "separator": separator, "clips": clips}
 
 
 def _text_note(clip: Mapping[str, Any]) -> str:
@@ -205,22 +233,32 @@ def _clip_note(scores: Mapping[str, Any]) -> str:
 
 def _turn_note(number: int, turn: Mapping[str, Any]) -> str:
     if turn["span"] is None:
-        return f"; turn {number} not found"
+        return f"; turn {number} {'has no words' if turn['state'] == 'empty' else 'not found'}"
     start, end = turn["span"]
     nearest = f"closest to {turn['nearest_speaker']}" if turn["nearest_speaker"] else "voice not compared"
     return f"; turn {number} ({turn['speaker'] or 'unknown speaker'}), {start:.1f} to {end:.1f} s, {nearest}"
 
 
-def _compared_words(text: str, transcript: str) -> list[tuple[str, bool]]:
-    """The words of the transcript, each with whether it differs from the text, apart from case and punctuation."""
-    words = transcript.split()
-    expected, recognized = ([re.sub(r"[^\w']", "", word).lower() for word in line] for line in (text.split(), words))
+def _compared(text: str, transcript: str, *, in_characters: bool) -> list[tuple[str, bool]]:
+    """The words or characters of the transcript, each with whether it differs from the text.
+
+    Case and punctuation do not count.
+    """
+    units = list(transcript) if in_characters else transcript.split()
+    recognized = [_letters(unit) for unit in units]
+    expected = [letters for unit in (text if in_characters else text.split()) if (letters := _letters(unit))]
     matched = {
         block.b + offset
         for block in difflib.SequenceMatcher(None, expected, recognized, autojunk=False).get_matching_blocks()
         for offset in range(block.size)
     }
-    return [(word, index not in matched) for index, word in enumerate(words)]
+    return [(unit, bool(recognized[index]) and index not in matched) for index, unit in enumerate(units)]
+
+
+def _letters(unit: str) -> str:
+    """The letters, digits and combining marks, which are the vowels and tones of many scripts; and apostrophes."""
+    composed = unicodedata.normalize("NFC", unit).casefold()
+    return "".join(char for char in composed if unicodedata.category(char)[0] in "LMN" or char == "'")
 
 
 def _setup(metrics: Mapping[str, Any], run: Mapping[str, Any] | None) -> dict[str, str]:
@@ -229,7 +267,8 @@ def _setup(metrics: Mapping[str, Any], run: Mapping[str, Any] | None) -> dict[st
     speaker_model = with_revision(metrics["speaker"], metrics["speaker_revision"])
     setup = {
         "protocol": metrics["protocol"],
-        "ASR model": f"{asr_model}, greedy, language {metrics['asr_language']}",
+        "ASR model": f"{asr_model}, greedy",
+        "languages": describe_languages(metrics["languages"]),
         "normalizer": metrics["normalizer"],
         "speaker model": f"{speaker_model}, score {metrics['speaker_score']}",
         "texts": f"{metrics['n']} scored, {metrics['skipped']} skipped",

@@ -21,8 +21,10 @@ def titles_of(scores: Scores) -> list[str]:
 
 
 def cells(scores: Scores, key: str | tuple[str, str]) -> list[dict[str, Any]]:
-    """The cells of one table row: {"text", "interval"} and, for the bar of the interval, {"left", "width", "at"} in
-    percent of the column's scale; or {"text": None, "missing"} without a score."""
+    """The cells of one table row: {"text", "interval", "bar"}, or {"text": None, "missing"} without a score.
+
+    The bar of the interval is {"left", "width", "at"} in percent of the column's scale, or None without an interval.
+    """
     return [_cell(scores, key, metric) for metric in metrics_of(scores)]
 
 
@@ -32,21 +34,21 @@ def _cell(scores: Scores, key: str | tuple[str, str], metric: str) -> dict[str, 
         # A dash where a metric does not apply: real recordings have no stop rate.
         return {"text": None, "missing": "–" if score is None else "not measured"}
     unit = "\u00a0%" if METRICS[metric].is_share else ""
-    low, high = score["low"], score["high"]
+    text, low, high = _number(score["value"], factor) + unit, score["low"], score["high"]
+    if low is None or high is None:
+        return {"text": text, "interval": f"n={score['n']}, no interval: {score['note']}", "bar": None}
     column = (of_system[metric] for of_system in scores.values() if metric in of_system)
     scale = max([1e-9, *(other["high"] for other in column if other["high"] is not None)])
     left, right, at = (100 * min(max(edge / scale, 0), 1) for edge in (low, high, score["value"]))
     return {
-        "text": _number(score["value"], factor) + unit,
+        "text": text,
         "interval": f"{_number(low, factor)} to {_number(high, factor)}{unit}, n={score['n']}",
-        "left": round(left, 1),
-        "width": round(right - left, 1),
-        "at": round(at, 1),
+        "bar": {"left": round(left, 1), "width": round(right - left, 1), "at": round(at, 1)},
     }
 
 
 def grouped_tables(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The tables by task and by speaker, if metrics.json has several of them.
+    """The tables by task, by speaker and by language, if metrics.json has several of them.
 
     Returns:
         {"key", "title", "head" (the title of the group column), "columns", "groups"} of each table; a group is

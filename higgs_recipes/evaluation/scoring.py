@@ -1,53 +1,27 @@
 """Score clips: words with an ASR model, voices with a speaker model; each score has an interval and n."""
 
-from collections import defaultdict
+import math
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from torch import Tensor
 
 from higgs_recipes.audio.asr import ASRModel
 from higgs_recipes.audio.speaker import SpeakerModel
-from higgs_recipes.audio.word_errors import CER, WER, ErrorRate, bootstrap_interval, utterance_errors
+from higgs_recipes.audio.word_errors import ErrorCounts, utterance_errors
 from higgs_recipes.constants import SAMPLE_RATE
-from higgs_recipes.evaluation.clip_judgments import (
-    MIN_TURN_SECONDS,
-    SpeakerCentroids,
-    SpeakerSegment,
-    Transcription,
-    judge_clips,
-)
-from higgs_recipes.evaluation.turn_alignment import FOUND_SHARE
+from higgs_recipes.evaluation.clip_judgments import SpeakerCentroids, SpeakerSegment, Transcription, judge_clips
+from higgs_recipes.evaluation.intervals import Interval, mean_interval, rate_interval, share_interval
+from higgs_recipes.evaluation.protocol import describe_protocol
+from higgs_recipes.languages import Unit
 from higgs_recipes.metrics_schema import GROUPS
+from higgs_recipes.normalizers import TextRule
 
 
-PROTOCOL = (
-    "fine-tuned voice: each held-out text is generated once, row i with seed + i; WER and CER are corpus rates (edits "
-    "in all texts over their words or characters); similarity is the cosine to the centroid of the speaker's other "
-    "held-out recordings (never the row's own), mean over clips; duration ratio is generated over real length, mean "
-    "over clips; intervals are 95 % percentile bootstraps over the texts (1,000 resamples)"
-)
-METRIC_PROTOCOLS = {  # of metrics that not every corpus has
-    "nearest_speaker": (
-        "nearest speaker: the share of single-speaker clips whose cosine to their own speaker's centroid is larger "
-        "than to the centroid of any other speaker of the split; the row's own recording is left out of all centroids"
-    ),
-    "turns_in_order": (
-        "dialogues: the transcript has word times, and WER is of the whole text without speaker tags; the words, "
-        "normalized one by one, are aligned with the text's words with the fewest edits, and a turn is found if at "
-        f"least {FOUND_SHARE:.0%} of its words are matched; turns in order is the share of dialogues in which every "
-        "turn is found (an alignment keeps the order)"
-    ),
-    "turn_voice": (
-        "turn voice: a found turn is cut from its first to its last matched word, and the metric is the share of "
-        "turns closer to their own speaker's centroid than to that of any other speaker of the dialogue; turns below "
-        f"{MIN_TURN_SECONDS:g} s, turns not found and turns without a voice to compare are counted and not scored; "
-        "the interval resamples dialogues; the turns of recorded dialogues, cut in the same way, count as recordings "
-        "of their speakers"
-    ),
-}
 BOOTSTRAP_SEED = 0
+UNNAMED_SPEAKER = ""  # of all single-speaker rows, if no row names a speaker
 
 
 @dataclass(frozen=True)
@@ -80,8 +54,10 @@ class _ScoredClip:
     duration_ratio: float
 
     @property
-    def has_all_turns(self) -> bool:
-        return all(segment.span is not None for segment in self.transcription.segments)
+    def has_all_turns(self) -> bool | None:
+        """Whether every turn that has words was found; None if none has words."""
+        found = [segment.span is not None for segment in self.transcription.segments if segment.state != "empty"]
+        return all(found) if found else None
 
     @property
     def is_own_voice(self) -> list[bool]:
@@ -96,31 +72,35 @@ def score_clips(
     *,
     asr_model: ASRModel,
     speaker_model: SpeakerModel,
-    normalizer: str,
+    rules: Sequence[TextRule],
 ) -> dict[str, Any]:
-    """Compute the fields rows, by_speaker, by_task, n, skipped, clips and protocol of metrics.json.
+    """Compute the fields rows, by_speaker, by_task, by_language, languages, n, skipped, clips and protocol of
+    metrics.json.
 
     A score that cannot be computed is None and not counted in n: WER if the normalized text has no words, similarity
-    if the clip is a dialogue, has no voice, or its speaker has no other recording.
+    if the clip is a dialogue, has no voice, or its speaker has no other recording. If no row names a speaker, the
+    single-speaker rows are compared as those of one speaker.
 
     Args:
         rows: `id`, `text`, `speaker` (None if unknown), `task`, `turn_speakers` (the speaker of each turn; empty
             unless the row is a dialogue) and `seed` of each text.
         clips: for "real", and any of the other `SYSTEMS`, one clip per row.
-        normalizer: key of `NORMALIZERS`.
+        rules: language, normalizer and unit of each text.
 
     Raises:
-        InputError: as `check_turn_speakers`.
+        InputError: as `judge_clips`.
     """
+    is_unnamed_speaker = all(row["speaker"] is None and not any(row["turn_speakers"]) for row in rows)
+    compared = [row | {"speaker": UNNAMED_SPEAKER} for row in rows] if is_unnamed_speaker else rows
     judged = {}
     for system, system_clips in clips.items():
         assert len(system_clips) == len(rows), (system, len(system_clips), len(rows))
         judged[system] = judge_clips(
-            rows,
+            compared,
             [clip.waveform for clip in system_clips],
             asr_model=asr_model,
             speaker_model=speaker_model,
-            normalizer=normalizer,
+            rules=rules,
         )
     centroids = SpeakerCentroids(judged["real"])
     scored = {
@@ -136,7 +116,7 @@ def score_clips(
         return {
             system: _scores(
                 [system_clips[index] for index in indexes],
-                normalizer=normalizer,
+                rules=[rules[index] for index in indexes],
                 is_generated=system not in ("real", "codec"),
                 has_other_speakers=len(centroids.speakers) > 1,
             )
@@ -144,25 +124,37 @@ def score_clips(
         }
 
     scores = summary(range(len(rows)))
+    rows = [row | {"language": rule.language} for row, rule in zip(rows, rules, strict=True)]
     grouped = {
         field: {value: summary(indexes) for value, indexes in _groups(rows, column=column).items()}
         for field, column in GROUPS.items()
     }
-    details = [{name: row[name] for name in ("id", "text", "speaker", "task", "seed")} for row in rows]
+    details = [{name: row[name] for name in ("id", "text", "speaker", "language", "task", "seed")} for row in rows]
     for system, system_clips in scored.items():
         for index, clip in enumerate(system_clips):
             # Numbered: a row's id can be any text, so it is not used in a file name.
             details[index][system] = {"wav": f"samples/{index:04d}_{system}.wav"} | _detail(clip)
     # Depends only on the texts, so it is the same for all systems.
     skipped = sum(transcription.word_errors.skipped for transcription in judged["real"])
-    protocols = [PROTOCOL, *(text for metric, text in METRIC_PROTOCOLS.items() if metric in scores["real"])]
+    languages = _languages(rules)
     return {
         "rows": scores,
         **grouped,
+        "languages": languages,
         "n": len(rows) - skipped,
         "skipped": skipped,
         "clips": details,
-        "protocol": "; ".join(protocols),
+        "protocol": describe_protocol(scores["real"], languages=languages, is_unnamed_speaker=is_unnamed_speaker),
+    }
+
+
+def _languages(rules: Sequence[TextRule]) -> dict[str, dict[str, Any]]:
+    """The normalizer, the unit and the number of texts of each language, sorted by code."""
+    counts = Counter(rule.language for rule in rules)
+    rule_of = {rule.language: rule for rule in rules}
+    return {
+        code: {"normalizer": rule_of[code].name, "unit": rule_of[code].unit, "n": n}
+        for code, n in sorted(counts.items())
     }
 
 
@@ -199,26 +191,27 @@ def _groups(rows: Sequence[Mapping[str, Any]], *, column: str) -> dict[str, list
 
 
 def _scores(
-    clips: Sequence[_ScoredClip], *, normalizer: str, is_generated: bool, has_other_speakers: bool
+    clips: Sequence[_ScoredClip], *, rules: Sequence[TextRule], is_generated: bool, has_other_speakers: bool
 ) -> dict[str, dict[str, Any]]:
     """The scores of one system on some rows, by metric."""
     singles = [clip for clip in clips if not clip.is_dialogue]
     dialogues = [clip for clip in clips if clip.is_dialogue]
     texts = [clip.transcription.text for clip in clips]
     transcripts = [clip.transcription.transcript for clip in clips]
+    similarities = [None if clip.is_dialogue else clip.similarities[0] for clip in clips]
     scores = {
-        "wer": corpus_rate(WER(), texts, transcripts, normalizer=normalizer),
-        "cer": corpus_rate(CER(), texts, transcripts, normalizer=normalizer),
-        "similarity": _mean([None if clip.is_dialogue else clip.similarities[0] for clip in clips]),
+        "wer": corpus_rate(texts, transcripts, rules=rules, unit="word"),
+        "cer": corpus_rate(texts, transcripts, rules=rules, unit="character"),
+        "similarity": _mean(similarities, low=-1.0, high=1.0),
     }
     if is_generated:
-        scores["stop_rate"] = _mean([float(bool(clip.clip.stopped)) for clip in clips])
-        scores["duration_ratio"] = _mean([clip.duration_ratio for clip in clips])
+        scores["stop_rate"] = _share([bool(clip.clip.stopped) for clip in clips])
+        scores["duration_ratio"] = _mean([clip.duration_ratio for clip in clips], low=0.0, high=math.inf)
     if has_other_speakers and singles:
         own_voice = [clip.is_own_voice for clip in singles]
-        scores["nearest_speaker"] = _mean([float(is_own[0]) if is_own else None for is_own in own_voice])
+        scores["nearest_speaker"] = _share([is_own[0] if is_own else None for is_own in own_voice])
     if dialogues:
-        scores["turns_in_order"] = _mean([float(clip.has_all_turns) for clip in dialogues])
+        scores["turns_in_order"] = _share([clip.has_all_turns for clip in dialogues])
         scores["turn_voice"] = _turn_voice(dialogues)
     return scores
 
@@ -229,9 +222,10 @@ def _turn_voice(dialogues: Sequence[_ScoredClip]) -> dict[str, Any]:
     num_own, num_compared = (sum(column) for column in zip(*counts, strict=True))
     segments = [segment for clip in dialogues for segment in clip.transcription.segments]
     states = {
-        state: sum(segment.state == state for segment in segments) for state in ("not_found", "too_short", "no_voice")
+        state: sum(segment.state == state for segment in segments)
+        for state in ("empty", "not_found", "too_short", "no_voice")
     }
-    interval = bootstrap_interval(counts, seed=BOOTSTRAP_SEED)
+    interval = rate_interval(counts, seed=BOOTSTRAP_SEED, high=1.0)
     value = num_own / num_compared if num_compared else None
     return _score(value, interval, n=num_compared, skipped=len(segments) - num_compared) | states
 
@@ -262,23 +256,33 @@ def _turn_detail(segment: SpeakerSegment, similarity: float | None, nearest: str
 
 
 def corpus_rate(
-    metric: ErrorRate, references: Sequence[str], predictions: Sequence[str], *, normalizer: str
+    references: Sequence[str], predictions: Sequence[str], *, rules: Sequence[TextRule], unit: Unit
 ) -> dict[str, Any]:
-    """Compute the error rate over all texts: value, interval (low, high), number of scored and of skipped texts."""
-    total = metric.compute(references=references, predictions=predictions, normalizer=normalizer)
-    errors = utterance_errors(references, predictions, normalizer=normalizer, unit=metric.unit)
-    interval = bootstrap_interval([(count.edits, count.length) for count in errors], seed=BOOTSTRAP_SEED)
-    skipped = total["skipped"]
-    return _score(total[metric.rate_name], interval, n=len(references) - skipped, skipped=skipped)
+    """Compute the error rate over all texts: value, interval (low, high), number of scored and of skipped texts.
+
+    Args:
+        unit: as in `utterance_errors`: "word" for WER, "character" for CER.
+    """
+    errors = utterance_errors(references, predictions, rules=rules, unit=unit)
+    interval = rate_interval([(count.edits, count.length) for count in errors], seed=BOOTSTRAP_SEED)
+    total = sum(errors, ErrorCounts(0, 0))
+    return _score(total.rate, interval, n=len(errors) - total.skipped, skipped=total.skipped)
 
 
-def _mean(values: Sequence[float | None]) -> dict[str, Any]:
+def _mean(values: Sequence[float | None], *, low: float, high: float) -> dict[str, Any]:
+    """The mean of the known values, which are between `low` and `high`."""
     known = [value for value in values if value is not None]
-    interval = bootstrap_interval(known, seed=BOOTSTRAP_SEED)
+    interval = mean_interval(known, seed=BOOTSTRAP_SEED, low=low, high=high)
     value = sum(known) / len(known) if known else None
     return _score(value, interval, n=len(known), skipped=len(values) - len(known))
 
 
-def _score(value: float | None, interval: tuple[float, float] | None, *, n: int, skipped: int) -> dict[str, Any]:
-    low, high = interval or (None, None)
-    return {"value": value, "low": low, "high": high, "n": n, "skipped": skipped}
+def _share(outcomes: Sequence[bool | None]) -> dict[str, Any]:
+    """The share of the known outcomes that are true."""
+    known = [outcome for outcome in outcomes if outcome is not None]
+    value = sum(known) / len(known) if known else None
+    return _score(value, share_interval(sum(known), len(known)), n=len(known), skipped=len(outcomes) - len(known))
+
+
+def _score(value: float | None, interval: Interval, *, n: int, skipped: int) -> dict[str, Any]:
+    return {"value": value, **asdict(interval), "n": n, "skipped": skipped}

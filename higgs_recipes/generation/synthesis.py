@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from higgs_recipes.audio.codec import Codec
 from higgs_recipes.audio.io import read_audio, write_wav
-from higgs_recipes.chatml import conversation, is_dialogue
+from higgs_recipes.chatml import canonical_speaker_tags, conversation, is_dialogue
 from higgs_recipes.configs.inference import GenerateConfig, SamplingConfig
 from higgs_recipes.constants import FRAMES_PER_SECOND
 from higgs_recipes.errors import InputError
@@ -51,14 +51,14 @@ def build_requests(config: GenerateConfig, codec: Codec) -> list[Request]:
         InputError: a text or a reference clip is invalid; names it.
     """
     ref_codes = codec.encode([read_audio(path, name=f"ref_audio {path}") for path in config.ref_audio])
-    ref_texts = [normalize_transcript(text) for text in config.ref_text or []] or [None] * len(config.ref_audio)
+    ref_texts = [_normalized(text) for text in config.ref_text or []] or [None] * len(config.ref_audio)
     references = [
         {"speaker_tag": f"SPEAKER{index}", "ref_audio": path, "ref_text": text}
         for index, (path, text) in enumerate(zip(config.ref_audio, ref_texts, strict=True))
     ]
     requests = []
     for index, text in enumerate(read_texts(config)):
-        row = {"id": f"text {index}", "text": normalize_transcript(text), "scene": config.scene}
+        row = {"id": f"text {index}", "text": _normalized(text), "scene": config.scene}
         if is_dialogue(row["text"]):
             task = "multi_speaker_voice_cloning" if references else "multi_speaker_smart_voice"
             row["ref_speakers"] = references
@@ -72,6 +72,10 @@ def build_requests(config: GenerateConfig, codec: Codec) -> list[Request]:
         turns = conversation(row, task=task, ref_in_system=config.ref_in_system)
         requests.append(Request(turns, ref_codes, seed=config.seed + index))
     return requests
+
+
+def _normalized(text: str) -> str:
+    return canonical_speaker_tags(normalize_transcript(text))
 
 
 def write_speech(config: GenerateConfig, codec: Codec, generations: Sequence[Generation]) -> list[str]:

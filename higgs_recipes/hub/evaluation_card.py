@@ -9,9 +9,16 @@ from urllib.parse import quote
 from huggingface_hub import EvalResult, RepoCard, constants
 from huggingface_hub.repocard_data import eval_results_to_model_index
 
-from higgs_recipes.hub.markdown import facts, table
+from higgs_recipes.hub.markdown import cell, escape_marks, facts, table
 from higgs_recipes.hub.public import is_hub_id, public_name, with_revision
-from higgs_recipes.metrics_schema import METRICS, SYSTEMS
+from higgs_recipes.metrics_schema import (
+    METRICS,
+    SYSTEMS,
+    describe_languages,
+    held_out_warning,
+    is_held_out,
+    languages_in_characters,
+)
 from higgs_recipes.records import Fields
 
 
@@ -54,8 +61,9 @@ def update_evaluation(card: str, metrics: Mapping[str, Any], *, name: str) -> st
 def _model_index_results(metrics: Fields) -> list[dict]:
     """The model-index results of the card's model: one result with all measured scores, or none."""
     scores, similarity = metrics["rows"][_own_row(metrics)], metrics["speaker_score"]
+    in_characters = languages_in_characters(metrics["languages"])
     types = {
-        "wer": ("wer", "WER"),
+        "wer": ("wer", f"WER, in characters for {', '.join(in_characters)}" if in_characters else "WER"),
         "cer": ("cer", "CER"),
         "similarity": (similarity, f"Speaker similarity ({similarity})"),
     }
@@ -96,7 +104,9 @@ def _section(metrics: Fields) -> str:
     about = {
         "dataset": f"{public_name(metrics['dataset'])}, split {metrics['split']}",
         "protocol": metrics["protocol"],
-        "texts": f"{metrics['n']} scored, {metrics['skipped']} skipped",
+        "texts": f"{metrics['n']} scored, {metrics['skipped']} skipped"
+        + (", held out" if is_held_out(metrics) else ""),
+        "languages": describe_languages(metrics["languages"]),
         "ASR model": with_revision(metrics["asr"], metrics["asr_revision"]),
         "normalizer": metrics["normalizer"],
         "speaker score": metrics["speaker_score"],
@@ -106,10 +116,12 @@ def _section(metrics: Fields) -> str:
         "hardware": metrics["hardware"],
         "commit": metrics["git_commit"],
     }
-    untrained = UNTRAINED + "\n" if metrics["untrained_base"] else ""
+    warnings = UNTRAINED + "\n" if metrics["untrained_base"] else ""
+    if warning := held_out_warning(metrics):
+        warnings += f"> **{cell(escape_marks(warning))}**\n\n"
     head = ["", *(METRICS[metric].card_title for metric in columns)]
-    note = "Brackets: 95 % bootstrap interval; n: number of scored clips.\n"
-    return f"## Evaluation\n\n{untrained}{table(head, lines)}\n{note}\n{facts(about)}"
+    note = "Brackets: 95 % interval; n: number of scored clips.\n"
+    return f"## Evaluation\n\n{warnings}{table(head, lines)}\n{note}\n{facts(about)}"
 
 
 def _players(metrics: Fields, name: str) -> str:
@@ -134,6 +146,7 @@ def _score(scores: Mapping[str, Any], metric: str) -> str:
     if metric not in scores or scores[metric]["value"] is None:
         return "not measured"
     score, factor = scores[metric], METRICS[metric].factor
-    has_interval = score["low"] is not None and score["high"] is not None
-    interval = f" [{score['low'] * factor:.3g}, {score['high'] * factor:.3g}]" if has_interval else ""
-    return f"{score['value'] * factor:.3g}{interval}, n={score['n']}"
+    value = f"{score['value'] * factor:.3g}"
+    if score["low"] is None or score["high"] is None:
+        return f"{value}, n={score['n']}, no interval: {score['note']}"
+    return f"{value} [{score['low'] * factor:.3g}, {score['high'] * factor:.3g}], n={score['n']}"

@@ -52,9 +52,7 @@ def segment_recordings(config: SegmentConfig) -> dict[str, Any]:
     state = PartialState(cpu=not torch.accelerator.is_available(), timeout=_TIMEOUT)
     check_output_dir(config.output_dir, overwrite=config.overwrite_output_dir)
     files = find_raw_recordings(config)
-    asr_model = load_asr_model(
-        config.asr, revision=config.asr_revision, language=config.asr_language, device=state.device
-    )
+    asr_model = load_asr_model(config.asr, revision=config.asr_revision, device=state.device)
     segmenter = Segmenter(config, asr_model)
     record = segmenter.revisions | {
         "recipe": asdict(config),

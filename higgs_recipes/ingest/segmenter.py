@@ -23,6 +23,8 @@ from higgs_recipes.constants import SAMPLE_RATE
 from higgs_recipes.ingest.raw_recordings import RawRecording
 from higgs_recipes.ingest.rows import SegmentRow
 from higgs_recipes.ingest.segmentation import SPEECH_STARTS, Segment, cut_segments
+from higgs_recipes.languages import language_code
+from higgs_recipes.normalizers import choose_normalizer
 from higgs_recipes.rejects import Reject, RejectCode, RejectedRow, rejected_as
 
 
@@ -48,11 +50,16 @@ class Segmenter:
     """The options of a recipe and the models for segmentation.
 
     Raises:
-        InputError: a package is not installed.
+        InputError: a package is not installed, or the ASR model does not support the language of a source.
     """
 
     def __init__(self, config: SegmentConfig, asr_model: ASRModel) -> None:
         self.config, self.asr_model = config, asr_model
+        constants = [source if isinstance(source, dict) else {} for source in config.sources]
+        self.rules = {}
+        for language in sorted({source.get("language", config.asr_language) for source in constants}):
+            asr_model.check_language(language_code(language))
+            self.rules[language] = choose_normalizer(config.normalizer, language, spelling=asr_model.spelling)
         self.detector, self.loudness, self.quality = SpeechDetector(), LoudnessMeter(), DNSMOS()
 
     @property
@@ -70,7 +77,7 @@ class Segmenter:
         Raises:
             RejectedRow: broken audio or no speech; the rest of the recording is rejected.
         """
-        return self.transcribed(self._candidates(file))
+        return self.transcribed(self._candidates(file), language=file.columns["language"])
 
     def _candidates(self, file: RawRecording) -> Iterator[Candidate]:
         with rejected_as(RejectCode.UNREADABLE_AUDIO, "audio"), LongRecording(file.path) as recording:
@@ -129,14 +136,20 @@ class Segmenter:
         flaw = _out_of_bounds(row, _QUALITY_BOUNDS, self.config)
         return (row, waveform) if flaw is None else flaw.at(row)
 
-    def transcribed(self, candidates: Iterable[Candidate]) -> Iterator[Candidate]:
-        """Add transcripts to the candidates, and reject those with unsuitable transcripts."""
-        candidates = iter(candidates)
+    def transcribed(self, candidates: Iterable[Candidate], *, language: str) -> Iterator[Candidate]:
+        """Add transcripts to the candidates, and reject those with unsuitable transcripts.
+
+        Args:
+            language: of the source, or `asr_language`.
+        """
+        candidates, rule = iter(candidates), self.rules[language]
         while batch := list(islice(candidates, BATCH_SIZE)):
             waveforms = [candidate[1] for candidate in batch if not isinstance(candidate, Reject)]
-            texts = self.asr_model.transcribe(waveforms)
-            texts_slowed = self.asr_model.transcribe([slow_down(waveform) for waveform in waveforms])
-            errors = utterance_errors(texts, texts_slowed, normalizer=self.config.normalizer)
+            slowed = [slow_down(waveform) for waveform in waveforms]
+            texts, texts_slowed = (
+                self.asr_model.transcribe(clips, language=rule.language) for clips in (waveforms, slowed)
+            )
+            errors = utterance_errors(texts, texts_slowed, rules=[rule] * len(texts))
             transcripts = zip(texts, texts_slowed, errors, strict=True)
             for candidate in batch:
                 if isinstance(candidate, Reject):

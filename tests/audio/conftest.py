@@ -12,7 +12,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="package")
 def package_asr_model() -> PackageWhisper:
-    return load_asr_model(PACKAGE_ASR_MODEL, revision=None, language="en", device=CPU)
+    return load_asr_model(PACKAGE_ASR_MODEL, revision=None, device=CPU)
 
 
 @pytest.fixture(scope="package")

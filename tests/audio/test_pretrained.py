@@ -53,7 +53,7 @@ def test_resampling_for_metrics_keeps_the_pitch():
 @pytest.mark.parametrize(
     "module, load",
     [
-        ("faster_whisper", lambda: load_asr_model(PACKAGE_ASR_MODEL, revision=None, language="en", device=CPU)),
+        ("faster_whisper", lambda: load_asr_model(PACKAGE_ASR_MODEL, revision=None, device=CPU)),
         ("resemblyzer", lambda: load_speaker_model(PACKAGE_SPEAKER_MODEL, revision=None, device=CPU)),
     ],
 )

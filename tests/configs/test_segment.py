@@ -3,6 +3,7 @@ from typing import get_args
 import pytest
 
 from higgs_recipes import normalizers
+from higgs_recipes.configs.inference import EvaluateConfig
 from higgs_recipes.configs.segment import SegmentConfig
 from higgs_recipes.errors import InputError
 from tests.helpers.configs import make
@@ -10,6 +11,11 @@ from tests.helpers.configs import make
 
 def test_the_normalizers_of_the_type_are_those_of_the_table():
     assert set(normalizers.NORMALIZERS) < set(get_args(normalizers.Normalizer))
+
+
+@pytest.mark.parametrize("config_class", [SegmentConfig, EvaluateConfig])
+def test_the_normalizer_is_chosen_by_language_unless_the_recipe_names_one(config_class):
+    assert make(config_class).normalizer == "auto" and make(config_class, normalizer="basic").normalizer == "basic"
 
 
 @pytest.mark.parametrize(

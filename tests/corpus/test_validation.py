@@ -46,6 +46,8 @@ def test_columns_may_have_the_names_of_reject_fields(tmp_path):
         ({"ref_audio_file_name": "a.wav", "ref_text": 7}, RejectCode.NOT_TEXT, "ref_text"),
         ({"turns": [{"speaker": "a", "text": "Hi.", "audio": "silent.wav"}]}, RejectCode.SILENT, "turns.0"),
         ({"turns": [{"speaker": "a"}]}, RejectCode.INVALID_TURNS, "turns"),
+        ({"text": "Well, [SPEAKER0] hi."}, RejectCode.INVALID_TURNS, "text"),
+        ({"text": "[SPEAKER0] Hi. [SPEAKER1]"}, RejectCode.INVALID_TURNS, "text"),
     ],
 )
 def test_a_reject_has_its_code_field_and_place(tmp_path, row, code, field):
@@ -57,6 +59,25 @@ def test_a_reject_has_its_code_field_and_place(tmp_path, row, code, field):
     assert (reject.code, reject.field, reject.task) == (code, field, None)
     read = code is not RejectCode.OUTSIDE_FOLDER  # rejected before the id is read
     assert reject.columns == {"source": 0, "row": 1, "file": f"{tmp_path}:train", "id": "1" if read else None}
+
+
+@pytest.mark.parametrize(
+    "text, reason",
+    [
+        ("Well, [SPEAKER0] hi.", "text before the first speaker tag: 'Well,'; begin with the tag of who says it"),
+        ("[speaker0] Hi. [SPEAKER1] …", "turn 2 has no words; give [SPEAKER1] some, or remove the tag"),
+        ("[SPEAKER0][SPEAKER1] Hi.", "turn 1 has no words; give [SPEAKER0] some, or remove the tag"),
+    ],
+)
+def test_words_outside_turns_and_turns_without_words_are_rejected(tmp_path, text, reason):
+    (reject,) = checked(tmp_path, {"text": text})
+    assert (reject.reason, reject.category) == (reason, "invalid turns")
+
+
+def test_speaker_tags_of_any_case_are_those_of_the_model(tmp_path):
+    text = "[speaker0] Hi.\n[ Speaker 1] [laugh]"
+    (row,) = checked(tmp_path, {"text": text})
+    assert row["text"] == "[SPEAKER0] Hi.\n[SPEAKER1] <SE>[Laughter]</SE>" and row["raw_text"] == text
 
 
 def test_categories_do_not_depend_on_the_message(tmp_path):

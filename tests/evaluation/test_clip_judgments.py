@@ -14,19 +14,20 @@ from higgs_recipes.evaluation.clip_judgments import (
     judge_clips,
 )
 from higgs_recipes.evaluation.scoring import SpokenClip
+from higgs_recipes.normalizers import choose_normalizer
 from tests.helpers.spoken_clips import AngleSpeakerModel, NumberASRModel, clip, dialogue, row, turn
 
 
 TALK = "[SPEAKER1] One.\n[SPEAKER0] Two."
 
 
-def judge(rows: list[dict], clips: list[SpokenClip], *, asr_model=None) -> list[Transcription]:
+def judge(rows: list[dict], clips: list[SpokenClip], *, asr_model=None, rules=None) -> list[Transcription]:
     return judge_clips(
         rows,
         [clip.waveform for clip in clips],
         asr_model=asr_model or NumberASRModel(),
         speaker_model=AngleSpeakerModel(),
-        normalizer="basic",
+        rules=rules or [choose_normalizer("basic", "en")] * len(rows),
     )
 
 
@@ -65,7 +66,7 @@ def test_a_dialogue_has_one_segment_per_turn_and_its_tags_are_not_spoken():
 
 def test_single_speaker_clips_need_no_word_times():
     class WithoutTimes(NumberASRModel):
-        def timed_words(self, waveforms):
+        def timed_words(self, waveforms, *, language):
             raise AssertionError("word times were asked for")
 
     judge([row("a", "One.", "x")], [clip(1, 0.0)], asr_model=WithoutTimes())
@@ -89,6 +90,34 @@ def test_a_dialogue_without_one_speaker_per_turn_is_refused_with_its_row():
     with pytest.raises(InputError, match="row e: the text has 2 turns and turn_speakers has 1 entries; encode"):
         check_turn_speakers(rows)
     check_turn_speakers([row("e", TALK, None, turn_speakers=("x", None))])
+
+
+def test_text_before_the_first_speaker_tag_is_refused_with_its_row():
+    rows = [row("a", "One.", "x"), row("e", f"Well, {TALK}", None, turn_speakers=("x", "y"))]
+    with pytest.raises(InputError, match="row e: text before the first speaker tag, .*: 'Well,'; correct"):
+        check_turn_speakers(rows)
+    with pytest.raises(InputError, match="row e: text before the first speaker tag"):
+        judge(rows, [clip(1, 0.0), dialogue(turn(1, 0.2), turn(2, 0.9))])
+
+
+def test_a_turn_without_words_is_empty_and_not_missing():
+    text = "[SPEAKER1] One.\n[SPEAKER0] <SE>[Laughter]</SE>\n[SPEAKER1] Three."
+    (judged,) = judge([row("e", text, None, turn_speakers=("x", "y", "x"))], [dialogue(turn(1, 0.2), turn(2, 0.9))])
+    assert [segment.state for segment in judged.segments] == ["heard", "empty", "not_found"]
+
+
+def test_each_clip_is_transcribed_in_its_language_and_languages_without_spaces_are_joined_without():
+    names = ("de", "th", "ko", "ja")
+    rules = [choose_normalizer("auto", language) for language in names for _ in range(2)]
+    rows = [
+        made for name in names for made in (row(name, "One.", "x"), row(name, TALK, None, turn_speakers=("x", "y")))
+    ]
+    clips = [clip(1, 0.0), dialogue(turn(1, 0.2), turn(2, 0.9))] * 4
+    asr_model = NumberASRModel()
+    judged = judge(rows, clips, asr_model=asr_model, rules=rules)
+    assert asr_model.languages == ["de", "de", "th", "th", "ko", "ko", "ja", "ja"]
+    assert [each.transcript for each in judged[1::2]] == ["one two", "onetwo", "one two", "onetwo"]
+    assert [each.word_errors for each in judged[1::2]] == [ErrorCounts(0, 2), *[ErrorCounts(0, 6)] * 3]
 
 
 def test_a_centroid_is_the_mean_of_the_other_rows():

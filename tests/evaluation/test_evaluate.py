@@ -16,12 +16,21 @@ from higgs_recipes.configs.sft import SFTConfig
 from higgs_recipes.corpus.encode import encode_corpus
 from higgs_recipes.corpus.encoded import load_encoded
 from higgs_recipes.errors import InputError
-from higgs_recipes.evaluation.evaluate import evaluate_model, load_recordings
+from higgs_recipes.evaluation.evaluate import (
+    choose_rules,
+    evaluate_model,
+    load_recordings,
+    shared_with_train,
+)
 from higgs_recipes.evaluation.report import write_report
+from higgs_recipes.generation import finished_clips
 from higgs_recipes.generation.generate import Request, generate
+from higgs_recipes.hub.download import Snapshot
+from higgs_recipes.modeling.fingerprint import folder_fingerprint
 from higgs_recipes.modeling.lora import add_lora
 from tests.helpers.checkpoints import load_tiny, tiny_folder
 from tests.helpers.recordings import corpus_rows, write_recordings
+from tests.helpers.spoken_clips import NumberASRModel
 from tests.helpers.whisper import save_random_whisper
 
 
@@ -63,9 +72,9 @@ def config(folder: Path, **changes) -> EvaluateConfig:
         "dataset": str(folder / "corpus"),
         "asr": PACKAGE_ASR_MODEL,
         "speaker": PACKAGE_SPEAKER_MODEL,
-        "normalizer": "whisper_en_no_spelling",
         "max_seconds": 0.8,
         "seed": 11,
+        "output_dir": str(folder / "report"),
     }
     return EvaluateConfig(**fields | changes)
 
@@ -118,6 +127,10 @@ def test_metrics_name_models_data_and_settings_without_local_paths(evaluation):
     }
     assert (metrics["dataset"], metrics["adapter"], metrics["base_model"]) == ("corpus", "adapter", "model")
     assert (metrics["n"], metrics["skipped"]) == (NUM_ROWS, 0)
+    assert (metrics["normalizer"], metrics["asr_language"]) == ("auto", "en")
+    rule = {"normalizer": "whisper_en_no_spelling", "unit": "word", "n": NUM_ROWS}  # it brings no spellings
+    assert metrics["languages"] == {"en": rule}
+    assert (metrics["held_out"], metrics["shared_with_train"]) == (None, 0)  # the adapter has no run.json
     assert metrics["codec"].startswith("local@") and metrics["hardware"] and metrics["versions"]["torch"]
 
 
@@ -151,9 +164,76 @@ def test_codes_of_another_codec_are_refused(folder, tmp_path):
         evaluate_model(config(folder, codec_name_or_path=str(tmp_path)))
 
 
-def test_an_unknown_normalizer_is_refused_before_generation(folder):
-    with pytest.raises(InputError, match="unknown normalizer 'whisper_xx': use one of none, basic"):
+def test_an_unknown_normalizer_is_refused_before_generation(folder, no_generation):
+    with pytest.raises(InputError, match="unknown normalizer 'whisper_xx': use one of auto, none, basic"):
         evaluate_model(config(folder, normalizer="whisper_xx"))
+
+
+@pytest.fixture
+def no_generation(monkeypatch):
+    """Fail the test if the model is loaded to generate."""
+
+    def fail(*args, **kwargs):
+        raise AssertionError("the model was loaded")
+
+    monkeypatch.setattr("higgs_recipes.evaluation.evaluate.load_model", fail)
+
+
+@pytest.mark.parametrize(
+    "language, message",
+    [
+        ("zh", "asr_language 'zh': asr package:faster-whisper-tiny.en supports English only: 'zh'"),
+        ("gibberish", "asr_language 'gibberish': language 'gibberish' is not a language code; use one of ISO 639"),
+    ],
+)
+def test_a_wrong_asr_language_is_refused_before_generation(folder, no_generation, language, message):
+    with pytest.raises(InputError, match=f"row .*heart.*, {message}"):
+        evaluate_model(config(folder, asr_language=language))
+
+
+def test_each_row_has_the_rule_of_its_own_language(folder):
+    asr_model = NumberASRModel()
+    languages = ["vi", None, "Thai", "vi-VN", ""]
+    rows = [{"id": str(index), "language": language} for index, language in enumerate(languages)]
+    rules = choose_rules(rows, config=config(folder, asr_language="de"), asr_model=asr_model)
+    assert [rule.language for rule in rules] == ["vi", "de", "th", "vi", "de"]
+    assert [rule.name for rule in rules] == ["words", "words", "characters", "words", "words"]
+
+    def refuse(language: str) -> None:
+        if language == "th":
+            raise InputError("no Thai")
+
+    asr_model.check_language = refuse
+    with pytest.raises(InputError, match="row 2, language 'Thai': no Thai"):
+        choose_rules(rows, config=config(folder), asr_model=asr_model)
+    rows[0]["language"] = "a language"
+    with pytest.raises(InputError, match="row 0, language 'a language': .* is not a language code"):
+        choose_rules(rows, config=config(folder), asr_model=asr_model)
+
+
+def test_a_killed_evaluation_goes_on_with_the_clips_that_are_missing(
+    folder, dialogue_folder, evaluation, tmp_path, monkeypatch
+):
+    generated = []
+
+    def counted(model, tokenizer, requests, *, sampling):
+        if len(generated) == 3:
+            raise KeyboardInterrupt
+        generated.append([request.seed for request in requests])
+        return generate(model, tokenizer, requests, sampling=sampling)
+
+    asr = str(dialogue_folder / "whisper")
+    recipe = config(folder, asr=asr, output_dir=str(tmp_path / "report"), batch_size=1)
+    monkeypatch.setattr(finished_clips, "generate", counted)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_model(recipe)
+    assert generated == [[11], [12], [11]]  # both of the base model, one of the fine-tuned
+    generated.clear()
+    resumed = evaluate_model(recipe)
+    assert generated == [[12]]
+    for system, waveforms in evaluation.waveforms.items():
+        for one, other in zip(waveforms, resumed.waveforms[system], strict=True):
+            torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
 
 
 def test_clips_longer_than_the_window_of_the_asr_model_are_refused(folder, tmp_path):
@@ -242,6 +322,55 @@ def test_the_report_of_several_speakers_and_tasks_has_all_tables(dialogue_evalua
         assert part in markdown, part
     page = (tmp_path / "report/report.html").read_text(encoding="utf-8")
     assert page.count('scope="rowgroup"') == 4
+
+
+@pytest.fixture
+def trained_adapter(folder, dialogue_folder, tmp_path) -> Path:
+    """The adapter with the record of a training on the train split of the dialogues."""
+    shutil.copytree(folder / "adapter", tmp_path / "adapter")
+    rows = load_encoded(str(dialogue_folder / "corpus"), split="train")
+    base = folder_fingerprint(tiny_folder() / "model")
+    run = {"base_fingerprint": base, "datasets": [{"path": "elsewhere", "fingerprint": rows._fingerprint}]}
+    run |= {"method": "lora", "steps": 1, "hardware": "CPU", "git_commit": None, "log_history": []}
+    (tmp_path / "adapter/run.json").write_text(json.dumps(run))
+    return tmp_path / "adapter"
+
+
+def test_a_split_that_the_model_was_trained_on_is_not_held_out(dialogue_folder, trained_adapter, tmp_path):
+    changes = {"adapter": str(trained_adapter), "split": "train", "max_rows": 1, "max_seconds": 0.2}
+    changes |= {"asr": str(dialogue_folder / "whisper"), "output_dir": str(tmp_path / "report")}
+    evaluation = evaluate_model(config(dialogue_folder, **changes))
+    assert (evaluation.metrics["held_out"], evaluation.metrics["shared_with_train"]) == (False, 1)
+    write_report(evaluation.metrics, evaluation.waveforms, run=evaluation.run, output_dir=tmp_path / "report")
+    for name in ("report.md", "report.html"):
+        report = (tmp_path / "report" / name).read_text(encoding="utf-8")
+        assert (
+            "The model was trained on these texts: split train of corpus" in report and "held-out texts" not in report
+        )
+
+
+def test_a_split_that_the_model_was_not_trained_on_is_held_out(folder, dialogue_folder, trained_adapter, tmp_path):
+    changes = {"adapter": str(trained_adapter), "max_rows": 1, "max_seconds": 0.2}
+    changes |= {"asr": str(dialogue_folder / "whisper"), "output_dir": str(tmp_path / "report")}
+    metrics = evaluate_model(config(folder, **changes)).metrics
+    assert (metrics["held_out"], metrics["shared_with_train"]) == (True, 0)
+
+
+def test_recordings_that_the_train_split_has_too_are_counted(folder, tmp_path):
+    shutil.copytree(folder / "corpus", tmp_path / "corpus")
+    (train,), (test,) = ((tmp_path / "corpus/data").glob(f"{split}-*.parquet") for split in ("train", "test"))
+    corpus = Snapshot("corpus", None, tmp_path / "corpus")
+    held_out = list(load_encoded(corpus, split="test"))
+    assert shared_with_train(corpus, held_out) == 0
+    rows = Dataset.from_parquet([str(train), str(test)], cache_dir=str(tmp_path / "cache"))
+    rows.select(range(2)).to_parquet(train)  # the train row, and the first test row
+    assert shared_with_train(corpus, held_out) == 1
+    assert shared_with_train(corpus, [{"content_hash": None}]) == 0
+    train.write_bytes(b"not parquet")
+    with pytest.raises(InputError, match="corpus: train-00000-of-00001.parquet cannot be read .*: encode the corpus"):
+        shared_with_train(corpus, held_out)
+    train.unlink()
+    assert shared_with_train(corpus, held_out) is None
 
 
 def test_dialogues_need_an_asr_model_with_word_times(dialogue_folder, tmp_path):

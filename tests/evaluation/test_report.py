@@ -9,7 +9,7 @@ from higgs_recipes.audio.io import read_audio
 from higgs_recipes.errors import InputError
 from higgs_recipes.evaluation.report import MAX_PLAYED_TEXTS, render_markdown, write_report
 from higgs_recipes.metrics_schema import SYSTEMS
-from tests.helpers.evaluation_record import RUN, metrics, two_speaker_metrics, waveforms
+from tests.helpers.evaluation_record import RUN, metrics, two_speaker_metrics, waveforms, without_interval
 
 
 EVIL = "<script>alert('x')</script> [link](javascript:alert(1)) | `code` <img src=x onerror=alert(1)>"
@@ -89,6 +89,27 @@ def test_words_that_differ_from_the_text_are_marked(tmp_path):
     assert re.findall(r"<mark>(.*?)</mark>", source) == ["can", "use"]
 
 
+def marked(tmp_path, text: str, transcript: str, *, unit: str) -> str:
+    """The transcript of the base model in the page, with the marks."""
+    languages = {"en": {"normalizer": "words", "unit": unit, "n": 1}}
+    record = metrics(1, text=text, languages=languages)
+    record["clips"][0]["base"]["transcript"] = transcript
+    _, source = write(tmp_path, record, num_clips=1)
+    clip = source[source.index('<div class="clip base">') :]
+    return re.search(r"</audio>\s*<p>\s*(.*?)\s*</p>", clip, re.DOTALL)[1]
+
+
+def test_languages_without_spaces_are_marked_by_character(tmp_path):
+    assert marked(tmp_path, "今天，天气很好。", "今天天七很好！", unit="character") == "今天天<mark>七</mark>很好！"
+
+
+def test_vowel_and_tone_marks_are_part_of_a_word(tmp_path):
+    hindi = marked(tmp_path / "hi", "राम की बात।", "राम का बात", unit="word")
+    assert hindi == "राम <mark>का</mark> बात"
+    vietnamese = marked(tmp_path / "vi", "Ma má mà.", "ma má mã", unit="word")
+    assert vietnamese == "ma má <mark>mã</mark>"
+
+
 def test_both_reports_warn_of_an_untrained_base(tmp_path):
     page, _ = write(tmp_path, metrics(untrained_base=True))
     assert "The base model is untrained: its weights are random" in page.text
@@ -96,12 +117,49 @@ def test_both_reports_warn_of_an_untrained_base(tmp_path):
     assert "untrained" not in render_markdown(metrics())
 
 
+def test_both_reports_warn_of_texts_that_the_model_was_trained_on(tmp_path):
+    record = metrics(held_out=False, shared_with_train=2, split="train")
+    page, _ = write(tmp_path, record)
+    for text in (page.text, render_markdown(record)):
+        assert "The model was trained on these texts: split train of me/corpus is part of its training data" in text
+        assert "held-out texts" not in text and "held-out recordings" not in text
+    shared = render_markdown(metrics(shared_with_train=1))
+    assert "1 of these 2 recordings are also in the train split of me/corpus" in shared
+    assert "held-out texts" not in shared
+    unknown = render_markdown(metrics(held_out=None, shared_with_train=None))
+    assert "Word error rate on 2 texts" in unknown and "trained on" not in unknown
+    assert "trained on" not in render_markdown(metrics())
+
+
+def test_both_reports_state_the_unit_of_each_language(tmp_path):
+    zh = {"normalizer": "characters_simplified", "unit": "character", "n": 2}
+    page, _ = write(tmp_path, metrics(languages={"zh": zh}))
+    for text in (page.text, render_markdown(metrics(languages={"zh": zh})).replace("\\", "")):
+        assert "Character error rate on 2 held-out texts" in text
+        assert "WER counts characters, not words, in zh." in text
+        assert "zh (2 texts, in characters, normalizer characters_simplified)" in text
+    mixed = render_markdown(metrics(languages={"en": zh | {"unit": "word"}, "zh": zh}))
+    assert "Error rate, in words or characters by language, on 2" in mixed and "mixes two units" in mixed
+
+
+def test_scores_of_few_clips_show_why_they_have_no_interval(tmp_path):
+    record = metrics()
+    for scores in record["rows"].values():
+        scores["wer"] = without_interval(0.125, n=2)
+    page, source = write(tmp_path, record)
+    reason = "n=2, no interval: too few: 2, an interval needs 10"
+    assert page.text.count(reason) == len(SYSTEMS) and reason in render_markdown(record)
+    assert source.count('class="range"') == len(SYSTEMS) + 4  # of CER, and two scores of the generated clips
+
+
 def test_both_reports_name_models_data_and_settings(written):
     page, _ = written
     markdown = render_markdown(metrics()).replace("\\", "")
     for fact in (
         "protocol of the test",
-        "openai/whisper-large-v3 @ asr123, greedy, language en",
+        "openai/whisper-large-v3 @ asr123, greedy",
+        "en (2 texts, in words, normalizer whisper_en)",
+        "Word error rate on 2 held-out texts",
         "package:resemblyzer @ Resemblyzer 0.1.4, score ge2e_cosine",
         "2 scored, 1 skipped",
         "0 to 1, one for each text",
@@ -113,6 +171,7 @@ def test_both_reports_name_models_data_and_settings(written):
     ):
         assert fact in page.text, fact
         assert fact in markdown, fact
+    assert "bootstrap" not in page.text and "bootstrap" not in markdown
     assert "12.5\u00a0%" in page.text and "6.2 to 18.8\u00a0%, n=2" in page.text
 
 
@@ -189,7 +248,7 @@ def test_dialogue_turns_have_their_times_and_closest_speakers(tmp_path):
     page, _ = write(tmp_path, two_speaker_metrics())
     assert (
         "turn 1 (heart), 0.5 to 2.0 s, closest to rms; turn 2 (heart), 0.5 to 2.0 s, voice not compared; "
-        "turn 3 not found"
+        "turn 3 not found; turn 4 has no words"
     ) in page.text
     assert "A dialogue has no similarity as a whole: its turns are compared" in page.text
 

@@ -1,9 +1,13 @@
+import math
+
 import pytest
 import torch
 
-from higgs_recipes.audio.word_errors import CER, WER, bootstrap_interval, utterance_errors
+from higgs_recipes.audio.word_errors import utterance_errors
 from higgs_recipes.errors import InputError
+from higgs_recipes.evaluation.intervals import mean_interval, rate_interval, share_interval
 from higgs_recipes.evaluation.scoring import BOOTSTRAP_SEED, SpokenClip, corpus_rate, score_clips
+from higgs_recipes.normalizers import choose_normalizer
 from tests.helpers.spoken_clips import (
     DIALOGUE,
     SINGLE,
@@ -16,8 +20,9 @@ from tests.helpers.spoken_clips import (
 )
 
 
-def score(rows, clips):
-    return score_clips(rows, clips, asr_model=NumberASRModel(), speaker_model=AngleSpeakerModel(), normalizer="basic")
+def score(rows, clips, *, rules=None):
+    rules = rules or [choose_normalizer("basic", "en")] * len(rows)
+    return score_clips(rows, clips, asr_model=NumberASRModel(), speaker_model=AngleSpeakerModel(), rules=rules)
 
 
 ROWS = [row("a", "One.", "x"), row("b", "Two three.", "x"), row("c", "...", "y")]
@@ -28,20 +33,45 @@ def test_wer_is_over_all_words_and_per_clip():
     scored = score(ROWS, {"real": REAL})
     wer = scored["rows"]["real"]["wer"]
     assert (wer["value"], wer["n"], wer["skipped"]) == (1 / 3, 2, 1)  # "three" is missing
-    assert wer["low"] <= wer["value"] <= wer["high"]
+    assert (wer["low"], wer["high"], wer["note"]) == (None, None, "too few: 2, an interval needs 10")
     assert [detail["real"]["wer"] for detail in scored["clips"]] == [0.0, 0.5, None]
     assert [detail["real"]["transcript"] for detail in scored["clips"]] == ["one", "two", "three"]
 
 
-@pytest.mark.parametrize("metric, unit", [(WER(), "word"), (CER(), "character")], ids=["wer", "cer"])
-def test_corpus_rates_have_the_interval_of_their_utterances(metric, unit):
-    texts, transcripts = ["One two three.", "...", "Four"], ["one too three", "hm", "four five"]
-    rate = corpus_rate(metric, texts, transcripts, normalizer="basic")
-    errors = utterance_errors(texts, transcripts, normalizer="basic", unit=unit)
+@pytest.mark.parametrize("unit", ["word", "character"])
+def test_corpus_rates_have_the_interval_of_their_utterances(unit):
+    texts, transcripts = ["One two three.", "...", "Four"] * 6, ["one too three", "hm", "four five"] * 6
+    rules = [choose_normalizer("basic", "en")] * 18
+    rate = corpus_rate(texts, transcripts, rules=rules, unit=unit)
+    errors = utterance_errors(texts, transcripts, rules=rules, unit=unit)
     assert rate["value"] == sum(count.edits for count in errors) / sum(count.length for count in errors)
-    interval = bootstrap_interval([(count.edits, count.length) for count in errors], seed=BOOTSTRAP_SEED)
-    assert (rate["low"], rate["high"]) == interval and rate["low"] < rate["high"]
-    assert (rate["n"], rate["skipped"]) == (2, 1)
+    interval = rate_interval([(count.edits, count.length) for count in errors], seed=BOOTSTRAP_SEED)
+    assert (rate["low"], rate["high"]) == (interval.low, interval.high) and rate["low"] < rate["high"]
+    assert (rate["n"], rate["skipped"], rate["note"]) == (12, 6, "bootstrap-t")
+
+
+def test_each_kind_of_score_has_its_kind_of_interval():
+    rows = [row(f"{index}", "One.", "xy"[index % 2]) for index in range(12)]
+    real = [clip(1, 0.9 * (index % 2) + 0.01 * index, seconds=2.0) for index in range(12)]
+    base = [clip(1, 0.1 * index, seconds=1.0 + index / 10, stopped=index != 3) for index in range(12)]
+    scored = score(rows, {"real": real, "base": base})
+    scores, details = scored["rows"]["base"], [detail["base"] for detail in scored["clips"]]
+
+    def interval(name: str) -> tuple:
+        return scores[name]["low"], scores[name]["high"], scores[name]["note"]
+
+    def expected(interval) -> tuple:
+        return interval.low, interval.high, interval.note
+
+    assert interval("wer") == (0.0, pytest.approx(3.689 / 12, abs=1e-3), "exact Poisson bound: 0 in 12")
+    assert interval("stop_rate") == expected(share_interval(11, 12))
+    own = sum(detail["nearest_speaker"] == row["speaker"] for detail, row in zip(details, rows, strict=True))
+    assert interval("nearest_speaker") == expected(share_interval(own, 12))
+    cosines = [detail["similarity"] for detail in details]
+    assert interval("similarity") == expected(mean_interval(cosines, seed=BOOTSTRAP_SEED, low=-1, high=1))
+    ratios = [detail["seconds"] / 2 for detail in details]
+    assert interval("duration_ratio") == expected(mean_interval(ratios, seed=BOOTSTRAP_SEED, low=0))
+    assert interval("similarity")[2] == interval("duration_ratio")[2] == "bootstrap-t"
 
 
 def test_a_text_without_words_is_skipped_and_counted():
@@ -73,12 +103,32 @@ def test_a_speaker_with_one_recording_and_a_clip_without_voice_have_no_similarit
 def test_a_score_that_no_clip_has_is_none():
     scored = score([row("a", "...", None)], {"real": [clip(1, 0.0)]})
     nothing = {"value": None, "low": None, "high": None, "n": 0, "skipped": 1}
+    nothing |= {"note": "too few: 0, an interval needs 10"}
     assert scored["rows"]["real"] == {"wer": nothing, "cer": nothing, "similarity": nothing}
 
 
-def test_unknown_speakers_have_no_similarity():
-    scored = score([row("a", "One.", None), row("b", "One.", None)], {"real": [clip(1, 0.5)] * 2})
-    assert [detail["real"]["similarity"] for detail in scored["clips"]] == [None, None]
+def test_unknown_speakers_have_no_similarity_where_other_rows_name_theirs():
+    rows = [row("a", "One.", None), row("b", "One.", None), row("c", "One.", "x")]
+    scored = score(rows, {"real": [clip(1, 0.5)] * 3})
+    assert [detail["real"]["similarity"] for detail in scored["clips"]] == [None] * 3
+    assert "no row names its speaker" not in scored["protocol"]
+
+
+def test_without_any_speaker_all_single_speaker_rows_are_compared_as_one():
+    talk = row("e", TALK, None, turn_speakers=(None, None))
+    rows = [row("a", "One.", None), row("b", "One.", None), talk]
+    real = [clip(1, 0.0), clip(1, 0.4), dialogue(turn(1, 1.0), turn(2, 1.2))]
+    scored = score(rows, {"real": real, "base": [clip(1, 0.1, stopped=True)] * 2 + real[2:]})
+    cosines = [detail["base"]["similarity"] for detail in scored["clips"]]
+    assert cosines == [pytest.approx(math.cos(0.3), abs=1e-6), pytest.approx(math.cos(0.1), abs=1e-6), None]
+    similarity = scored["rows"]["base"]["similarity"]
+    assert (similarity["value"], similarity["n"]) == (pytest.approx((math.cos(0.3) + math.cos(0.1)) / 2), 2)
+    assert (
+        "no row names its speaker: all clips except dialogues are taken as clips of one speaker" in scored["protocol"]
+    )
+    assert "nearest_speaker" not in scored["rows"]["base"] and scored["by_speaker"] == {}
+    assert [detail["speaker"] for detail in scored["clips"]] == [None] * 3
+    assert [turn["similarity"] for turn in scored["clips"][2]["real"]["turns"]] == [None, None]
 
 
 def test_only_generated_clips_have_stop_rate_and_duration_ratio():
@@ -105,7 +155,7 @@ def test_nearest_speaker_is_the_share_of_clips_closest_to_their_own_speaker():
     assert [detail["base"]["nearest_speaker"] for detail in scored["clips"]] == ["x", "y", "y", None]
     nearest = scored["rows"]["base"]["nearest_speaker"]
     assert (nearest["value"], nearest["n"], nearest["skipped"]) == (2 / 3, 3, 1)
-    assert nearest["low"] <= 2 / 3 <= nearest["high"]
+    assert nearest["note"] == "too few: 3, an interval needs 10"
 
 
 def test_the_nearest_speaker_ignores_the_rows_own_recording():
@@ -204,3 +254,39 @@ def test_turns_of_recorded_dialogues_are_recordings_for_other_rows():
     assert scored["rows"]["real"]["turn_voice"]["value"] == 1.0
     assert scored["clips"][0]["real"]["turns"][0]["similarity"] == pytest.approx(0.995, abs=1e-3)  # cos 0.1, to row f
     assert score(rows[:1], {"real": real[:1]})["rows"]["real"]["turn_voice"]["n"] == 0
+
+
+def test_a_turn_without_words_is_counted_and_does_not_count_against_the_order():
+    text = "[SPEAKER1] One.\n[SPEAKER0] <SE>[Laughter]</SE>\n[SPEAKER1] Two."
+    rows = [*TWO_SPEAKERS, row("e", text, None, turn_speakers=("x", "y", "x"))]
+    real = [*TWO_VOICES, dialogue(turn(1, 0.0), turn(2, 0.0))]
+    scores = score(rows, {"real": real})["rows"]["real"]
+    assert (scores["turns_in_order"]["value"], scores["turns_in_order"]["n"]) == (1.0, 1)
+    assert (scores["turn_voice"]["empty"], scores["turn_voice"]["not_found"], scores["turn_voice"]["n"]) == (1, 0, 2)
+    silent = [*TWO_SPEAKERS, row("e", "[SPEAKER1] ...\n[SPEAKER0] !", None, turn_speakers=("x", "y"))]
+    scores = score(silent, {"real": real})["rows"]["real"]
+    assert (scores["turns_in_order"]["value"], scores["turns_in_order"]["skipped"]) == (None, 1)
+    assert scores["turn_voice"]["empty"] == 2
+
+
+def test_languages_have_their_own_units_scores_and_place_in_the_protocol():
+    languages = ("de", "th", "de", "th")
+    rows = [row(name, text, "x") for name, text in zip("abcd", ["One two.", "One two.", "Two.", "..."], strict=True)]
+    rules = [choose_normalizer("auto", language) for language in languages]
+    scored = score(rows, {"real": [clip(1, 0.1 * index) for index in range(4)]}, rules=rules)
+    assert scored["languages"] == {
+        "de": {"normalizer": "words", "unit": "word", "n": 2},
+        "th": {"normalizer": "characters", "unit": "character", "n": 2},
+    }
+    wers = {code: group["real"]["wer"] for code, group in scored["by_language"].items()}
+    assert (wers["de"]["value"], wers["de"]["n"]) == (2 / 3, 2)  # "two" is missing, and "one" for "two"
+    assert (wers["th"]["value"], wers["th"]["n"], wers["th"]["skipped"]) == (3 / 6, 1, 1)  # letters of "two"
+    assert scored["rows"]["real"]["wer"]["value"] == (2 + 3) / (3 + 6)
+    assert "WER counts characters, not words, in th, so WER over all texts mixes two units" in scored["protocol"]
+    assert [detail["language"] for detail in scored["clips"]] == list(languages)
+
+
+def test_one_language_has_no_table_of_languages():
+    scored = score(ROWS, {"real": REAL})
+    assert scored["by_language"] == {} and list(scored["languages"]) == ["en"]
+    assert "characters, not words" not in scored["protocol"]

@@ -1,7 +1,14 @@
 import pytest
 
 from higgs_recipes.audio.asr import Word
-from higgs_recipes.evaluation.turn_alignment import spoken_text, turn_spans, turn_texts
+from higgs_recipes.evaluation.turn_alignment import (
+    spoken_text,
+    text_before_turns,
+    turn_spans,
+    turn_texts,
+    turn_units,
+)
+from higgs_recipes.normalizers import choose_normalizer
 
 
 def timed(text: str) -> list[Word]:
@@ -9,8 +16,8 @@ def timed(text: str) -> list[Word]:
     return [Word(word, float(index), index + 0.9) for index, word in enumerate(text.split())]
 
 
-def spans(turns: list[str], transcript: str, *, normalizer: str = "basic"):
-    return turn_spans(turns, timed(transcript), normalizer=normalizer)
+def spans(turns: list[str], transcript: str, *, normalizer: str = "basic", language: str = "en"):
+    return turn_spans(turns, timed(transcript), rule=choose_normalizer(normalizer, language))
 
 
 TURNS = ["Glue the sheet.", "It is easy, says the well.", "Glue it."]
@@ -54,3 +61,26 @@ def test_dialogues_are_split_at_speaker_tags():
     text = "[SPEAKER1] Hi, Anna.\n[SPEAKER0] Yes? [SPEAKER1] No."
     assert turn_texts(text) == ["Hi, Anna.", "Yes?", "No."]
     assert spoken_text(text) == "Hi, Anna. Yes? No." and spoken_text("No tag.") == "No tag."
+
+
+def test_text_before_the_first_tag_belongs_to_no_turn_and_is_spoken():
+    text = "Well, [SPEAKER1] hi.\n[SPEAKER0] Yes?"
+    assert (text_before_turns(text), turn_texts(text)) == ("Well,", ["hi.", "Yes?"])
+    assert spoken_text(text) == "Well, hi. Yes?"
+    assert text_before_turns(" [SPEAKER1] Hi.") == text_before_turns("No tag.") == ""
+
+
+def test_a_text_of_tags_alone_says_nothing():
+    assert spoken_text("[SPEAKER0] [SPEAKER1]") == "" and turn_texts("[SPEAKER0] [SPEAKER1]") == ["", ""]
+
+
+def test_turns_of_a_language_without_spaces_are_aligned_by_character():
+    """Four and five characters; the ASR model splits words elsewhere and hears one character wrong."""
+    turns = ["你好，世界。", "今天气很好！"]
+    assert spans(turns, "你 好世 界 今天 七 很好", normalizer="characters", language="zh") == [(0.0, 2.9), (3.0, 5.9)]
+    assert spans(["สวัสดี"], "สวัส ดี", normalizer="auto", language="th") == [(0.0, 1.9)]
+
+
+def test_units_of_a_turn_are_those_of_its_words():
+    assert turn_units("It isn't 5,000.", rule=choose_normalizer("auto", "en")) == ["it", "is", "not", "5000"]
+    assert turn_units("<SE>[Laughter]</SE> ...", rule=choose_normalizer("auto", "en")) == []

@@ -4,7 +4,7 @@ python -m tests.experiments.codec_quality OUTPUT.json --codec recipes/tiny/mel_r
     --sources outputs/tiny/described recipes/tiny/demo_corpus
 
 Transcribed by Whisper tiny.en and compared by Resemblyzer, as in recipes/tiny. Similarity is the GE2E cosine of a
-resynthesis and its recording. WER has 95 % bootstrap intervals over the texts.
+resynthesis and its recording. WER has 95 % intervals over the texts, none below 10 texts.
 """
 
 import argparse
@@ -20,17 +20,14 @@ import torch
 from higgs_recipes.audio.asr import PACKAGE_ASR_MODEL, load_asr_model
 from higgs_recipes.audio.codec import load_codec
 from higgs_recipes.audio.speaker import PACKAGE_SPEAKER_MODEL, load_speaker_model
-from higgs_recipes.audio.word_errors import WER
 from higgs_recipes.configs.corpus import EncodeConfig
 from higgs_recipes.corpus.corpus import load_rows
 from higgs_recipes.devices import single_device
 from higgs_recipes.errors import exit_on_input_error
 from higgs_recipes.evaluation.scoring import SpokenClip, corpus_rate
 from higgs_recipes.hub.markdown import table
+from higgs_recipes.normalizers import choose_normalizer
 from higgs_recipes.provenance import run_environment
-
-
-NORMALIZER = "whisper_en_no_spelling"
 
 
 def measure(codec_folder: str, sources: Sequence[str]) -> dict[str, Any]:
@@ -42,7 +39,8 @@ def measure(codec_folder: str, sources: Sequence[str]) -> dict[str, Any]:
     device = single_device()
     corpus = load_rows(EncodeConfig(sources=list(sources), codec_name_or_path=codec_folder))
     codec = load_codec(codec_folder, revision=None, device=device)
-    asr_model = load_asr_model(PACKAGE_ASR_MODEL, revision=None, language="en", device=device)
+    asr_model = load_asr_model(PACKAGE_ASR_MODEL, revision=None, device=device)
+    rule = choose_normalizer("auto", "en", spelling=asr_model.spelling)
     speaker_model = load_speaker_model(PACKAGE_SPEAKER_MODEL, revision=None, device=device)
 
     waveforms = [corpus.waveform(row["own"], name=row["name"]) for row in corpus.rows]
@@ -59,9 +57,8 @@ def measure(codec_folder: str, sources: Sequence[str]) -> dict[str, Any]:
         real, heard = ([clips[index] for index in chosen] for clips in (waveforms, resynthesis))
         pairs = zip(speaker_model.embed(real), speaker_model.embed(heard), strict=True)
         cosines = [torch.cosine_similarity(*pair, dim=0).item() for pair in pairs]
-        rates = [
-            corpus_rate(WER(), texts, asr_model.transcribe(clips), normalizer=NORMALIZER) for clips in (real, heard)
-        ]
+        transcripts = [asr_model.transcribe(clips, language="en") for clips in (real, heard)]
+        rates = [corpus_rate(texts, each, rules=[rule] * len(texts), unit="word") for each in transcripts]
         speakers[str(speaker)] = {
             "n": len(chosen),
             "recordings": rates[0],
@@ -85,6 +82,8 @@ def describe(report: dict[str, Any]) -> str:
     for speaker, scores in report["speakers"].items():
         errors = [
             f"{each['value']:.1%} ({each['low']:.1%} to {each['high']:.1%})"
+            if each["low"] is not None
+            else f"{each['value']:.1%} ({each['note']})"
             for each in (scores["recordings"], scores["resynthesis"])
         ]
         lines.append([speaker, str(scores["n"]), *errors, f"{scores['similarity']:.3f}"])

@@ -34,11 +34,11 @@ from higgs_recipes.corpus.encoded import check_codec, load_encoded
 from higgs_recipes.delay import undelay_frames
 from higgs_recipes.devices import single_device
 from higgs_recipes.errors import InputError, exit_on_input_error
-from higgs_recipes.evaluation.evaluate import decode_clips, load_recordings, make_requests
+from higgs_recipes.evaluation.evaluate import choose_rules, decode_clips, load_recordings, make_requests
+from higgs_recipes.evaluation.report_tables import cell_text, cells, titles_of
 from higgs_recipes.evaluation.scoring import SpokenClip, score_clips
 from higgs_recipes.generation.generate import generate
 from higgs_recipes.hub.markdown import table
-from higgs_recipes.metrics_schema import METRICS
 from higgs_recipes.modeling.base_files import fetch_base
 from higgs_recipes.modeling.model import load_model
 from higgs_recipes.provenance import run_environment
@@ -154,12 +154,13 @@ def score_rules(folder: Path, config: EvaluateConfig) -> dict[str, Any]:
     for name, adapter in adapters.items():
         model, tokenizer = load_model(config, adapter=adapter, device=device)
         clips[name] = decode_clips(generate(model, tokenizer, requests, sampling=config), codec)
+    asr_model = load_asr_model(config.asr, revision=None, device=device)
     return score_clips(
         [row | {"seed": request.seed} for row, request in zip(rows, requests, strict=True)],
         clips,
-        asr_model=load_asr_model(config.asr, revision=None, language=config.asr_language, device=device),
+        asr_model=asr_model,
         speaker_model=load_speaker_model(config.speaker, revision=None, device=device),
-        normalizer=config.normalizer,
+        rules=choose_rules(rows, config=config, asr_model=asr_model),
     )
 
 
@@ -198,18 +199,11 @@ def read_recipe(path: Path) -> dict[str, Any]:
 def side_by_side(report: Mapping[str, Any]) -> str:
     """The scores of all rows as a Markdown table."""
     shown = ("wer", "stop_rate", "similarity", "duration_ratio")
-    lines = []
-    for name, scores in report["rows"].items():
-        line = [name]
-        for metric in shown:
-            factor = METRICS[metric].factor
-            if metric not in scores or scores[metric]["value"] is None:
-                line.append("not measured")
-            else:
-                value, low, high = (f"{factor * scores[metric][edge]:.3g}" for edge in ("value", "low", "high"))
-                line.append(f"{value} [{low}, {high}], n={scores[metric]['n']}")
-        lines.append(line)
-    return table(["", *(METRICS[metric].title for metric in shown)], lines)
+    scores = {
+        name: {metric: of_rule[metric] for metric in shown if metric in of_rule}
+        for name, of_rule in report["rows"].items()
+    }
+    return table(["", *titles_of(scores)], [[name, *map(cell_text, cells(scores, name))] for name in scores])
 
 
 def main() -> None:

@@ -28,6 +28,15 @@ def test_texts_are_normalized_and_have_consecutive_seeds(tmp_path):
     assert not any(request.ref_codes for request in requests)
 
 
+def test_speaker_tags_of_any_case_are_those_of_the_model(tmp_path):
+    write_wav(tmp_path / "ref.wav", tone(1.0))
+    text = "[speaker0] Hello.\n[ Speaker 1 ] Hi. 【SPEAKER 0】 Well."
+    (request,) = build_requests(config(tmp_path, text=[text]), tiny_codec())
+    expected = "[SPEAKER0] Hello.\n[SPEAKER1] Hi. [SPEAKER0] Well."
+    assert request.conversation[-2]["content"][0]["text"] == expected
+    assert "If the user's message includes a [SPEAKER*] tag" in request.conversation[0]["content"][0]["text"]
+
+
 def test_texts_of_a_file_come_after_those_of_the_recipe(tmp_path):
     (tmp_path / "texts.txt").write_text("one\n\n  \ntwo\n", encoding="utf-8")
     assert read_texts(config(tmp_path, text=["zero"], text_file=str(tmp_path / "texts.txt"))) == ["zero", "one", "two"]

@@ -24,7 +24,12 @@ RUN = {
 def score(value: float | None, *, n: int) -> dict:
     """A score whose interval is from half to one and a half times its value."""
     interval = {"low": None, "high": None} if value is None else {"low": value * 0.5, "high": value * 1.5}
-    return {"value": value, "n": n, "skipped": 0} | interval
+    return {"value": value, "n": n, "skipped": 0, "note": "bootstrap-t"} | interval
+
+
+def without_interval(value: float, *, n: int) -> dict:
+    """A score of too few clips for an interval."""
+    return score(value, n=n) | {"low": None, "high": None, "note": f"too few: {n}, an interval needs 10"}
 
 
 def metrics(num_clips: int = 2, *, text: str = "Hello there.", **changes) -> dict:
@@ -36,7 +41,7 @@ def metrics(num_clips: int = 2, *, text: str = "Hello there.", **changes) -> dic
     for system in ("base", "finetuned"):
         rows[system] |= {"stop_rate": score(0.5, n=num_clips), "duration_ratio": score(1.25, n=num_clips)}
     clips = [
-        {"id": f"row{index}", "text": text, "speaker": "heart", "seed": index}
+        {"id": f"row{index}", "text": text, "speaker": "heart", "language": "en", "seed": index}
         | {
             system: {
                 "wav": f"samples/{index:04d}_{system}.wav",
@@ -56,6 +61,8 @@ def metrics(num_clips: int = 2, *, text: str = "Hello there.", **changes) -> dic
         "rows": rows,
         "by_speaker": {},
         "by_task": {},
+        "by_language": {},
+        "languages": {"en": {"normalizer": "whisper_en", "unit": "word", "n": num_clips}},
         "n": num_clips,
         "skipped": 1,
         "clips": clips,
@@ -66,11 +73,13 @@ def metrics(num_clips: int = 2, *, text: str = "Hello there.", **changes) -> dic
         "speaker": "package:resemblyzer",
         "speaker_revision": "Resemblyzer 0.1.4",
         "speaker_score": "ge2e_cosine",
-        "normalizer": "basic",
+        "normalizer": "auto",
         "seeds": "0 to 1, one for each text",
         "dataset": "me/corpus",
         "dataset_revision": None,
         "split": "test",
+        "held_out": True,
+        "shared_with_train": 0,
         "codec": "local@0123",
         "base_model": "model",
         "base_revision": None,
@@ -88,8 +97,10 @@ def two_speaker_metrics(*, speaker: str = "heart") -> dict:
     record = metrics()
     record["rows"]["real"] |= {"nearest_speaker": score(1.0, n=2), "turn_voice": score(0.75, n=4)}
     record["by_speaker"] = dict.fromkeys((speaker, "rms"), record["rows"])
-    turn = {"speaker": speaker, "span": [0.5, 2.0], "nearest_speaker": "rms"}
-    record["clips"][1]["base"]["turns"] = [turn, turn | {"nearest_speaker": None}, turn | {"span": None}]
+    turn = {"speaker": speaker, "span": [0.5, 2.0], "state": "heard", "nearest_speaker": "rms"}
+    missing = turn | {"span": None, "state": "not_found"}
+    turns = [turn, turn | {"nearest_speaker": None}, missing, missing | {"state": "empty"}]
+    record["clips"][1]["base"]["turns"] = turns
     return record
 
 

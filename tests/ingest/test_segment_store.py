@@ -74,9 +74,9 @@ def transcribed(monkeypatch) -> list[int]:
     """The number of clips in each call of the ASR model."""
     calls, transcribe = [], PackageWhisper.transcribe
 
-    def counted(self, waveforms):
+    def counted(self, waveforms, *, language):
         calls.append(len(waveforms))
-        return transcribe(self, waveforms)
+        return transcribe(self, waveforms, language=language)
 
     monkeypatch.setattr(PackageWhisper, "transcribe", counted)
     return calls
