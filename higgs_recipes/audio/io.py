@@ -1,13 +1,11 @@
-"""Recordings of any rate and container -> mono float32 waveforms (N,) at the codec's rate, and back to wav.
-
-Read by libsndfile (wav, flac, ogg, mp3): nothing here needs FFmpeg.
-"""
+"""Recordings of any rate and container -> mono float32 waveforms (N,) at the codec's rate, and back to wav."""
 
 import io
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import soundfile
 import torch
@@ -15,54 +13,77 @@ import torchaudio
 from torch import Tensor
 
 from higgs_recipes.audio.clipping import Levels, count_clipped, full_scale, silent_edges
+from higgs_recipes.audio.decoding import AGAIN, EXPORT, AudioSource, ChannelMix, Recording, mix_channels, open_source
 from higgs_recipes.constants import SAMPLE_RATE
 from higgs_recipes.errors import InputError
 from higgs_recipes.files import atomic_write
 
 
-AudioSource = str | Path | bytes | Mapping[str, Any]
-
-_LOWEST_RATE = 4_000  # Hz; below lies no speech, only broken headers
-_LOUDEST = 8.0  # decoders overshoot 1.0 a little; a float file with samples of an int16's size is a mistake
-_RATIO_LIMIT = 1_000  # the resampler's kernel grows with the product of the ratio's terms
+_RATIO_LIMIT = 1_000
+_KERNEL_LIMIT = 10**7  # the resampler's kernel grows with the product of the ratio's terms
 
 
-def read_audio(source: AudioSource, *, name: str) -> Tensor:
-    """A recording as a waveform (N,), float32 at `SAMPLE_RATE`; its channels are averaged.
+def read_audio(source: AudioSource, *, name: str, max_seconds: float = math.inf) -> Tensor:
+    """A recording as a waveform (N,), float32 at `SAMPLE_RATE`, its channels mixed (see `ChannelMix`).
 
     Args:
         source: path, encoded bytes, or a cell {"path", "bytes"} of an undecoded `datasets` audio column.
         name: what messages call the recording.
+        max_seconds: a longer recording is refused, by its header if that states a length.
 
     Raises:
-        InputError: no such file, empty, not audio that libsndfile reads, no samples, NaN or infinite samples, samples
-            far beyond [-1, 1], a sample rate below any speech.
+        InputError: what `Recording` finds, a recording that is longer, broken or truncated, or no samples.
     """
-    samples, rate, _ = _decode(source, name)
-    return _resample(samples.mean(dim=1), rate)
+    samples, recording = _read(source, name, max_seconds)
+    return _waveform(samples, recording.rate)
 
 
-def read_measured(source: AudioSource, *, name: str) -> tuple[Tensor, Levels]:
+def read_measured(source: AudioSource, *, name: str, max_seconds: float = math.inf) -> tuple[Tensor, Levels]:
     """`read_audio`, and what is measured on the recording while it is decoded.
 
     Raises:
         InputError: as `read_audio`.
     """
-    samples, rate, subtype = _decode(source, name)
-    waveform = _resample(samples.mean(dim=1), rate)
-    # Before the channels are averaged and the rate is changed: either rounds a flat top off.
-    clipped = count_clipped(samples, full_scale=full_scale(subtype))
-    return waveform, Levels(rate, clipped, *silent_edges(waveform, rate=SAMPLE_RATE))
+    samples, recording = _read(source, name, max_seconds)
+    waveform = _waveform(samples, recording.rate)
+    # Before the channels are mixed and the rate is changed: either rounds a flat top off.
+    clipped = count_clipped(samples, full_scale=full_scale(recording.subtype))
+    return waveform, Levels(recording.rate, clipped, *silent_edges(waveform, rate=SAMPLE_RATE))
+
+
+def read_part(source: AudioSource, *, name: str) -> tuple[Tensor, str | None]:
+    """What can be read of a recording, as `read_audio`, and what is missing or broken (None of a whole recording).
+
+    Raises:
+        InputError: as `read_audio`, but not for a recording that is broken or truncated.
+    """
+    samples, recording = _read(source, name, math.inf, whole=False)
+    return _waveform(samples, recording.rate), recording.flaw
 
 
 def recorded_seconds(source: AudioSource, *, name: str) -> float:
-    """Length that the header states, without decoding: a ten-hour file is refused before it fills the memory.
+    """Length of a recording. It is read to the end, in blocks: memory does not grow with it.
 
     Raises:
-        InputError: as `read_audio`, for what the header alone tells.
+        InputError: as `read_audio`.
     """
-    with _open(source, name) as file:
-        return file.frames / file.samplerate
+    with _named(name), Recording(source) as recording:
+        for _ in recording.blocks():
+            pass
+        _check_whole(recording)
+        return recording.seconds
+
+
+def read_bytes(source: AudioSource, *, name: str) -> bytes:
+    """The encoded recording as it is stored.
+
+    Raises:
+        InputError: what `open_source` finds.
+    """
+    with _named(name):
+        file, _, _ = open_source(source)
+        with file:
+            return file.read()
 
 
 def wav_bytes(waveform: Tensor) -> bytes:
@@ -96,7 +117,7 @@ def join_waveforms(waveforms: Sequence[Tensor], *, gaps: Sequence[float]) -> Ten
 
 
 def change_speed(waveform: Tensor, speed: float) -> Tensor:
-    """A waveform (N,) heard `speed` times as fast, and as much higher -> (about N / speed,).
+    """A waveform (N,) played `speed` times as fast, and as much higher -> (about N / speed,).
 
     >>> change_speed(torch.zeros(300), 1.5).shape
     torch.Size([200])
@@ -105,59 +126,59 @@ def change_speed(waveform: Tensor, speed: float) -> Tensor:
     return torchaudio.functional.resample(waveform, ratio.numerator, ratio.denominator)
 
 
-def read_bytes(source: AudioSource, *, name: str) -> bytes:
-    """The encoded recording as it is stored.
+def resampling_ratio(rate: int, target: int) -> Fraction:
+    """Samples at `rate` for those at `target`, of terms small enough for the resampler.
 
-    Raises:
-        InputError: no such file, not readable, neither path nor bytes, zero bytes.
+    47,999 Hz is taken for 48,000: its exact ratio needs a kernel of gigabytes, and 1 in 48,000 is not audible.
+
+    >>> resampling_ratio(47_999, 24_000)
+    Fraction(2, 1)
     """
-    if isinstance(source, Mapping):
-        source = source["path"] if source["bytes"] is None else source["bytes"]
-    if source is None:
-        raise InputError(f"{name}: no recording: neither path nor bytes; give one or drop the row")
-    if not isinstance(source, bytes):
-        try:
-            source = Path(source).read_bytes()
-        except OSError as error:
-            raise InputError(f"{name}: cannot be read: {error.strerror} ({source})") from error
-    if not source:
-        raise InputError(f"{name}: zero bytes; copy it again or drop it")
-    return source
+    limit = min(_RATIO_LIMIT, math.isqrt(_KERNEL_LIMIT * target // rate))
+    return Fraction(rate, target).limit_denominator(max(1, limit))
 
 
-def _open(source: AudioSource, name: str) -> soundfile.SoundFile:
-    encoded = read_bytes(source, name=name)
-    try:
-        return soundfile.SoundFile(io.BytesIO(encoded))
-    except soundfile.LibsndfileError as error:
-        raise InputError(
-            f"{name}: not audio that can be read ({error.error_string}); use wav, flac, ogg or mp3"
-        ) from error
+def _read(source: AudioSource, name: str, max_seconds: float, *, whole: bool = True) -> tuple[Tensor, Recording]:
+    """Samples (n, channels), and the recording that they were read from."""
+    with _named(name), Recording(source, limit=max_seconds) as recording:
+        if recording.expected_seconds is not None:
+            _check_length(recording.expected_seconds, max_seconds)
+        blocks = []
+        for block in recording.blocks():
+            blocks.append(block)
+            _check_length(recording.seconds, max_seconds)
+        if whole:
+            _check_whole(recording)
+        if not blocks:
+            raise InputError(f"no samples; {EXPORT}")
+        return blocks[0] if len(blocks) == 1 else torch.cat(blocks), recording
 
 
-def _decode(source: AudioSource, name: str) -> tuple[Tensor, int, str]:
-    """Samples (frames, channels), their rate and how they are stored."""
-    with _open(source, name) as file:
-        rate, subtype = file.samplerate, file.subtype
-        try:
-            samples = torch.from_numpy(file.read(dtype="float32", always_2d=True))  # (frames, channels)
-        except soundfile.LibsndfileError as error:
-            raise InputError(f"{name}: broken audio ({error}); export it again or drop it") from error
-    if rate < _LOWEST_RATE:
-        raise InputError(f"{name}: sample rate is {rate} Hz, the header is broken; export it again or drop it")
-    if not samples.numel():
-        raise InputError(f"{name}: no samples; export it again or drop it")
-    if not samples.isfinite().all():
-        raise InputError(f"{name}: NaN or infinite samples; export it again or drop it")
-    if samples.abs().max() > _LOUDEST:
-        raise InputError(
-            f"{name}: samples reach {samples.abs().max():.0f}, float audio lies in [-1, 1]; divide by 32768 if they "
-            "were 16-bit numbers"
-        )
-    return samples, rate, subtype
-
-
-def _resample(waveform: Tensor, rate: int) -> Tensor:
-    # 47,999 Hz is taken for 48,000: its exact ratio needs a kernel of gigabytes, and nobody hears 1 in 48,000.
-    ratio = Fraction(rate, SAMPLE_RATE).limit_denominator(_RATIO_LIMIT)
+def _waveform(samples: Tensor, rate: int) -> Tensor:
+    """Samples (n, channels) as a waveform (N,) at `SAMPLE_RATE`."""
+    mix = ChannelMix()
+    mix.add(samples)
+    ratio = resampling_ratio(rate, SAMPLE_RATE)
+    waveform = mix_channels(samples, mix.channel)
     return torchaudio.functional.resample(waveform, ratio.numerator, ratio.denominator)
+
+
+def _check_length(seconds: float, max_seconds: float) -> None:
+    if seconds > max_seconds:
+        raise InputError(f"too long: {seconds:.2f} s, max_seconds is {max_seconds}")
+
+
+def _check_whole(recording: Recording) -> None:
+    if recording.flaw is not None:
+        raise InputError(f"{recording.flaw}; {AGAIN}")
+    if not recording.num_frames:
+        raise InputError(f"no samples; {EXPORT}")
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Put the recording's name before the message of an `InputError`."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from error

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from higgs_recipes.audio.io import read_measured, recorded_seconds
+from higgs_recipes.audio.io import read_measured
 from higgs_recipes.chatml import SPEAKER_TAG, TASKS, conversation
 from higgs_recipes.configs.corpus import EncodeConfig
 from higgs_recipes.constants import SAMPLE_RATE
@@ -129,8 +129,7 @@ def _check_clip(cell: dict[str, Any] | None, config: EncodeConfig, *, place: tup
     try:
         if cell is None:
             raise InputError("missing; give the row one or drop it")
-        _check_seconds(recorded_seconds(cell, name=name), config)  # before a ten-hour file is decoded
-        waveform, levels = read_measured(cell, name=name)
+        waveform, levels = read_measured(cell, name=name, max_seconds=config.max_seconds)
         seconds = len(waveform) / SAMPLE_RATE
         _check_seconds(seconds, config)
         if waveform.abs().max() < SILENCE:

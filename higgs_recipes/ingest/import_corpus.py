@@ -10,6 +10,7 @@ import logging
 import math
 import os
 import re
+import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -19,12 +20,12 @@ from typing import Any
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from higgs_recipes.audio.io import read_audio, read_bytes, recorded_seconds, wav_bytes
+from higgs_recipes.audio.io import read_part, recorded_seconds, wav_bytes
 from higgs_recipes.configs.corpus import CONSTANTS, ImportConfig
 from higgs_recipes.constants import SAMPLE_RATE
 from higgs_recipes.corpus.corpus import short_reason
 from higgs_recipes.errors import InputError
-from higgs_recipes.files import atomic_write, staged_folder
+from higgs_recipes.files import atomic_write, sha256_file, staged_folder
 from higgs_recipes.ingest.formats.readers import READERS
 from higgs_recipes.provenance import git_commit, library_versions
 
@@ -46,7 +47,7 @@ class _Import:
         folder: where the corpus is written.
         clips: paths below audio/ that are written already; references may be shared by many rows.
         ids, hashes: to the place of the row that has them, hashes to its text too.
-        decoded: the last recording that a segment was cut from.
+        decoded: the last recording that a segment was cut from, and what is missing of it.
     """
 
     config: ImportConfig
@@ -54,7 +55,7 @@ class _Import:
     clips: set[PurePosixPath] = field(default_factory=set)
     ids: dict[str, str] = field(default_factory=dict)
     hashes: dict[str, tuple[str, str]] = field(default_factory=dict)
-    decoded: tuple[Path, Tensor] | None = None
+    decoded: tuple[Path, Tensor, str | None] | None = None
 
     def take(self, row: Row, *, constants: Mapping[str, str], root: Path, prefix: str) -> Row:
         """The corpus row of a row as its format reads it, with its recordings in place.
@@ -76,8 +77,8 @@ class _Import:
             raise InputError(f"duplicate id: {self.ids[row_id]} has {row_id} too")
 
         clip, target = self._clip(row, root / audio, PurePosixPath(prefix) / audio, row_id=row_id)
-        seconds = recorded_seconds(clip, name="recording")
-        digest = hashlib.sha256(clip).hexdigest()
+        seconds = recorded_seconds(root / audio if clip is None else clip, name="recording")
+        digest = sha256_file(root / audio) if clip is None else hashlib.sha256(clip).hexdigest()
         if digest in self.hashes:
             other, said = self.hashes[digest]
             raise InputError(f"same recording{'' if said == text else ' with another transcript'}: {other} has it too")
@@ -103,18 +104,23 @@ class _Import:
         if least is not None and (score is None or score < least):
             raise InputError(f"quality_score too low: {score}, min_quality_score is {least}")
 
-    def _clip(self, row: Row, origin: Path, target: PurePosixPath, *, row_id: str) -> tuple[bytes, PurePosixPath]:
+    def _clip(
+        self, row: Row, origin: Path, target: PurePosixPath, *, row_id: str
+    ) -> tuple[bytes | None, PurePosixPath]:
+        """The clip that is cut out of a recording, None if it is the whole of one, and where it is written."""
         if not row.get("segment"):
-            return read_bytes(origin, name="recording"), target
+            return None, target
         if not self.config.copy_audio:
             raise InputError("part of a longer file; set copy_audio: true to have it cut out")
         start, end = row["segment"]
         if self.decoded is None or self.decoded[0] != origin:  # the segments of a recording stand one after the other
-            self.decoded = origin, read_audio(origin, name="recording")
-        waveform = self.decoded[1]
-        if end * SAMPLE_RATE > len(waveform) + SAMPLE_RATE:  # a second of slack: segments are rounded up
+            self.decoded = origin, *read_part(origin, name="recording")
+        _, waveform, flaw = self.decoded
+        slack = SAMPLE_RATE if flaw is None else 0  # of a whole recording: segments are rounded up
+        if end * SAMPLE_RATE > len(waveform) + slack:
             raise InputError(
                 f"segment too late: it ends at {end} s, the recording at {len(waveform) / SAMPLE_RATE:.2f} s"
+                + (f" ({flaw})" if flaw else "")
             )
         part = waveform[round(start * SAMPLE_RATE) : round(end * SAMPLE_RATE)]
         if not len(part):
@@ -135,7 +141,7 @@ class _Import:
         if origin is not None and not self.config.copy_audio:
             path.symlink_to(origin)
         else:
-            path.write_bytes(origin.read_bytes() if clip is None else clip)
+            shutil.copyfile(origin, path) if clip is None else path.write_bytes(clip)
 
 
 def import_corpus(config: ImportConfig) -> dict[str, Any]:

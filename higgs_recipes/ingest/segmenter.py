@@ -72,7 +72,18 @@ class Segmenter:
         return self.transcribed(self._candidates(file))
 
     def _candidates(self, file: RawRecording) -> Iterator[tuple[Row, Tensor | None]]:
-        with LongRecording(file.path) as recording:
+        with LongRecording(file.path, contents=file.contents) as recording:
+            if recording.contents.flaw is not None:  # a reject for what is missing
+                yield (
+                    file.columns
+                    | {
+                        "id": None,
+                        "start": round(recording.seconds, 3),
+                        "end": None,
+                        "reason": recording.contents.flaw,
+                    },
+                    None,
+                )
             probabilities, powers = self.detector.frames(recording.pieces(VAD_RATE))
             segments = cut_segments(
                 probabilities,
