@@ -161,12 +161,13 @@ def _end_of_audio(file: BinaryIO, offset: int, stated: int, size: int, kind: _Ch
     if stated < 0 or end > size:
         return size, None
     for following in (end + -end % kind.align, end):  # some programs leave out the padding
-        chunks = [chunk for chunk in _chunks(file, following, size, kind) if chunk[1] + chunk[2] <= size]
-        for _, content, _ in chunks:
+        is_chained = False
+        for _, content, length in _chunks(file, following, size, kind):
             first = content - kind.name - kind.width
             if _chunk_kind(_read(file, first, 12)) is not None:
                 return end, first
-        if chunks:
+            is_chained |= content + length <= size
+        if is_chained:
             return end, None
     rest = _read(file, end, _GARBAGE)
     is_audio = len(rest) == _GARBAGE and any(rest) and rest[:3] not in (b"ID3", b"APE")

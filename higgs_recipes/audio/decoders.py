@@ -1,9 +1,7 @@
 """The doors to libsndfile (the package soundfile) and FFmpeg (the package av): one recording, in blocks, in order."""
 
-import shlex
 from collections.abc import Iterator
 from itertools import chain
-from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -17,6 +15,7 @@ from higgs_recipes.errors import InputError, import_module
 INSTALL_AV = "pip install 'av>=18,<19'"
 _BLOCK = 2**18  # numbers in the largest block
 _TAIL = 4096  # samples that are asked for where no more are expected
+_NUM_WAITING = 100  # frames of FFmpeg, of some 1,000 samples, in a block
 _BAD_INFO = 24  # libsndfile's error for a header that states 0 channels or 0 Hz
 # Demuxers whose files state their length; the others estimate it from the bit rate.
 _EXACT = {"mov", "matroska", "asf", "tta", "wv", "ape", "dsf", "caf", "wav", "aiff"}
@@ -102,19 +101,20 @@ class FFmpegDecoder:
             self.av = import_module("av", needed_by="this recording", install=INSTALL_AV)
         except InputError as error:
             raise InputError(
-                f"not decoded here: {foreign.name}; convert it ({conversion(file_name, foreign)}) or install FFmpeg's "
+                f"not decoded here: {foreign.name}; convert it ({foreign.conversion(file_name)}) or install FFmpeg's "
                 f"decoders ({INSTALL_AV})"
             ) from error
         self.error: str | None = None
         try:
             self.container = self.av.open(reader, format=foreign.demuxer, metadata_errors="ignore")
         except self.av.FFmpegError as error:
-            raise InputError(f"broken audio: {foreign.name}, which FFmpeg cannot read ({error.strerror})") from error
+            raise InputError(f"not audio that can be read ({foreign.name}: {error.strerror})") from error
         self.frames = self._frames()
         self.first = next(self.frames, None)
         if self.first is None:
             self.container.close()
-            raise InputError(f"no audio in it: {foreign.name} ({self.error or 'no track that FFmpeg decodes'})")
+            reason = self.error or "no audio track that FFmpeg decodes"
+            raise InputError(f"not audio that can be read ({foreign.name}: {reason})")
         self.rate, self.channels = self.first.sample_rate, self.first.layout.nb_channels
         seconds = None if self.container.duration is None else self.container.duration / self.av.time_base
         self.stated = round(seconds * self.rate) if seconds and foreign.demuxer in _EXACT else None
@@ -123,16 +123,15 @@ class FFmpegDecoder:
     def blocks(self) -> Iterator[np.ndarray]:
         """Blocks (n, channels) of float32."""
         resampler = self.av.AudioResampler(format="fltp", layout=self.first.layout, rate=self.rate)
-        waiting, num_waiting = [], 0
+        waiting: list[np.ndarray] = []
         for frame in chain([self.first], self.frames, [None]):
             if frame is not None and (frame.sample_rate, frame.layout.nb_channels) != (self.rate, self.channels):
                 self.error = "its sample rate or its channels change"
                 frame = None
             waiting += [converted.to_ndarray().T for converted in resampler.resample(frame)]  # (n, channels)
-            num_waiting += len(waiting[-1]) if waiting else 0
-            if waiting and (frame is None or num_waiting * self.channels > _BLOCK):
+            if waiting and (frame is None or len(waiting) >= _NUM_WAITING):
                 yield np.ascontiguousarray(np.concatenate(waiting))
-                waiting, num_waiting = [], 0
+                waiting = []
             if frame is None:
                 return
 
@@ -144,17 +143,3 @@ class FFmpegDecoder:
             yield from self.container.decode(audio=0) if self.container.streams.audio else ()
         except self.av.FFmpegError as error:
             self.error = error.strerror
-
-
-def conversion(file_name: str, foreign: ForeignFormat) -> str:
-    """The command that converts a file to wav.
-
-    >>> from higgs_recipes.audio.foreign import unread_format
-    >>> conversion("take 1.caf", unread_format(io.BytesIO(b"caff")))
-    "ffmpeg -i 'take 1.caf' 'take 1.wav'"
-    """
-    path = PurePath(file_name or f"recording{foreign.suffix}")
-    converted = path.with_suffix(".wav")
-    if converted == path:
-        converted = path.with_stem(f"{path.stem}-converted")
-    return shlex.join(["ffmpeg", "-i", path.name, converted.name])

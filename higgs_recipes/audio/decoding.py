@@ -233,6 +233,8 @@ class Recording:
                 return reader, SndfileDecoder(reader, num_frames=part.num_frames)
             except soundfile.LibsndfileError as error:
                 self.foreign = unread_format(self.file) if self.is_known else None
+                if self.foreign is None and part.flaw is not None:
+                    raise InputError(f"{part.flaw}; {AGAIN}") from error
                 if self.foreign is None:
                     what = error.error_string.rstrip(".") if self.is_known else not_audio(self.file)
                     raise InputError(f"not audio that can be read ({what}); use wav, flac, ogg or mp3") from error
@@ -240,7 +242,7 @@ class Recording:
         try:
             return reader, FFmpegDecoder(reader, self.foreign, file_name=self.file_name)
         except InputError as error:
-            if part.flaw is not None and "broken" in str(error):
+            if part.flaw is not None and str(error).startswith("not audio"):
                 raise InputError(f"{part.flaw} ({self.foreign.name}); {AGAIN}") from error
             raise
 

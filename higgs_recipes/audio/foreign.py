@@ -4,8 +4,10 @@ What is not audio at all is named too: a page of a web site and the pointer of G
 """
 
 import math
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import BinaryIO
 
 from higgs_recipes.audio.containers import find_parts, skip_id3
@@ -38,6 +40,18 @@ class ForeignFormat:
         if self.demuxer == "ogg":
             return find_parts(file, size, limit=math.inf)
         return [Part((range(size),))] if self.element is None else _parts(file, size, self.element)
+
+    def conversion(self, file_name: str) -> str:
+        """The command that converts a file of this name ("" if unknown) to wav.
+
+        >>> _BY_MAGIC[b"wvpk"].conversion("take 1.wv")
+        "ffmpeg -i 'take 1.wv' 'take 1.wav'"
+        """
+        path = PurePath(file_name or f"recording{self.suffix}")
+        converted = path.with_suffix(".wav")
+        if converted == path:
+            converted = path.with_stem(f"{path.stem}-converted")
+        return shlex.join(["ffmpeg", "-i", path.name, converted.name])
 
 
 def foreign_format(file: BinaryIO) -> ForeignFormat | None:
@@ -139,12 +153,12 @@ def _asf(head: bytes) -> tuple[bool, int] | None:
     return (head[:16] == _ASF, length) if length >= 24 else None
 
 
-_MP4 = ForeignFormat("MPEG-4 (m4a, mp4, mov: AAC or ALAC)", ".m4a", "mov", _box)
-_3GP = ForeignFormat("3GPP (AMR or AAC)", ".3gp", "mov", _box)
+_MP4 = ForeignFormat("MPEG-4 with AAC or ALAC, as in m4a and mp4", ".m4a", "mov", _box)
+_3GP = ForeignFormat("3GPP with AMR or AAC", ".3gp", "mov", _box)
 _WEBM = ForeignFormat("WebM", ".webm", "matroska", _ebml)
 _MATROSKA = ForeignFormat("Matroska", ".mka", "matroska", _ebml)
 _AVI = ForeignFormat("AVI video", ".avi", "avi")
-_AAC = ForeignFormat("AAC (ADTS)", ".aac", "aac", _adts)
+_AAC = ForeignFormat("AAC in ADTS", ".aac", "aac", _adts)
 _OGG = {
     b"\x7fFLAC": ForeignFormat("Ogg FLAC", ".ogg", "ogg"),
     b"Speex   ": ForeignFormat("Ogg Speex", ".ogg", "ogg"),
@@ -152,7 +166,7 @@ _OGG = {
     b"fishead": ForeignFormat("Ogg with several streams", ".ogg", "ogg"),
 }
 _BY_MAGIC = {
-    _ASF: ForeignFormat("Windows Media (wma)", ".wma", "asf", _asf),
+    _ASF: ForeignFormat("Windows Media, as in wma", ".wma", "asf", _asf),
     b"#!AMR": ForeignFormat("AMR", ".amr", "amr"),
     b"\x0b\x77": ForeignFormat("AC-3", ".ac3", "ac3"),
     b"MAC ": ForeignFormat("Monkey's Audio", ".ape", "ape"),

@@ -146,7 +146,7 @@ def _read(source: AudioSource, name: str, max_seconds: float, *, whole: bool = T
         blocks = []
         for block in recording.blocks():
             blocks.append(block)
-            _check_length(recording.seconds, max_seconds)
+            _check_length(recording.seconds, max_seconds, at_least="at least ")
         if whole:
             _check_whole(recording)
         if not blocks:
@@ -163,9 +163,9 @@ def _waveform(samples: Tensor, rate: int) -> Tensor:
     return torchaudio.functional.resample(waveform, ratio.numerator, ratio.denominator)
 
 
-def _check_length(seconds: float, max_seconds: float) -> None:
+def _check_length(seconds: float, max_seconds: float, *, at_least: str = "") -> None:
     if seconds > max_seconds:
-        raise InputError(f"too long: {seconds:.2f} s, max_seconds is {max_seconds}")
+        raise InputError(f"too long: {at_least}{seconds:.2f} s, max_seconds is {max_seconds}")
 
 
 def _check_whole(recording: Recording) -> None:

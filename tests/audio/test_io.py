@@ -1,13 +1,22 @@
 import io
+import os
 import struct
-from fractions import Fraction
+import tracemalloc
+from pathlib import Path
 
 import pytest
 import soundfile
 import torch
 
-from higgs_recipes.audio import io as audio
-from higgs_recipes.audio.io import read_audio, read_bytes, recorded_seconds, wav_bytes, write_wav
+from higgs_recipes.audio.io import (
+    read_audio,
+    read_bytes,
+    read_part,
+    recorded_seconds,
+    resampling_ratio,
+    wav_bytes,
+    write_wav,
+)
 from higgs_recipes.constants import SAMPLE_RATE
 from higgs_recipes.errors import InputError
 from tests.helpers.tiny_codec import CORPUS, tone
@@ -66,8 +75,50 @@ def test_a_path_its_bytes_and_a_dataset_cell_are_the_same_recording():
     assert torch.equal(read_audio({"path": "gone.flac", "bytes": path.read_bytes()}, name="clip"), expected)
 
 
-def test_header_tells_the_length_without_decoding():
+@pytest.mark.parametrize("channels", [(1, -1), (1, -0.95), (-0.5, 1)])
+def test_of_channels_that_cancel_out_the_louder_is_taken(channels):
+    stereo = torch.stack([factor * tone(0.5) for factor in channels], dim=1)
+    is_cancelled = abs(sum(channels)) < 0.2
+    expected = stereo[:, stereo.abs().amax(dim=0).argmax()] if is_cancelled else stereo.mean(dim=1)
+    assert_same_sound(read_audio(encode(stereo, subtype="FLOAT"), name="clip"), expected, tolerance=1e-6)
+
+
+def test_one_silent_channel_is_averaged():
+    stereo = torch.stack([tone(0.5), torch.zeros(SAMPLE_RATE // 2)], dim=1)
+    assert_same_sound(read_audio(encode(stereo, subtype="FLOAT"), name="clip"), tone(0.5) / 2, tolerance=1e-6)
+
+
+def test_length_of_a_recording():
     assert recorded_seconds(encode(tone(2.5, rate=16_000), rate=16_000), name="clip") == 2.5
+
+
+def test_too_long_a_recording_is_refused_by_its_header(tmp_path):
+    """A sparse file of 2 GB, which is not read."""
+    size = 2_000_000_000
+    header = silence_of_rate(SAMPLE_RATE)[:40] + struct.pack("<I", size)
+    with (tmp_path / "long.wav").open("wb") as file:
+        file.write(header)
+        file.truncate(len(header) + size)
+    tracemalloc.start()
+    with pytest.raises(InputError, match="clip: too long: 41666.67 s, max_seconds is 30.0"):
+        read_audio(tmp_path / "long.wav", name="clip", max_seconds=30.0)
+    assert tracemalloc.get_traced_memory()[1] < 2**20
+    tracemalloc.stop()
+
+
+def test_too_long_a_recording_is_refused_while_it_is_read():
+    """Of a FLAC file from a pipe nothing states the length."""
+    encoded = bytearray(encode(torch.zeros(120 * 8_000), rate=8_000, format="FLAC"))
+    encoded[21:26] = bytes((encoded[21] & 0xF0, 0, 0, 0, 0))
+    with pytest.raises(InputError, match="clip: too long: at least 32.77 s, max_seconds is 30"):
+        read_audio(bytes(encoded), name="clip", max_seconds=30)
+
+
+def test_part_of_a_truncated_recording():
+    waveform, flaw = read_part(truncated_flac(), name="clip")
+    assert 0.5 < len(waveform) / SAMPLE_RATE < 2 and flaw.startswith("truncated: ")
+    with pytest.raises(InputError, match="clip: truncated: .* s of .* s are there; copy it again or drop it"):
+        recorded_seconds(truncated_flac(), name="clip")
 
 
 def test_wav_of_a_waveform_reads_back(tmp_path):
@@ -78,7 +129,7 @@ def test_wav_of_a_waveform_reads_back(tmp_path):
     assert read_audio(wav_bytes(torch.tensor([-7.0, 7.0])), name="loud").tolist() == pytest.approx([-1, 1], abs=1e-4)
 
 
-def broken_flac() -> bytes:
+def truncated_flac() -> bytes:
     encoded = bytearray((CORPUS / "00_heart.flac").read_bytes())
     return bytes(encoded[: len(encoded) // 2])
 
@@ -99,11 +150,15 @@ def silence_of_rate(rate: int) -> bytes:
         (encode(torch.tensor([0.1, float("inf"), 0.1]), subtype="FLOAT"), "NaN or infinite samples"),
         (encode(tone(0.2) * 32_768, subtype="FLOAT"), "divide by 32768"),
         (encode(torch.zeros(0)), "no samples"),
-        (broken_flac(), "broken audio"),
+        (truncated_flac(), "truncated: "),
         (silence_of_rate(24), "sample rate is 24 Hz"),
+        (silence_of_rate(0), "sample rate or number of channels is 0"),
+        (silence_of_rate(10_000_000), "sample rate is 10000000 Hz, the header is broken"),
+        (silence_of_rate(2_000_000_000), "sample rate is 2000000000 Hz, the header is broken"),
+        ({"path": "a\0b.wav", "bytes": None}, "cannot be read: embedded null byte"),
     ],
     # Named: the header of a float wav holds the time, so that two processes would make two names of its bytes.
-    ids="words empty nothing missing nan infinite loud no_samples broken slow".split(),
+    ids="words empty nothing missing nan infinite loud none truncated slow zero_rate ten_mhz two_ghz nul".split(),
 )
 def test_what_is_no_recording_is_named(source, message):
     with pytest.raises(InputError, match=message) as error:
@@ -117,12 +172,17 @@ def test_a_text_file_named_wav_is_refused(tmp_path):
         read_audio(tmp_path / "clip.wav", name="clip.wav")
 
 
-def test_a_folder_is_no_recording(tmp_path):
-    with pytest.raises(InputError, match="Is a directory"):
-        read_bytes(tmp_path, name="clip")
+def test_what_is_not_a_regular_file_is_never_opened(tmp_path):
+    """A pipe that nobody writes to would hang."""
+    os.mkfifo(tmp_path / "pipe.wav")
+    for read in (read_bytes, read_audio, recorded_seconds):
+        with pytest.raises(InputError, match="clip: cannot be read: it is a folder"):
+            read(tmp_path, name="clip")
+        for path in (tmp_path / "pipe.wav", Path(os.devnull)):
+            with pytest.raises(InputError, match="clip: cannot be read: it is a pipe, a socket or a device"):
+                read({"path": str(path), "bytes": None}, name="clip")
 
 
 def test_an_odd_rate_does_not_build_a_huge_filter():
-    exact = [Fraction(rate, SAMPLE_RATE) for rate in range(4_000, 200_000, 7)]
-    ratios = [ratio.limit_denominator(audio._RATIO_LIMIT) for ratio in exact]
-    assert max(ratio.numerator * ratio.denominator for ratio in ratios) < 10**7
+    ratios = [resampling_ratio(rate, SAMPLE_RATE) for rate in range(4_000, 768_000, 7)]
+    assert max(ratio.numerator * ratio.denominator for ratio in ratios) <= 10**7
