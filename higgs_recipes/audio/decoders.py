@@ -56,7 +56,7 @@ class SndfileDecoder:
             self.file = _Sequential(reader, mode="r")
         except soundfile.LibsndfileError as error:
             if error.code == _BAD_INFO:
-                raise InputError("sample rate or number of channels is 0, the header is broken") from error
+                raise InputError("sample rate out of range: 0 Hz, or 0 channels; the header is broken") from error
             raise
         if self.file.format == "MP3":
             self.file.seek(0)  # as soundfile does before it reads; without it samples differ by the rounding

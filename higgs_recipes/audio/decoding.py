@@ -220,10 +220,10 @@ class Recording:
         self.rate, self.channels = next(iter(formats))
         for rate, _ in formats:
             if not LOWEST_RATE <= rate <= HIGHEST_RATE:
-                raise InputError(f"sample rate is {rate} Hz, the header is broken; {EXPORT}")
+                raise InputError(f"sample rate out of range: {rate} Hz, the header is broken; {EXPORT}")
         if len(formats) > 1:
             shown = ", then ".join(f"{rate} Hz with {channels} channel(s)" for rate, channels in formats)
-            raise InputError(f"several recordings joined into one file: {shown}; split it or convert it to wav")
+            raise InputError(f"several recordings joined into one file: {shown}; split them")
         self.expected_seconds = None if None in lengths else sum(lengths) / self.rate
 
     def _open(self, part: Part) -> tuple[PartReader, SndfileDecoder | FFmpegDecoder]:

@@ -59,7 +59,9 @@ def test_memory_holds_a_block_of_a_recording_of_an_hour(tmp_path):
 def test_a_rate_that_no_recording_has_is_named(format, rate):
     if format == "AIFF" and rate == 2_000_000_000:
         return  # more than libsndfile writes
-    with pytest.raises(InputError, match=f"sample rate is {rate} Hz, the header is broken; export it again"):
+    with pytest.raises(
+        InputError, match=f"sample rate out of range: {rate} Hz, the header is broken; export it again"
+    ):
         Recording(encode(tone(0.1), rate=rate, format=format))
 
 
