@@ -1,4 +1,4 @@
-"""The doors to libsndfile (the package soundfile) and FFmpeg (the package av): one recording, in blocks, in order."""
+"""Sequential decoders: libsndfile (package soundfile) and FFmpeg (package av)."""
 
 from collections.abc import Iterator
 from itertools import chain
@@ -13,19 +13,19 @@ from higgs_recipes.errors import InputError, import_module
 
 
 INSTALL_AV = "pip install 'av>=18,<19'"
-_BLOCK = 2**18  # numbers in the largest block
-_TAIL = 4096  # samples that are asked for where no more are expected
-_NUM_WAITING = 100  # frames of FFmpeg, of some 1,000 samples, in a block
-_BAD_INFO = 24  # libsndfile's error for a header that states 0 channels or 0 Hz
-# Demuxers whose files state their length; the others estimate it from the bit rate.
+_BLOCK = 2**18  # samples of all channels in the largest block
+_TAIL = 4096  # samples requested after the expected end
+_NUM_WAITING = 100  # FFmpeg's frames, of about 1,000 samples, in a block
+_BAD_INFO = 24  # libsndfile's error code for a header with 0 channels or 0 Hz
+# Demuxers of formats that state the length; others estimate it from the bit rate.
 _EXACT = {"mov", "matroska", "asf", "tta", "wv", "ape", "dsf", "caf", "wav", "aiff"}
 
 
 class _Sequential(soundfile.SoundFile):
-    """Read from the beginning to the end.
+    """A file that is read from the beginning to the end.
 
-    To seek after each block, as soundfile does, is an error in some formats (GSM 6.10) and inexact in others (mp3
-    without an Info frame); and no block may end where the header says that the file does.
+    soundfile seeks after each block, and reads no further than the stated length. Seeking fails in some formats (GSM
+    6.10, DWVW) and is inexact in others (mp3).
     """
 
     def seekable(self) -> bool:
@@ -36,20 +36,19 @@ class SndfileDecoder:
     """A recording that libsndfile reads.
 
     Args:
-        num_frames: samples per channel that the header states, if it was kept from the decoder.
+        num_frames: samples per channel by the header, if this is hidden from libsndfile.
 
     Attributes:
-        rate, channels, subtype: `subtype` is how samples are stored.
-        expected: samples per channel by the (corrected) header; None if unknown.
-        stated: None; nothing is known here that the container does not tell.
-        error: what ended the reading early; None if nothing did.
+        rate: in Hz.
+        channels: number of channels.
+        subtype: name of the sample format.
+        expected: samples per channel by the corrected header; None if unknown.
+        error: the error that ended reading early; None if there was none.
 
     Raises:
-        soundfile.LibsndfileError: not a format or codec that it reads.
-        InputError: a header that states 0 Hz or 0 channels.
+        soundfile.LibsndfileError: a format or codec that libsndfile does not read.
+        InputError: the header states 0 Hz or 0 channels.
     """
-
-    stated: int | None = None
 
     def __init__(self, reader: PartReader, *, num_frames: int | None) -> None:
         try:
@@ -59,17 +58,17 @@ class SndfileDecoder:
                 raise InputError("sample rate out of range: 0 Hz, or 0 channels; the header is broken") from error
             raise
         if self.file.format == "MP3":
-            self.file.seek(0)  # as soundfile does before it reads; without it samples differ by the rounding
+            self.file.seek(0)  # as soundfile does before reading: without it, samples differ by rounding
         self.rate, self.channels, self.subtype = self.file.samplerate, self.file.channels, self.file.subtype
         self.expected = self.file.frames if self.file.frames < 2**62 else num_frames
         self.error: str | None = None
 
     def blocks(self) -> Iterator[np.ndarray]:
-        """Blocks (n, channels) of float32."""
+        """Read the recording in blocks (n, channels) of float32. Can be called once."""
         largest = max(1, _BLOCK // self.channels)
         left = largest if self.expected is None else self.expected
         while True:
-            # libsndfile does not say how much it read before an error: what it has not written is still NaN.
+            # soundfile does not tell how much was read before an error: the rest of the block is still NaN.
             block = np.full((min(largest, max(left, _TAIL)), self.channels), np.nan, dtype=np.float32)
             try:
                 block = self.file.read(out=block)
@@ -88,10 +87,10 @@ class SndfileDecoder:
 
 
 class FFmpegDecoder:
-    """A recording that FFmpeg reads, as `SndfileDecoder`; `stated` is its length by the container, where it has one.
+    """A recording that FFmpeg reads. It has the attributes of `SndfileDecoder`.
 
     Raises:
-        InputError: av is not installed, a file that FFmpeg cannot read, or without an audio track.
+        InputError: av is not installed, FFmpeg cannot read the file, or the file has no audio track.
     """
 
     subtype = ""
@@ -117,11 +116,10 @@ class FFmpegDecoder:
             raise InputError(f"not audio that can be read ({foreign.name}: {reason})")
         self.rate, self.channels = self.first.sample_rate, self.first.layout.nb_channels
         seconds = None if self.container.duration is None else self.container.duration / self.av.time_base
-        self.stated = round(seconds * self.rate) if seconds and foreign.demuxer in _EXACT else None
-        self.expected = self.stated
+        self.expected = round(seconds * self.rate) if seconds and foreign.demuxer in _EXACT else None
 
     def blocks(self) -> Iterator[np.ndarray]:
-        """Blocks (n, channels) of float32."""
+        """Read the recording in blocks (n, channels) of float32. Can be called once."""
         resampler = self.av.AudioResampler(format="fltp", layout=self.first.layout, rate=self.rate)
         waiting: list[np.ndarray] = []
         for frame in chain([self.first], self.frames, [None]):

@@ -1,7 +1,7 @@
-"""Recordings of any container, decoded in blocks: their length is what was read, never what a header says.
+"""Recordings in any container, decoded in blocks. Their length is what was read, not what a header states.
 
-libsndfile reads wav, flac, ogg, mp3, aiff, caf, w64, au and more, and FFmpeg what libsndfile does not. Either is given
-the bytes of one recording, with the sizes in its header corrected, and read until nothing comes.
+libsndfile reads wav, flac, ogg, mp3, aiff, caf, w64, au and more; FFmpeg reads what libsndfile does not. Each decoder
+is given the bytes of one recording, with corrected sizes in the header, and is read to the end.
 """
 
 import io
@@ -25,17 +25,17 @@ from higgs_recipes.errors import InputError
 
 AudioSource = str | Path | bytes | Mapping[str, Any]
 
-LOWEST_RATE, HIGHEST_RATE = 4_000, 768_000  # Hz; beyond them are only broken headers
-LOUDEST = 8.0  # decoders overshoot 1.0 a little; a float file with samples of an int16's size is a mistake
-CANCELED = 0.01  # power of the averaged channels, relative to theirs, below which they cancel out: -20 dB
+LOWEST_RATE, HIGHEST_RATE = 4_000, 768_000  # Hz; rates beyond these come from broken headers
+LOUDEST = 8.0  # decoders overshoot 1.0 a little; float samples in the range of int16 are a mistake
+CANCELED = 0.01  # -20 dB: ratio of the power of the mean to that of the channels, below which they cancel out
 AGAIN = "copy it again or drop it"
 EXPORT = "export it again or drop it"
-_SLACK_SECONDS = 0.02  # headers are wrong by some bytes; less than this is not missed
-_FFMPEG_SLACK_SECONDS = 0.15  # FFmpeg counts and trims the silence that coders add differently from one to the other
+_SLACK_SECONDS = 0.02  # some programs write sizes that are wrong by a few bytes
+_ROUGH_SLACK_SECONDS = 0.15  # of lengths by a decoder, which may include the silence that an encoder adds
 
 
 def open_source(source: AudioSource) -> tuple[BinaryIO, int, str]:
-    """The encoded recording as a file, its size in bytes, and its name ("" if unknown).
+    """Open an encoded recording; returns the file, its size in bytes, and its name ("" if unknown).
 
     Args:
         source: path, encoded bytes, or a cell {"path", "bytes"} of an undecoded `datasets` audio column.
@@ -59,7 +59,7 @@ def open_source(source: AudioSource) -> tuple[BinaryIO, int, str]:
             file = open(source, "rb") if stat.S_ISREG(status.st_mode) else None
         except OSError as error:
             raise InputError(f"cannot be read: {error.strerror} ({source})") from error
-        except ValueError as error:  # a NUL or half a surrogate pair in the name
+        except ValueError as error:  # NUL or a lone surrogate in the name
             raise InputError(f"cannot be read: {error} ({source!r})") from error
         if file is None:
             kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe, a socket or a device"
@@ -72,10 +72,10 @@ def open_source(source: AudioSource) -> tuple[BinaryIO, int, str]:
 
 
 class ChannelMix:
-    """How the channels of a recording become one.
+    """Decide how the channels of a recording become one: they are averaged, unless they cancel each other out.
 
-    They are averaged. Where that cancels the sound, as of a microphone whose second channel is inverted (balanced
-    wiring read as stereo), the louder channel is taken alone.
+    Channels cancel out if one is the inverse of the other, as when a balanced cable is recorded as stereo. The loudest
+    channel is then used alone.
     """
 
     def __init__(self) -> None:
@@ -83,14 +83,14 @@ class ChannelMix:
         self.mean_power = 0.0
 
     def add(self, samples: Tensor) -> None:
-        """Measure some samples (n, channels). The more of a recording is measured, the better the choice."""
+        """Measure samples (n, channels) of the recording."""
         if samples.shape[1] > 1:
             self.channel_power += samples.square().sum(dim=0, dtype=torch.float64)
             self.mean_power += float(samples.mean(dim=1).square().sum(dtype=torch.float64))
 
     @property
     def channel(self) -> int | None:
-        """The channel that is taken alone; None where all are averaged."""
+        """The channel that is used alone; None if all are averaged."""
         if isinstance(self.channel_power, float) or self.mean_power >= CANCELED * float(self.channel_power.mean()):
             return None
         return int(self.channel_power.argmax())
@@ -107,20 +107,20 @@ class Recording:
     """An open recording; a context manager.
 
     Args:
-        limit: seconds after which nobody needs to know how long it is.
+        limit: in seconds; of a longer recording, the exact end does not matter.
 
     Attributes:
         rate: in Hz.
-        channels: how many.
-        subtype: how samples are stored, by libsndfile's name; "" where FFmpeg decodes.
-        expected_seconds: length by the corrected header, before any is decoded; None if unknown.
+        channels: number of channels.
+        subtype: libsndfile's name of the sample format; "" if FFmpeg decodes.
+        expected_seconds: length by the corrected header, known before decoding; None if unknown.
         num_frames: samples per channel that were read.
-        flaw: after reading, what is missing or broken and how much can be read; None of a whole recording.
+        flaw: known after reading: what is missing or broken, and how much was read; None for a whole recording.
 
     Raises:
-        InputError: what `open_source` finds, not audio, a format that is not decoded here, a rate that no recording
-            has, or several recordings of different rates or channels in one file. In reading: an error of the disk, or
-            samples that are NaN, infinite or far beyond [-1, 1].
+        InputError: what `open_source` finds, not audio, a format that is not decoded here, a sample rate out of range,
+            or several recordings with different rates or channels in one file. While reading: a disk error, or samples
+            that are NaN, infinite or far beyond [-1, 1].
     """
 
     def __init__(self, source: AudioSource, *, limit: float = math.inf) -> None:
@@ -157,14 +157,14 @@ class Recording:
 
     @property
     def seconds(self) -> float:
-        """What was read."""
+        """Length of what was read."""
         return self.num_frames / self.rate
 
     def blocks(self) -> Iterator[Tensor]:
-        """The whole recording in blocks (n, channels) of float32. Each call begins at the beginning.
+        """Read the whole recording from the beginning, in blocks (n, channels) of float32.
 
         Raises:
-            InputError: as the class.
+            InputError: see the class.
         """
         self.num_frames, self.flaw = 0, None
         missing, flaws = 0, []
@@ -182,18 +182,27 @@ class Recording:
                 decoder.close()
             if reader.error is not None:
                 raise InputError(f"cannot be read: {reader.error.strerror}; {AGAIN}") from reader.error
-            read = self.num_frames - before
-            stated = part.num_frames or decoder.stated or (round(read / part.present) if part.present else read)
-            slack = _SLACK_SECONDS if self.foreign is None else _FFMPEG_SLACK_SECONDS
-            if stated - read > slack * self.rate:
-                missing += stated - read
-            elif part.num_frames or decoder.stated:
-                continue  # whole, whatever follows
+            missing_here = self._missing(part, decoder, self.num_frames - before)
+            missing += missing_here
+            states_length = part.num_frames or (self.foreign is not None and decoder.expected)
+            if states_length and not missing_here:
+                continue  # whole: what follows is not audio
             if decoder.error is not None and reader.position < reader.size:
                 flaws.append(f"broken audio: {decoder.error}")
             elif decoder.error is not None or part.flaw is not None:
                 flaws.append(part.flaw or "truncated: its last frame is incomplete")
         self.flaw = self._describe(missing, flaws)
+
+    def _missing(self, part: Part, decoder: SndfileDecoder | FFmpegDecoder, read: int) -> int:
+        """Samples per channel that are missing after those that were read."""
+        slack = _SLACK_SECONDS
+        if part.present < 1:
+            stated = round(read / part.present) if part.present else read
+        elif part.num_frames is not None:
+            stated = part.num_frames
+        else:
+            stated, slack = decoder.expected or 0, _ROUGH_SLACK_SECONDS
+        return stated - read if stated - read > slack * self.rate else 0
 
     def _describe(self, missing: int, flaws: list[str]) -> str | None:
         if not missing and not flaws:
@@ -206,7 +215,7 @@ class Recording:
         return f"{kind}: {there}" + (f", {detail}" if detail else "")
 
     def _check_parts(self) -> None:
-        """Open all parts and find out rate, channels and length."""
+        """Open each part, for the rate, the channels and the expected length."""
         formats, lengths = {}, []
         for index, part in enumerate(self.parts):
             opened = self._open(part)
@@ -248,7 +257,7 @@ class Recording:
 
 
 def _check_samples(samples: Tensor) -> None:
-    """Refuse samples (n, channels) that are not sound."""
+    """Refuse samples (n, channels) that cannot be audio."""
     loudest = float(samples.abs().max())
     if not math.isfinite(loudest):
         raise InputError(f"NaN or infinite samples; {EXPORT}")

@@ -1,4 +1,4 @@
-"""A file as the recordings in it: byte ranges, with corrected headers in place of wrong ones."""
+"""The recordings in a file as byte ranges, with wrong headers replaced."""
 
 import io
 from collections.abc import Mapping
@@ -9,13 +9,13 @@ from typing import BinaryIO
 
 @dataclass(frozen=True)
 class Part:
-    """One recording in a file. A file holds several where files were joined end to end.
+    """One recording in a file. A file holds several if files were joined end to end.
 
     Attributes:
-        pieces: what the decoder reads: byte ranges of the file, and bytes that replace those of a wrong header.
-        present: share of the stated audio that is in the file; below 1 where the file is truncated.
-        num_frames: samples per channel that the header states, where the decoder is not told; None if unknown.
-        flaw: evidence of missing audio where nothing states how much there should be; None without any.
+        pieces: input of the decoder: byte ranges of the file, and bytes that replace a wrong header.
+        present: share of the stated audio that is in the file; below 1 if the file is truncated.
+        num_frames: samples per channel by the header, if this is hidden from the decoder; None if unknown.
+        flaw: evidence of missing audio if the header does not state the length, as "kind: detail"; None otherwise.
     """
 
     pieces: tuple[range | bytes, ...]
@@ -24,8 +24,17 @@ class Part:
     flaw: str | None = None
 
 
+def share(there: int, stated: int) -> float:
+    """Share of the stated amount that exists, from 0 to 1.
+
+    >>> share(50, 200), share(300, 200), share(-4, 200)
+    (0.25, 1.0, 0.0)
+    """
+    return min(1.0, max(0, there) / stated) if stated > 0 else 1.0
+
+
 def patched(span: range, patches: Mapping[int, bytes]) -> tuple[range | bytes, ...]:
-    """The pieces of a byte range in which the bytes at some offsets are replaced.
+    """The pieces of a byte range, with the bytes at some offsets replaced.
 
     >>> patched(range(0, 100), {4: b"abcd", 40: b"ef"})
     (range(0, 4), b'abcd', range(8, 40), b'ef', range(42, 100))
@@ -40,8 +49,8 @@ def patched(span: range, patches: Mapping[int, bytes]) -> tuple[range | bytes, .
 class PartReader(io.RawIOBase):
     """The pieces of a part as one file.
 
-    libsndfile and FFmpeg call it through C, where an exception would be lost: an error of the disk reads as the end of
-    the file, and is kept in `error`.
+    libsndfile and FFmpeg call it from C, which cannot pass an exception on: a disk error ends the file, and is stored
+    in `error`.
     """
 
     def __init__(self, file: BinaryIO, part: Part) -> None:

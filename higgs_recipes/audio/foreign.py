@@ -1,6 +1,6 @@
-"""Files that libsndfile does not read: what they are, and the recordings in those that FFmpeg decodes.
+"""Formats that libsndfile does not read: their names, and the recordings in those that FFmpeg decodes.
 
-What is not audio at all is named too: a page of a web site and the pointer of Git LFS are common in place of one.
+Files that are not audio are identified too. Web pages and Git LFS pointers are common in place of recordings.
 """
 
 import math
@@ -20,14 +20,14 @@ _ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 
 @dataclass(frozen=True)
 class ForeignFormat:
-    """A format that has to be converted, or decoded by FFmpeg.
+    """A format that must be converted, or decoded by FFmpeg.
 
     Attributes:
-        name: what messages call it.
+        name: for messages.
         suffix: of its files.
-        demuxer: FFmpeg's name of the format. It is forced: left to guess, FFmpeg takes text for a playlist and opens
-            the files and addresses in it.
-        element: tells a file's elements from their first bytes (see `_parts`); None where nobody needs to.
+        demuxer: FFmpeg's name of the format. FFmpeg must not guess: it takes some text files for playlists, and opens
+            the files and URLs in them.
+        element: parses the beginning of an element of the file (see `_parts`); None if the elements do not matter.
     """
 
     name: str
@@ -36,7 +36,7 @@ class ForeignFormat:
     element: Callable[[bytes], tuple[bool, int] | None] | None = None
 
     def find_parts(self, file: BinaryIO, size: int) -> list[Part]:
-        """The recordings in a file, one after the other."""
+        """Find the recordings in a file, in order."""
         if self.demuxer == "ogg":
             return find_parts(file, size, limit=math.inf)
         return [Part((range(size),))] if self.element is None else _parts(file, size, self.element)
@@ -55,7 +55,7 @@ class ForeignFormat:
 
 
 def foreign_format(file: BinaryIO) -> ForeignFormat | None:
-    """The format by the first bytes; None of one that libsndfile reads, and of what is not audio."""
+    """Identify a format by its first bytes; None for formats that libsndfile reads, and for anything else."""
     start = skip_id3(file)
     file.seek(start)
     head = file.read(64)
@@ -74,14 +74,14 @@ def foreign_format(file: BinaryIO) -> ForeignFormat | None:
 
 
 def unread_format(file: BinaryIO) -> ForeignFormat | None:
-    """The format of a container that libsndfile reads, but not with this codec."""
+    """Identify a container that libsndfile reads, but not with this codec."""
     file.seek(0)
     head = file.read(12)
     return next((foreign for magic, foreign in _CONTAINERS.items() if head.startswith(magic)), None)
 
 
 def not_audio(file: BinaryIO) -> str:
-    """What else a file is, by its first bytes."""
+    """Describe a file that is not audio, by its first bytes."""
     file.seek(0)
     head = file.read(512)
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
@@ -91,17 +91,18 @@ def not_audio(file: BinaryIO) -> str:
     if head[257:262] == b"ustar":
         return "a tar archive: unpack it"
     if not any(head):
-        return "zeros, as a download leaves that was not finished: copy it again"
+        return "only zeros, an unfinished copy or download: copy it again"
     if all(byte >= 32 or byte in b"\t\r\n\f" for byte in head):
         return "text"
-    return "of no known format"
+    return "unknown format"
 
 
 def _parts(file: BinaryIO, size: int, element: Callable[[bytes], tuple[bool, int] | None]) -> list[Part]:
-    """The recordings in a file of elements that follow each other.
+    """Find the recordings in a file that is a sequence of elements.
 
     Args:
-        element: from the first bytes of one, whether a file begins with it, and its length; None ends the walk.
+        element: from the first bytes of an element, returns whether it begins a new file, and its length in bytes;
+            None if it is not an element.
     """
     position = skip_id3(file)
     starts = [0]
@@ -121,7 +122,7 @@ def _parts(file: BinaryIO, size: int, element: Callable[[bytes], tuple[bool, int
 
 
 def _box(head: bytes) -> tuple[bool, int] | None:
-    """Of MPEG-4 (ISO/IEC 14496-12, 4.2)."""
+    """A box of MPEG-4 (ISO/IEC 14496-12, 4.2)."""
     length = int.from_bytes(head[:4], "big")
     if length == 1:
         length = int.from_bytes(head[8:16], "big")
@@ -129,7 +130,7 @@ def _box(head: bytes) -> tuple[bool, int] | None:
 
 
 def _ebml(head: bytes) -> tuple[bool, int] | None:
-    """Of Matroska (RFC 8794, 4 and 6); what states no length, as in a live stream, is entered."""
+    """An element of Matroska (RFC 8794, 4 and 6). Of one without a length, as in live streams, only the header."""
     id_bytes = 9 - head[0].bit_length()
     if id_bytes > 4:
         return None
@@ -143,12 +144,13 @@ def _ebml(head: bytes) -> tuple[bool, int] | None:
 
 
 def _adts(head: bytes) -> tuple[bool, int] | None:
-    """Of AAC (ISO/IEC 13818-7, 6.2)."""
+    """A frame of AAC (ISO/IEC 13818-7, 6.2)."""
     length = (head[3] & 3) << 11 | head[4] << 3 | head[5] >> 5
     return (False, length) if head[0] == 0xFF and head[1] & 0xF6 == 0xF0 and length >= 7 else None
 
 
 def _asf(head: bytes) -> tuple[bool, int] | None:
+    """An object of ASF (Advanced Systems Format, 2.1)."""
     length = int.from_bytes(head[16:], "little")
     return (head[:16] == _ASF, length) if length >= 24 else None
 
@@ -194,6 +196,6 @@ _OTHERS = {
     b"Rar!": "a rar archive: unpack it",
     b"\x89PNG": "a PNG picture",
     b"\xff\xd8\xff": "a JPEG picture",
-    b"MThd": "a MIDI file, which holds notes and no sound",
+    b"MThd": "a MIDI file: notes, not audio",
     b"\x93NUMPY": "a NumPy array: write it as wav",
 }

@@ -1,9 +1,9 @@
-"""MPEG audio (mp3, mp2), frame by frame: how long it is, which nothing in most files states.
+"""MPEG audio (mp3, mp2): its frames, counted.
 
-Decoders estimate the length of a file without a Xing or Info frame from its size and its first bit rate. Here the
-frames are counted, and the decoder is given them and nothing else, behind an Info frame with their number.
+Decoders estimate the length of a file without a Xing or Info frame from the file's size and the first bit rate. Here
+the frames are counted. The decoder is given only these frames, after an Info frame that states their number.
 
-Layout of the frame header: ISO/IEC 11172-3, 2.4.1.3. Info frame: the Xing header and its extension by LAME.
+References: ISO/IEC 11172-3, 2.4.1.3 (the frame header); the Xing header and its extension by LAME (the Info frame).
 """
 
 import re
@@ -11,13 +11,13 @@ import struct
 from itertools import product
 from typing import BinaryIO, NamedTuple
 
-from higgs_recipes.audio.file_parts import Part
+from higgs_recipes.audio.file_parts import Part, share
 
 
-_HEAD = 48  # bytes that are read of each frame: its header, its side information, and the name of an Info frame
-_GAP = 2**24  # bytes; what is not audio for longer ends the recording
-_WINDOW = 2**16
-_DECODER_DELAY = 529  # samples by which a decoder is late, and which gapless playback skips
+_HEAD = 48  # bytes read of each frame: header, side information, and the name of an Info frame
+_GAP = 2**24  # bytes searched for the next frame
+_WINDOW = 2**16  # bytes searched at once
+_DECODER_DELAY = 529  # samples; gapless decoding skips them at the beginning
 
 _RATES = {1: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 2.5: (11_025, 12_000, 8_000)}
 _VERSIONS = {0: 2.5, 2: 2, 3: 1}
@@ -34,7 +34,7 @@ _INFO = re.compile(rb"Xing|Info|VBRI")
 
 
 class Frame(NamedTuple):
-    """What the first three bytes of a frame say: `stream` is what all frames of a recording share."""
+    """What the first three bytes of a frame state. All frames of a recording have the same `stream`."""
 
     length: int  # bytes
     samples: int  # per channel
@@ -63,7 +63,7 @@ FRAMES = _frames()
 
 
 def starts_mp3(file: BinaryIO, position: int, end: int) -> bool:
-    """Whether three frames of one stream follow each other, or fewer that end where the file ends."""
+    """Whether three frames of one stream follow each other, or fewer up to the exact end of the file."""
     stream = None
     for _ in range(3):
         file.seek(position)
@@ -77,7 +77,7 @@ def starts_mp3(file: BinaryIO, position: int, end: int) -> bool:
 
 
 def mp3_parts(file: BinaryIO, start: int, end: int) -> list[Part]:
-    """The recordings between two offsets. A new one begins at a Xing or Info header, and where the format changes."""
+    """Find the recordings between two offsets. Each Xing or Info header and each change of format begins a new one."""
     file.seek(max(start, end - 128))
     if file.read(3) == b"TAG":  # ID3v1
         end -= 128
@@ -87,15 +87,19 @@ def mp3_parts(file: BinaryIO, start: int, end: int) -> list[Part]:
         file.seek(position)
         head = file.read(_HEAD)
         frame = FRAMES.get(head[:3])
+        if frame is not None and position + frame.length > end:
+            if stream is not None:
+                stream.flaw = stream.flaw or "truncated: its last frame is incomplete"
+            break
         if frame is not None:
             kind = (*frame.stream, head[3] >> 6 == 3)
             info = _info_offset(frame, head)
-            if stream is None or kind != stream.kind or (info and (stream.num_frames or stream.info is not None)):
-                if stream is not None and kind != stream.kind and not starts_mp3(file, position, end):
-                    frame = None
-                else:
-                    stream = _Stream(file, kind, frame, head)
-                    streams.append(stream)
+            changes = stream is not None and kind != stream.kind
+            if changes and not starts_mp3(file, position, end):
+                frame = None
+            elif stream is None or changes or (info and (stream.num_frames or stream.info is not None)):
+                stream = _Stream(file, kind, frame, head)
+                streams.append(stream)
         if frame is None:
             found = _next_frame(file, position, end)
             if found is None:
@@ -106,9 +110,6 @@ def mp3_parts(file: BinaryIO, start: int, end: int) -> list[Part]:
             if stream is not None and not is_tag:
                 stream.flaw = f"broken audio: what follows {stream.seconds:.2f} s is not mp3"
             continue
-        if position + frame.length > end:
-            stream.flaw = stream.flaw or "truncated: its last frame is incomplete"
-            break
         if info and not stream.num_frames:
             stream.info = range(position, position + frame.length), info
         else:
@@ -118,14 +119,14 @@ def mp3_parts(file: BinaryIO, start: int, end: int) -> list[Part]:
 
 
 class _Stream:
-    """The frames of one recording, while they are found."""
+    """The frames of one recording, collected one at a time."""
 
     def __init__(self, file: BinaryIO, kind: tuple, frame: Frame, head: bytes) -> None:
         self.file, self.kind, self.samples, self.head = file, kind, frame.samples, head
         self.side_info = frame.side_info[kind[3]]
         self.num_frames, self.flaw = 0, None
         self.spans: list[range] = []
-        self.info: tuple[range, int] | None = None  # bytes of the Info frame, and where in it "Info" stands
+        self.info: tuple[range, int] | None = None  # span of the Info frame, and offset of "Info" in it
 
     @property
     def seconds(self) -> float:
@@ -149,7 +150,7 @@ class _Stream:
         return Part((info, *self.spans), present=present, flaw=flaw)
 
     def _info_frame(self) -> tuple[int | None, float, range | bytes]:
-        """Number of frames that the Info frame states, share of its samples that is here, and a right Info frame."""
+        """Return the stated number of frames, the share of these that exists, and a correct Info frame."""
         if self.info is None:
             return None, 1.0, self._new_info_frame()
         span, at = self.info
@@ -157,14 +158,14 @@ class _Stream:
         frame = bytearray(self.file.read(len(span)))
         if frame[at : at + 4] == b"VBRI":
             stated = int.from_bytes(frame[at + 14 : at + 18], "big")
-            return stated or None, self.num_frames / max(1, stated), self._new_info_frame()
+            return stated or None, share(self.num_frames, stated), self._new_info_frame()
         flags = int.from_bytes(frame[at + 4 : at + 8], "big")
         stated = int.from_bytes(frame[at + 8 : at + 12], "big") if flags & 1 else 0
         if not stated:
             return None, 1.0, self._new_info_frame()
         if self.num_frames in (stated, stated - 1):
             return stated, 1.0, span
-        # Corrected, so that the decoder neither stops early nor cuts off an end that is not there.
+        # Corrected: otherwise the decoder stops early, or trims the end as if it were the padding.
         frame[at + 8 : at + 12] = self.num_frames.to_bytes(4, "big")
         extension = at + 12 + 4 * bool(flags & 2) + 100 * bool(flags & 4) + 4 * bool(flags & 8)
         if flags & 2:
@@ -175,30 +176,30 @@ class _Stream:
             delay, padding = (skipped >> 12) + _DECODER_DELAY, max(0, (skipped & 0xFFF) - _DECODER_DELAY)
             here, whole = here - delay, whole - delay - padding
             frame[extension + 21 : extension + 24] = (skipped & 0xFFF000).to_bytes(3, "big")
-        return stated, max(0, here) / max(1, whole), bytes(frame)
+        return stated, share(here, whole), bytes(frame)
 
     def _new_info_frame(self) -> bytes:
-        """An Info frame that states the number of frames and nothing else, of the least bit rate that holds it."""
+        """Build an Info frame that states only the number of frames, at the lowest bit rate that has room for it."""
         content = bytes(self.side_info) + struct.pack(">4sII", b"Info", 1, self.num_frames)
         for bits in range(1, 15):
-            key = bytes((0xFF, self.head[1] | 1, bits << 4 | self.head[2] & 0x0C))  # without a checksum or padding
-            if FRAMES[key].length >= 4 + len(content) + 120:  # mpg123 looks into a frame that could hold all fields
+            key = bytes((0xFF, self.head[1] | 1, bits << 4 | self.head[2] & 0x0C))  # no checksum, no padding
+            if FRAMES[key].length >= 4 + len(content) + 120:  # mpg123 requires room for all fields
                 return (key + self.head[3:4] + content).ljust(FRAMES[key].length, b"\0")
         raise AssertionError("320 kb/s hold an Info frame at any rate")
 
 
 def _info_offset(frame: Frame, head: bytes) -> int:
-    """Where in the frame a Xing, Info or VBRI header begins; 0 in a frame of audio."""
+    """Offset of a Xing, Info or VBRI header in the frame; 0 if the frame is audio."""
     found = _INFO.search(head, 13)
     if found is None or frame.stream[1] != 3:
         return 0
     expected = 4 + frame.side_info[head[3] >> 6 == 3]
-    places = (36,) if found[0] == b"VBRI" else (expected, expected + 2)  # 2: of a checksum
+    places = (36,) if found[0] == b"VBRI" else (expected, expected + 2)  # 2 bytes of checksum
     return found.start() if found.start() in places else 0
 
 
 def _next_frame(file: BinaryIO, position: int, end: int) -> tuple[int, bool] | None:
-    """Where frames go on behind what is not audio, and whether that was a tag; None if nowhere."""
+    """Offset where frames continue after other data, and whether the data is a tag; None if they do not continue."""
     file.seek(position)
     head = file.read(32)
     if size := id3_size(head):
@@ -219,7 +220,7 @@ def _next_frame(file: BinaryIO, position: int, end: int) -> tuple[int, bool] | N
 
 
 def id3_size(head: bytes) -> int:
-    """Bytes of the ID3v2 tag that begins here; 0 where none does.
+    """Size in bytes of an ID3v2 tag that begins with these bytes; 0 if they do not begin one.
 
     >>> id3_size(b"ID3" + bytes([3, 0, 0, 0, 0, 2, 1]))
     267

@@ -131,10 +131,10 @@ def test_text_is_no_playlist(tmp_path):
         (b"\x1f\x8b\x08" + bytes(90), "a gzip archive"),
         (b"\xff\xd8\xff\xe0" + bytes(90), "a JPEG picture"),
         (b"a.txt".ljust(257, b"\0") + b"ustar\0" + bytes(300), "a tar archive"),
-        (bytes(100_000), "zeros"),
+        (bytes(100_000), "only zeros"),
         (b"MThd" + bytes(90), "a MIDI file"),
         ("Was ich hörte.".encode(), "text"),
-        (bytes(range(1, 200)) * 9, "of no known format"),
+        (bytes(range(1, 200)) * 9, "unknown format"),
     ],
 )
 def test_what_is_not_audio_is_named(content, what):

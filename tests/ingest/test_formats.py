@@ -13,8 +13,10 @@ from higgs_recipes.configs.corpus import Format
 from higgs_recipes.errors import InputError
 from higgs_recipes.ingest.formats import ms_swift
 from higgs_recipes.ingest.formats.readers import READERS
+from tests.helpers.audio_files import encode, half, of_unknown_length, with_data_size
 from tests.helpers.import_folder import TEXTS, imported, write_tones
 from tests.helpers.paths import ROOT
+from tests.helpers.tiny_codec import tone
 
 
 CLIPS = ROOT / "tests/data/two_voices"
@@ -318,6 +320,43 @@ def test_kaldi_segments_are_cut_where_recordings_are_copied(tmp_path):
     }
     with pytest.raises(InputError, match="part of a longer file; set copy_audio: true"):
         imported(tmp_path / "out", format="kaldi", sources=[str(data)])
+
+
+def test_durations_are_those_that_were_read(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    flac, wav = encode(tone(1.5), rate=24_000, format="FLAC"), encode(tone(1.5), rate=24_000)
+    files = {"pipe.flac": of_unknown_length(flac), "not_closed.wav": with_data_size(wav, 0), "half.wav": half(wav)}
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    (folder / "metadata.csv").write_text("file_name,text\n" + "".join(f"{name},Words.\n" for name in files))
+    for copy_audio in (True, False):
+        rows, rejects = imported(
+            tmp_path / f"{copy_audio}", format="audiofolder", sources=[str(folder)], copy_audio=copy_audio
+        )
+        assert [(row["id"], row["duration"]) for row in rows] == [("pipe", 1.5), ("not_closed", 1.5)]
+        assert [*rejects.values()] == ["recording: truncated: 0.75 s of 1.50 s are there; copy it again or drop it"]
+        for row in rows:
+            assert (tmp_path / f"{copy_audio}" / row["file_name"]).read_bytes() in files.values()
+
+
+def test_segments_of_a_truncated_recording_are_cut_out_of_what_is_there(tmp_path):
+    """A whole recording may end up to a second before its last segment does, as times are rounded."""
+    content = encode(tone(4.0), rate=24_000)
+    data = kaldi(
+        tmp_path / "data",
+        wav_scp="r1 a.wav\nr2 b.wav\n",
+        text="u1 One.\nu2 Two.\nu3 Three.\n",
+        segments="u1 r1 0.0 1.5\nu2 r1 1.5 2.5\nu3 r2 1.5 4.5\n",
+    )
+    (data / "a.wav").write_bytes(half(content))
+    (data / "b.wav").write_bytes(content)
+    rows, rejects = imported(tmp_path / "out", format="kaldi", sources=[str(data)], copy_audio=True)
+    assert [(row["id"], row["duration"]) for row in rows] == [("u1", 1.5), ("u3", 2.5)]
+    (reason,) = rejects.values()
+    assert (
+        reason == "segment too late: it ends at 2.5 s, the recording at 2.00 s (truncated: 2.00 s of 4.00 s are there)"
+    )
 
 
 def test_audio_folders_and_their_columns(tmp_path):

@@ -79,6 +79,18 @@ def test_the_two_ratings_that_the_package_gives_for_a_clip_are_the_columns():
     assert all(1 <= score <= 5 for score in scores.values())
 
 
+def test_of_a_truncated_recording_what_is_there_is_segmented_and_the_rest_is_a_reject(tmp_path):
+    write_recording(tmp_path / "in/a.flac", "heart", pauses=[0.5, 0.5], rate=24_000)
+    path = tmp_path / "in/a.flac"
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 3 // 4])
+    knobs = config(tmp_path / "in", output_dir=tmp_path / "out", min_dnsmos=None)
+    (file,) = find_raw_recordings(knobs)
+    (missing, _), *segments = Segmenter(knobs, Listener()).segments(file)
+    assert missing["reason"] == f"truncated: {file.seconds:.2f} s of {soundfile.info(path).duration:.2f} s are there"
+    assert (missing["id"], missing["start"], missing["file"]) == (None, round(file.seconds, 3), "a.flac")
+    assert [row for row, waveform in segments if waveform is not None]
+
+
 @pytest.mark.slow
 def test_a_rating_falls_with_noise_and_the_bound_rejects_it_before_it_is_transcribed(tmp_path):
     write_recording(tmp_path / "in/clean.flac", "heart", pauses=[0.5], rate=24_000)
