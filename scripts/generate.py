@@ -1,4 +1,4 @@
-"""Text -> wav, with the base model, an adapter (folder or Hub id) or a merged checkpoint.
+"""Generate speech from text with the base model, an adapter (folder or Hub id) or a merged checkpoint.
 
 accelerate launch --config_file accelerate_configs/single_gpu.yaml scripts/generate.py \
     --config recipes/higgs-3b/generate.yaml --adapter me/my-voice --text "..."

@@ -20,11 +20,11 @@ from transformers import AutoTokenizer, HiggsAudioV2ForConditionalGeneration, Hi
 
 from higgs_recipes.chatml import conversation
 from higgs_recipes.delay import undelay_frames
-from tests.audio.test_asr import save_random_wavlm
 from tests.helpers.checkpoints import tiny_folder
 from tests.helpers.forked_scripts import Done, Scripts
 from tests.helpers.hub_server import TOKENS, HubServer, Repo
 from tests.helpers.paths import ROOT
+from tests.helpers.wavlm import save_random_wavlm
 from tests.helpers.whisper import save_random_whisper
 
 
@@ -190,7 +190,7 @@ def test_a_run_told_to_end_saves_and_says_how_to_go_on(road, stopped):
     (checkpoint,) = (road.folder / "voice").glob("checkpoint-*")
     step = checkpoint.name.removeprefix("checkpoint-")
     assert stopped.code == 0, stopped.said
-    assert f"stopped at step {step}; go on with --resume_from_checkpoint true" in stopped.said
+    assert f"stopped at step {step}; continue with --resume_from_checkpoint true" in stopped.said
     assert (checkpoint / "adapter_model.safetensors").is_file()
 
 
@@ -238,7 +238,7 @@ def test_a_report_joins_its_adapter_on_the_hub(road, report):
 
 def test_a_merged_checkpoint_speaks_as_its_adapter_in_plain_transformers(road, adapter):
     said = road.run("merge", *road.merge_flags("merged"), "--check", *PUSH, "tester/merged").said
-    assert "the likeliest codes are equal in 100.00%" in said
+    assert "the most likely codes are equal in 100.00%" in said
     road.run("generate", *road.generate_flags("greedy", adapter="tester/voice"), "--temperature", 0)
 
     model = HiggsAudioV2ForConditionalGeneration.from_pretrained(road.folder / "merged").eval()
@@ -302,7 +302,7 @@ def test_a_failed_push_leaves_the_adapter_on_disk_and_its_command_pushes_it(road
     road.hub.forget_failures()
     first, command = error_lines(done)
     assert first.startswith(f"the push to tester/second failed: {road.hub.url} answered 500")
-    assert f"Everything is on disk at {road.folder / 'second'}; to push it again:" in first
+    assert f"All files are on disk at {road.folder / 'second'}; to push again:" in first
     on_disk = {path.name: path.read_bytes() for path in (road.folder / "second").iterdir()}
     assert set(on_disk) == {"adapter_model.safetensors", "adapter_config.json", "run.json", "README.md"}
 
@@ -313,7 +313,7 @@ def test_a_failed_push_leaves_the_adapter_on_disk_and_its_command_pushes_it(road
 
 
 def test_what_is_not_on_the_hub_is_named(road, corpus):
-    missing = f"'tester/nowhere' is no folder here and not on {road.hub.url}"
+    missing = f"'tester/nowhere' is not a local folder and not on {road.hub.url}"
     assert missing in road.refused("sft", *road.sft_flags("none"), "--datasets", "tester/nowhere")
     assert missing in road.refused("generate", *road.generate_flags("none", adapter="tester/nowhere"))
     error = road.refused("encode", *road.encode_flags("none"), "--sources", "tester/nowhere")
@@ -347,7 +347,9 @@ def test_a_recipe_with_an_unknown_field_is_refused(road, tmp_path):
 def test_an_adapter_of_another_base_is_refused(road, adapter, other):
     flags = [*road.generate_flags("none", adapter="tester/voice"), "--model_name_or_path", other / "model"]
     error = road.refused("generate", *flags)
-    assert error.startswith("tester/voice: trained on ") and "give the adapter's own base" in error
+    assert (
+        error.startswith("tester/voice: trained on ") and "set model_name_or_path to the base of the adapter" in error
+    )
 
 
 def test_codes_of_another_codec_are_refused(road, adapter, other):

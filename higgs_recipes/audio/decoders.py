@@ -10,6 +10,7 @@ import soundfile
 from higgs_recipes.audio.file_parts import PartReader
 from higgs_recipes.audio.foreign import ForeignFormat
 from higgs_recipes.errors import InputError, import_module
+from higgs_recipes.rejects import InvalidAudioError, RejectCode
 
 
 INSTALL_AV = "pip install 'av>=18,<19'"
@@ -55,7 +56,9 @@ class SndfileDecoder:
             self.file = _Sequential(reader, mode="r")
         except soundfile.LibsndfileError as error:
             if error.code == _BAD_INFO:
-                raise InputError("sample rate out of range: 0 Hz, or 0 channels; the header is broken") from error
+                raise InvalidAudioError(
+                    RejectCode.BAD_SAMPLE_RATE, "sample rate out of range: 0 Hz, or 0 channels; the header is broken"
+                ) from error
             raise
         if self.file.format == "MP3":
             self.file.seek(0)  # as soundfile does before reading: without it, samples differ by rounding

@@ -20,13 +20,13 @@ from higgs_recipes.audio.containers import find_parts
 from higgs_recipes.audio.decoders import FFmpegDecoder, SndfileDecoder
 from higgs_recipes.audio.file_parts import Part, PartReader
 from higgs_recipes.audio.foreign import foreign_format, not_audio, unread_format
+from higgs_recipes.audio.signal_limits import MAX_AMPLITUDE, MAX_RATE, MIN_RATE
 from higgs_recipes.errors import InputError
+from higgs_recipes.rejects import InvalidAudioError, RejectCode
 
 
 AudioSource = str | Path | bytes | Mapping[str, Any]
 
-LOWEST_RATE, HIGHEST_RATE = 4_000, 768_000  # Hz; rates beyond these come from broken headers
-LOUDEST = 8.0  # decoders overshoot 1.0 a little; float samples in the range of int16 are a mistake
 CANCELED = 0.01  # -20 dB: ratio of the power of the mean to that of the channels, below which they cancel out
 AGAIN = "copy it again or drop it"
 EXPORT = "export it again or drop it"
@@ -228,8 +228,10 @@ class Recording:
                 decoder.close()
         self.rate, self.channels = next(iter(formats))
         for rate, _ in formats:
-            if not LOWEST_RATE <= rate <= HIGHEST_RATE:
-                raise InputError(f"sample rate out of range: {rate} Hz, the header is broken; {EXPORT}")
+            if not MIN_RATE <= rate <= MAX_RATE:
+                raise InvalidAudioError(
+                    RejectCode.BAD_SAMPLE_RATE, f"sample rate out of range: {rate} Hz, the header is broken; {EXPORT}"
+                )
         if len(formats) > 1:
             shown = ", then ".join(f"{rate} Hz with {channels} channel(s)" for rate, channels in formats)
             raise InputError(f"several recordings joined into one file: {shown}; split them")
@@ -243,7 +245,7 @@ class Recording:
             except soundfile.LibsndfileError as error:
                 self.foreign = unread_format(self.file) if self.is_known else None
                 if self.foreign is None and part.flaw is not None:
-                    raise InputError(f"{part.flaw}; {AGAIN}") from error
+                    raise InvalidAudioError(RejectCode.TRUNCATED_AUDIO, f"{part.flaw}; {AGAIN}") from error
                 if self.foreign is None:
                     what = error.error_string.rstrip(".") if self.is_known else not_audio(self.file)
                     raise InputError(f"not audio that can be read ({what}); use wav, flac, ogg or mp3") from error
@@ -252,7 +254,9 @@ class Recording:
             return reader, FFmpegDecoder(reader, self.foreign, file_name=self.file_name)
         except InputError as error:
             if part.flaw is not None and str(error).startswith("not audio"):
-                raise InputError(f"{part.flaw} ({self.foreign.name}); {AGAIN}") from error
+                raise InvalidAudioError(
+                    RejectCode.TRUNCATED_AUDIO, f"{part.flaw} ({self.foreign.name}); {AGAIN}"
+                ) from error
             raise
 
 
@@ -261,7 +265,8 @@ def _check_samples(samples: Tensor) -> None:
     loudest = float(samples.abs().max())
     if not math.isfinite(loudest):
         raise InputError(f"NaN or infinite samples; {EXPORT}")
-    if loudest > LOUDEST:
+    if loudest > MAX_AMPLITUDE:
         raise InputError(
-            f"samples reach {loudest:.0f}, float audio lies in [-1, 1]; divide by 32768 if they were 16-bit numbers"
+            f"samples reach {loudest:.0f}, but float audio ranges from -1 to 1; divide by 32768 "
+            "if they were 16-bit integers"
         )

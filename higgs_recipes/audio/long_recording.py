@@ -1,4 +1,4 @@
-"""Recordings of hours, read in pieces: memory holds some seconds of one, whatever its length, rate and container."""
+"""Read recordings of many hours in pieces, so that memory use does not depend on their length."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,18 +16,18 @@ from higgs_recipes.errors import InputError
 
 
 PIECE_SECONDS = 30.0
-SLOWED = 20  # a slowed waveform is longer by one part in this many
-_MARGIN_SECONDS = 0.1  # read on either side of a piece: the resampler's filter reaches into it
+SLOWDOWN = 20  # `slow_down` lengthens a waveform by 1 / SLOWDOWN
+_MARGIN_SECONDS = 0.1  # context on either side of a piece, for the resampling filter
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What a pass over a recording found.
+    """Results of reading a recording once.
 
     Attributes:
         num_frames: samples per channel.
-        channel: the one that is taken alone; None where the channels are averaged.
-        flaw: what is missing or broken, and how much is there; None of a whole recording.
+        channel: the channel that is used alone; None if the channels are averaged.
+        flaw: what is missing or broken, and how much was read; None for a whole recording.
     """
 
     num_frames: int
@@ -36,13 +36,15 @@ class Contents:
 
 
 class LongRecording:
-    """A recording, open; a context manager. Of a broken or truncated one, what can be read is taken for all of it.
+    """An open recording; a context manager. A truncated or broken recording ends where it can no longer be read.
+
+    Messages do not name the file: the caller does.
 
     Args:
-        contents: what an earlier pass over the same file found; None reads it once from the beginning to the end.
+        contents: of an earlier `LongRecording` of the same file; None reads the file once to its end.
 
     Raises:
-        InputError: what `Recording` finds, or no samples.
+        InputError: see `Recording`; or no samples.
     """
 
     def __init__(self, path: Path, *, contents: Contents | None = None) -> None:
@@ -65,10 +67,10 @@ class LongRecording:
         return self.contents.num_frames / self.rate
 
     def pieces(self, rate: int) -> Iterator[Tensor]:
-        """The whole recording at `rate`, in waveforms (N_i,) that join without a seam.
+        """Yield the whole recording resampled to `rate`, as waveforms (N_i,) that join seamlessly.
 
         Raises:
-            InputError: as `Recording` in reading, or the recording is shorter than it was.
+            InputError: see `Recording`; or the file is shorter than `contents` states.
         """
         ratio = resampling_ratio(self.rate, rate)
         step = -(-round(PIECE_SECONDS * self.rate) // ratio.numerator) * ratio.numerator
@@ -76,9 +78,9 @@ class LongRecording:
             yield self._resampled(first, min(first + step, self.contents.num_frames), ratio)[0]
 
     def span(self, start: float, end: float, *, rate: int) -> tuple[Tensor, float]:
-        """A part as a waveform (N,) at `rate`, and the share of its samples that is clipped in any channel.
+        """Read `start` to `end` (seconds) as a waveform (N,) at `rate`, and the share of clipped samples in it.
 
-        Spans in the order of time are read in one pass.
+        Spans in order of time are read in one pass over the file.
 
         Raises:
             InputError: as `pieces`.
@@ -91,9 +93,9 @@ class LongRecording:
         return waveform, clipped / samples.numel()
 
     def _resampled(self, first: int, last: int, ratio: Fraction) -> tuple[Tensor, Tensor]:
-        """Samples from `first` to `last` as a waveform (N,) at another rate, and as they are (last - first, channels).
+        """File samples [first, last): resampled to a waveform (N,), and unchanged (last - first, channels).
 
-        `first` is a multiple of the ratio's numerator, so that it is a sample of the new rate too.
+        `first` is a multiple of the ratio's numerator, so that it coincides with a sample at the new rate.
         """
         margin = -(-round(_MARGIN_SECONDS * self.rate) // ratio.numerator) * ratio.numerator
         before = min(first, margin)
@@ -105,14 +107,14 @@ class LongRecording:
         return resampled[skipped : skipped + length], samples[before : before + last - first]
 
     def _read(self, first: int, last: int) -> Tensor:
-        """Samples (last - first, channels)."""
+        """Read file samples [first, last) -> (last - first, channels)."""
         if self.window is None or first < self.window.first:
             self.window = _Window(self.recording.blocks())
         samples = self.window.read(first, last)
         if len(samples) < last - first:
             raise InputError(
-                f"broken audio: it ends at {(first + len(samples)) / self.rate:.1f} s and had {self.seconds:.1f} s "
-                "before; leave the file as it is while it is read"
+                f"the file has changed: it ends at {(first + len(samples)) / self.rate:.1f} s and had "
+                f"{self.seconds:.1f} s before; run again, and do not change it meanwhile"
             )
         return samples
 
@@ -126,10 +128,10 @@ class LongRecording:
 
 
 class _Window:
-    """The samples of a recording that is decoded from its beginning, of which those behind are forgotten.
+    """Sequential reads from the blocks of a recording; blocks before the last read are dropped.
 
     Attributes:
-        first: the first sample that is still there.
+        first: index of the first sample in memory.
     """
 
     def __init__(self, blocks: Iterator[Tensor]) -> None:
@@ -137,29 +139,29 @@ class _Window:
         self.first = self.last = 0
 
     def read(self, first: int, last: int) -> Tensor:
-        """Samples (last - first, channels), fewer at the end of the recording; `first` is not before `self.first`."""
+        """Samples [first, last) (n, channels), fewer at the end of the recording; requires first >= self.first."""
         while self.last < last and (block := next(self.waiting, None)) is not None:
             self.blocks.append(block)
             self.last += len(block)
-            self._forget(first)
-        self._forget(first)
+            self._drop_before(first)
+        self._drop_before(first)
         kept = torch.cat(self.blocks) if self.blocks else torch.zeros(0, 1)
         return kept[first - self.first : last - self.first]
 
-    def _forget(self, first: int) -> None:
+    def _drop_before(self, first: int) -> None:
         while self.blocks and self.first + len(self.blocks[0]) <= first:
             self.first += len(self.blocks.pop(0))
 
 
-def slowed(waveform: Tensor) -> Tensor:
-    """The waveform (N,) longer by a `SLOWED`th, and as much lower: other sound, the same words."""
-    return torchaudio.functional.resample(waveform, SLOWED, SLOWED + 1)
+def slow_down(waveform: Tensor) -> Tensor:
+    """Lengthen a waveform (N,) by 1 / `SLOWDOWN`, which also lowers its pitch: different audio, the same words."""
+    return torchaudio.functional.resample(waveform, SLOWDOWN, SLOWDOWN + 1)
 
 
-def faded(waveform: Tensor, *, num_samples: int) -> Tensor:
-    """The waveform (N,) with its first and last samples faded in and out.
+def fade_edges(waveform: Tensor, *, num_samples: int) -> Tensor:
+    """Fade the first and the last samples of a waveform (N,) in and out.
 
-    >>> faded(torch.ones(6), num_samples=2).tolist()
+    >>> fade_edges(torch.ones(6), num_samples=2).tolist()
     [0.0, 0.5, 1.0, 1.0, 0.5, 0.0]
     """
     ramp = torch.arange(num_samples) / num_samples

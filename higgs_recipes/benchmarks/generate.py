@@ -1,4 +1,4 @@
-"""Generation measured: frames a second of clips that go to the cap, this project's and transformers' own."""
+"""Benchmark of generation: frames per second of clips of equal length, by this project and by transformers."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -24,37 +24,39 @@ from higgs_recipes.modeling.random_model import random_checkpoint
 from higgs_recipes.samples import tokenize_prompt
 
 
-PLAIN = "transformers"  # the name of its own generate among the variants
+PLAIN = "transformers"  # name of the variant that uses transformers' own generate
 
 
 def measure_generation(config: BenchmarkGenerateConfig) -> Iterator[dict[str, Any]]:
-    """A row of numbers for each variant and number of streams, as it is measured: the second of two equal runs.
+    """Yield a row of results for each variant and number of streams: of the second of two equal runs.
 
-    A row has `name`, `variant`, `streams` and `outcome` ("measured" or "out of memory"), and where it was measured
-    `frames_per_second` (codec steps of all streams together), `times_real_time`, `peak_gib`,
-    `limit_frames_per_second` (the least bytes of a frame at the measured rate of a copy), `share_of_limit`, and what
-    these are made of.
+    A row has `name`, `variant`, `streams` and `outcome` ("measured" or "out of memory"). If it was measured, it also
+    has
+    - `frames_per_second`: codec steps of all streams together;
+    - `times_real_time`, `peak_gib`: speed relative to real time, and peak memory;
+    - `limit_frames_per_second`: the minimal bytes of a frame at the measured memory bandwidth;
+    - `share_of_limit`, and the numbers that these are computed from.
 
     Raises:
-        InputError: several processes, or values that SamplingConfig refuses.
+        InputError: several processes were launched, or SamplingConfig refuses a value.
     """
     device = single_device()
     base = random_checkpoint(config.model_config, folder=Path(config.checkpoint_dir), seed=config.seed)
     model, tokenizer = load_model(ModelConfig(str(base), dtype=config.dtype), device=device)
-    never_end(model)
+    disable_eos(model)
     rate = copy_rate(device)
     variants = config.variants | ({PLAIN: {}} if config.plain else {})
     samplings = {
         (name, streams): _sampling(name, config, fields=variants[name], streams=streams)
-        for name in config.wanted(variants)
+        for name in config.selected(variants)
         for streams in config.streams
     }
     for (name, streams), sampling in samplings.items():
         row = {"name": f"{name}, batch {streams}", "variant": name, "streams": streams, "fields": variants[name]}
         try:
-            speak = _plain if name == PLAIN else _ours
+            run = _generate_by_transformers if name == PLAIN else _generate
             row |= {"outcome": "measured"} | _measure(
-                lambda speak=speak, sampling=sampling: speak(model, tokenizer, _requests(config, sampling), sampling),
+                lambda run=run, sampling=sampling: run(model, tokenizer, _requests(config, sampling), sampling),
                 device=device,
             )
             prompt = len(_prompt(_requests(config, sampling)[0], tokenizer))
@@ -72,9 +74,11 @@ def measure_generation(config: BenchmarkGenerateConfig) -> Iterator[dict[str, An
         yield row
 
 
-def never_end(model: HiggsAudioV2ForConditionalGeneration) -> None:
-    """Give the end mark the logit 0, in place: with random weights half of all codes are likelier, so that it is never
-    among those that top_k leaves, and every clip goes to the cap."""
+def disable_eos(model: HiggsAudioV2ForConditionalGeneration) -> None:
+    """Set the logit of EOS to 0, in place, so that every clip reaches its maximum length.
+
+    With random weights half of all codes have a higher logit, so EOS is never among the top_k.
+    """
     config = model.config
     with torch.no_grad():
         model.audio_lm_head.weight.unflatten(0, (config.num_codebooks, -1))[0, config.audio_stream_eos_id] = 0
@@ -97,13 +101,13 @@ def _prompt(request: Request, tokenizer: PreTrainedTokenizerBase) -> Tensor:
     return tokenize_prompt(request.conversation[:-1], tokenizer, add_generation_prompt=True)
 
 
-def _measure(speak: Callable[[], list[Tensor]], *, device: torch.device) -> dict[str, Any]:
+def _measure(run: Callable[[], list[Tensor]], *, device: torch.device) -> dict[str, Any]:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    speak()
+    run()
     synchronize(device)
     began = time.perf_counter()
-    clips = speak()
+    clips = run()
     synchronize(device)
     seconds = time.perf_counter() - began
     frames = sum(map(len, clips))
@@ -116,23 +120,23 @@ def _measure(speak: Callable[[], list[Tensor]], *, device: torch.device) -> dict
     }
 
 
-def _ours(
+def _generate(
     model: HiggsAudioV2ForConditionalGeneration,
     tokenizer: PreTrainedTokenizerBase,
     requests: list[Request],
     sampling: SamplingConfig,
 ) -> list[Tensor]:
     """Codes (T, C) of each request."""
-    return [made.codes for made in generate(model, tokenizer, requests, sampling=sampling)]
+    return [generation.codes for generation in generate(model, tokenizer, requests, sampling=sampling)]
 
 
-def _plain(
+def _generate_by_transformers(
     model: HiggsAudioV2ForConditionalGeneration,
     tokenizer: PreTrainedTokenizerBase,
     requests: list[Request],
     sampling: SamplingConfig,
 ) -> list[Tensor]:
-    """The same by transformers' generate, with the checkpoint's own generation config."""
+    """Like `_generate`, by transformers' generate with the generation config of the checkpoint."""
     torch.manual_seed(requests[0].seed)
     prompts = torch.stack([_prompt(request, tokenizer) for request in requests]).to(model.device)  # (B, S)
     num_steps = round(sampling.max_seconds * FRAMES_PER_SECOND)

@@ -1,7 +1,7 @@
-"""Held-out texts -> speech -> what an ASR model and a speaker model make of it, beside the real recordings.
+"""Generate speech for held-out texts and score it with an ASR model and a speaker model.
 
-Four rows on the same texts: the real recordings, the codec's resynthesis of them (the ceiling of any model that speaks
-in its codes), the base model, and the fine-tuned model with the base's seeds.
+Four systems on the same texts: the real recordings, the codec's resynthesis of them (the upper bound for a model that
+generates its codes), the base model, and the fine-tuned model with the same seeds as the base model.
 """
 
 import json
@@ -24,7 +24,7 @@ from higgs_recipes.corpus.encoded import check_codec, fetch_encoded, load_encode
 from higgs_recipes.devices import single_device
 from higgs_recipes.errors import InputError
 from higgs_recipes.evaluation.clip_judgments import check_turn_speakers
-from higgs_recipes.evaluation.scoring import Clip, score_clips
+from higgs_recipes.evaluation.scoring import SpokenClip, score_clips
 from higgs_recipes.generation.generate import Generation, Request, generate
 from higgs_recipes.hub.download import Snapshot
 from higgs_recipes.hub.public import public_name
@@ -41,12 +41,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What `report.write_report` takes.
+    """The input of `report.write_report`.
 
     Attributes:
-        metrics: metrics.json.
-        waveforms: for each of its rows the clips (N_i,), in the order of `metrics["clips"]`.
-        run: run.json of the fine-tuning; None where none lies beside the adapter or the model.
+        metrics: the content of metrics.json.
+        waveforms: the clips (N_i,) of each system, in the order of `metrics["clips"]`.
+        run: run.json of the fine-tuning; None if the folder of the adapter or the model has none.
     """
 
     metrics: dict[str, Any]
@@ -55,33 +55,36 @@ class Evaluation:
 
 
 def evaluate_model(config: EvaluateConfig) -> Evaluation:
-    """Run the whole protocol. What can be wrong with the input is found before the first clip is generated.
+    """Run the whole protocol. All input is checked before the first clip is generated.
 
     Raises:
-        InputError: another codec than the corpus's, a row without its recording, a clip longer than the ASR model
-            hears, more than one process, or what loading the corpus, the models and the judges raises.
+        InputError: the corpus was encoded with a different codec, a row has no recording, a clip is longer than the
+            window of the ASR model, more than one process was launched, or a corpus or model cannot be loaded.
     """
     device = single_device()
     codec = load_codec(config.codec_name_or_path, revision=config.codec_revision, device=device)
     corpus, base = fetch_encoded(config.dataset), fetch_base(config)
     adapter = config.adapter and fetch_adapter(config.adapter, revision=config.adapter_revision)
-    encoded, where = load_encoded(corpus, split=config.split), f"{config.dataset}, split {config.split}"
+    encoded = load_encoded(corpus, split=config.split)
+    where = f"{config.dataset}, split {config.split}"
     check_codec(encoded, codec.revision, where=where)
     rows = [dict(row) for row in encoded.select(range(min(config.max_rows or len(encoded), len(encoded))))]
     check_turn_speakers(rows)
-    real = load_recordings(rows, where=where)
-    # A normalizer that does not exist shows here, and not after a night of generating.
-    utterance_errors([], [], normalizer=config.normalizer)
+    recordings = load_recordings(rows, where=where)
+    utterance_errors([], [], normalizer=config.normalizer)  # raises on an unknown normalizer
     asr_model = load_asr_model(config.asr, revision=config.asr_revision, language=config.asr_language, device=device)
     if any(row["turn_speakers"] for row in rows):
-        asr_model.timed_words([])  # an ASR model that cannot time words says so now
+        asr_model.timed_words([])  # raises if the ASR model has no word times
     speaker_model = load_speaker_model(config.speaker, revision=config.speaker_revision, device=device)
-    _check_lengths(rows, real, config=config, asr_model=asr_model)
+    _check_lengths(rows, recordings, config=config, asr_model=asr_model)
 
     resynthesis = codec.decode([torch.as_tensor(row["codes"], dtype=torch.int16) for row in rows])
-    clips = {"real": [Clip(waveform) for waveform in real], "codec": [Clip(waveform) for waveform in resynthesis]}
-    clips |= _speak(rows, config=config, base=base, adapter=adapter, codec=codec, device=device)
-    logger.info("scoring %d texts in %d rows", len(rows), len(clips))
+    clips = {
+        "real": [SpokenClip(waveform) for waveform in recordings],
+        "codec": [SpokenClip(waveform) for waveform in resynthesis],
+    }
+    clips |= _generate_clips(rows, config=config, base=base, adapter=adapter, codec=codec, device=device)
+    logger.info("scoring %d texts, spoken by %d systems", len(rows), len(clips))
     scored = score_clips(
         [row | {"seed": config.seed + index} for index, row in enumerate(rows)],
         clips,
@@ -89,7 +92,7 @@ def evaluate_model(config: EvaluateConfig) -> Evaluation:
         speaker_model=speaker_model,
         normalizer=config.normalizer,
     )
-    facts = {
+    setup = {
         "asr": public_name(config.asr),
         "asr_revision": asr_model.revision,
         "asr_language": config.asr_language,
@@ -98,7 +101,7 @@ def evaluate_model(config: EvaluateConfig) -> Evaluation:
         "speaker_score": speaker_model.score_name,
         "normalizer": config.normalizer,
         "seeds": f"{config.seed} to {config.seed + len(rows) - 1}, one for each text",
-        "sampling": {each.name: getattr(config, each.name) for each in fields(SamplingConfig)},
+        "sampling": {field.name: getattr(config, field.name) for field in fields(SamplingConfig)},
         "dataset": public_name(config.dataset),
         "dataset_revision": corpus.commit,
         "dataset_fingerprint": encoded._fingerprint,
@@ -111,44 +114,46 @@ def evaluate_model(config: EvaluateConfig) -> Evaluation:
         "adapter_revision": None if adapter is None else adapter.commit,
         "untrained_base": config.untrained_base,
     }
-    run = read_run((adapter or base).folder)  # a fully fine-tuned model has its run.json too
-    waveforms = {name: [clip.waveform for clip in row_clips] for name, row_clips in clips.items()}
-    return Evaluation(metrics=scored | facts | run_environment(), waveforms=waveforms, run=run)
+    run = read_run((adapter or base).folder)  # a model fine-tuned without an adapter has run.json in its own folder
+    waveforms = {system: [clip.waveform for clip in system_clips] for system, system_clips in clips.items()}
+    return Evaluation(metrics=scored | setup | run_environment(), waveforms=waveforms, run=run)
 
 
 def load_recordings(rows: Sequence[Mapping[str, Any]], *, where: str) -> list[Tensor]:
-    """The real recordings (N_i,) of the rows' column `audio`.
+    """Read the real recordings (N_i,) from the column `audio`.
 
     Raises:
-        InputError: no rows, no such column, or a row whose recording was not kept or cannot be read; names the row.
+        InputError: there are no rows, or a row has no readable recording; names the row.
     """
     if not rows:
-        raise InputError(f"{where}: no rows to evaluate; encode again with test_size above 0")
+        raise InputError(f"{where}: no rows to evaluate; encode the corpus again with test_size above 0")
     waveforms = []
     for row in rows:
         if row.get("audio") is None:
             raise InputError(
-                f"{where}: row {row['id']} has no recording in column 'audio'; encode again with keep_audio set"
+                f"{where}: row {row['id']} has no recording in column 'audio'; encode the corpus again with keep_audio"
             )
         waveforms.append(read_audio(row["audio"], name=f"row {row['id']}"))
     return waveforms
 
 
 def _check_lengths(
-    rows: Sequence[Mapping[str, Any]], real: Sequence[Tensor], *, config: EvaluateConfig, asr_model: ASRModel
+    rows: Sequence[Mapping[str, Any]], recordings: Sequence[Tensor], *, config: EvaluateConfig, asr_model: ASRModel
 ) -> None:
     window = asr_model.window_seconds
     if config.max_seconds > window:
-        raise InputError(f"max_seconds is {config.max_seconds}, but {config.asr} hears {window:.0f} s: lower it")
-    for row, waveform in zip(rows, real, strict=True):
-        if len(waveform) > window * SAMPLE_RATE:
+        raise InputError(
+            f"max_seconds is {config.max_seconds}, but {config.asr} transcribes at most {window:.0f} s: lower it"
+        )
+    for row, recording in zip(rows, recordings, strict=True):
+        if len(recording) > window * SAMPLE_RATE:
             raise InputError(
-                f"row {row['id']}: {len(waveform) / SAMPLE_RATE:.1f} s, but {config.asr} hears {window:.0f} s: drop "
-                "the row or use another ASR model"
+                f"row {row['id']} has {len(recording) / SAMPLE_RATE:.1f} s, but {config.asr} transcribes at most "
+                f"{window:.0f} s: remove the row or use another ASR model"
             )
 
 
-def _speak(
+def _generate_clips(
     rows: Sequence[Mapping[str, Any]],
     *,
     config: EvaluateConfig,
@@ -156,7 +161,8 @@ def _speak(
     adapter: Snapshot | None,
     codec: Codec,
     device: torch.device,
-) -> dict[str, list[Clip]]:
+) -> dict[str, list[SpokenClip]]:
+    """The clips of the base model and, if there is an adapter, of the fine-tuned model."""
     model, tokenizer = load_model(config, base=base, adapter=adapter, device=device)
     requests = make_requests(rows, seed=config.seed)
     generations = {}
@@ -164,15 +170,15 @@ def _speak(
         logger.info("generating %d clips with the base model", len(rows))
         generations["base"] = generate(model, tokenizer, requests, sampling=config)
     else:
-        logger.info("generating %d clips with the base model and as many with the adapter", len(rows))
+        logger.info("generating %d clips each with the base model and the fine-tuned model", len(rows))
         with model.disable_adapter():
             generations["base"] = generate(model, tokenizer, requests, sampling=config)
         generations["finetuned"] = generate(model, tokenizer, requests, sampling=config)
-    return {name: decoded_clips(made, codec) for name, made in generations.items()}
+    return {system: decode_clips(system_generations, codec) for system, system_generations in generations.items()}
 
 
 def make_requests(rows: Sequence[Mapping[str, Any]], *, seed: int) -> list[Request]:
-    """What asks the model for the audio of rows of an encoded corpus, row i with seed + i."""
+    """Build a generation request for each row of an encoded corpus; row i has seed + i."""
     return [
         Request(
             conversation=json.loads(row["messages"]),
@@ -183,7 +189,9 @@ def make_requests(rows: Sequence[Mapping[str, Any]], *, seed: int) -> list[Reque
     ]
 
 
-def decoded_clips(made: Sequence[Generation], codec: Codec) -> list[Clip]:
-    """What was generated, as sound."""
-    waveforms = codec.decode([generation.codes for generation in made])
-    return [Clip(waveform, each.stopped) for waveform, each in zip(waveforms, made, strict=True)]
+def decode_clips(generations: Sequence[Generation], codec: Codec) -> list[SpokenClip]:
+    """Decode generated codes to waveforms."""
+    waveforms = codec.decode([generation.codes for generation in generations])
+    return [
+        SpokenClip(waveform, generation.stopped) for waveform, generation in zip(waveforms, generations, strict=True)
+    ]

@@ -1,4 +1,4 @@
-"""Dialogues by turn: what is said in each, and where in a clip each lies, by the words that an ASR model has timed."""
+"""The turns of a dialogue: the text of each, and its position in a clip, from the word times of an ASR model."""
 
 from collections.abc import Callable, Sequence
 
@@ -8,21 +8,22 @@ from higgs_recipes.chatml import SPEAKER_TAG
 from higgs_recipes.normalizers import NORMALIZERS
 
 
-# A turn is found where at least this share of its words is heard right: fewer may be another turn's "and" and "the".
+# A turn counts as found if at least this share of its words is recognized. With fewer, the matches may be common words
+# of another turn.
 FOUND_SHARE = 0.5
 
 
 def turn_texts(text: str) -> list[str]:
-    """What is said in each turn of a dialogue; none where the text has no tags.
+    """Split a dialogue into the texts of its turns. A text without speaker tags has no turns.
 
     >>> turn_texts("[SPEAKER1] Hi.\\n[SPEAKER0] Yes?"), turn_texts("Hi.")
     (['Hi.', 'Yes?'], [])
     """
-    return [said.strip() for said in SPEAKER_TAG.split(text)[2::2]]
+    return [turn.strip() for turn in SPEAKER_TAG.split(text)[2::2]]
 
 
 def spoken_text(text: str) -> str:
-    """The text without the tags of its speakers, which are not read out.
+    """Remove the speaker tags, which are not spoken.
 
     >>> spoken_text("[SPEAKER1] Hi.\\n[SPEAKER0] Yes?"), spoken_text("Hi.")
     ('Hi. Yes?', 'Hi.')
@@ -31,28 +32,39 @@ def spoken_text(text: str) -> str:
 
 
 def turn_spans(texts: Sequence[str], words: Sequence[Word], *, normalizer: str) -> list[tuple[float, float] | None]:
-    """Where each turn lies, (start, end) in seconds: from the first to the last of its words that is heard right; None
-    where fewer than `FOUND_SHARE` of them are, or it holds no word once normalized.
+    """Locate each turn in a clip.
 
-    The words, normalized one by one, are aligned with the fewest edits. An alignment never crosses itself, so turns
-    that are found lie in order.
+    The words of the texts and of the transcript are normalized one by one and aligned with the fewest edits. An
+    alignment is monotonic, so the spans of the turns are in order.
+
+    Args:
+        texts: the text of each turn.
+        words: the transcript of the clip with word times.
+        normalizer: key of `NORMALIZERS`.
+
+    Returns:
+        For each turn (start, end) in seconds, from its first to its last matched word; None if fewer than
+        `FOUND_SHARE` of its words are matched, or if it has no words once normalized.
 
     >>> words = [Word("One", 0.0, 0.5), Word("too,", 0.5, 0.8), Word("three", 1.0, 1.5)]
     >>> turn_spans(["One two.", "Three.", "Four!"], words, normalizer="basic")
     [(0.0, 0.5), (1.0, 1.5), None]
     """
     normalize = NORMALIZERS[normalizer]
-    reference = [(turn, part) for turn, text in enumerate(texts) for part in _parts(text.split(), normalize)]
-    heard = [(word, part) for word in words for part in _parts([word.text], normalize)]
-    matched: list[list[Word]] = [[] for _ in texts]
-    for place, other in matched_words([part for _, part in reference], [part for _, part in heard]):
-        matched[reference[place][0]].append(heard[other][0])
-    lengths = [sum(turn == index for turn, _ in reference) for index in range(len(texts))]
+    # Normalizing a word can give several: "aren't" becomes "are not".
+    expected = [(turn, part) for turn, text in enumerate(texts) for part in _normalized(text.split(), normalize)]
+    recognized = [(word, part) for word in words for part in _normalized([word.text], normalize)]
+    matches: list[list[Word]] = [[] for _ in texts]
+    for expected_index, recognized_index in matched_words(
+        [part for _, part in expected], [part for _, part in recognized]
+    ):
+        matches[expected[expected_index][0]].append(recognized[recognized_index][0])
+    lengths = [sum(turn == index for turn, _ in expected) for index in range(len(texts))]
     return [
-        (found[0].start, found[-1].end) if found and len(found) >= FOUND_SHARE * length else None
-        for found, length in zip(matched, lengths, strict=True)
+        (matched[0].start, matched[-1].end) if matched and len(matched) >= FOUND_SHARE * length else None
+        for matched, length in zip(matches, lengths, strict=True)
     ]
 
 
-def _parts(words: Sequence[str], normalize: Callable[[str], str]) -> list[str]:
+def _normalized(words: Sequence[str], normalize: Callable[[str], str]) -> list[str]:
     return [part for word in words for part in normalize(word).split()]

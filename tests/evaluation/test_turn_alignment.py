@@ -9,14 +9,14 @@ def timed(text: str) -> list[Word]:
     return [Word(word, float(index), index + 0.9) for index, word in enumerate(text.split())]
 
 
-def spans(turns: list[str], heard: str, *, normalizer: str = "basic"):
-    return turn_spans(turns, timed(heard), normalizer=normalizer)
+def spans(turns: list[str], transcript: str, *, normalizer: str = "basic"):
+    return turn_spans(turns, timed(transcript), normalizer=normalizer)
 
 
 TURNS = ["Glue the sheet.", "It is easy, says the well.", "Glue it."]
 
 
-def test_a_turn_lies_between_its_first_and_last_word_heard_right():
+def test_a_turn_spans_its_first_to_its_last_matched_word():
     assert spans(TURNS, "um Glue the cheat. It is easy says a well, glue it!") == [
         (1.0, 2.9),
         (4.0, 9.9),
@@ -24,21 +24,23 @@ def test_a_turn_lies_between_its_first_and_last_word_heard_right():
     ]
 
 
-def test_the_same_words_in_two_turns_go_to_each_in_order():
+def test_equal_turns_are_matched_in_order():
     assert spans(["Yes.", "No.", "Yes."], "yes no yes") == [(0.0, 0.9), (1.0, 1.9), (2.0, 2.9)]
 
 
-@pytest.mark.parametrize("heard, found", [("b", [1]), ("c a b", [0, 1]), ("b c a", [1, 2]), ("", []), ("x y", [])])
-def test_what_is_left_out_or_out_of_place_is_not_found(heard, found):
-    assert [index for index, span in enumerate(spans(["a", "b", "c"], heard)) if span] == found
+@pytest.mark.parametrize(
+    "transcript, found", [("b", [1]), ("c a b", [0, 1]), ("b c a", [1, 2]), ("", []), ("x y", [])]
+)
+def test_missing_turns_and_turns_out_of_order_are_not_found(transcript, found):
+    assert [index for index, span in enumerate(spans(["a", "b", "c"], transcript)) if span] == found
 
 
-def test_fewer_than_half_of_the_words_do_not_make_a_turn():
+def test_a_turn_needs_half_of_its_words():
     assert spans(["one two three four"], "one x y four") == [(0.0, 3.9)]
     assert spans(["one two three four five"], "one x y z five") == [None]
 
 
-def test_words_are_normalised_as_in_the_error_rate():
+def test_words_are_normalized_as_for_the_error_rate():
     assert spans(["Fifty buns aren't much."], "50 buns are not much", normalizer="whisper_en_no_spelling") == [
         (0.0, 4.9)
     ]
@@ -48,7 +50,7 @@ def test_a_turn_without_words_is_not_found():
     assert spans(["...", "One."], "one") == [None, (0.0, 0.9)]
 
 
-def test_texts_are_cut_at_their_tags():
+def test_dialogues_are_split_at_speaker_tags():
     text = "[SPEAKER1] Hi, Anna.\n[SPEAKER0] Yes? [SPEAKER1] No."
     assert turn_texts(text) == ["Hi, Anna.", "Yes?", "No."]
     assert spoken_text(text) == "Hi, Anna. Yes? No." and spoken_text("No tag.") == "No tag."

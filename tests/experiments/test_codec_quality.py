@@ -1,18 +1,18 @@
-"""The codec of recipes/tiny on real clips of two voices, judged by the real judges."""
+"""The codec of recipes/tiny on real clips of two voices, with the real metric models."""
 
 import json
 
 import pytest
 
-from tests.evaluation.test_evaluate import corpus_rows, write_recordings
 from tests.experiments.codec_quality import describe, measure
 from tests.helpers.paths import ROOT
+from tests.helpers.recordings import corpus_rows, write_recordings
 
 
 pytestmark = pytest.mark.slow
 
 
-def test_each_voice_is_judged_beside_its_recordings(tmp_path):
+def test_each_voice_is_compared_with_its_recordings(tmp_path):
     folders = [tmp_path / speaker for speaker in ("heart", "rms")]
     for folder in folders:
         write_recordings(folder, corpus_rows(folder.name)[:4])

@@ -1,7 +1,8 @@
-"""Audio files as programs write them, whole and damaged, without FFmpeg's or sox's commands."""
+"""Audio files in any container, sample format and rate, whole and damaged; FFmpeg and sox are not needed."""
 
 import io
 import struct
+from pathlib import Path
 
 import numpy as np
 import soundfile
@@ -9,17 +10,25 @@ from torch import Tensor
 
 from higgs_recipes.audio.decoding import Recording
 from higgs_recipes.audio.mp3 import FRAMES
+from higgs_recipes.constants import SAMPLE_RATE
 
 
-def encode(samples: Tensor | np.ndarray, *, rate: int, format: str = "WAV", **kind) -> bytes:
-    """Samples (N,) or (N, channels) as a file."""
+def encode(samples: Tensor | np.ndarray, *, rate: int = SAMPLE_RATE, format: str = "WAV", **kind) -> bytes:
+    """Samples (N,) or (N, channels) as the bytes of an audio file."""
     file = io.BytesIO()
     soundfile.write(file, np.asarray(samples), rate, format=format, **kind)
     return file.getvalue()
 
 
+def write_noise(path: Path, *, seconds: float, rate: int, channels: int = 2, **kind: str) -> Path:
+    """White noise of -20 dB of full scale as an audio file."""
+    samples = 0.1 * np.random.default_rng(0).standard_normal((round(seconds * rate), channels))
+    soundfile.write(path, samples, rate, **kind)
+    return path
+
+
 def half(content: bytes) -> bytes:
-    """A file that was copied by half."""
+    """The first half of a file."""
     return content[: len(content) // 2]
 
 
@@ -37,7 +46,7 @@ def with_cover(mp3: bytes, *, size: int = 300_000) -> bytes:
 
 
 def of_unknown_length(flac: bytes) -> bytes:
-    """A FLAC file as a program writes it into a pipe."""
+    """A FLAC file as written to a pipe, without its length."""
     return flac[:21] + bytes((flac[21] & 0xF0, 0, 0, 0, 0)) + flac[26:]
 
 

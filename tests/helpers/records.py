@@ -1,4 +1,4 @@
-"""Records as runs leave them, for the tests of cards and pushes."""
+"""Records as runs write them, for the tests of cards and pushes."""
 
 RUN = {
     "recipe": {"method": "lora", "lora_r": 16, "learning_rate": 1e-4, "allow_untrained": False, "hub_token": None},

