@@ -4,6 +4,7 @@ The turns have the format of `apply_chat_template`. The rendered strings equal t
 template, except for a scene with speakers and no sentence, which follows the reference implementation.
 """
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -68,6 +69,8 @@ SPEAKER_TAG = re.compile(r"\[(SPEAKER\d+)\]")  # starts a turn in the text of a 
 
 # Not only the tokens of the template: a checkpoint may have more special tokens of this form.
 _CONTROL_TOKEN = re.compile(r"<\|[^\s|]+\|>")
+
+_ROLES = ("system", "scene", "user", "assistant")
 
 _SYSTEM = "Generate audio following instruction."
 _DIALOGUE_SYSTEM = """You are an AI assistant designed to convert text into speech.
@@ -228,3 +231,55 @@ def _audio(source: Any) -> dict:
     """An audio item; its url is None if the audio has no path: not generated yet, or stored as bytes."""
     path = source["path"] if isinstance(source, Mapping) else source
     return {"type": "audio", "url": None if path is None else str(path)}
+
+
+def conversation_problem(messages: str, *, num_clips: int) -> str:
+    """Describe what is wrong with a conversation; return "" if it is JSON of what `conversation` makes.
+
+    The prompt of a valid conversation has an audio token for each clip and ends with the assistant's clip, as
+    `samples.label_sample` requires.
+
+    >>> conversation_problem('[{"role": "assistant", "content": [{"type": "audio"}]}]', num_clips=1)
+    ''
+    >>> conversation_problem('[{"role": "assistant", "content": "Hi."}]', num_clips=1)
+    'the content of turn 0 is not a list of items'
+    """
+    try:
+        turns = json.loads(messages)
+    except (ValueError, RecursionError) as error:  # nested too deeply
+        return f"is not JSON ({str(error)[:100]})"
+    if not isinstance(turns, list) or not turns:
+        return "is not a list of turns"
+    num_audio = 0
+    for index, turn in enumerate(turns):
+        role, content = (turn.get("role"), turn.get("content")) if isinstance(turn, dict) else (None, None)
+        if role not in _ROLES:
+            return f"turn {index} has none of the roles {', '.join(_ROLES)}"
+        if not isinstance(content, list) or not content:
+            return f"the content of turn {index} is not a list of items"
+        types = [item.get("type") if isinstance(item, dict) else None for item in content]
+        if role == "scene" and (index != 1 or turns[0]["role"] != "system" or types[0] != "text"):
+            return f"turn {index} is a scene: it must follow the system turn, and begin with text"
+        for item, kind in zip(content, types, strict=True):
+            if kind == "audio":
+                num_audio += 1
+            elif kind != "text" or not isinstance(item.get("text"), str):
+                return f"turn {index} has an item that is neither audio nor text"
+            elif problem := _prompt_problem(item["text"]):
+                return f"the text of turn {index} {problem}"
+    if role != "assistant" or types != ["audio"]:
+        return "the last turn is not the assistant's with one audio item"
+    if num_audio != num_clips:
+        return f"has {num_audio} audio items for {num_clips} clips in codes and ref_codes"
+    return ""
+
+
+def _prompt_problem(text: str) -> str:
+    if "<|" in text and (token := _CONTROL_TOKEN.search(text)):
+        return f"has the control token {token[0][:40]}, which only the prompt may set"
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            return "has invalid Unicode"
+    return ""

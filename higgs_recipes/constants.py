@@ -8,3 +8,4 @@ IGNORE_INDEX = -100
 SAMPLE_RATE = 24_000  # Hz
 HOP = 960  # audio samples per codec step
 FRAMES_PER_SECOND = SAMPLE_RATE // HOP
+MAX_CLIP_SECONDS = 600  # of a clip of an encoded corpus; 15,000 codec steps

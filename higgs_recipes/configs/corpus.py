@@ -8,7 +8,7 @@ from typing import Literal, get_args
 from higgs_recipes.chatml import Task
 from higgs_recipes.configs.fields import option, require, require_seed
 from higgs_recipes.configs.model import CodecConfig, HubConfig, Source
-from higgs_recipes.constants import CODEC_BATCH_SECONDS
+from higgs_recipes.constants import CODEC_BATCH_SECONDS, MAX_CLIP_SECONDS
 
 
 Format = Literal[
@@ -96,9 +96,9 @@ class EncodeConfig(CodecConfig, HubConfig):
         require(bool(self.sources), "sources is empty: name at least one Hub id or folder")
         require(not isinstance(self.columns, str), f"columns must be a mapping in braces, got {self.columns!r}")
         require(
-            0 < self.min_seconds < self.max_seconds < inf,
+            0 < self.min_seconds < self.max_seconds <= MAX_CLIP_SECONDS,
             f"min_seconds {self.min_seconds} and max_seconds {self.max_seconds}: need 0 < min_seconds < max_seconds, "
-            "and max_seconds finite",
+            f"and max_seconds finite, at most {MAX_CLIP_SECONDS}",
         )
         require(
             self.max_chars_per_second > 0, f"max_chars_per_second must be positive, got {self.max_chars_per_second}"

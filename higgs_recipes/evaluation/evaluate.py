@@ -122,6 +122,9 @@ def evaluate_model(config: EvaluateConfig) -> Evaluation:
 def load_recordings(rows: Sequence[Mapping[str, Any]], *, where: str) -> list[Tensor]:
     """Read the real recordings (N_i,) from the column `audio`.
 
+    Only embedded bytes are read: the corpus may be a stranger's, and its paths may name private files of this machine,
+    whose audio the report would publish.
+
     Raises:
         InputError: there are no rows, or a row has no readable recording; names the row.
     """
@@ -133,7 +136,12 @@ def load_recordings(rows: Sequence[Mapping[str, Any]], *, where: str) -> list[Te
             raise InputError(
                 f"{where}: row {row['id']} has no recording in column 'audio'; encode the corpus again with keep_audio"
             )
-        waveforms.append(read_audio(row["audio"], name=f"row {row['id']}"))
+        recording = row["audio"]["bytes"]
+        if recording is None:
+            raise InputError(
+                f"{where}: row {row['id']}: column audio has no bytes: embed the recording; a path is never opened"
+            )
+        waveforms.append(read_audio(recording, name=f"row {row['id']}"))
     return waveforms
 
 

@@ -50,14 +50,14 @@ def load_training_data(
     train, test, corpora = [], [], []
     for path in config.datasets:
         files = fetch_encoded(path)
-        rows = load_encoded(files, split=TRAIN_SPLIT)
+        rows = load_encoded(files, split=TRAIN_SPLIT, with_audio=False)
         check_codec(rows, codec, where=f"{path}, split {TRAIN_SPLIT}")
         train.append(rows.select_columns(COLUMNS))
         corpora.append(
             {"path": path, "fingerprint": rows._fingerprint, "rows": len(rows), "seconds": sum(rows["seconds"])}
         )
         if evaluates:
-            rows = load_encoded(files, split=config.test_split)
+            rows = load_encoded(files, split=config.test_split, with_audio=False)
             check_codec(rows, codec, where=f"{path}, split {config.test_split}")
             test.append(rows.select_columns(COLUMNS))
     with config.main_process_first(desc="prompts"):  # the others read them from the cache
