@@ -1,4 +1,4 @@
-"""The exception for errors that the user can fix, and how a script reports it."""
+"""The exceptions for errors that the user can fix, and how a script reports it."""
 
 import importlib
 import logging
@@ -13,6 +13,18 @@ logger = logging.getLogger(__name__)
 
 class InputError(ValueError):
     """Invalid input or a missing package; the message says what is wrong, where (file, row id, field), what to do."""
+
+
+class TooLongError(InputError):
+    """A recording is longer than the caller accepts.
+
+    Attributes:
+        detail: the length and the limit.
+    """
+
+    def __init__(self, detail: str) -> None:
+        self.detail = detail
+        super().__init__(f"too long: {detail}")
 
 
 def import_module(name: str, *, needed_by: str, install: str) -> ModuleType:

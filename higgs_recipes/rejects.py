@@ -17,6 +17,8 @@ class RejectCode(str, Enum):
     # Recordings
     MISSING_AUDIO = "missing_audio"
     UNREADABLE_AUDIO = "unreadable_audio"
+    TRUNCATED_AUDIO = "truncated_audio"
+    BAD_SAMPLE_RATE = "bad_sample_rate"
     TOO_SHORT = "too_short"
     TOO_LONG = "too_long"
     SILENT = "silent"
@@ -75,6 +77,8 @@ _HEAD, _COLON, _SEMICOLON, _DETAIL = "{head}", "{head}: {detail}", "{head}; {det
 _WORDING: dict[RejectCode, tuple[str, str]] = {
     RejectCode.MISSING_AUDIO: ("{name} missing", _SEMICOLON),
     RejectCode.UNREADABLE_AUDIO: ("{name} cannot be read", _DETAIL),
+    RejectCode.TRUNCATED_AUDIO: ("{name} truncated or broken", _DETAIL),
+    RejectCode.BAD_SAMPLE_RATE: ("{name} with a sample rate out of range", _DETAIL),
     RejectCode.TOO_SHORT: ("{name} too short", _COLON),
     RejectCode.TOO_LONG: ("{name} too long", _COLON),
     RejectCode.SILENT: ("{name} silent", _SEMICOLON),
@@ -203,13 +207,26 @@ class RejectedRow(InputError):
         super().__init__(self.reject.reason if row_id is None else f"row {row_id}: {self.reject.reason}")
 
 
+class InvalidAudioError(InputError):
+    """An `InputError` of code that does not handle rows, with the code that `rejected_as` rejects a row with."""
+
+    def __init__(self, code: RejectCode, message: str) -> None:
+        self.code = code
+        super().__init__(message)
+
+
 @contextmanager
 def rejected_as(code: RejectCode, field: str = "") -> Iterator[None]:
-    """Turn an `InputError` of code that does not handle rows into a `RejectedRow` with its message as detail."""
+    """Turn an `InputError` of code that does not handle rows into a `RejectedRow` with its message as detail.
+
+    The code is for errors without their own.
+    """
     try:
         yield
     except RejectedRow:
         raise
+    except InvalidAudioError as error:
+        raise RejectedRow(error.code, field, str(error)) from error
     except InputError as error:
         raise RejectedRow(code, field, str(error)) from error
 

@@ -1,13 +1,11 @@
-"""Read recordings of any sample rate and container as mono float32 waveforms (N,) at `SAMPLE_RATE`; write wav files.
-
-libsndfile reads wav, flac, ogg and mp3; FFmpeg is not needed.
-"""
+"""Read recordings of any rate and container as mono float32 waveforms (N,) at `SAMPLE_RATE`; write wav files."""
 
 import io
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import soundfile
 import torch
@@ -15,51 +13,77 @@ import torchaudio
 from torch import Tensor
 
 from higgs_recipes.audio.clipping import Levels, count_clipped, full_scale, silent_edges
-from higgs_recipes.audio.limits import MAX_AMPLITUDE, MAX_RATIO_DENOMINATOR, MIN_RATE
+from higgs_recipes.audio.decoding import AGAIN, EXPORT, AudioSource, ChannelMix, Recording, mix_channels, open_source
+from higgs_recipes.audio.signal_limits import MAX_FILTER_SIZE, MAX_RATIO_DENOMINATOR
 from higgs_recipes.constants import SAMPLE_RATE
-from higgs_recipes.errors import InputError
+from higgs_recipes.errors import InputError, TooLongError
 from higgs_recipes.files import atomic_write
+from higgs_recipes.rejects import InvalidAudioError, RejectCode
 
 
-AudioSource = str | Path | bytes | Mapping[str, Any]
-
-
-def read_audio(source: AudioSource, *, name: str) -> Tensor:
-    """Read a recording as a waveform (N,), float32 at `SAMPLE_RATE`; channels are averaged.
+def read_audio(source: AudioSource, *, name: str, max_seconds: float = math.inf) -> Tensor:
+    """Read a recording as a waveform (N,), float32 at `SAMPLE_RATE`; channels are averaged (see `ChannelMix`).
 
     Args:
         source: path, encoded bytes, or a cell {"path", "bytes"} of an undecoded `datasets` audio column.
         name: name of the recording in messages.
+        max_seconds: longer recordings are refused, without decoding if the header states the length.
 
     Raises:
-        InputError: no such file, empty, not audio that libsndfile reads, no samples, NaN or infinite samples, samples
-            beyond `MAX_AMPLITUDE`, or a sample rate below `MIN_RATE`.
+        InputError: see `Recording`; or no samples.
+        TooLongError: longer than `max_seconds`.
+        InvalidAudioError: truncated or broken.
     """
-    samples, rate, _ = _decode(source, name)
-    return _resample(samples.mean(dim=1), rate)
+    samples, recording = _read(source, name, max_seconds)
+    return _waveform(samples, recording.rate)
 
 
-def read_measured(source: AudioSource, *, name: str) -> tuple[Tensor, Levels]:
+def read_measured(source: AudioSource, *, name: str, max_seconds: float = math.inf) -> tuple[Tensor, Levels]:
     """Read a recording as `read_audio` does, and measure its levels.
 
     Raises:
         InputError: as `read_audio`.
     """
-    samples, rate, subtype = _decode(source, name)
-    waveform = _resample(samples.mean(dim=1), rate)
+    samples, recording = _read(source, name, max_seconds)
+    waveform = _waveform(samples, recording.rate)
     # Counted on the stored samples: averaging channels and resampling round off flat tops.
-    clipped = count_clipped(samples, full_scale=full_scale(subtype))
-    return waveform, Levels(rate, clipped, *silent_edges(waveform, rate=SAMPLE_RATE))
+    clipped = count_clipped(samples, full_scale=full_scale(recording.subtype))
+    return waveform, Levels(recording.rate, clipped, *silent_edges(waveform, rate=SAMPLE_RATE))
+
+
+def read_part(source: AudioSource, *, name: str) -> tuple[Tensor, str | None]:
+    """Read what is there of a recording, and its flaw: what is missing or broken, None for a whole recording.
+
+    Raises:
+        InputError: as `read_audio`, but not for a truncated or broken recording.
+    """
+    samples, recording = _read(source, name, math.inf, whole=False)
+    return _waveform(samples, recording.rate), recording.flaw
 
 
 def recorded_seconds(source: AudioSource, *, name: str) -> float:
-    """Length of a recording by its header, so that a file of ten hours can be rejected without decoding it.
+    """Length of a recording. It is decoded to the end in blocks, so that memory use does not depend on its length.
 
     Raises:
-        InputError: as `read_audio`, for the checks that need the header only.
+        InputError: as `read_audio`.
     """
-    with _open(source, name) as file:
-        return file.frames / file.samplerate
+    with _named(name), Recording(source) as recording:
+        for _ in recording.blocks():
+            pass
+        _check_whole(recording)
+        return recording.seconds
+
+
+def read_bytes(source: AudioSource, *, name: str) -> bytes:
+    """Read the encoded recording as it is stored.
+
+    Raises:
+        InputError: see `open_source`.
+    """
+    with _named(name):
+        file, _, _ = open_source(source)
+        with file:
+            return file.read()
 
 
 def wav_bytes(waveform: Tensor) -> bytes:
@@ -102,59 +126,60 @@ def change_speed(waveform: Tensor, speed: float) -> Tensor:
     return torchaudio.functional.resample(waveform, ratio.numerator, ratio.denominator)
 
 
-def read_bytes(source: AudioSource, *, name: str) -> bytes:
-    """Read the encoded recording as it is stored.
+def resampling_ratio(rate: int, target: int) -> Fraction:
+    """Samples at `rate` per sample at `target`, as a ratio whose resampling filter is small.
 
-    Raises:
-        InputError: no such file, not readable, neither path nor bytes, or zero bytes.
+    47,999 Hz is resampled as 48,000 Hz: the exact ratio needs a filter of gigabytes, the difference is inaudible.
+
+    >>> resampling_ratio(47_999, 24_000)
+    Fraction(2, 1)
     """
-    if isinstance(source, Mapping):
-        source = source["path"] if source["bytes"] is None else source["bytes"]
-    if source is None:
-        raise InputError(f"{name}: no recording: neither path nor bytes; give one or drop the row")
-    if not isinstance(source, bytes):
-        try:
-            source = Path(source).read_bytes()
-        except OSError as error:
-            raise InputError(f"{name}: cannot be read: {error.strerror} ({source})") from error
-    if not source:
-        raise InputError(f"{name}: zero bytes; copy it again or drop it")
-    return source
+    limit = min(MAX_RATIO_DENOMINATOR, math.isqrt(MAX_FILTER_SIZE * target // rate))
+    return Fraction(rate, target).limit_denominator(max(1, limit))
 
 
-def _open(source: AudioSource, name: str) -> soundfile.SoundFile:
-    encoded = read_bytes(source, name=name)
-    try:
-        return soundfile.SoundFile(io.BytesIO(encoded))
-    except soundfile.LibsndfileError as error:
-        raise InputError(
-            f"{name}: not audio that can be read ({error.error_string}); use wav, flac, ogg or mp3"
-        ) from error
+def _read(source: AudioSource, name: str, max_seconds: float, *, whole: bool = True) -> tuple[Tensor, Recording]:
+    """Samples (n, channels), and the closed recording."""
+    with _named(name), Recording(source, limit=max_seconds) as recording:
+        if recording.expected_seconds is not None:
+            _check_length(recording.expected_seconds, max_seconds)
+        blocks = []
+        for block in recording.blocks():
+            blocks.append(block)
+            _check_length(recording.seconds, max_seconds, at_least="at least ")
+        if whole:
+            _check_whole(recording)
+        if not blocks:
+            raise InputError(f"no samples; {EXPORT}")
+        return blocks[0] if len(blocks) == 1 else torch.cat(blocks), recording
 
 
-def _decode(source: AudioSource, name: str) -> tuple[Tensor, int, str]:
-    """Samples (frames, channels), sample rate and sample format (libsndfile's subtype)."""
-    with _open(source, name) as file:
-        rate, subtype = file.samplerate, file.subtype
-        try:
-            samples = torch.from_numpy(file.read(dtype="float32", always_2d=True))  # (frames, channels)
-        except soundfile.LibsndfileError as error:
-            raise InputError(f"{name}: broken audio ({error}); export it again or drop it") from error
-    if rate < MIN_RATE:
-        raise InputError(f"{name}: sample rate is {rate} Hz, the header is broken; export it again or drop it")
-    if not samples.numel():
-        raise InputError(f"{name}: no samples; export it again or drop it")
-    if not samples.isfinite().all():
-        raise InputError(f"{name}: NaN or infinite samples; export it again or drop it")
-    if samples.abs().max() > MAX_AMPLITUDE:
-        raise InputError(
-            f"{name}: samples reach {samples.abs().max():.0f}, but float audio ranges from -1 to 1; divide by 32768 "
-            "if they were 16-bit integers"
-        )
-    return samples, rate, subtype
-
-
-def _resample(waveform: Tensor, rate: int) -> Tensor:
-    # 47,999 Hz is resampled as 48,000 Hz: the exact ratio needs a filter of gigabytes, the difference is inaudible.
-    ratio = Fraction(rate, SAMPLE_RATE).limit_denominator(MAX_RATIO_DENOMINATOR)
+def _waveform(samples: Tensor, rate: int) -> Tensor:
+    """Samples (n, channels) as a waveform (N,) at `SAMPLE_RATE`."""
+    mix = ChannelMix()
+    mix.add(samples)
+    ratio = resampling_ratio(rate, SAMPLE_RATE)
+    waveform = mix_channels(samples, mix.channel)
     return torchaudio.functional.resample(waveform, ratio.numerator, ratio.denominator)
+
+
+def _check_length(seconds: float, max_seconds: float, *, at_least: str = "") -> None:
+    if seconds > max_seconds:
+        raise TooLongError(f"{at_least}{seconds:.2f} s, max_seconds is {max_seconds}")
+
+
+def _check_whole(recording: Recording) -> None:
+    if recording.flaw is not None:
+        raise InvalidAudioError(RejectCode.TRUNCATED_AUDIO, f"{recording.flaw}; {AGAIN}")
+    if not recording.num_frames:
+        raise InputError(f"no samples; {EXPORT}")
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Put the name of the recording before the message of an `InputError`."""
+    try:
+        yield
+    except InputError as error:
+        error.args = (f"{name}: {error}",)
+        raise

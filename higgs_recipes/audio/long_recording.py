@@ -1,16 +1,17 @@
 """Read recordings of many hours in pieces, so that memory use does not depend on their length."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-import soundfile
 import torch
 import torchaudio
 from torch import Tensor
 
 from higgs_recipes.audio.clipping import count_clipped, full_scale
-from higgs_recipes.audio.limits import MAX_AMPLITUDE, MAX_RATIO_DENOMINATOR, MIN_RATE
+from higgs_recipes.audio.decoding import EXPORT, ChannelMix, Recording, mix_channels
+from higgs_recipes.audio.io import resampling_ratio
 from higgs_recipes.errors import InputError
 
 
@@ -19,87 +20,137 @@ SLOWDOWN = 20  # `slow_down` lengthens a waveform by 1 / SLOWDOWN
 _MARGIN_SECONDS = 0.1  # context on either side of a piece, for the resampling filter
 
 
+@dataclass(frozen=True)
+class Contents:
+    """Results of reading a recording once.
+
+    Attributes:
+        num_frames: samples per channel.
+        channel: the channel that is used alone; None if the channels are averaged.
+        flaw: what is missing or broken, and how much was read; None for a whole recording.
+    """
+
+    num_frames: int
+    channel: int | None
+    flaw: str | None
+
+
 class LongRecording:
-    """An open audio file; a context manager. Channels are averaged.
+    """An open recording; a context manager. A truncated or broken recording ends where it can no longer be read.
 
     Messages do not name the file: the caller does.
 
+    Args:
+        contents: of an earlier `LongRecording` of the same file; None reads the file once to its end.
+
     Raises:
-        InputError: no such file, empty, not audio that libsndfile reads, or a sample rate below `MIN_RATE`; while
-            reading: broken audio, or samples that are NaN, infinite or beyond `MAX_AMPLITUDE`.
+        InputError: see `Recording`; or no samples.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, contents: Contents | None = None) -> None:
+        self.recording = Recording(path)
+        self.rate, self.window = self.recording.rate, None
         try:
-            if not path.stat().st_size:
-                raise InputError("zero bytes; copy it again or drop it")
-            self.file = soundfile.SoundFile(path)
-        except OSError as error:
-            raise InputError(f"cannot be read: {error.strerror}") from error
-        except soundfile.LibsndfileError as error:
-            raise InputError(
-                f"not audio that can be read ({error.error_string.rstrip('.')}); use wav, flac, ogg or mp3"
-            ) from error
-        self.rate: int = self.file.samplerate
-        if self.rate < MIN_RATE or not self.file.frames:
-            self.file.close()
-            raise InputError(f"{self.file.frames} samples at {self.rate} Hz; export it again or drop it")
+            self.contents = self._read_all() if contents is None else contents
+        except InputError:
+            self.recording.close()
+            raise
 
     def __enter__(self) -> "LongRecording":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.file.close()
+        self.recording.close()
 
     @property
     def seconds(self) -> float:
-        return self.file.frames / self.rate
+        return self.contents.num_frames / self.rate
 
     def pieces(self, rate: int) -> Iterator[Tensor]:
-        """Yield the whole recording resampled to `rate`, as waveforms (N_i,) that join seamlessly."""
-        ratio = self._ratio(rate)
+        """Yield the whole recording resampled to `rate`, as waveforms (N_i,) that join seamlessly.
+
+        Raises:
+            InputError: see `Recording`; or the file is shorter than `contents` states.
+        """
+        ratio = resampling_ratio(self.rate, rate)
         step = -(-round(PIECE_SECONDS * self.rate) // ratio.numerator) * ratio.numerator
-        for first in range(0, self.file.frames, step):
-            yield self._resampled(first, min(first + step, self.file.frames), ratio)
+        for first in range(0, self.contents.num_frames, step):
+            yield self._resampled(first, min(first + step, self.contents.num_frames), ratio)[0]
 
     def span(self, start: float, end: float, *, rate: int) -> tuple[Tensor, float]:
-        """Read `start` to `end` (seconds) as a waveform (N,) at `rate`, and the share of clipped samples in it."""
-        ratio = self._ratio(rate)
+        """Read `start` to `end` (seconds) as a waveform (N,) at `rate`, and the share of clipped samples in it.
+
+        Spans in order of time are read in one pass over the file.
+
+        Raises:
+            InputError: as `pieces`.
+        """
+        ratio = resampling_ratio(self.rate, rate)
         first = int(start * self.rate) // ratio.numerator * ratio.numerator
-        last = min(round(end * self.rate), self.file.frames)
-        clipped = count_clipped(self._read(first, last), full_scale=full_scale(self.file.subtype))
-        return self._resampled(first, last, ratio), clipped / ((last - first) * self.file.channels)
+        last = min(round(end * self.rate), self.contents.num_frames)
+        waveform, samples = self._resampled(first, last, ratio)
+        clipped = count_clipped(samples, full_scale=full_scale(self.recording.subtype))
+        return waveform, clipped / samples.numel()
 
-    def _ratio(self, rate: int) -> Fraction:
-        """Samples of the file per sample at `rate`."""
-        return Fraction(self.rate, rate).limit_denominator(MAX_RATIO_DENOMINATOR)
-
-    def _resampled(self, first: int, last: int, ratio: Fraction) -> Tensor:
-        """Read file samples [first, last) and resample them.
+    def _resampled(self, first: int, last: int, ratio: Fraction) -> tuple[Tensor, Tensor]:
+        """File samples [first, last): resampled to a waveform (N,), and unchanged (last - first, channels).
 
         `first` is a multiple of the ratio's numerator, so that it coincides with a sample at the new rate.
         """
         margin = -(-round(_MARGIN_SECONDS * self.rate) // ratio.numerator) * ratio.numerator
         before = min(first, margin)
-        samples = self._read(first - before, min(last + margin, self.file.frames)).mean(dim=1)
-        resampled = torchaudio.functional.resample(samples, ratio.numerator, ratio.denominator)
+        samples = self._read(first - before, min(last + margin, self.contents.num_frames))
+        mixed = mix_channels(samples, self.contents.channel)
+        resampled = torchaudio.functional.resample(mixed, ratio.numerator, ratio.denominator)
         skipped = before // ratio.numerator * ratio.denominator
-        return resampled[skipped : skipped + -(-(last - first) * ratio.denominator // ratio.numerator)]
+        length = -(-(last - first) * ratio.denominator // ratio.numerator)
+        return resampled[skipped : skipped + length], samples[before : before + last - first]
 
     def _read(self, first: int, last: int) -> Tensor:
         """Read file samples [first, last) -> (last - first, channels)."""
-        try:
-            self.file.seek(first)
-            samples = torch.from_numpy(self.file.read(last - first, dtype="float32", always_2d=True))
-        except soundfile.LibsndfileError as error:
-            raise InputError(f"broken audio ({error}); export it again or drop it") from error
+        if self.window is None or first < self.window.first:
+            self.window = _Window(self.recording.blocks())
+        samples = self.window.read(first, last)
         if len(samples) < last - first:
             raise InputError(
-                f"broken audio: it ends at {(first + len(samples)) / self.rate:.1f} s of {self.seconds:.1f}"
+                f"the file has changed: it ends at {(first + len(samples)) / self.rate:.1f} s and had "
+                f"{self.seconds:.1f} s before; run again, and do not change it meanwhile"
             )
-        if not samples.isfinite().all() or samples.abs().max() > MAX_AMPLITUDE:
-            raise InputError("samples that are NaN, infinite or far beyond [-1, 1]; export it again or drop it")
         return samples
+
+    def _read_all(self) -> Contents:
+        mix = ChannelMix()
+        for block in self.recording.blocks():
+            mix.add(block)
+        if not self.recording.num_frames:
+            raise InputError(f"no samples; {self.recording.flaw or EXPORT}")
+        return Contents(self.recording.num_frames, mix.channel, self.recording.flaw)
+
+
+class _Window:
+    """Sequential reads from the blocks of a recording; blocks before the last read are dropped.
+
+    Attributes:
+        first: index of the first sample in memory.
+    """
+
+    def __init__(self, blocks: Iterator[Tensor]) -> None:
+        self.waiting, self.blocks = blocks, []
+        self.first = self.last = 0
+
+    def read(self, first: int, last: int) -> Tensor:
+        """Samples [first, last) (n, channels), fewer at the end of the recording; requires first >= self.first."""
+        while self.last < last and (block := next(self.waiting, None)) is not None:
+            self.blocks.append(block)
+            self.last += len(block)
+            self._drop_before(first)
+        self._drop_before(first)
+        kept = torch.cat(self.blocks) if self.blocks else torch.zeros(0, 1)
+        return kept[first - self.first : last - self.first]
+
+    def _drop_before(self, first: int) -> None:
+        while self.blocks and self.first + len(self.blocks[0]) <= first:
+            self.first += len(self.blocks.pop(0))
 
 
 def slow_down(waveform: Tensor) -> Tensor:

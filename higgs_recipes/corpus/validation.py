@@ -8,13 +8,14 @@ from typing import Any
 
 from torch import Tensor
 
-from higgs_recipes.audio.io import read_measured, recorded_seconds
+from higgs_recipes.audio.io import read_measured
 from higgs_recipes.chatml import SPEAKER_TAG, TASKS, canonical_speaker_tags, conversation
 from higgs_recipes.configs.corpus import EncodeConfig
 from higgs_recipes.constants import SAMPLE_RATE
 from higgs_recipes.corpus.clips import Clip, check_turns, joined_clip, speaker_tags, tagged_text
 from higgs_recipes.corpus.rows import Cell, CheckedRow, Reference, SourceRow, file_safe_id
 from higgs_recipes.corpus.sources.source import Source
+from higgs_recipes.errors import TooLongError
 from higgs_recipes.rejects import Reject, RejectCode, RejectedRow, field_name, rejected_as
 from higgs_recipes.text import normalize_transcript
 
@@ -151,10 +152,10 @@ def _check_clip(cell: Cell | None, config: EncodeConfig, *, place: tuple[int, in
     if cell is None:
         raise RejectedRow(RejectCode.MISSING_AUDIO, field, "add it or remove the row")
     with rejected_as(RejectCode.UNREADABLE_AUDIO, field):
-        header_seconds = recorded_seconds(cell, name=field_name(field))
-    _check_seconds(header_seconds, config, field=field)  # before decoding what may be ten hours long
-    with rejected_as(RejectCode.UNREADABLE_AUDIO, field):
-        waveform, levels = read_measured(cell, name=field_name(field))
+        try:
+            waveform, levels = read_measured(cell, name=field_name(field), max_seconds=config.max_seconds)
+        except TooLongError as error:
+            raise RejectedRow(RejectCode.TOO_LONG, field, error.detail) from error
     seconds = len(waveform) / SAMPLE_RATE
     _check_seconds(seconds, config, field=field)
     if waveform.abs().max() < SILENCE:

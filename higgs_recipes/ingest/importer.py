@@ -1,6 +1,7 @@
 """Rows of a source -> rows of a corpus, with their recordings copied or linked."""
 
 import hashlib
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -8,10 +9,11 @@ from typing import Any
 
 from torch import Tensor
 
-from higgs_recipes.audio.io import read_audio, read_bytes, recorded_seconds, wav_bytes
+from higgs_recipes.audio.io import read_part, recorded_seconds, wav_bytes
 from higgs_recipes.configs.corpus import ImportConfig
 from higgs_recipes.constants import SAMPLE_RATE
 from higgs_recipes.corpus.rows import file_safe_id
+from higgs_recipes.files import sha256_file
 from higgs_recipes.ingest.import_paths import relative_path
 from higgs_recipes.ingest.imported_columns import check_unicode, imported_columns, number, reference_speakers
 from higgs_recipes.ingest.rows import ImportedRow, ImportRow
@@ -42,7 +44,7 @@ class Importer:
         clips: paths below audio/ that exist already; several rows may share a reference clip.
         ids: the place of the row with each id.
         hashes: the place and the text of the row with each recording, by its SHA-256.
-        decoded: the last recording from which a segment was cut.
+        decoded: the last recording from which a segment was cut, its waveform (N,), and its flaw.
     """
 
     config: ImportConfig
@@ -50,7 +52,7 @@ class Importer:
     clips: set[PurePosixPath] = field(default_factory=set)
     ids: dict[str, str] = field(default_factory=dict)
     hashes: dict[str, tuple[str, str]] = field(default_factory=dict)
-    decoded: tuple[Path, Tensor] | None = None
+    decoded: tuple[Path, Tensor, str | None] | None = None
 
     def row_or_reject(self, row: ImportRow | Reject, source: ImportSource) -> ImportedRow | Reject:
         """Import a row; a reject has "file", "line" and "id"."""
@@ -80,10 +82,11 @@ class Importer:
         if row_id in self.ids:
             raise RejectedRow(RejectCode.DUPLICATE_ID, "id", f"{self.ids[row_id]} has {row_id} too")
 
-        clip, target = self._read_clip(row, source.root / audio, PurePosixPath(source.prefix) / audio, row_id=row_id)
+        origin = source.root / audio
+        clip, target = self._cut_clip(row, origin, PurePosixPath(source.prefix) / audio, row_id=row_id)
         with rejected_as(RejectCode.UNREADABLE_AUDIO, "audio"):
-            seconds = recorded_seconds(clip, name=field_name("audio"))
-        digest = hashlib.sha256(clip).hexdigest()
+            seconds = recorded_seconds(origin if clip is None else clip, name=field_name("audio"))
+        digest = sha256_file(origin) if clip is None else hashlib.sha256(clip).hexdigest()
         if digest in self.hashes:
             first, first_text = self.hashes[digest]
             code = RejectCode.SAME_RECORDING if first_text == text else RejectCode.OTHER_TRANSCRIPT
@@ -98,9 +101,9 @@ class Importer:
             duration=round(seconds, 3),
         )
 
-        self._store(target, clip, origin=None if row.get("segment") else source.root / audio)
-        for origin, stored in references.values():
-            self._store(stored, None, origin=origin)
+        self._store(target, clip, origin=origin)
+        for reference, stored in references.values():
+            self._store(stored, None, origin=reference)
         self.ids[row_id], self.hashes[digest] = place, (place, text)
         return corpus_row
 
@@ -117,22 +120,23 @@ class Importer:
         if lowest is not None and (score is None or score < lowest):
             raise RejectedRow(RejectCode.TOO_LOW, "quality_score", f"{score}, min_quality_score is {lowest}")
 
-    def _read_clip(
+    def _cut_clip(
         self, row: ImportRow, origin: Path, target: PurePosixPath, *, row_id: str
-    ) -> tuple[bytes, PurePosixPath]:
-        """The encoded clip, and its path below audio/."""
+    ) -> tuple[bytes | None, PurePosixPath]:
+        """The encoded clip of a segment, None for the whole file, and the clip's path below audio/."""
         if not row.get("segment"):
-            with rejected_as(RejectCode.UNREADABLE_AUDIO, "audio"):
-                return read_bytes(origin, name=field_name("audio")), target
+            return None, target
         if not self.config.copy_audio:
             raise RejectedRow(RejectCode.PART_OF_FILE, "segment", "set copy_audio: true to cut it out")
         start, end = row["segment"]
         if self.decoded is None or self.decoded[0] != origin:  # segments of one recording follow each other
             with rejected_as(RejectCode.UNREADABLE_AUDIO, "audio"):
-                self.decoded = origin, read_audio(origin, name=field_name("audio"))
-        waveform = self.decoded[1]
-        if end * SAMPLE_RATE > len(waveform) + SAMPLE_RATE:  # one second of tolerance: ends may be rounded up
+                self.decoded = origin, *read_part(origin, name=field_name("audio"))
+        _, waveform, flaw = self.decoded
+        tolerance = SAMPLE_RATE if flaw is None else 0  # one second: ends may be rounded up
+        if end * SAMPLE_RATE > len(waveform) + tolerance:
             detail = f"it ends at {end} s, the recording at {len(waveform) / SAMPLE_RATE:.2f} s"
+            detail += f" ({flaw})" if flaw else ""
             raise RejectedRow(RejectCode.SEGMENT_OUTSIDE, "segment", detail)
         part = waveform[round(start * SAMPLE_RATE) : round(end * SAMPLE_RATE)]
         if not len(part):
@@ -146,13 +150,16 @@ class Importer:
             recorded_seconds(source.root / inner, name=field_name("ref_audio"))
         return source.root / inner, PurePosixPath(source.prefix) / inner
 
-    def _store(self, target: PurePosixPath, clip: bytes | None, *, origin: Path | None) -> None:
+    def _store(self, target: PurePosixPath, clip: bytes | None, *, origin: Path) -> None:
+        """Store a clip, None for the whole file `origin`."""
         if target in self.clips:
             return
         self.clips.add(target)
         path = self.folder / "audio" / target
         path.parent.mkdir(parents=True, exist_ok=True)
-        if origin is not None and not self.config.copy_audio:
-            path.symlink_to(origin)
+        if clip is not None:
+            path.write_bytes(clip)
+        elif self.config.copy_audio:
+            shutil.copyfile(origin, path)
         else:
-            path.write_bytes(origin.read_bytes() if clip is None else clip)
+            path.symlink_to(origin)

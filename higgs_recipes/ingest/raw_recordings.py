@@ -1,4 +1,4 @@
-"""The long recordings of a recipe: found in its folders, named, opened once, hashed, and split among processes."""
+"""The long recordings of a recipe: found in its folders, named, read once, hashed, and split among processes."""
 
 import heapq
 import logging
@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from accelerate import PartialState
+from accelerate.utils import gather_object
 from tqdm.auto import tqdm
 
-from higgs_recipes.audio.long_recording import LongRecording
+from higgs_recipes.audio.long_recording import Contents, LongRecording
 from higgs_recipes.configs.corpus import CONSTANTS
 from higgs_recipes.configs.segment import SegmentConfig
 from higgs_recipes.corpus.rows import file_safe_id
@@ -34,6 +36,7 @@ class RawRecording:
         digest: SHA-256 of its bytes; "" with a flaw.
         seconds: its length; 0 with a flaw.
         flaw: why it cannot be segmented, or None.
+        contents: the results of reading it once; None with a flaw.
     """
 
     path: Path
@@ -42,6 +45,7 @@ class RawRecording:
     digest: str = ""
     seconds: float = 0.0
     flaw: Reject | None = None
+    contents: Contents | None = None
 
 
 def find_raw_recordings(config: SegmentConfig) -> list[RawRecording]:
@@ -58,7 +62,8 @@ def find_raw_recordings(config: SegmentConfig) -> list[RawRecording]:
         columns = {key: source.get(key) for key in CONSTANTS} | {
             "language": source.get("language", config.asr_language)
         }
-        for path in tqdm(_recordings(folder, config), desc=f"Reading {source['path']}", unit=" files"):
+        paths = _recordings(folder, config)
+        for path, (digest, contents, seconds, flaw) in zip(paths, _read_all(paths, source["path"]), strict=True):
             label = os.fsencode(path.relative_to(folder).as_posix()).decode(errors="backslashreplace")
             stem = label.removesuffix(path.suffix)
             name = (f"{index}-" if len(config.sources) > 1 else "") + file_safe_id(stem)
@@ -66,13 +71,13 @@ def find_raw_recordings(config: SegmentConfig) -> list[RawRecording]:
                 name += "_"
             names.add(name)
             speaker = stem if config.speaker_per_file else columns["speaker"]
-            digest, seconds, flaw = _opened(path)
             if flaw is None and first_with.setdefault(digest, label) is not label:
                 flaw = Reject(RejectCode.SAME_RECORDING, "audio", f"{first_with[digest]} has it too")
-                digest, seconds = "", 0.0
-            files.append(
-                RawRecording(path, name, {"file": label} | columns | {"speaker": speaker}, digest, seconds, flaw)
-            )
+                digest, contents, seconds = "", None, 0.0
+            if contents is not None and contents.flaw is not None:
+                logger.warning("%s: %s", label, contents.flaw)
+            row = {"file": label} | columns | {"speaker": speaker}
+            files.append(RawRecording(path, name, row, digest, seconds, flaw, contents))
     return files
 
 
@@ -96,7 +101,7 @@ def _recordings(folder: Path, config: SegmentConfig) -> list[Path]:
         raise InputError(f"sources: no such folder: {folder}")
     if Path(config.output_dir).expanduser().resolve().is_relative_to(folder.resolve()):
         raise InputError(f"output_dir {config.output_dir} is inside the source {folder}: choose another one")
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith(".")]
+    files = [path for path in sorted(folder.rglob("*")) if not (path.is_dir() or path.name.startswith("."))]
     found = [path for path in files if path.suffix.lower() in SUFFIXES]
     if not found:
         raise InputError(
@@ -107,10 +112,17 @@ def _recordings(folder: Path, config: SegmentConfig) -> list[Path]:
     return found
 
 
-def _opened(path: Path) -> tuple[str, float, Reject | None]:
-    """The digest, the seconds and the flaw of a file."""
+def _read_all(paths: Sequence[Path], source: str) -> list[tuple[str, Contents | None, float, Reject | None]]:
+    """The digest, contents, seconds and flaw of each file. Each process reads its share."""
+    state = PartialState()
+    with state.split_between_processes(list(paths)) as share:
+        progress = tqdm(share, desc=f"Reading {source}", unit=" files", disable=not state.is_main_process)
+        return gather_object([_read(path) for path in progress])
+
+
+def _read(path: Path) -> tuple[str, Contents | None, float, Reject | None]:
     try:
         with rejected_as(RejectCode.UNREADABLE_AUDIO, "audio"), LongRecording(path) as recording:
-            return sha256_file(path), recording.seconds, None
+            return sha256_file(path), recording.contents, recording.seconds, None
     except RejectedRow as error:
-        return "", 0.0, error.reject
+        return "", None, 0.0, error.reject

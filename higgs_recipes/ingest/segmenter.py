@@ -80,7 +80,13 @@ class Segmenter:
         return self.transcribed(self._candidates(file), language=file.columns["language"])
 
     def _candidates(self, file: RawRecording) -> Iterator[Candidate]:
-        with rejected_as(RejectCode.UNREADABLE_AUDIO, "audio"), LongRecording(file.path) as recording:
+        with (
+            rejected_as(RejectCode.UNREADABLE_AUDIO, "audio"),
+            LongRecording(file.path, contents=file.contents) as recording,
+        ):
+            if recording.contents.flaw is not None:  # a reject for what is missing
+                missing = file.columns | {"id": None, "start": round(recording.seconds, 3), "end": None}
+                yield Reject(RejectCode.TRUNCATED_AUDIO, "audio", recording.contents.flaw).at(missing)
             probabilities, powers = self.detector.frames(recording.pieces(VAD_RATE))
             segments = cut_segments(
                 probabilities,

@@ -3,7 +3,7 @@ import torch
 
 from higgs_recipes.audio.clipping import count_clipped, silent_edges
 from higgs_recipes.audio.io import read_measured
-from tests.helpers.audio_files import encode_audio
+from tests.helpers.audio_files import encode
 from tests.helpers.tiny_codec import tone
 
 
@@ -27,16 +27,16 @@ def test_clipped_samples_are_counted_as_by_a_slow_loop():
 @pytest.mark.parametrize("rate", [24_000, 44_100])
 def test_clipping_is_detected_in_every_sample_format_and_loudness_is_not(subtype, rate):
     loud, clipped = tone(1.0, loudness=0.9, rate=rate), tone(1.0, loudness=2.0, rate=rate).clamp(-1, 1)
-    _, levels = read_measured(encode_audio(loud, subtype=subtype, rate=rate), name="loud")
+    _, levels = read_measured(encode(loud, subtype=subtype, rate=rate), name="loud")
     assert (levels.rate, levels.clipped) == (rate, 0)
-    _, levels = read_measured(encode_audio(clipped, subtype=subtype, rate=rate), name="clipped")
+    _, levels = read_measured(encode(clipped, subtype=subtype, rate=rate), name="clipped")
     # |sin| exceeds 0.5 in two thirds of a period.
     assert levels.clipped == pytest.approx(rate * 2 / 3, rel=0.05)
 
 
 def test_clipping_of_one_channel_counts_although_the_mean_is_not_clipped():
     stereo = torch.stack([tone(0.5, loudness=2.0).clamp(-1, 1), torch.zeros(12_000)], dim=1)
-    waveform, levels = read_measured(encode_audio(stereo), name="clip")
+    waveform, levels = read_measured(encode(stereo), name="clip")
     assert waveform.abs().max() < 0.6 and levels.clipped == pytest.approx(8_000, rel=0.05)
 
 

@@ -1,4 +1,6 @@
 import json
+import os
+import re
 
 import pytest
 import soundfile
@@ -8,6 +10,7 @@ from datasets import Audio, ClassLabel, Dataset, DatasetDict, Features, Value
 from higgs_recipes.audio.io import read_audio
 from higgs_recipes.corpus.corpus import load_rows, split_rows
 from higgs_recipes.errors import InputError
+from tests.helpers.audio_files import encode, half, of_unknown_length, with_cover, with_data_size, without_info
 from tests.helpers.corpus_folder import encode_config, make_corpus, write_metadata, write_tone
 from tests.helpers.tiny_codec import tone
 
@@ -125,6 +128,46 @@ def test_invalid_recordings_are_rejected_with_their_reasons(tmp_path):
         "recording too long": 1,
         "recording silent": 1,
     }
+
+
+def test_the_length_of_a_row_is_that_of_its_audio_not_of_its_header(tmp_path):
+    sound = tone(2.16)
+    mp3 = encode(sound, rate=24_000, format="MP3", bitrate_mode="VARIABLE")
+    wav, flac = encode(sound, rate=24_000), encode(sound, rate=24_000, format="FLAC")
+    good = {
+        "phone.wav": encode(tone(2.16, rate=8_000), rate=8_000, subtype="GSM610"),
+        "pipe.flac": of_unknown_length(flac),
+        "bare.mp3": without_info(mp3),
+        "cover.mp3": with_cover(without_info(mp3)),
+        "not_closed.wav": with_data_size(wav, 0),
+        "joined.flac": 2 * flac,
+        "antiphase.wav": encode(torch.stack([sound, -sound], dim=1), rate=24_000),
+    }
+    bad = {"half.mp3": half(mp3), "half.wav": half(wav), "half.flac": half(flac)}
+    bad |= {"ten_mhz.wav": encode(sound, rate=10_000_000), "page.mp3": b"<!DOCTYPE html>"}
+    for name, content in (good | bad).items():
+        (tmp_path / name).write_bytes(content)
+    os.mkfifo(tmp_path / "pipe.wav")
+    names = [*good, *bad, "pipe.wav"]
+    folder_with_bad_rows(tmp_path, *[{"id": name, "file_name": name, "text": name} for name in names])
+    corpus = load_rows(encode_config(tmp_path))
+    seconds = {row["id"]: row["seconds"] for row in corpus.rows if row["id"] != "good"}
+    assert seconds.keys() == good.keys()
+    assert seconds.pop("joined.flac") == 4.32
+    assert all(length == pytest.approx(2.16, abs=0.08) for length in seconds.values())
+    assert corpus.reject_counts() == {
+        "recording truncated or broken": 3,
+        "recording with a sample rate out of range": 1,
+        "recording cannot be read": 2,
+    }
+    found = {reject.columns["id"]: reject for reject in corpus.rejects}
+    codes = {name: reject.code.value for name, reject in found.items()}
+    assert codes.pop("ten_mhz.wav") == "bad_sample_rate"
+    assert codes.pop("page.mp3") == codes.pop("pipe.wav") == "unreadable_audio"
+    assert set(codes.values()) == {"truncated_audio"}
+    stated = r"recording: truncated: [01]\.\d\d s of 2\.16 s are there; copy it again or drop it"
+    assert all(re.fullmatch(stated, found[name].reason) for name in codes)
+    assert found["page.mp3"].reason.startswith("recording: not audio that can be read")
 
 
 def test_invalid_transcripts_are_rejected_with_their_reasons(tmp_path):

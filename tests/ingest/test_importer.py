@@ -4,9 +4,11 @@ import hashlib
 import json
 import shutil
 
+from tests.helpers.audio_files import encode, half, of_unknown_length, with_data_size
 from tests.helpers.corpus_folder import write_metadata, write_tone
 from tests.helpers.higgs_folder import full_folder
 from tests.helpers.import_folder import imported, json_lines, write_tones
+from tests.helpers.tiny_codec import tone
 
 
 def test_copied_recordings_are_unchanged(tmp_path):
@@ -75,3 +77,21 @@ def test_rejects_have_codes_and_are_counted_by_category(tmp_path):
         "recording cannot be read": 1,
         "recording leaves its folder": 1,
     }
+
+
+def test_durations_are_those_of_the_decoded_audio(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    flac, wav = encode(tone(1.5), rate=24_000, format="FLAC"), encode(tone(1.5), rate=24_000)
+    files = {"pipe.flac": of_unknown_length(flac), "not_closed.wav": with_data_size(wav, 0), "half.wav": half(wav)}
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    (folder / "metadata.csv").write_text("file_name,text\n" + "".join(f"{name},Words.\n" for name in files))
+    for copy_audio in (True, False):
+        rows, rejects = imported(
+            tmp_path / f"{copy_audio}", format="audiofolder", sources=[str(folder)], copy_audio=copy_audio
+        )
+        assert [(row["id"], row["duration"]) for row in rows] == [("pipe", 1.5), ("not_closed", 1.5)]
+        assert [*rejects.values()] == ["recording: truncated: 0.75 s of 1.50 s are there; copy it again or drop it"]
+        for row in rows:
+            assert (tmp_path / f"{copy_audio}" / row["file_name"]).read_bytes() in files.values()

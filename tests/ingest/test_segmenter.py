@@ -80,6 +80,20 @@ def test_a_language_that_the_asr_model_does_not_know_is_refused_before_any_recor
             Segmenter(segment_config({"path": "a", "language": language}, output_dir=tmp_path / "out"), Listener())
 
 
+def test_a_truncated_recording_is_segmented_and_what_is_missing_is_a_reject(tmp_path):
+    path = tmp_path / "in/a.flac"
+    write_recording(path, "heart", pauses=[0.5, 0.5], rate=24_000)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 3 // 4])
+    config = segment_config(tmp_path / "in", output_dir=tmp_path / "out", min_dnsmos=None)
+    (file,) = find_raw_recordings(config)
+    missing, *segments = Segmenter(config, Listener()).segments(file)
+    assert missing.code is RejectCode.TRUNCATED_AUDIO
+    assert missing.reason == f"truncated: {file.seconds:.2f} s of {soundfile.info(path).duration:.2f} s are there"
+    columns = [missing.columns[name] for name in ("id", "start", "end", "file")]
+    assert columns == [None, round(file.seconds, 3), None, "a.flac"]
+    assert any(not isinstance(segment, Reject) for segment in segments)
+
+
 @pytest.mark.slow
 def test_noise_lowers_dnsmos_and_min_dnsmos_rejects_before_transcription(tmp_path):
     write_recording(tmp_path / "in/clean.flac", "heart", pauses=[0.5], rate=24_000)

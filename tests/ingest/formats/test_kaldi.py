@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from higgs_recipes.errors import InputError
+from tests.helpers.audio_files import encode, half
 from tests.helpers.import_folder import imported, write_tones
 from tests.helpers.raw_folder import CLIPS
+from tests.helpers.tiny_codec import tone
 
 
 def kaldi(folder: Path, **tables: str) -> Path:
@@ -68,3 +70,22 @@ def test_whole_recordings_are_not_clips_if_segments_is_broken(tmp_path):
     data = kaldi(tmp_path / "data", wav_scp="u1 1.wav\n", text="u1 Hello.\n", segments="u1\n")
     with pytest.raises(InputError, match="all 2 rows were rejected: {'no segment': 1, 'wrong number of cells': 1}"):
         imported(tmp_path / "out", format="kaldi", sources=[str(data)], copy_audio=True)
+
+
+def test_segments_of_a_truncated_recording_are_cut_out_of_what_is_there(tmp_path):
+    """Only a whole recording may end before its last segment, by at most a second."""
+    content = encode(tone(4.0), rate=24_000)
+    data = kaldi(
+        tmp_path / "data",
+        wav_scp="r1 a.wav\nr2 b.wav\n",
+        text="u1 One.\nu2 Two.\nu3 Three.\n",
+        segments="u1 r1 0.0 1.5\nu2 r1 1.5 2.5\nu3 r2 1.5 4.5\n",
+    )
+    (data / "a.wav").write_bytes(half(content))
+    (data / "b.wav").write_bytes(content)
+    rows, rejects = imported(tmp_path / "out", format="kaldi", sources=[str(data)], copy_audio=True)
+    assert [(row["id"], row["duration"]) for row in rows] == [("u1", 1.5), ("u3", 2.5)]
+    (reason,) = rejects.values()
+    assert (
+        reason == "segment too late: it ends at 2.5 s, the recording at 2.00 s (truncated: 2.00 s of 4.00 s are there)"
+    )
