@@ -2,12 +2,11 @@
 
 from collections.abc import Iterator
 from itertools import chain
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import soundfile
 
-from higgs_recipes.audio.file_parts import PartReader
 from higgs_recipes.audio.foreign import ForeignFormat
 from higgs_recipes.errors import InputError, import_module
 from higgs_recipes.rejects import InvalidAudioError, RejectCode
@@ -51,7 +50,7 @@ class SndfileDecoder:
         InputError: the header states 0 Hz or 0 channels.
     """
 
-    def __init__(self, reader: PartReader, *, num_frames: int | None) -> None:
+    def __init__(self, reader: BinaryIO, *, num_frames: int | None) -> None:
         try:
             self.file = _Sequential(reader, mode="r")
         except soundfile.LibsndfileError as error:
@@ -98,7 +97,7 @@ class FFmpegDecoder:
 
     subtype = ""
 
-    def __init__(self, reader: PartReader, foreign: ForeignFormat, *, file_name: str) -> None:
+    def __init__(self, reader: BinaryIO, foreign: ForeignFormat, *, file_name: str) -> None:
         try:
             self.av = import_module("av", needed_by="this recording", install=INSTALL_AV)
         except InputError as error:

@@ -28,6 +28,7 @@ from higgs_recipes.rejects import InvalidAudioError, RejectCode
 AudioSource = str | Path | bytes | Mapping[str, Any]
 
 CANCELED = 0.01  # -20 dB: ratio of the power of the mean to that of the channels, below which they cancel out
+_BUFFER = 2**16  # bytes; libmpg123 reads each frame in two
 AGAIN = "copy it again or drop it"
 EXPORT = "export it again or drop it"
 _SLACK_SECONDS = 0.02  # some programs write sizes that are wrong by a few bytes
@@ -126,7 +127,7 @@ class Recording:
     def __init__(self, source: AudioSource, *, limit: float = math.inf) -> None:
         self.file, self.size, self.file_name = open_source(source)
         self.num_frames, self.flaw = 0, None
-        self.opened: tuple[PartReader, SndfileDecoder | FFmpegDecoder] | None = None  # of the first part
+        self.opened: tuple[io.BufferedReader, SndfileDecoder | FFmpegDecoder] | None = None  # of the first part
         try:
             self.foreign = foreign_format(self.file)
             if self.foreign is None:
@@ -180,14 +181,14 @@ class Recording:
                     yield block
             finally:
                 decoder.close()
-            if reader.error is not None:
-                raise InputError(f"cannot be read: {reader.error.strerror}; {AGAIN}") from reader.error
+            if reader.raw.error is not None:
+                raise InputError(f"cannot be read: {reader.raw.error.strerror}; {AGAIN}") from reader.raw.error
             missing_here = self._missing(part, decoder, self.num_frames - before)
             missing += missing_here
             states_length = part.num_frames or (self.foreign is not None and decoder.expected)
             if states_length and not missing_here:
                 continue  # whole: what follows is not audio
-            if decoder.error is not None and reader.position < reader.size:
+            if decoder.error is not None and reader.tell() < reader.raw.size:
                 flaws.append(f"broken audio: {decoder.error}")
             elif decoder.error is not None or part.flaw is not None:
                 flaws.append(part.flaw or "truncated: its last frame is incomplete")
@@ -237,8 +238,8 @@ class Recording:
             raise InputError(f"several recordings joined into one file: {shown}; split them")
         self.expected_seconds = None if None in lengths else sum(lengths) / self.rate
 
-    def _open(self, part: Part) -> tuple[PartReader, SndfileDecoder | FFmpegDecoder]:
-        reader = PartReader(self.file, part)
+    def _open(self, part: Part) -> tuple[io.BufferedReader, SndfileDecoder | FFmpegDecoder]:
+        reader = io.BufferedReader(PartReader(self.file, part), _BUFFER)
         if self.foreign is None:
             try:
                 return reader, SndfileDecoder(reader, num_frames=part.num_frames)

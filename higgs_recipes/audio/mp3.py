@@ -82,10 +82,12 @@ def mp3_parts(file: BinaryIO, start: int, end: int) -> list[Part]:
     if file.read(3) == b"TAG":  # ID3v1
         end -= 128
     streams: list[_Stream] = []
-    stream, position = None, start
+    stream, position, window, window_start = None, start, b"", start
     while position < end:
-        file.seek(position)
-        head = file.read(_HEAD)
+        if position + _HEAD > window_start + len(window):
+            file.seek(position)
+            window, window_start = file.read(_WINDOW), position
+        head = window[position - window_start : position - window_start + _HEAD]
         frame = FRAMES.get(head[:3])
         if frame is not None and position + frame.length > end:
             if stream is not None:
@@ -107,6 +109,7 @@ def mp3_parts(file: BinaryIO, start: int, end: int) -> list[Part]:
                     stream.flaw = f"broken audio: what follows {stream.seconds:.2f} s is not mp3"
                 break
             position, is_tag = found
+            window = b""
             if stream is not None and not is_tag:
                 stream.flaw = f"broken audio: what follows {stream.seconds:.2f} s is not mp3"
             continue
@@ -126,6 +129,7 @@ class _Stream:
         self.side_info = frame.side_info[kind[3]]
         self.num_frames, self.flaw = 0, None
         self.spans: list[range] = []
+        self.first = self.stop = -1  # the span that is not in the list yet
         self.info: tuple[range, int] | None = None  # span of the Info frame, and offset of "Info" in it
 
     @property
@@ -133,13 +137,18 @@ class _Stream:
         return self.num_frames * self.samples / self.kind[2]
 
     def add(self, position: int, length: int) -> None:
+        if position != self.stop:
+            self._end_span()
+            self.first = position
         self.num_frames += 1
-        if self.spans and self.spans[-1].stop == position:
-            self.spans[-1] = range(self.spans[-1].start, position + length)
-        else:
-            self.spans.append(range(position, position + length))
+        self.stop = position + length
+
+    def _end_span(self) -> None:
+        if self.first >= 0:
+            self.spans.append(range(self.first, self.stop))
 
     def part(self) -> Part:
+        self._end_span()
         if self.kind[1] != 3:  # layers 1 and 2 have one bit rate and no Info frame
             return Part(tuple(self.spans), flaw=self.flaw)
         stated, present, info = self._info_frame()

@@ -91,7 +91,7 @@ class FailingDisk:
 def test_an_error_of_the_disk_is_not_the_end_of_the_file():
     with Recording(encode(tone(20.0), rate=RATE)) as recording:
         recording.file = FailingDisk(recording.file)
-        recording.opened[0].file = recording.file
+        recording.opened[0].raw.file = recording.file
         with pytest.raises(InputError, match="cannot be read: Input/output error; copy it again"):
             list(recording.blocks())
 
