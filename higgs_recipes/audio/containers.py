@@ -218,6 +218,8 @@ def _sphere_parts(file: BinaryIO, start: int, size: int) -> Iterator[Part]:
 
 def _flac_parts(file: BinaryIO, start: int, size: int, *, limit: float) -> Iterator[Part]:
     window = size if limit == math.inf else _CLIP_BYTES
+    if _read(file, max(start, size - 128), 3) == b"TAG":  # ID3v1
+        size -= 128
     while start < size:
         following = _find(file, b"fLaC", start + 4, size, window=window)
         while following is not None and _read(file, following, 8) not in _FLAC:

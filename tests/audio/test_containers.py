@@ -106,6 +106,7 @@ def test_a_flac_file_of_unknown_length_is_read_to_its_end(strip):
     samples, recording = decode(content)
     assert recording.seconds == 2.16 and recording.flaw is None
     assert np.allclose(samples[:, 0], SAMPLES, atol=1e-4)
+    assert decode(content + b"TAG" + bytes(125))[1].flaw is None
 
 
 def test_of_a_flac_file_of_unknown_length_a_cut_frame_tells_that_something_is_missing():
