@@ -31,16 +31,17 @@ CHAT_TEMPLATE = r"""
 {%- macro render(item) %}
     {%- if item.type == "audio" %}{{- "<|audio_out_bos|><|AUDIO_OUT|><|audio_eos|>" }}
     {%- elif item.type == "text" %}{{- item.text | trim }}
-    {%- else %}{{- raise_exception("a turn's content must be a list of items of type text or audio") }}
+    {%- else %}{{- raise_exception("a turn's content must be a string or a list of items of type text or audio") }}
     {%- endif %}
 {%- endmacro %}
 {{- "<|begin_of_text|>" }}
 {%- for message in messages %}
+    {%- set items = [{"type": "text", "text": message.content}] if message.content is string else message.content %}
     {%- if message.role == "scene" %}
         {{- "\n\n<|scene_desc_start|>" }}
-        {%- for item in message.content %}
+        {%- for item in items %}
             {%- if item.type == "audio" %}{{- " " }}
-            {%- elif loop.index == 2 and not message.content[0].text.startswith("SPEAKER") %}{{- "\n\n" }}
+            {%- elif loop.index == 2 and not items[0].text.startswith("SPEAKER") %}{{- "\n\n" }}
             {%- else %}{{- "\n" }}
             {%- endif %}
             {{- render(item) }}
@@ -48,7 +49,7 @@ CHAT_TEMPLATE = r"""
         {{- "\n<|scene_desc_end|>" }}
     {%- else %}
         {{- "<|start_header_id|>" + message.role + "<|end_header_id|>\n\n" }}
-        {%- for item in message.content %}{{- render(item) }}{%- endfor %}
+        {%- for item in items %}{{- render(item) }}{%- endfor %}
     {%- endif %}
     {%- if loop.last or loop.nextitem.role != "scene" %}{{- "<|eot_id|>" }}{%- endif %}
 {%- endfor %}

@@ -43,7 +43,7 @@ _SPOKEN = {
     "°F": " degrees Fahrenheit",
     "°C": " degrees Celsius",
     "[laugh]": "<SE>[Laughter]</SE>",
-    "[humming start]": "<SE>[Humming]</SE>",  # not <SE_s>: an exception of the reference, used in training
+    "[humming start]": "<SE_s>[Humming]</SE_s>",
     "[humming end]": "<SE_e>[Humming]</SE_e>",
     "[music start]": "<SE_s>[Music]</SE_s>",
     "[music end]": "<SE_e>[Music]</SE_e>",

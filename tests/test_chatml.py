@@ -45,6 +45,14 @@ def test_template_renders_the_reference_prompts(name, tokenizer):
     assert render(tokenizer, turns[:-1], add_generation_prompt=True) == CASES[name]["generation_prompt"]
 
 
+def test_a_turn_may_be_a_string(tokenizer):
+    roles = ("system", "scene", "user", "assistant")
+    strings = [{"role": role, "content": f" {role} text "} for role in roles]
+    items = [turn | {"content": [{"type": "text", "text": turn["content"]}]} for turn in strings]
+    assert render(tokenizer, strings) == render(tokenizer, items)
+    assert "<|scene_desc_start|>\nscene text\n<|scene_desc_end|>" in render(tokenizer, strings)
+
+
 @pytest.mark.parametrize("name", [name for name in CASES if name != "no_scene"])
 def test_rows_become_the_reference_conversations(name):
     task, _, variant = name.partition("/")

@@ -34,8 +34,9 @@ def test_empty_transcript_is_refused(text):
         normalize_transcript(text)
 
 
-def test_humming_start_follows_the_exception_of_the_reference():
-    assert normalize_transcript("[humming start] hm [humming end]") == "<SE>[Humming]</SE> hm <SE_e>[Humming]</SE_e>"
+def test_humming_has_a_start_and_an_end_tag():
+    hummed = normalize_transcript("[humming start] hm [humming end]")
+    assert hummed == "<SE_s>[Humming]</SE_s> hm <SE_e>[Humming]</SE_e>"
 
 
 def test_word_chunks_keep_every_word():
