@@ -166,6 +166,6 @@ def _random_model(
 
 def _processor(tokenizer: PreTrainedTokenizerFast, codec_folder: Path) -> HiggsAudioV2Processor:
     """transformers' processor; it refers to the codec by its folder, as the published one does by its Hub id."""
-    codec = HiggsAudioV2TokenizerModel.from_pretrained(codec_folder, use_safetensors=True)
-    feature_extractor = DacFeatureExtractor.from_pretrained(codec_folder)
+    codec = HiggsAudioV2TokenizerModel.from_pretrained(codec_folder, use_safetensors=True, trust_remote_code=False)
+    feature_extractor = DacFeatureExtractor.from_pretrained(codec_folder, trust_remote_code=False)
     return HiggsAudioV2Processor(feature_extractor, tokenizer, codec, chat_template=CHAT_TEMPLATE)
