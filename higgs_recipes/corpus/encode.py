@@ -46,7 +46,9 @@ class _File:
     keep_audio: bool
 
 
-def encode_corpus(config: EncodeConfig, *, on_shard: OnShard | None = None) -> Path:
+def encode_corpus(
+    config: EncodeConfig, *, on_shard: OnShard | None = None, finish: Callable[[Path], None] | None = None
+) -> Path:
     """Encode the recipe's corpus into the folder `output_dir`, and return it.
 
     The folder has data/<split>-*.parquet, corpus.json, rejects.jsonl and README.md; it appears when all of them are
@@ -55,6 +57,7 @@ def encode_corpus(config: EncodeConfig, *, on_shard: OnShard | None = None) -> P
     Args:
         on_shard: called with the path of each parquet file after it is written, and its name in the folder. The folder
             appears after the returned futures are done, whether they succeed or fail.
+        finish: called with the folder after all files are written, before it appears.
 
     Raises:
         InputError: as `load_codec`, `load_corpus` and `split_rows`; `output_dir` is not empty; the disk is full.
@@ -86,6 +89,8 @@ def encode_corpus(config: EncodeConfig, *, on_shard: OnShard | None = None) -> P
                     uploads += [on_shard(path, file.name)] if on_shard else []
         if state.is_main_process:
             _write_records(folder, corpus, splits, codec=codec, config=config)
+            if finish:
+                finish(folder)
         wait(uploads)
     state.wait_for_everyone()
     return Path(config.output_dir)

@@ -1,14 +1,15 @@
 """Names and paths that may be published: Hub ids and relative paths, but no paths of the local machine."""
 
+import os
 import re
 from collections.abc import Mapping
-from pathlib import Path, PurePath, PurePosixPath
+from pathlib import PurePath, PurePosixPath
 from typing import Any
 
 
 def is_hub_id(name: str) -> bool:
     """Whether `fetch` would look for `name` on the Hub: it has the form user/name and is not a local folder."""
-    return re.fullmatch(r"[\w.-]+/[\w.-]+", name) is not None and name[0] != "." and not Path(name).is_dir()
+    return re.fullmatch(r"[\w.-]+/[\w.-]+", name) is not None and name[0] != "." and not os.path.isdir(name)
 
 
 def public_name(name: str) -> str:
