@@ -131,8 +131,7 @@ def render_markdown(metrics: Mapping[str, Any]) -> str:
             for key in systems
         ]
         sections.append(f"### {_literal(clip['text'])}\n\n{_literal(_text_note(clip))}\n\n{''.join(lines)}")
-    setup = {name: escape_marks(value) for name, value in _setup(metrics, None).items()}
-    sections.append(f"## Method\n\n{facts(setup)}")
+    sections.append(f"## Method\n\n{facts(_setup(metrics, None))}")
     return "\n".join(section for section in sections if section)
 
 

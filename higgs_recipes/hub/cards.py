@@ -13,8 +13,9 @@ from huggingface_hub.utils import yaml_dump
 
 from higgs_recipes.errors import InputError
 from higgs_recipes.hub.evaluation_card import UNTRAINED, update_evaluation
-from higgs_recipes.hub.markdown import facts, table
+from higgs_recipes.hub.markdown import code, code_block, escape_marks, facts, literal, table
 from higgs_recipes.hub.public import is_hub_id, public_name, with_revision
+from higgs_recipes.hub.run_record import checked_run
 from higgs_recipes.records import Fields
 
 
@@ -68,7 +69,7 @@ def adapter_card(run: Record, *, name: str, metrics: Record | None = None) -> st
     Raises:
         InputError: a field is missing, or the recipe contains a token.
     """
-    run = Fields(run, "run.json")
+    run = checked_run(run, "run.json")
     base, is_adapter, untrained = run["base_model"], run["method"] == "lora", _is_untrained(run, metrics)
     data = ModelCardData(
         base_model=base if is_hub_id(base) else None,
@@ -80,10 +81,10 @@ def adapter_card(run: Record, *, name: str, metrics: Record | None = None) -> st
     )
     kind = "A LoRA adapter" if is_adapter else "A fine-tuned model"
     sections = [
-        f"# {public_name(name)}\n",
+        f"# {literal(public_name(name))}\n",
         UNTRAINED if untrained else "",
         f"{kind} for speech, trained from the Higgs Audio v2 model "
-        f"`{with_revision(base, run['base_revision'])}` for {run['steps']} steps with higgs_recipes.\n",
+        f"{code(with_revision(base, run['base_revision']))} for {run['steps']} steps with higgs_recipes.\n",
         _loading(name, base=base if is_adapter else None, revision=run["base_revision"]),
         _training(run),
         _license(untrained),
@@ -105,7 +106,7 @@ def merged_card(merge: Record, *, name: str, run: Record | None = None) -> str:
     Raises:
         InputError: a field is missing, or the recipe contains a token.
     """
-    merge, run = Fields(merge, "merge.json"), run and Fields(run, "run.json")
+    merge, run = Fields(merge, "merge.json"), run and checked_run(run, "run.json")
     base = merge["base_model"]
     untrained = run is not None and _is_untrained(run, None)
     data = ModelCardData(
@@ -125,7 +126,7 @@ def merged_card(merge: Record, *, name: str, run: Record | None = None) -> str:
         "versions": merge["versions"],
     }
     sections = [
-        f"# {public_name(name)}\n",
+        f"# {literal(public_name(name))}\n",
         UNTRAINED if untrained else "",
         "A Higgs Audio v2 checkpoint: an adapter merged into its base model. It loads with plain transformers.\n",
         _loading(name, base=None, revision=None),
@@ -173,7 +174,8 @@ def corpus_card(corpus: Record, *, name: str) -> str:
         configs=[{"config_name": "default", "data_files": files}],
     )
     split_rows = [[split, size["rows"], f"{size['seconds'] / 3600:.2f}"] for split, size in splits.items()]
-    column_rows = [[f"`{column}`", content] for column, content in CORPUS_COLUMNS.items()]
+    column_rows = [[code(column), content] for column, content in CORPUS_COLUMNS.items()]
+    reject_rows = [[escape_marks(str(reason)), count] for reason, count in rejects.items()]
     about = {
         "codec": corpus["codec"],
         "sources": [public_name(source) for source in sources],
@@ -181,15 +183,16 @@ def corpus_card(corpus: Record, *, name: str) -> str:
         "commit": corpus["git_commit"],
         "versions": corpus["versions"],
     }
-    loading = f'rows = load_dataset("{public_name(name)}", split="{next(iter(splits))}")'
+    loading = f"from datasets import load_dataset\n\nrows = load_dataset({_quote(public_name(name))}, "
+    loading += f"split={_quote(next(iter(splits)))})"
     sections = [
-        f"# {public_name(name)}\n",
+        f"# {literal(public_name(name))}\n",
         "Speech as codes of the Higgs Audio v2 tokenizer, ready for fine-tuning with higgs_recipes.\n",
-        f"```python\nfrom datasets import load_dataset\n\n{loading}\n```\n",
+        code_block(loading, "python"),
         facts(about),
         "## Splits\n\n" + table(["split", "rows", "hours"], split_rows),
         "## Columns\n\n" + table(["column", "content"], column_rows),
-        "## Rejected\n\n" + (table(["reason", "rows"], list(rejects.items())) if rejects else "No rows.\n"),
+        "## Rejected\n\n" + (table(["reason", "rows"], reject_rows) if rejects else "No rows.\n"),
         _recipe(corpus),
     ]
     return _assemble(data, sections)
@@ -212,25 +215,30 @@ def _path(source: str | Record) -> str:
 def _loading(name: str, *, base: str | None, revision: str | None) -> str:
     """The section with the code that loads a model: as an adapter of `base`, or without a base if it is None."""
     model = base or name
-    pin = f', model_revision="{revision}"' if base and revision and is_hub_id(base) else ""
-    adapter = f', adapter="{public_name(name)}"' if base else ""
+    pin = f", model_revision={_quote(revision)}" if base and revision and is_hub_id(base) else ""
+    adapter = f", adapter={_quote(public_name(name))}" if base else ""
     hint = "" if is_hub_id(model) else "  # a local folder: give its path"
-    return (
-        "## How to load it\n\n```python\n"
+    lines = (
         "from higgs_recipes.configs import ModelConfig\n"
         "from higgs_recipes.modeling import load_model\n\n"
-        f'config = ModelConfig(model_name_or_path="{public_name(model)}"{pin}){hint}\n'
-        f'model, tokenizer = load_model(config{adapter}, device="cuda")\n```\n'
+        f"config = ModelConfig(model_name_or_path={_quote(public_name(model))}{pin}){hint}\n"
+        f'model, tokenizer = load_model(config{adapter}, device="cuda")'
     )
+    return f"## How to load it\n\n{code_block(lines, 'python')}"
+
+
+def _quote(text: str) -> str:
+    """A string in Python code, in double quotes."""
+    return json.dumps(text)
 
 
 def _training(run: Fields) -> str:
     datasets = [
         [
-            public_name(dataset["path"]),
+            escape_marks(public_name(dataset["path"])),
             dataset["rows"],
             f"{dataset['seconds'] / 3600:.2f}",
-            f"`{dataset['fingerprint']}`",
+            code(dataset["fingerprint"]),
         ]
         for dataset in _datasets(run)
     ]
@@ -273,7 +281,7 @@ def _recipe(record: Fields) -> str:
             )
     shown = {field: value for field, value in recipe.items() if not field.endswith("token")}
     plain = json.loads(json.dumps(shown))  # tuples become lists, as YAML has no tuples
-    return f"## Recipe\n\n```yaml\n{yaml_dump(plain, sort_keys=False)}```\n"
+    return f"## Recipe\n\n{code_block(yaml_dump(plain, sort_keys=False), 'yaml')}"
 
 
 def _license(untrained: bool) -> str:

@@ -1,4 +1,6 @@
+import ast
 import copy
+import re
 
 import pytest
 from huggingface_hub import DatasetCard, ModelCard
@@ -119,6 +121,82 @@ def test_the_placeholder_of_a_token_is_not_in_the_card():
 def test_html_in_records_is_escaped():
     assert "<script>" not in corpus_card(CORPUS | {"rejects": {"<script>": 1}}, name="tester/corpus")
     assert "<b>" not in adapter_card(RUN | {"hardware": "<b>"}, name="tester/voice", metrics=METRICS)
+
+
+PAYLOAD = (
+    "x</td></table><script>alert(1)</script> **bold** [click](https://evil.example) ![p](//evil.example/p.png) "
+    "www.evil.example `code` ``` ~~~ | cell\n\n# Heading\n---\nlicense: mit\n```\n~~~~\n</code><img src=x>\n- item"
+)
+
+
+def hostile(value):
+    """A record with the payload as every text and every name that is not a field of ours."""
+    if isinstance(value, str):
+        return PAYLOAD
+    if isinstance(value, list):
+        return [hostile(item) for item in value]
+    if isinstance(value, dict):
+        own = value.keys() <= {*RUN, "path", "fingerprint", "rows", "seconds"} or "step" in value
+        extra = {} if own else {PAYLOAD: PAYLOAD}
+        return {name: hostile(item) for name, item in value.items()} | extra
+    return value
+
+
+@pytest.mark.parametrize("method", ["lora", "full", PAYLOAD])
+def test_a_record_of_a_stranger_shows_as_text_in_a_card(method):
+    run = hostile(RUN) | {"method": method, "untrained_base": False, "higgs_license": True}
+    plain = RUN | {"method": method}
+    cards = {
+        "merged": (
+            merged_card(MERGE, name="tester/merged", run=run),
+            merged_card(MERGE, name="tester/merged", run=plain),
+        ),
+        "adapter": (adapter_card(run, name="tester/voice"), adapter_card(plain, name="tester/voice")),
+    }
+    for attacked, expected in cards.values():
+        card, reference = ModelCard(attacked), ModelCard(expected)
+        assert card.data.license == reference.data.license == "other"
+        text, honest = without_code(card.text), without_code(reference.text)
+        for mark in ("#", "---", "- ", "|", "~~~", "<", "license"):  # at the start of a line
+            assert count_lines(text, mark) == count_lines(honest, mark), mark
+        for mark in "*`[]<~#":
+            assert active(text).count(mark) == active(honest).count(mark), mark
+        assert active(text).count("://") == active(honest).count("://") and "www." not in active(text)
+        assert LICENSE_NOTICE in text
+
+
+def active(text: str) -> str:
+    """The text without escaped characters and code in lines."""
+    return re.sub(r"(?<!`)(`+)(?!`).*?(?<!`)\1(?!`)", "", re.sub(r"\\.", "", text))
+
+
+def without_code(text: str) -> str:
+    """The text without its blocks of code; every block must be closed."""
+    kept, fence = [], None
+    for line in text.splitlines():
+        ticks = re.match(r"`{3,}", line)
+        if fence is None and ticks:
+            fence = ticks[0]
+        elif fence is not None and line == fence:
+            fence = None
+        elif fence is None:
+            kept.append(line)
+    assert fence is None
+    return "\n".join(kept)
+
+
+def count_lines(text: str, start: str) -> int:
+    return sum(line.startswith(start) for line in text.splitlines())
+
+
+def test_code_in_a_card_stays_code():
+    payload = 'a/b"); import os; os.system("id") #\n```\n'
+    card = adapter_card(RUN | {"base_model": payload}, name="tester/voice")
+    lines = card.partition("## How to load it\n\n")[2].partition("\n## ")[0].splitlines()
+    assert re.fullmatch("`{3,}python", lines[0])
+    code = "\n".join(lines[1 : lines.index(lines[0].removesuffix("python"))])
+    called = [ast.unparse(node.func) for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call)]
+    assert sorted(called) == ["ModelConfig", "load_model"]
 
 
 def test_a_merged_card_names_base_model_and_adapter():
