@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from contextlib import ExitStack
@@ -89,6 +90,7 @@ def encode_corpus(
                     uploads += [on_shard(path, file.name)] if on_shard else []
         if state.is_main_process:
             _write_records(folder, corpus, splits, codec=codec, config=config)
+            _log_cache(cache.folder)
             if finish:
                 finish(folder)
         wait(uploads)
@@ -161,6 +163,12 @@ def public_reject(reject: Reject, corpus: Corpus) -> Reject:
         detail = detail.replace(source.label, public_path(source.label)).replace(f"{source.folder}/", "")
     columns = dict(reject.columns) | {"file": public_path(reject.columns["file"])}
     return replace(reject, detail=detail, columns=columns)
+
+
+def _log_cache(folder: Path) -> None:
+    recordings = [path.stat().st_size for path in (folder / "recordings").glob("*")]  # streaming stores them
+    stored = f" and {len(recordings)} held-out recordings ({sum(recordings) / 1e6:.0f} MB)" if recordings else ""
+    logger.info("%s keeps codes%s for later runs; to delete them: rm -r %s", folder, stored, shlex.quote(str(folder)))
 
 
 def _log_summary(record: dict[str, Any], corpus: Corpus) -> None:
