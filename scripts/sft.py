@@ -10,6 +10,7 @@ from higgs_recipes.audio.codec import codec_revision
 from higgs_recipes.configs.parser import given_fields, parse_recipe
 from higgs_recipes.configs.sft import SFTConfig
 from higgs_recipes.errors import exit_on_input_error
+from higgs_recipes.hub.lineage import base_origin
 from higgs_recipes.hub.public import public_record
 from higgs_recipes.hub.push import push_model, resolve_target, write_adapter_card
 from higgs_recipes.hub.result_state import ResultState
@@ -76,6 +77,7 @@ def fine_tune(config: SFTConfig, state: ResultState, checkpoint: str | None) -> 
                 "base_model": config.model_name_or_path,
                 "base_revision": base.commit,
                 "base_fingerprint": folder_fingerprint(base.folder),
+                **base_origin(base, checkpoint=checkpoint),
                 "codec": codec,
                 "datasets": corpora,
             }

@@ -70,14 +70,15 @@ def adapter_card(run: Record, *, name: str, metrics: Record | None = None) -> st
         InputError: a field is missing, or the recipe contains a token.
     """
     run = checked_run(run, "run.json")
-    base, is_adapter, untrained = run["base_model"], run["method"] == "lora", _is_untrained(run, metrics)
+    has_notice = run.get("higgs_license") is not False  # an older record does not say: the notice stays
+    base, is_adapter, untrained = run["base_model"], run["method"] == "lora", _is_untrained(run)
     data = ModelCardData(
         base_model=base if is_hub_id(base) else None,
         datasets=[dataset["path"] for dataset in _datasets(run) if is_hub_id(dataset["path"])] or None,
         library_name="peft" if is_adapter else "transformers",
         pipeline_tag="text-to-speech",
         tags=["higgs-audio-v2", "text-to-speech", "lora" if is_adapter else "full-fine-tuning"],
-        **({} if untrained else LICENSE),  # random weights are not a derivative
+        **(LICENSE if has_notice else {}),
     )
     kind = "A LoRA adapter" if is_adapter else "A fine-tuned model"
     sections = [
@@ -87,7 +88,7 @@ def adapter_card(run: Record, *, name: str, metrics: Record | None = None) -> st
         f"{code(with_revision(base, run['base_revision']))} for {run['steps']} steps with higgs_recipes.\n",
         _loading(name, base=base if is_adapter else None, revision=run["base_revision"]),
         _training(run),
-        _license(untrained),
+        _license() if has_notice else "",
     ]
     card = _assemble(data, sections)
     return card if metrics is None else update_evaluation(card, metrics, name=name)
@@ -98,8 +99,8 @@ def merged_card(merge: Record, *, name: str, run: Record | None = None) -> str:
 
     Args:
         merge: merge.json: {"base_model", "base_revision", "adapter", "adapter_revision", "dtype", "git_commit",
-            "versions", "hardware", "max_logit_difference", "mean_logit_difference", "likeliest_codes_equal"}; the last
-            three compare its logits with the adapter's and are null unless checked.
+            "versions", "hardware", "higgs_license", "max_logit_difference", "mean_logit_difference",
+            "likeliest_codes_equal"}; the last three compare its logits with the adapter's and are null unless checked.
         name: Hub id, or folder, by which the model is loaded.
         run: run.json of the adapter, if it has one.
 
@@ -108,13 +109,14 @@ def merged_card(merge: Record, *, name: str, run: Record | None = None) -> str:
     """
     merge, run = Fields(merge, "merge.json"), run and checked_run(run, "run.json")
     base = merge["base_model"]
-    untrained = run is not None and _is_untrained(run, None)
+    untrained = run is not None and _is_untrained(run)
+    has_notice = merge.get("higgs_license") is not False or (run is not None and run.get("higgs_license") is True)
     data = ModelCardData(
         base_model=base if is_hub_id(base) else None,
         library_name="transformers",
         pipeline_tag="text-to-speech",
         tags=["higgs-audio-v2", "text-to-speech", "merged"],
-        **({} if untrained else LICENSE),  # random weights are not a derivative
+        **(LICENSE if has_notice else {}),
     )
     about = {
         "base model": with_revision(base, merge["base_revision"]),
@@ -132,7 +134,7 @@ def merged_card(merge: Record, *, name: str, run: Record | None = None) -> str:
         _loading(name, base=None, revision=None),
         "## Merge\n\n" + facts(about),
         _training(run) if run else "The training of the adapter is not recorded: it has no run.json.\n",
-        _license(untrained),
+        _license() if has_notice else "",
     ]
     return _assemble(data, sections)
 
@@ -198,10 +200,9 @@ def corpus_card(corpus: Record, *, name: str) -> str:
     return _assemble(data, sections)
 
 
-def _is_untrained(run: Fields, metrics: Record | None) -> bool:
-    # Without allow_untrained the trainer refuses a model with random weights.
-    allowed = Fields(run["recipe"], "run.json: recipe")["allow_untrained"]
-    return allowed or (metrics is not None and Fields(metrics, "metrics.json")["untrained_base"])
+def _is_untrained(run: Fields) -> bool:
+    # By the base's own record, or measured before training; an older record does not say.
+    return run.get("untrained_base") is True
 
 
 def _datasets(run: Fields) -> list[Fields]:
@@ -284,9 +285,7 @@ def _recipe(record: Fields) -> str:
     return f"## Recipe\n\n{code_block(yaml_dump(plain, sort_keys=False), 'yaml')}"
 
 
-def _license(untrained: bool) -> str:
-    if untrained:
-        return ""
+def _license() -> str:
     return (
         "## License\n\nWeights derived from Higgs Audio v2 are subject to the license of its weights, the "
         f"[Boson Higgs Audio 2 Community License]({LICENSE['license_link']}).\n\n> {LICENSE_NOTICE}\n"

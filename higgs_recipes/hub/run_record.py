@@ -18,6 +18,7 @@ _FIELDS = {
     **dict.fromkeys(("recipe", "versions", "losses"), (dict,)),
     **dict.fromkeys(("datasets", "log_history"), (list,)),
     "steps": (int,),
+    **dict.fromkeys(("untrained_base", "higgs_license"), (bool, type(None))),
 }
 _DATASET = {"path": (str,), "fingerprint": (str,), "rows": (int,), "seconds": _NUMBER}
 _LOGGED = ("loss", "eos_", "eval_", "learning_rate", "step")  # names of numbers in the log begin so

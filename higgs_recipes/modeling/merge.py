@@ -15,6 +15,7 @@ from higgs_recipes.configs.inference import MergeConfig
 from higgs_recipes.configs.model import ModelConfig
 from higgs_recipes.errors import InputError
 from higgs_recipes.files import atomic_write, staged_folder
+from higgs_recipes.hub.lineage import base_lineage
 from higgs_recipes.hub.public import public_path, public_record
 from higgs_recipes.hub.run_record import MERGE_INFO, RUN_INFO, read_run
 from higgs_recipes.modeling.base_files import copy_base_files, fetch_base
@@ -66,6 +67,7 @@ def _merge_into(staging: Path, config: MergeConfig, *, speak: Speak) -> dict[str
     record = run_environment() | {
         "base_model": public_path(config.model_name_or_path),
         "base_revision": base.commit,
+        "higgs_license": base_lineage(base).higgs_license,
         "adapter": public_path(config.adapter),
         "adapter_revision": adapter.commit,
         "dtype": config.dtype,

@@ -75,12 +75,37 @@ def test_the_table_of_losses_is_thinned_and_keeps_the_first_and_the_last_step():
 
 
 def test_the_card_of_an_untrained_model_says_so_and_has_no_license():
-    run = RUN | {"recipe": RUN["recipe"] | {"allow_untrained": True}, "base_model": "outputs/init/model"}
+    run = RUN | {"untrained_base": True, "higgs_license": False, "base_model": "outputs/init/model"}
     card = ModelCard(adapter_card(run | {"base_revision": None}, name="outputs/tiny"))
     assert "**The base model is untrained: its weights are random. Its output is not speech.**" in card.text
     assert "base_model" not in card.data.to_dict() and "license" not in card.data.to_dict()
+    assert LICENSE_NOTICE not in card.text
     assert 'ModelConfig(model_name_or_path="model")  # a local folder: give its path' in card.text
     assert "untrained" in update_evaluation("", METRICS | {"untrained_base": True}, name="tester/voice")
+
+
+@pytest.mark.parametrize("origin", [{}, {"untrained_base": None}, {"untrained_base": False, "higgs_license": True}])
+def test_no_flag_of_a_recipe_removes_the_license_or_calls_a_trained_base_untrained(origin):
+    run = RUN | {"recipe": RUN["recipe"] | {"allow_untrained": True}} | origin
+    cards = [
+        adapter_card(run, name="tester/voice"),
+        adapter_card(run, name="tester/voice", metrics=METRICS),
+        merged_card(MERGE, name="tester/merged", run=run),
+        merged_card(MERGE | {"higgs_license": True}, name="tester/merged", run=run | {"higgs_license": False}),
+    ]
+    for card in map(ModelCard, cards):
+        assert LICENSE_NOTICE in card.text and card.data.license == "other"
+        assert "base model is untrained" not in card.text
+
+
+def test_a_trained_base_of_another_license_has_no_notice():
+    run = RUN | {"untrained_base": False, "higgs_license": False}
+    for card in (
+        adapter_card(run, name="tester/voice"),
+        merged_card(MERGE | {"higgs_license": False}, name="tester/merged", run=run),
+    ):
+        assert LICENSE_NOTICE not in card and "boson-higgs-audio-2" not in card
+        assert "base model is untrained" not in card
 
 
 @pytest.mark.parametrize(
@@ -88,7 +113,7 @@ def test_the_card_of_an_untrained_model_says_so_and_has_no_license():
     [
         (("codec",), "run.json: field 'codec' is missing"),
         (("base_fingerprint",), "run.json: field 'base_fingerprint' is missing"),
-        (("recipe", "allow_untrained"), "run.json: recipe: field 'allow_untrained' is missing"),
+        (("hardware",), "run.json: field 'hardware' is missing"),
         (("datasets", 0, "rows"), "run.json: datasets: field 'rows' is missing"),
     ],
 )
