@@ -1,43 +1,59 @@
-"""Download repositories from the Hub, without pickles. Every failure is an `InputError` with one clear message."""
+"""Download repositories from the Hub, without pickles. Every failed request is one `InputError` that says what to do."""
 
-import hashlib
 import logging
 import os
-from collections.abc import Collection
+import re
+import time
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from json import JSONDecodeError
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
-from huggingface_hub import HfApi, constants, hf_hub_download, snapshot_download
+from huggingface_hub import HfApi, constants, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    HTTPError,  # of httpx or httpx2: whichever this huggingface_hub is built on
     LocalEntryNotFoundError,
-    RemoteEntryNotFoundError,
+    LocalTokenNotFoundError,
+    OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
 from huggingface_hub.file_download import repo_folder_name
+from huggingface_hub.utils import validate_repo_id
 
 from higgs_recipes.errors import InputError
-from higgs_recipes.files import explain_full_disk, sha256_file
-from higgs_recipes.hub.client import (
-    DamagedDownloadError,
-    HubError,
-    Repo,
-    RepoType,
-    ask_hub,
-    check_repo_id,
-    check_revision,
-    checked_commit,
-    hub_reason,
-)
+from higgs_recipes.files import explain_full_disk, has_git_hash
 
 
 logger = logging.getLogger(__name__)
 
+Result = TypeVar("Result")
+RepoType = Literal["model", "dataset"]
+
 # Pickles, which run code when loaded, and weights for frameworks that are not used here.
 UNSAFE_PATTERNS = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle", "*.h5", "*.msgpack")
 EXPLAINED = (GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError, LocalEntryNotFoundError)
+
+RETRY_WAITS = (1.0, 2.0, 4.0)  # seconds before each further attempt
+# A conflict (412) too: an attempt reads the state of the repository again.
+TEMPORARY_STATUS = (408, 412, 429, 500, 502, 503, 504)
+# Of Python, where huggingface_hub reads an answer that is not the Hub's: of a proxy, or a login page.
+UNREADABLE_ANSWER = (KeyError, IndexError, TypeError, AttributeError, AssertionError, JSONDecodeError, UnicodeError)
+# huggingface_hub raises OSError and ValueError too, and its Rust client for xet storage RuntimeError.
+HUB_FAILURES = (HTTPError, OSError, ValueError, RuntimeError, *UNREADABLE_ANSWER)
+MAX_REASON = 300  # characters of what a server sent
+
+
+class HubError(InputError):
+    """A request to the Hub failed."""
+
+
+class DamagedDownloadError(ValueError):
+    """A downloaded file has another hash than the Hub states."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +71,111 @@ class Snapshot:
     folder: Path
 
 
+def ask_hub(action: str, request: Callable[[], Result], *, raises: tuple[type[Exception], ...] = ()) -> Result:
+    """Call a function that sends requests to the Hub, again after temporary failures.
+
+    Args:
+        action: what failed, as the first words of the error message.
+        request: the function; it must be repeatable.
+        raises: exceptions of the function that the caller explains itself.
+
+    Raises:
+        HubError: the last attempt failed.
+    """
+    for wait in (*RETRY_WAITS, None):
+        try:
+            return request()
+        except InputError:
+            raise
+        except HUB_FAILURES as error:
+            if wait is not None and _is_temporary(error):
+                logger.warning("%s: %s; trying again in %.0f s", action, hub_reason(error), wait)
+                time.sleep(wait)
+                continue
+            if isinstance(error, raises):
+                raise
+            raise HubError(f"{action}: {hub_reason(error)}") from error
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _is_temporary(error: Exception) -> bool:
+    error = _cause(error)
+    if isinstance(error, HfHubHTTPError):
+        return error.response.status_code in TEMPORARY_STATUS
+    return isinstance(error, (HTTPError, DamagedDownloadError))
+
+
+def _cause(error: Exception) -> Exception:
+    is_wrapped = isinstance(error, LocalEntryNotFoundError) and isinstance(error.__cause__, Exception)
+    return error.__cause__ if is_wrapped else error
+
+
+def hub_reason(error: Exception) -> str:
+    """Explain in one line why a request to the Hub failed, and what to do.
+
+    Messages of httpx are not passed on: for an invalid header they contain the token.
+    """
+    cause, hub = _cause(error), constants.ENDPOINT
+    if isinstance(cause, LocalTokenNotFoundError):
+        return "you are not logged in; run `hf auth login`"
+    if isinstance(cause, OfflineModeIsEnabled):
+        return "offline mode is on; unset HF_HUB_OFFLINE"
+    if isinstance(cause, HfHubHTTPError):
+        return _status_reason(cause)
+    if isinstance(cause, HTTPError):
+        return f"{hub} cannot be reached ({type(cause).__name__}); check the connection and run again"
+    if isinstance(cause, UnicodeEncodeError):
+        return "the token contains characters that no token has; run `hf auth login`"
+    if isinstance(cause, UNREADABLE_ANSWER):
+        found = _short(f"{type(cause).__name__}: {cause}")  # not its repr, which may contain the token
+        return (
+            f"{hub} sent an answer that cannot be read ({found}); a proxy or a login page may answer in its place: "
+            f"open {hub} in a browser, then run again"
+        )
+    return _short(str(cause)) or type(cause).__name__
+
+
+def _status_reason(error: HfHubHTTPError) -> str:
+    hub, status = constants.ENDPOINT, error.response.status_code
+    if status in (401, 403):
+        return f"{hub} rejected the token or got none ({status}); run `hf auth login` with a token that has permission"
+    answer = f"{hub} answered {status} {_short(error.server_message or error.response.reason_phrase)}".rstrip()
+    return f"{answer}; wait and run again" if status in TEMPORARY_STATUS else answer
+
+
+def _short(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= MAX_REASON else f"{text[:MAX_REASON]} ..."
+
+
+def check_repo_id(name: str) -> None:
+    """Raise `InputError` unless a name is a valid id of a repository."""
+    try:
+        validate_repo_id(name)
+    except HFValidationError as error:
+        raise InputError(f"{_short(repr(name))} is not a valid repository id: {_short(str(error))}") from error
+
+
+def check_revision(revision: str | None, *, field: str = "revision") -> None:
+    """Raise `InputError` unless a revision is None or a possible name of a branch, a tag or a commit in git."""
+    if revision is None:
+        return
+    forbidden = re.search(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|^[/.-]|[/.]$|\.lock$", revision)
+    if not revision or len(revision) > 255 or forbidden:
+        raise InputError(f"{field} {_short(repr(revision))} is not the name of a branch, a tag or a commit")
+
+
+def checked_commit(commit: Any) -> str:
+    """A commit hash that the Hub sent; it becomes the name of a folder."""
+    if not isinstance(commit, str) or re.fullmatch(r"[0-9a-f]{40}", commit) is None:
+        raise TypeError(f"commit {commit!r}")
+    return commit
+
+
 def fetch(
     name_or_path: str | Path,
     *,
-    repo_type: Literal["model", "dataset"] = "model",
+    repo_type: RepoType = "model",
     revision: str | None = None,
     allow_patterns: list[str] | None = None,
     local_dir: Path | None = None,
@@ -136,15 +253,6 @@ def fetch(
     return Snapshot(name, revision if local_dir else Path(snapshot).name, Path(snapshot))
 
 
-def read_remote_file(repo: Repo, path: str, *, token: str | None) -> str:
-    """A text file at the repository's commit (not a stale one from the cache); "" if there is none. For `ask_hub`."""
-    try:
-        file = hf_hub_download(repo.id, path, revision=repo.commit, token=token)
-    except RemoteEntryNotFoundError:
-        return ""
-    return Path(file).read_text(encoding="utf-8")
-
-
 def _cached_blobs(name: str, repo_type: RepoType) -> set[Path]:
     """The contents in the Hub's cache of a repository; the name of each file is its hash."""
     blobs = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=name, repo_type=repo_type) / "blobs"
@@ -153,7 +261,7 @@ def _cached_blobs(name: str, repo_type: RepoType) -> set[Path]:
 
 def _check_blobs(blobs: Collection[Path]) -> None:
     for blob in sorted(blobs):
-        if not _has_hash(blob, blob.name):
+        if not has_git_hash(blob, blob.name):
             blob.unlink()
             raise DamagedDownloadError(f"a file arrived damaged: its content does not have the hash {blob.name}")
 
@@ -163,18 +271,6 @@ def _check_files(name: str, folder: Path, *, repo_type: RepoType, revision: str 
     paths = [path for path in paths if not path.startswith(".cache/")]  # of huggingface_hub
     for entry in HfApi().get_paths_info(name, paths, revision=revision, repo_type=repo_type):
         expected = entry.lfs.sha256 if entry.lfs is not None else entry.blob_id
-        if not _has_hash(folder / entry.path, expected):
+        if not has_git_hash(folder / entry.path, expected):
             (folder / entry.path).unlink()
             raise DamagedDownloadError(f"{entry.path} arrived damaged: its content does not have the hash {expected}")
-
-
-def _has_hash(path: Path, expected: str) -> bool:
-    """Whether a file has the SHA-256 of large files, or the hash by which git names the content of others."""
-    if len(expected) == 64:
-        return sha256_file(path) == expected
-    checked_commit(expected)
-    digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size)
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest() == expected

@@ -17,19 +17,8 @@ from huggingface_hub import CommitOperationAdd
 from higgs_recipes.errors import InputError
 from higgs_recipes.files import atomic_write
 from higgs_recipes.hub.cards import adapter_card, merged_card
-from higgs_recipes.hub.client import (
-    HubError,
-    Repo,
-    RepoType,
-    ask_hub,
-    can_write,
-    check_repo_id,
-    check_revision,
-    commit_files,
-    login_name,
-    open_repo,
-)
-from higgs_recipes.hub.download import read_remote_file
+from higgs_recipes.hub.client import Repo, can_write, commit_files, login_name, open_repo, read_remote_file
+from higgs_recipes.hub.download import HubError, RepoType, ask_hub, check_repo_id, check_revision
 from higgs_recipes.hub.evaluation_card import EVALUATION_FOLDER, update_evaluation
 from higgs_recipes.hub.public import public_name, public_record
 from higgs_recipes.hub.result_files import (

@@ -7,7 +7,8 @@ from pathlib import Path
 from huggingface_hub import CommitOperationAdd
 
 from higgs_recipes.errors import InputError
-from higgs_recipes.hub.client import HubError, Repo, ask_hub, commit_files, open_repo, upload_file
+from higgs_recipes.hub.client import Repo, commit_files, open_repo, upload_file
+from higgs_recipes.hub.download import HubError, ask_hub
 from higgs_recipes.hub.push import IMPORT, Target, explain_push
 from higgs_recipes.hub.result_files import CORPUS_RECORD, corpus_files, is_corpus_shard, log_skipped
 from higgs_recipes.hub.result_state import record_push

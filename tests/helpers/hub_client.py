@@ -13,9 +13,9 @@ from tests.helpers.paths import ROOT
 CALLS = """
 import json, sys
 from higgs_recipes.errors import InputError
-from higgs_recipes.hub import client, download, push
+from higgs_recipes.hub import download, push
 from higgs_recipes.hub.push_corpus import push_corpus
-client.RETRY_WAITS = (0, 0, 0)
+download.RETRY_WAITS = (0, 0, 0)
 FUNCTIONS = {
     "fetch": lambda **arguments: download.fetch(**arguments).folder,
     "resolve_target": push.resolve_target,

@@ -15,11 +15,11 @@ NAMES = [f"data/train-{index:05d}-of-00003.parquet" for index in range(3)]
 PUSH = """
 import os, sys
 from pathlib import Path
-from higgs_recipes.hub import client
+from higgs_recipes.hub import download
 from higgs_recipes.hub.push import Target
 from higgs_recipes.hub.push_corpus import CorpusPush
 from higgs_recipes.errors import InputError
-client.RETRY_WAITS = (0, 0, 0)
+download.RETRY_WAITS = (0, 0, 0)
 folder, names, killed = Path(sys.argv[1]), sys.argv[3:], sys.argv[2] == "killed"
 push = CorpusPush(Target("tester/corpus", "dataset"))
 uploads = [push.add(folder / name, name) for name in names]
