@@ -116,6 +116,17 @@ def sha256_file(path: str | Path) -> str:
     return digest.hexdigest()
 
 
+def has_git_hash(path: str | Path, expected: str) -> bool:
+    """Whether a file has a hash by which the Hub names contents: SHA-256 for large files, git's SHA-1 for others."""
+    if len(expected) == 64:
+        return sha256_file(path) == expected
+    digest = hashlib.sha1(b"blob %d\0" % Path(path).stat().st_size)
+    with Path(path).open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest() == expected
+
+
 def _hidden_sibling(path: Path, ending: str) -> Path:
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}.{ending}")
 

@@ -7,6 +7,9 @@ With --push_to_hub each file is uploaded while the next is made; the dataset app
 With --dry_run the corpus is checked and a report is written; this needs neither GPU nor codec.
 """
 
+from dataclasses import asdict
+from pathlib import Path
+
 from accelerate import PartialState
 
 from higgs_recipes.configs.corpus import EncodeConfig
@@ -17,6 +20,7 @@ from higgs_recipes.corpus.report_summary import render_text
 from higgs_recipes.errors import exit_on_input_error
 from higgs_recipes.hub.push import resolve_target
 from higgs_recipes.hub.push_corpus import CorpusPush
+from higgs_recipes.hub.result_state import ResultState
 
 
 def main() -> None:
@@ -28,10 +32,14 @@ def main() -> None:
             print(f"report: {folder / REPORT_PAGE}")
         return
     # Before the work, so that a missing token is found now and not after hours of encoding.
-    repo_id = resolve_target(config.hub_dataset_id, output_dir=config.output_dir, push=config.push_to_hub)
-    config.hub_dataset_id = repo_id or config.hub_dataset_id  # the card names it
-    push = CorpusPush(repo_id, private=config.hub_private_repo) if repo_id else None
-    folder = encode_corpus(config, on_shard=push.add if push else None)
+    folder, private = Path(config.output_dir), config.hub_private_repo
+    options = {"output_dir": folder, "push": config.push_to_hub, "repo_type": "dataset", "private": private}
+    target = resolve_target(config.hub_dataset_id, **options)
+    state = ResultState(folder, script="encode", recipe=asdict(config), repo_id=target and target.repo_id)
+    push = CorpusPush(target) if target else None
+    if not state.is_push_pending():
+        config.hub_dataset_id = target.repo_id if target else config.hub_dataset_id  # the card names it
+        encode_corpus(config, on_shard=push.add if push else None, finish=state.write if target else None)
     if not PartialState().is_main_process:
         return
     if push:

@@ -5,6 +5,7 @@ accelerate launch --config_file accelerate_configs/single_gpu.yaml scripts/evalu
 """
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 
@@ -18,28 +19,31 @@ from higgs_recipes.evaluation.evaluate import evaluate_model
 from higgs_recipes.evaluation.report import write_report
 from higgs_recipes.files import check_output_dir
 from higgs_recipes.generation.finished_clips import remove_finished_clips
-from higgs_recipes.hub.public import public_name
-from higgs_recipes.hub.push import push_report, resolve_target
+from higgs_recipes.hub.push import model_repo_name, push_report, resolve_target
+from higgs_recipes.hub.result_state import ResultState
 
 
 def main() -> None:
     config = parse_recipe(EvaluateConfig)
-    check_output_dir(config.output_dir, overwrite=config.overwrite_output_dir)
     # Before generation starts, so that a missing token is reported at once.
-    name = config.hub_model_id or (config.adapter and public_name(config.adapter))
-    repo_id = resolve_target(name, output_dir=config.output_dir, push=config.push_to_hub)
-    evaluation = evaluate_model(config)
-    write_report(
-        evaluation.metrics,
-        evaluation.waveforms,
-        run=evaluation.run,
-        output_dir=config.output_dir,
-        overwrite=config.overwrite_output_dir,
-    )
+    folder, private = Path(config.output_dir), config.hub_private_repo
+    name = config.hub_model_id or model_repo_name(config.adapter or config.model_name_or_path)
+    target = resolve_target(name, output_dir=folder, push=config.push_to_hub, private=private)
+    state = ResultState(folder, script="evaluate", recipe=asdict(config), repo_id=target and target.repo_id)
+    if not state.is_push_pending():
+        check_output_dir(config.output_dir, overwrite=config.overwrite_output_dir)
+        evaluation = evaluate_model(config)
+        write_report(
+            evaluation.metrics,
+            evaluation.waveforms,
+            run=evaluation.run,
+            output_dir=config.output_dir,
+            overwrite=config.overwrite_output_dir,
+            finish=state.write if target else None,
+        )
     remove_finished_clips(config.output_dir)
-    if repo_id:
-        url = push_report(config.output_dir, repo_id=repo_id, private=config.hub_private_repo)
-        print(f"pushed: {url}")
+    if target:
+        print(f"pushed: {push_report(folder, target)}")
     print(f"report: {Path(config.output_dir) / 'report.html'}")
 
 

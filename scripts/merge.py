@@ -3,27 +3,41 @@
 python scripts/merge.py --adapter me/my-voice --output_dir merged --check
 """
 
+from dataclasses import asdict
+from pathlib import Path
+
 from higgs_recipes.configs.inference import MergeConfig
 from higgs_recipes.configs.parser import parse_recipe
 from higgs_recipes.errors import exit_on_input_error
 from higgs_recipes.generation.synthesis import speak_greedily
 from higgs_recipes.hub.cards import describe_logit_check
-from higgs_recipes.hub.push import push_folder, resolve_target, write_merged_card
+from higgs_recipes.hub.push import push_model, resolve_target, write_merged_card
+from higgs_recipes.hub.result_state import ResultState
+from higgs_recipes.hub.run_record import MERGE_INFO
 from higgs_recipes.modeling.merge import merge
+from higgs_recipes.records import read_record
 
 
 def main() -> None:
     config = parse_recipe(MergeConfig)
-    repo_id = resolve_target(config.hub_model_id, output_dir=config.output_dir, push=config.push_to_hub)
-    record = merge(config, speak=speak_greedily)
-    write_merged_card(config.output_dir, name=repo_id)
+    folder, private = Path(config.output_dir), config.hub_private_repo
+    target = resolve_target(config.hub_model_id, output_dir=folder, push=config.push_to_hub, private=private)
+    state = ResultState(folder, script="merge", recipe=asdict(config), repo_id=target and target.repo_id)
+
+    def finish(staging: Path) -> None:
+        write_merged_card(staging, name=target.repo_id if target else config.output_dir)
+        if target:
+            state.write(staging)
+
+    if not state.is_push_pending():
+        merge(config, speak=speak_greedily, finish=finish)
+    record = read_record(folder / MERGE_INFO)
     if config.check:
         print(f"merged against adapter: {describe_logit_check(record)}")
     print(f"merged checkpoint: {config.output_dir}")
-    if repo_id:
+    if target:
         message = f"Merge {record['adapter']} into its base model"
-        url = push_folder(config.output_dir, repo_id=repo_id, private=config.hub_private_repo, commit_message=message)
-        print(f"pushed: {url}")
+        print(f"pushed: {push_model(folder, target, message=message)}")
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from transformers import AutoTokenizer, HiggsAudioV2ForConditionalGeneration, Hi
 from higgs_recipes.chatml import conversation
 from higgs_recipes.delay import undelay_frames
 from tests.helpers.checkpoints import tiny_folder
+from tests.helpers.forked_python import TIMEOUT
 from tests.helpers.forked_scripts import Done, Scripts
 from tests.helpers.hub_server import TOKENS, HubServer, Repo
 from tests.helpers.paths import ROOT
@@ -243,7 +244,7 @@ def test_a_killed_generation_goes_on_with_the_clips_that_are_missing(road, adapt
 
 def test_a_report_joins_its_adapter_on_the_hub(road, report):
     repo = road.repo("models", "voice")
-    files = {path.relative_to(report).as_posix() for path in report.rglob("*") if path.is_file()}
+    files = {path.relative_to(report).as_posix() for path in report.rglob("*") if path.is_file()} - {"state.json"}
     assert {"metrics.json", "report.md", "report.html", "samples/0001_finetuned.wav"} <= files
     assert {path for path in repo.files if path.startswith("evaluation/")} == {f"evaluation/{file}" for file in files}
     metrics = json.loads(repo.files["evaluation/metrics.json"])
@@ -326,12 +327,80 @@ def test_a_failed_push_leaves_the_adapter_on_disk_and_its_command_pushes_it(road
     assert first.startswith(f"the push to tester/second failed: {road.hub.url} answered 500")
     assert f"All files are on disk at {road.folder / 'second'}; to push again:" in first
     on_disk = {path.name: path.read_bytes() for path in (road.folder / "second").iterdir()}
+    state = json.loads(on_disk.pop("state.json"))
+    assert (state["push_to"], state["pushed"]) == ("tester/second", None)
     assert set(on_disk) == {"adapter_model.safetensors", "adapter_config.json", "run.json", "README.md"}
 
     env = road.hub.env() | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     again = subprocess.run(shlex.split(command), env=env, cwd=ROOT, capture_output=True, text=True)
     assert again.returncode == 0, again.stderr
     assert road.repo("models", "second").files == on_disk and road.repo("models", "second").private
+
+
+def test_a_folder_with_files_of_others_is_refused_before_training(road, corpus):
+    folder = road.folder / "foreign"
+    (folder / ".ssh").mkdir(parents=True)
+    (folder / ".ssh" / "id_rsa").write_text("PRIVATE KEY")
+    (folder / ".env").write_text("HF_TOKEN=hf_secret")
+    push = ["--push_to_hub", "--hub_model_id", "tester/foreign"]
+    error = road.refused("sft", *road.sft_flags("foreign"), *push)
+    assert error == f"{folder} exists and contains files that are not of a run: .env, .ssh; choose another output_dir"
+    assert sorted(path.name for path in folder.iterdir()) == [".env", ".ssh"]
+    assert ("models", "tester/foreign") not in road.hub.repos
+
+
+def pushed_again(road: Road, script: str, flags: list[object], folder: Path) -> Done:
+    """Kill a script when it commits, and run the same command again; the result on disk must not change."""
+    with road.hub.hold_next("POST .*/commit/") as commit:
+        process = road.scripts.start(script, *flags)
+        assert commit.reached.wait(TIMEOUT), road.scripts.said()
+        os.kill(process, signal.SIGKILL)
+        assert road.scripts.finish().code == -signal.SIGKILL
+    made = {
+        path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.name not in ("state.json", "README.md")
+    }
+    done = road.run(script, *flags)
+    assert "pushed: " in done.said
+    assert made == {
+        path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.name not in ("state.json", "README.md")
+    }
+    return done
+
+
+def test_a_killed_push_is_finished_by_the_same_command(road, corpus, adapter, report):
+    flags = [*road.encode_flags("corpus3"), *PUSH_CORPUS, "tester/corpus3", "--overwrite_output_dir", "false"]
+    done = pushed_again(road, "encode", flags, road.folder / "corpus3")
+    assert "Encoding" not in done.said and "corpus.json" in road.repo("datasets", "corpus3").files
+    assert "exists and is not empty" in road.refused("encode", *flags)  # nothing is left to do
+
+    flags = [*road.sft_flags("third"), "--max_steps", 1, "--eval_strategy", "no", "--save_strategy", "no"]
+    flags += ["--push_to_hub", "--hub_model_id", "tester/third"]
+    done = pushed_again(road, "sft", flags, road.folder / "third")
+    assert "'loss'" not in done.said and "run.json" in road.repo("models", "third").files
+    assert "holds a finished run" in road.refused("sft", *flags)
+
+    flags = [*road.merge_flags("merged3"), *PUSH, "tester/merged3"]
+    pushed_again(road, "merge", flags, road.folder / "merged3")
+    assert "merge.json" in road.repo("models", "merged3").files
+    assert "exists and is not empty" in road.refused("merge", *flags)
+
+    flags = [*road.evaluate_flags("report3"), "--hub_model_id", "tester/third", "--overwrite_output_dir", "false"]
+    done = pushed_again(road, "evaluate", flags, road.folder / "report3")
+    assert "scoring" not in done.said and "evaluation/metrics.json" in road.repo("models", "third").files
+    assert "exists and is not empty" in road.refused("evaluate", *flags)
+
+
+def test_a_run_that_was_killed_before_its_card_is_finished_by_the_same_command(road, corpus):
+    flags = [*road.sft_flags("fourth"), "--max_steps", 1, "--eval_strategy", "no", "--save_strategy", "no"]
+    road.run("sft", *flags)
+    card = road.folder / "fourth" / "README.md"
+    written = card.read_text()
+    card.unlink()
+    assert "'loss'" not in road.run("sft", *flags).said
+    assert card.read_text() == written
+
+    (road.folder / "fourth" / "run.json").unlink()  # killed before: the weights may be incomplete
+    assert "'loss'" in road.run("sft", *flags).said
 
 
 def test_what_is_not_on_the_hub_is_named(road, corpus):

@@ -26,6 +26,7 @@ from higgs_recipes.audio.pretrained import (
     METRIC_MODEL_RATE,
     fetch_checkpoint,
     load_complete_model,
+    load_part,
     resample_for_metrics,
 )
 from higgs_recipes.errors import InputError, import_module
@@ -109,11 +110,11 @@ class TransformersWhisper:
     def __init__(self, name: str, *, revision: str | None, device: torch.device) -> None:
         self.name = name
         folder, self.revision = fetch_checkpoint(name, revision, field="asr")
-        model_type = AutoConfig.from_pretrained(folder).model_type
+        model_type = load_part(AutoConfig, folder, name=name, field="asr").model_type
         if model_type != "whisper":
             raise InputError(f"asr {name} is a {model_type} model: name a Whisper checkpoint or {PACKAGE_ASR_MODEL}")
         self.model = load_complete_model(AutoModelForSpeechSeq2Seq, folder, name=name, field="asr").to(device)
-        self.processor = AutoProcessor.from_pretrained(folder)
+        self.processor = load_part(AutoProcessor, folder, name=name, field="asr")
         self.spelling = self.processor.tokenizer.english_spelling_normalizer
         self.device = device
         generation_config = self.model.generation_config.to_dict()
@@ -171,6 +172,7 @@ class TransformersWhisper:
             tokenizer=self.processor.tokenizer,
             feature_extractor=self.processor.feature_extractor,
             device=self.device,
+            trust_remote_code=False,
         )
         return [
             self._timed_words_of_one(recognizer, waveform, options) if len(waveform) else [] for waveform in waveforms

@@ -24,6 +24,7 @@ from higgs_recipes.errors import InputError
 from higgs_recipes.files import sha256_file
 from higgs_recipes.hub.download import Snapshot, fetch
 from higgs_recipes.hub.public import is_hub_id
+from higgs_recipes.hub.safe_files import check_checkpoint
 
 
 WEIGHTS = "model.safetensors"
@@ -138,8 +139,9 @@ def load_codec(name_or_path: str | Path, *, revision: str | None, device: str | 
     for file_name in ("config.json", WEIGHTS):
         if not (folder / file_name).is_file():
             raise InputError(f"codec {name_or_path}: no {file_name}; give a transformers checkpoint of {_MODEL_TYPES}")
+    check_checkpoint(folder, name=f"codec {name_or_path}")
     try:
-        config = AutoConfig.from_pretrained(folder)
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError) as error:  # not JSON, or an unknown model type
         config_error = str(error).splitlines()[0]
         raise InputError(f"codec {name_or_path}: config.json is not that of {_MODEL_TYPES}: {config_error}") from error
@@ -150,7 +152,7 @@ def load_codec(name_or_path: str | Path, *, revision: str | None, device: str | 
         raise InputError(f"codec {name_or_path}: {found}, need {SAMPLE_RATE} and {HOP}")
     try:
         model, loaded = _MODELS[config.model_type].from_pretrained(
-            folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+            folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, output_loading_info=True
         )
     except (SafetensorError, RuntimeError) as error:
         raise InputError(f"codec {name_or_path}: {WEIGHTS} cannot be loaded ({error}); fetch it again") from error

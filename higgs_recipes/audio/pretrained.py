@@ -2,6 +2,7 @@
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import torch
 import torchaudio
@@ -11,6 +12,7 @@ from higgs_recipes.constants import SAMPLE_RATE
 from higgs_recipes.errors import InputError
 from higgs_recipes.files import sha256_file
 from higgs_recipes.hub.download import fetch
+from higgs_recipes.hub.safe_files import check_checkpoint, check_processor
 
 
 METRIC_MODEL_RATE = 16_000  # Hz
@@ -34,7 +36,7 @@ def fetch_checkpoint(name: str, revision: str | None, *, field: str) -> tuple[Pa
         The folder, and the revision: the commit on the Hub, or "local@" and 16 hex digits of the weights' hash.
 
     Raises:
-        InputError: not found, or no weights in safetensors.
+        InputError: not found, no weights in safetensors, or a file that names others than those of the checkpoint.
     """
     files = fetch(name, revision=revision, allow_patterns=list(CHECKPOINT_FILES))
     folder = files.folder
@@ -44,10 +46,25 @@ def fetch_checkpoint(name: str, revision: str | None, *, field: str) -> tuple[Pa
             f"{field} {name}: no weights in safetensors, and pickles are never loaded; set {field}_revision to a "
             "commit that has them (often that of a conversion pull request), or choose another model"
         )
+    check_checkpoint(folder, name=f"{field} {name}")
+    check_processor(folder, name=f"{field} {name}")
     if files.commit is None:
         digest = hashlib.sha256("".join(map(sha256_file, weights)).encode()).hexdigest()
         return folder, f"local@{digest[:16]}"
     return folder, files.commit
+
+
+def load_part(auto_class: type, folder: Path, *, name: str, field: str) -> Any:
+    """Load the config, processor or feature extractor of a checkpoint; code in the checkpoint is never run.
+
+    Raises:
+        InputError: transformers cannot load it without running code of the checkpoint, or it is broken.
+    """
+    try:
+        return auto_class.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = (str(error).strip() or repr(error)).splitlines()[0]
+        raise InputError(f"{field} {name}: {auto_class.__name__} cannot load it: {reason}") from error
 
 
 def load_complete_model(auto_class: type, folder: Path, *, name: str, field: str) -> torch.nn.Module:
@@ -60,7 +77,7 @@ def load_complete_model(auto_class: type, folder: Path, *, name: str, field: str
     """
     try:
         model, info = auto_class.from_pretrained(
-            folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+            folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, output_loading_info=True
         )
     except ValueError as error:
         raise InputError(f"{field} {name}: {auto_class.__name__} cannot load it; choose another model") from error

@@ -16,6 +16,7 @@ from higgs_recipes.audio.pretrained import (
     METRIC_MODEL_RATE,
     fetch_checkpoint,
     load_complete_model,
+    load_part,
     resample_for_metrics,
 )
 from higgs_recipes.constants import SAMPLE_RATE
@@ -58,7 +59,7 @@ class XVector:
     def __init__(self, name: str, *, revision: str | None, device: torch.device) -> None:
         folder, self.revision = fetch_checkpoint(name, revision, field="speaker")
         self.model = load_complete_model(AutoModelForAudioXVector, folder, name=name, field="speaker").to(device)
-        self.extractor = AutoFeatureExtractor.from_pretrained(folder)
+        self.extractor = load_part(AutoFeatureExtractor, folder, name=name, field="speaker")
         self.device = device
         self.score_name = "sim_" + name.rstrip("/").rsplit("/", 1)[-1].replace("-", "_")
 

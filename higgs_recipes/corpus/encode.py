@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from contextlib import ExitStack
@@ -46,7 +47,9 @@ class _File:
     keep_audio: bool
 
 
-def encode_corpus(config: EncodeConfig, *, on_shard: OnShard | None = None) -> Path:
+def encode_corpus(
+    config: EncodeConfig, *, on_shard: OnShard | None = None, finish: Callable[[Path], None] | None = None
+) -> Path:
     """Encode the recipe's corpus into the folder `output_dir`, and return it.
 
     The folder has data/<split>-*.parquet, corpus.json, rejects.jsonl and README.md; it appears when all of them are
@@ -55,6 +58,7 @@ def encode_corpus(config: EncodeConfig, *, on_shard: OnShard | None = None) -> P
     Args:
         on_shard: called with the path of each parquet file after it is written, and its name in the folder. The folder
             appears after the returned futures are done, whether they succeed or fail.
+        finish: called with the folder after all files are written, before it appears.
 
     Raises:
         InputError: as `load_codec`, `load_corpus` and `split_rows`; `output_dir` is not empty; the disk is full.
@@ -86,6 +90,9 @@ def encode_corpus(config: EncodeConfig, *, on_shard: OnShard | None = None) -> P
                     uploads += [on_shard(path, file.name)] if on_shard else []
         if state.is_main_process:
             _write_records(folder, corpus, splits, codec=codec, config=config)
+            _log_cache(cache.folder)
+            if finish:
+                finish(folder)
         wait(uploads)
     state.wait_for_everyone()
     return Path(config.output_dir)
@@ -156,6 +163,12 @@ def public_reject(reject: Reject, corpus: Corpus) -> Reject:
         detail = detail.replace(source.label, public_path(source.label)).replace(f"{source.folder}/", "")
     columns = dict(reject.columns) | {"file": public_path(reject.columns["file"])}
     return replace(reject, detail=detail, columns=columns)
+
+
+def _log_cache(folder: Path) -> None:
+    recordings = [path.stat().st_size for path in (folder / "recordings").glob("*")]  # streaming stores them
+    stored = f" and {len(recordings)} held-out recordings ({sum(recordings) / 1e6:.0f} MB)" if recordings else ""
+    logger.info("%s keeps codes%s for later runs; to delete them: rm -r %s", folder, stored, shlex.quote(str(folder)))
 
 
 def _log_summary(record: dict[str, Any], corpus: Corpus) -> None:

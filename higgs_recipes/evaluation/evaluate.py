@@ -29,6 +29,7 @@ from higgs_recipes.evaluation.scoring import SpokenClip, score_clips
 from higgs_recipes.generation.finished_clips import FinishedClips, clip_settings, generate_rest
 from higgs_recipes.generation.generate import Generation, Request
 from higgs_recipes.hub.download import Snapshot
+from higgs_recipes.hub.lineage import base_lineage
 from higgs_recipes.hub.public import public_name
 from higgs_recipes.hub.run_record import read_run
 from higgs_recipes.languages import language_code
@@ -130,7 +131,7 @@ def evaluate_model(config: EvaluateConfig) -> Evaluation:
         "base_fingerprint": folder_fingerprint(base.folder),
         "adapter": None if adapter is None else public_name(config.adapter),
         "adapter_revision": None if adapter is None else adapter.commit,
-        "untrained_base": config.untrained_base,
+        "untrained_base": _is_untrained(base, config),
     }
     waveforms = {system: [clip.waveform for clip in system_clips] for system, system_clips in clips.items()}
     return Evaluation(metrics=scored | setup | run_environment(), waveforms=waveforms, run=run)
@@ -173,6 +174,11 @@ def shared_with_train(corpus: Snapshot, rows: Sequence[Mapping[str, Any]]) -> in
                 f"{corpus.name}: {path.name} cannot be read ({error}): encode the corpus again"
             ) from error
     return sum(row[HASH] in hashes - {None} for row in rows) if paths else None
+
+
+def _is_untrained(base: Snapshot, config: EvaluateConfig) -> bool:
+    recorded = base_lineage(base).untrained  # the base's own record takes precedence over the recipe
+    return config.untrained_base if recorded is None else recorded
 
 
 def load_recordings(rows: Sequence[Mapping[str, Any]], *, where: str) -> list[Tensor]:

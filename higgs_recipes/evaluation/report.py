@@ -7,7 +7,7 @@ import base64
 import difflib
 import json
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ def write_report(
     run: Mapping[str, Any] | None,
     output_dir: str | Path,
     overwrite: bool = False,
+    finish: Callable[[Path], None] | None = None,
 ) -> None:
     """Write the whole folder, or nothing.
 
@@ -53,6 +54,7 @@ def write_report(
         waveforms: the clips (N_i,) of each system, in the order of `metrics["clips"]`.
         run: run.json of the training; None if there is none.
         overwrite: replace an existing folder.
+        finish: called with the folder when all is written, before the folder appears.
 
     Raises:
         InputError: the folder exists and is not empty, or the disk is full.
@@ -69,6 +71,8 @@ def write_report(
         (folder / "metrics.json").write_text(encoded + "\n", encoding="utf-8")
         (folder / "report.md").write_text(render_markdown(metrics), encoding="utf-8")
         (folder / "report.html").write_text(render_html(metrics, wavs, run=run), encoding="utf-8")
+        if finish:
+            finish(folder)
 
 
 def render_html(metrics: Mapping[str, Any], wavs: Mapping[str, bytes], *, run: Mapping[str, Any] | None) -> str:
@@ -127,8 +131,7 @@ def render_markdown(metrics: Mapping[str, Any]) -> str:
             for key in systems
         ]
         sections.append(f"### {_literal(clip['text'])}\n\n{_literal(_text_note(clip))}\n\n{''.join(lines)}")
-    setup = {name: escape_marks(value) for name, value in _setup(metrics, None).items()}
-    sections.append(f"## Method\n\n{facts(setup)}")
+    sections.append(f"## Method\n\n{facts(_setup(metrics, None))}")
     return "\n".join(section for section in sections if section)
 
 

@@ -13,8 +13,9 @@ from huggingface_hub.utils import yaml_dump
 
 from higgs_recipes.errors import InputError
 from higgs_recipes.hub.evaluation_card import UNTRAINED, update_evaluation
-from higgs_recipes.hub.markdown import facts, table
+from higgs_recipes.hub.markdown import code, code_block, escape_marks, facts, literal, table
 from higgs_recipes.hub.public import is_hub_id, public_name, with_revision
+from higgs_recipes.hub.run_record import checked_run
 from higgs_recipes.records import Fields
 
 
@@ -68,25 +69,26 @@ def adapter_card(run: Record, *, name: str, metrics: Record | None = None) -> st
     Raises:
         InputError: a field is missing, or the recipe contains a token.
     """
-    run = Fields(run, "run.json")
-    base, is_adapter, untrained = run["base_model"], run["method"] == "lora", _is_untrained(run, metrics)
+    run = checked_run(run, "run.json")
+    has_notice = run.get("higgs_license") is not False  # an older record does not say: the notice stays
+    base, is_adapter, untrained = run["base_model"], run["method"] == "lora", _is_untrained(run)
     data = ModelCardData(
         base_model=base if is_hub_id(base) else None,
         datasets=[dataset["path"] for dataset in _datasets(run) if is_hub_id(dataset["path"])] or None,
         library_name="peft" if is_adapter else "transformers",
         pipeline_tag="text-to-speech",
         tags=["higgs-audio-v2", "text-to-speech", "lora" if is_adapter else "full-fine-tuning"],
-        **({} if untrained else LICENSE),  # random weights are not a derivative
+        **(LICENSE if has_notice else {}),
     )
     kind = "A LoRA adapter" if is_adapter else "A fine-tuned model"
     sections = [
-        f"# {public_name(name)}\n",
+        f"# {literal(public_name(name))}\n",
         UNTRAINED if untrained else "",
         f"{kind} for speech, trained from the Higgs Audio v2 model "
-        f"`{with_revision(base, run['base_revision'])}` for {run['steps']} steps with higgs_recipes.\n",
+        f"{code(with_revision(base, run['base_revision']))} for {run['steps']} steps with higgs_recipes.\n",
         _loading(name, base=base if is_adapter else None, revision=run["base_revision"]),
         _training(run),
-        _license(untrained),
+        _license() if has_notice else "",
     ]
     card = _assemble(data, sections)
     return card if metrics is None else update_evaluation(card, metrics, name=name)
@@ -97,23 +99,24 @@ def merged_card(merge: Record, *, name: str, run: Record | None = None) -> str:
 
     Args:
         merge: merge.json: {"base_model", "base_revision", "adapter", "adapter_revision", "dtype", "git_commit",
-            "versions", "hardware", "max_logit_difference", "mean_logit_difference", "likeliest_codes_equal"}; the last
-            three compare its logits with the adapter's and are null unless checked.
+            "versions", "hardware", "higgs_license", "max_logit_difference", "mean_logit_difference",
+            "likeliest_codes_equal"}; the last three compare its logits with the adapter's and are null unless checked.
         name: Hub id, or folder, by which the model is loaded.
         run: run.json of the adapter, if it has one.
 
     Raises:
         InputError: a field is missing, or the recipe contains a token.
     """
-    merge, run = Fields(merge, "merge.json"), run and Fields(run, "run.json")
+    merge, run = Fields(merge, "merge.json"), run and checked_run(run, "run.json")
     base = merge["base_model"]
-    untrained = run is not None and _is_untrained(run, None)
+    untrained = run is not None and _is_untrained(run)
+    has_notice = merge.get("higgs_license") is not False or (run is not None and run.get("higgs_license") is True)
     data = ModelCardData(
         base_model=base if is_hub_id(base) else None,
         library_name="transformers",
         pipeline_tag="text-to-speech",
         tags=["higgs-audio-v2", "text-to-speech", "merged"],
-        **({} if untrained else LICENSE),  # random weights are not a derivative
+        **(LICENSE if has_notice else {}),
     )
     about = {
         "base model": with_revision(base, merge["base_revision"]),
@@ -125,13 +128,13 @@ def merged_card(merge: Record, *, name: str, run: Record | None = None) -> str:
         "versions": merge["versions"],
     }
     sections = [
-        f"# {public_name(name)}\n",
+        f"# {literal(public_name(name))}\n",
         UNTRAINED if untrained else "",
         "A Higgs Audio v2 checkpoint: an adapter merged into its base model. It loads with plain transformers.\n",
         _loading(name, base=None, revision=None),
         "## Merge\n\n" + facts(about),
         _training(run) if run else "The training of the adapter is not recorded: it has no run.json.\n",
-        _license(untrained),
+        _license() if has_notice else "",
     ]
     return _assemble(data, sections)
 
@@ -173,7 +176,8 @@ def corpus_card(corpus: Record, *, name: str) -> str:
         configs=[{"config_name": "default", "data_files": files}],
     )
     split_rows = [[split, size["rows"], f"{size['seconds'] / 3600:.2f}"] for split, size in splits.items()]
-    column_rows = [[f"`{column}`", content] for column, content in CORPUS_COLUMNS.items()]
+    column_rows = [[code(column), content] for column, content in CORPUS_COLUMNS.items()]
+    reject_rows = [[escape_marks(str(reason)), count] for reason, count in rejects.items()]
     about = {
         "codec": corpus["codec"],
         "sources": [public_name(source) for source in sources],
@@ -181,24 +185,24 @@ def corpus_card(corpus: Record, *, name: str) -> str:
         "commit": corpus["git_commit"],
         "versions": corpus["versions"],
     }
-    loading = f'rows = load_dataset("{public_name(name)}", split="{next(iter(splits))}")'
+    loading = f"from datasets import load_dataset\n\nrows = load_dataset({_quote(public_name(name))}, "
+    loading += f"split={_quote(next(iter(splits)))})"
     sections = [
-        f"# {public_name(name)}\n",
+        f"# {literal(public_name(name))}\n",
         "Speech as codes of the Higgs Audio v2 tokenizer, ready for fine-tuning with higgs_recipes.\n",
-        f"```python\nfrom datasets import load_dataset\n\n{loading}\n```\n",
+        code_block(loading, "python"),
         facts(about),
         "## Splits\n\n" + table(["split", "rows", "hours"], split_rows),
         "## Columns\n\n" + table(["column", "content"], column_rows),
-        "## Rejected\n\n" + (table(["reason", "rows"], list(rejects.items())) if rejects else "No rows.\n"),
+        "## Rejected\n\n" + (table(["reason", "rows"], reject_rows) if rejects else "No rows.\n"),
         _recipe(corpus),
     ]
     return _assemble(data, sections)
 
 
-def _is_untrained(run: Fields, metrics: Record | None) -> bool:
-    # Without allow_untrained the trainer refuses a model with random weights.
-    allowed = Fields(run["recipe"], "run.json: recipe")["allow_untrained"]
-    return allowed or (metrics is not None and Fields(metrics, "metrics.json")["untrained_base"])
+def _is_untrained(run: Fields) -> bool:
+    # By the base's own record, or measured before training; an older record does not say.
+    return run.get("untrained_base") is True
 
 
 def _datasets(run: Fields) -> list[Fields]:
@@ -212,25 +216,30 @@ def _path(source: str | Record) -> str:
 def _loading(name: str, *, base: str | None, revision: str | None) -> str:
     """The section with the code that loads a model: as an adapter of `base`, or without a base if it is None."""
     model = base or name
-    pin = f', model_revision="{revision}"' if base and revision and is_hub_id(base) else ""
-    adapter = f', adapter="{public_name(name)}"' if base else ""
+    pin = f", model_revision={_quote(revision)}" if base and revision and is_hub_id(base) else ""
+    adapter = f", adapter={_quote(public_name(name))}" if base else ""
     hint = "" if is_hub_id(model) else "  # a local folder: give its path"
-    return (
-        "## How to load it\n\n```python\n"
+    lines = (
         "from higgs_recipes.configs import ModelConfig\n"
         "from higgs_recipes.modeling import load_model\n\n"
-        f'config = ModelConfig(model_name_or_path="{public_name(model)}"{pin}){hint}\n'
-        f'model, tokenizer = load_model(config{adapter}, device="cuda")\n```\n'
+        f"config = ModelConfig(model_name_or_path={_quote(public_name(model))}{pin}){hint}\n"
+        f'model, tokenizer = load_model(config{adapter}, device="cuda")'
     )
+    return f"## How to load it\n\n{code_block(lines, 'python')}"
+
+
+def _quote(text: str) -> str:
+    """A string in Python code, in double quotes."""
+    return json.dumps(text)
 
 
 def _training(run: Fields) -> str:
     datasets = [
         [
-            public_name(dataset["path"]),
+            escape_marks(public_name(dataset["path"])),
             dataset["rows"],
             f"{dataset['seconds'] / 3600:.2f}",
-            f"`{dataset['fingerprint']}`",
+            code(dataset["fingerprint"]),
         ]
         for dataset in _datasets(run)
     ]
@@ -273,12 +282,10 @@ def _recipe(record: Fields) -> str:
             )
     shown = {field: value for field, value in recipe.items() if not field.endswith("token")}
     plain = json.loads(json.dumps(shown))  # tuples become lists, as YAML has no tuples
-    return f"## Recipe\n\n```yaml\n{yaml_dump(plain, sort_keys=False)}```\n"
+    return f"## Recipe\n\n{code_block(yaml_dump(plain, sort_keys=False), 'yaml')}"
 
 
-def _license(untrained: bool) -> str:
-    if untrained:
-        return ""
+def _license() -> str:
     return (
         "## License\n\nWeights derived from Higgs Audio v2 are subject to the license of its weights, the "
         f"[Boson Higgs Audio 2 Community License]({LICENSE['license_link']}).\n\n> {LICENSE_NOTICE}\n"

@@ -1,26 +1,59 @@
-"""Download repositories from the Hub, without pickles. Every failure is an `InputError` with one clear message."""
+"""Download repositories from the Hub, without pickles. Every failed request is one `InputError` that says what to do."""
 
+import logging
+import os
+import re
+import time
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from json import JSONDecodeError
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
-from huggingface_hub import constants, snapshot_download
+from huggingface_hub import HfApi, constants, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
     HFValidationError,
     HTTPError,  # of httpx or httpx2: whichever this huggingface_hub is built on
     LocalEntryNotFoundError,
+    LocalTokenNotFoundError,
+    OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from huggingface_hub.file_download import repo_folder_name
+from huggingface_hub.utils import validate_repo_id
 
 from higgs_recipes.errors import InputError
-from higgs_recipes.files import explain_full_disk
+from higgs_recipes.files import explain_full_disk, has_git_hash
 
+
+logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+RepoType = Literal["model", "dataset"]
 
 # Pickles, which run code when loaded, and weights for frameworks that are not used here.
 UNSAFE_PATTERNS = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle", "*.h5", "*.msgpack")
+EXPLAINED = (GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError, LocalEntryNotFoundError)
+
+RETRY_WAITS = (1.0, 2.0, 4.0)  # seconds before each further attempt
+# A conflict (412) too: an attempt reads the state of the repository again.
+TEMPORARY_STATUS = (408, 412, 429, 500, 502, 503, 504)
+# Of Python, where huggingface_hub reads an answer that is not the Hub's: of a proxy, or a login page.
+UNREADABLE_ANSWER = (KeyError, IndexError, TypeError, AttributeError, AssertionError, JSONDecodeError, UnicodeError)
+# huggingface_hub raises OSError and ValueError too, and its Rust client for xet storage RuntimeError.
+HUB_FAILURES = (HTTPError, OSError, ValueError, RuntimeError, *UNREADABLE_ANSWER)
+MAX_REASON = 300  # characters of what a server sent
+
+
+class HubError(InputError):
+    """A request to the Hub failed."""
+
+
+class DamagedDownloadError(ValueError):
+    """A downloaded file has another hash than the Hub states."""
 
 
 @dataclass(frozen=True)
@@ -38,17 +71,119 @@ class Snapshot:
     folder: Path
 
 
+def ask_hub(action: str, request: Callable[[], Result], *, raises: tuple[type[Exception], ...] = ()) -> Result:
+    """Call a function that sends requests to the Hub, again after temporary failures.
+
+    Args:
+        action: what failed, as the first words of the error message.
+        request: the function; it must be repeatable.
+        raises: exceptions of the function that the caller explains itself.
+
+    Raises:
+        HubError: the last attempt failed.
+    """
+    for wait in (*RETRY_WAITS, None):
+        try:
+            return request()
+        except InputError:
+            raise
+        except HUB_FAILURES as error:
+            if wait is not None and _is_temporary(error):
+                logger.warning("%s: %s; trying again in %.0f s", action, hub_reason(error), wait)
+                time.sleep(wait)
+                continue
+            if isinstance(error, raises):
+                raise
+            raise HubError(f"{action}: {hub_reason(error)}") from error
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _is_temporary(error: Exception) -> bool:
+    error = _cause(error)
+    if isinstance(error, HfHubHTTPError):
+        return error.response.status_code in TEMPORARY_STATUS
+    return isinstance(error, (HTTPError, DamagedDownloadError))
+
+
+def _cause(error: Exception) -> Exception:
+    is_wrapped = isinstance(error, LocalEntryNotFoundError) and isinstance(error.__cause__, Exception)
+    return error.__cause__ if is_wrapped else error
+
+
+def hub_reason(error: Exception) -> str:
+    """Explain in one line why a request to the Hub failed, and what to do.
+
+    Messages of httpx are not passed on: for an invalid header they contain the token.
+    """
+    cause, hub = _cause(error), constants.ENDPOINT
+    if isinstance(cause, LocalTokenNotFoundError):
+        return "you are not logged in; run `hf auth login`"
+    if isinstance(cause, OfflineModeIsEnabled):
+        return "offline mode is on; unset HF_HUB_OFFLINE"
+    if isinstance(cause, HfHubHTTPError):
+        return _status_reason(cause)
+    if isinstance(cause, HTTPError):
+        return f"{hub} cannot be reached ({type(cause).__name__}); check the connection and run again"
+    if isinstance(cause, UnicodeEncodeError):
+        return "the token contains characters that no token has; run `hf auth login`"
+    if isinstance(cause, UNREADABLE_ANSWER):
+        found = _short(f"{type(cause).__name__}: {cause}")  # not its repr, which may contain the token
+        return (
+            f"{hub} sent an answer that cannot be read ({found}); a proxy or a login page may answer in its place: "
+            f"open {hub} in a browser, then run again"
+        )
+    return _short(str(cause)) or type(cause).__name__
+
+
+def _status_reason(error: HfHubHTTPError) -> str:
+    hub, status = constants.ENDPOINT, error.response.status_code
+    if status in (401, 403):
+        return f"{hub} rejected the token or got none ({status}); run `hf auth login` with a token that has permission"
+    answer = f"{hub} answered {status} {_short(error.server_message or error.response.reason_phrase)}".rstrip()
+    return f"{answer}; wait and run again" if status in TEMPORARY_STATUS else answer
+
+
+def _short(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= MAX_REASON else f"{text[:MAX_REASON]} ..."
+
+
+def check_repo_id(name: str) -> None:
+    """Raise `InputError` unless a name is a valid id of a repository."""
+    try:
+        validate_repo_id(name)
+    except HFValidationError as error:
+        raise InputError(f"{_short(repr(name))} is not a valid repository id: {_short(str(error))}") from error
+
+
+def check_revision(revision: str | None, *, field: str = "revision") -> None:
+    """Raise `InputError` unless a revision is None or a possible name of a branch, a tag or a commit in git."""
+    if revision is None:
+        return
+    forbidden = re.search(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|^[/.-]|[/.]$|\.lock$", revision)
+    if not revision or len(revision) > 255 or forbidden:
+        raise InputError(f"{field} {_short(repr(revision))} is not the name of a branch, a tag or a commit")
+
+
+def checked_commit(commit: Any) -> str:
+    """A commit hash that the Hub sent; it becomes the name of a folder."""
+    if not isinstance(commit, str) or re.fullmatch(r"[0-9a-f]{40}", commit) is None:
+        raise TypeError(f"commit {commit!r}")
+    return commit
+
+
 def fetch(
     name_or_path: str | Path,
     *,
-    repo_type: Literal["model", "dataset"] = "model",
+    repo_type: RepoType = "model",
     revision: str | None = None,
     allow_patterns: list[str] | None = None,
     local_dir: Path | None = None,
 ) -> Snapshot:
     """Return a local folder as it is, or download a snapshot of a Hub repository.
 
-    Files that match `UNSAFE_PATTERNS` are never downloaded.
+    Files that match `UNSAFE_PATTERNS` are never downloaded. The content of each downloaded file is compared with the
+    hash that the Hub states, once, after its download; this reads it again (1 to 2 s per GB).
 
     Args:
         name_or_path: local folder or Hub id; an existing folder takes precedence.
@@ -58,21 +193,28 @@ def fetch(
         local_dir: folder to download into; None: the Hub's cache.
 
     Raises:
-        InputError: no such folder, invalid id, missing, private or gated repository, missing revision, or no
-            connection to the Hub.
+        InputError: no such folder, invalid id, missing, private or gated repository, missing revision, a damaged
+            download, or no connection to the Hub.
     """
     name = str(name_or_path)
-    folder = Path(name).expanduser()
-    if name and folder.is_dir():
-        return Snapshot(name, None, folder)
-    if name and folder.exists():
+    folder = os.path.expanduser(name)
+    if name and os.path.isdir(folder):  # unlike Path.is_dir, it accepts names that are too long for a file
+        return Snapshot(name, None, Path(folder))
+    if name and os.path.exists(folder):
         raise InputError(f"{name} is a file: give a folder or the id of a {repo_type} on the Hub")
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise InputError(f"no such folder: {name}")
+    try:
+        check_repo_id(name)
+    except InputError as error:
+        raise InputError(f"'{name}' is neither a local folder nor a valid id of a {repo_type} on the Hub") from error
+    check_revision(revision)
 
     repo = f"{repo_type} '{name}'" + (f" at revision '{revision}'" if revision else "")
     hub = constants.ENDPOINT
-    try:
+
+    def download() -> str:
+        known = _cached_blobs(name, repo_type)
         with explain_full_disk(local_dir or constants.HF_HUB_CACHE):
             snapshot = snapshot_download(
                 name,
@@ -82,8 +224,14 @@ def fetch(
                 ignore_patterns=list(UNSAFE_PATTERNS),
                 local_dir=local_dir,
             )
-    except HFValidationError as error:
-        raise InputError(f"'{name}' is neither a local folder nor a valid id of a {repo_type} on the Hub") from error
+        if local_dir is None:
+            _check_blobs(_cached_blobs(name, repo_type) - known)
+        else:
+            _check_files(name, local_dir, repo_type=repo_type, revision=revision)
+        return snapshot
+
+    try:
+        snapshot = ask_hub(f"{repo} could not be downloaded", download, raises=EXPLAINED)
     except GatedRepoError as error:
         page = f"{hub}/{'datasets/' if repo_type == 'dataset' else ''}{name}"
         raise InputError(f"{repo} is gated: accept its terms at {page}, then run `hf auth login`") from error
@@ -100,21 +248,29 @@ def fetch(
                 f"{repo} is not a local folder and not in the cache {constants.HF_HUB_CACHE}, and offline mode is on: "
                 "unset HF_HUB_OFFLINE, or give a local folder"
             ) from error
-        raise InputError(f"{repo} could not be downloaded: {hub_reason(error)}") from error
-    except (HfHubHTTPError, HTTPError) as error:
-        raise InputError(f"{repo} could not be downloaded: {hub_reason(error)}") from error
+        raise HubError(f"{repo} could not be downloaded: {hub_reason(error)}") from error
     # A folder in the cache is named by its commit.
     return Snapshot(name, revision if local_dir else Path(snapshot).name, Path(snapshot))
 
 
-def hub_reason(error: Exception) -> str:
-    """Explain in one line why a request to the Hub failed, and what to do."""
-    cause = error.__cause__ if isinstance(error, LocalEntryNotFoundError) and error.__cause__ else error
-    hub = constants.ENDPOINT
-    if not isinstance(cause, HfHubHTTPError):
-        return f"{hub} cannot be reached ({type(cause).__name__}); check the connection and run again"
-    status = cause.response.status_code
-    if status in (401, 403):
-        return f"{hub} rejected the token or got none ({status}); run `hf auth login` with a token that has permission"
-    answer = f"{hub} answered {status} {cause.server_message or cause.response.reason_phrase}".rstrip()
-    return f"{answer}; wait and run again" if status == 429 or status >= 500 else answer
+def _cached_blobs(name: str, repo_type: RepoType) -> set[Path]:
+    """The contents in the Hub's cache of a repository; the name of each file is its hash."""
+    blobs = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=name, repo_type=repo_type) / "blobs"
+    return {path for path in blobs.glob("*") if not path.name.endswith(".incomplete")}
+
+
+def _check_blobs(blobs: Collection[Path]) -> None:
+    for blob in sorted(blobs):
+        if not has_git_hash(blob, blob.name):
+            blob.unlink()
+            raise DamagedDownloadError(f"a file arrived damaged: its content does not have the hash {blob.name}")
+
+
+def _check_files(name: str, folder: Path, *, repo_type: RepoType, revision: str | None) -> None:
+    paths = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+    paths = [path for path in paths if not path.startswith(".cache/")]  # of huggingface_hub
+    for entry in HfApi().get_paths_info(name, paths, revision=revision, repo_type=repo_type):
+        expected = entry.lfs.sha256 if entry.lfs is not None else entry.blob_id
+        if not has_git_hash(folder / entry.path, expected):
+            (folder / entry.path).unlink()
+            raise DamagedDownloadError(f"{entry.path} arrived damaged: its content does not have the hash {expected}")

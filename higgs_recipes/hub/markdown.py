@@ -19,13 +19,13 @@ def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 
 def facts(record: Mapping[str, Any]) -> str:
-    """Format a record as a list with one line per field; each value is formatted by `inline`.
+    """Format a record as a list with one line per field; each value is shown literally.
 
     >>> print(facts({"codec": None, "versions": {"torch": "2.11", "peft": "0.21"}}), end="")
     - codec: not recorded
     - versions: torch 2.11, peft 0.21
     """
-    return "".join(f"- {name}: {inline(value)}\n" for name, value in record.items())
+    return "".join(f"- {name}: {literal(value)}\n" for name, value in record.items())
 
 
 def inline(value: Any) -> str:
@@ -36,7 +36,16 @@ def inline(value: Any) -> str:
         return ", ".join(f"{key} {inline(item)}" for key, item in value.items())
     if isinstance(value, (list, tuple)):
         return ", ".join(inline(item) for item in value)
-    return cell(value)
+    return f"{value:.4g}" if isinstance(value, float) else " ".join(str(value).split())
+
+
+def literal(value: Any) -> str:
+    """Format a value that Markdown shows unchanged, on one line, also in a table cell.
+
+    >>> print(literal("**a** | <b> https://hub"))
+    \\*\\*a\\*\\* \\| &lt;b&gt; https\\://hub
+    """
+    return cell(escape_marks(inline(value)))
 
 
 def cell(value: Any) -> str:
@@ -50,9 +59,34 @@ def cell(value: Any) -> str:
 
 
 def escape_marks(text: str) -> str:
-    """Escape the marks of Markdown except bars and HTML, which `cell` and `inline` escape.
+    """Escape what Markdown formats or links, except bars and HTML, which `cell` escapes.
 
-    >>> cell(escape_marks("*a* | <b>"))
-    '\\\\*a\\\\* \\\\| &lt;b&gt;'
+    An underscore inside a word has no effect.
+
+    >>> cell(escape_marks("*a* | <b> a_name"))
+    '\\\\*a\\\\* \\\\| &lt;b&gt; a_name'
     """
-    return re.sub(r"([\\`*_\[\]#~])", r"\\\1", text)
+    marks = r"[\\`*\[\]#~]|(?<![^\W_])_|_(?![^\W_])|(?<=www)\.|:(?=//)"
+    return re.sub(marks, lambda mark: f"\\{mark[0]}", text, flags=re.IGNORECASE)
+
+
+def code(text: Any) -> str:
+    """Format a value as code in a line.
+
+    >>> print(code("a"), code("a ` b"))
+    `a` `` a ` b ``
+    """
+    text = " ".join(str(text).split())
+    fence = "`" * (_longest_run(text) + 1)
+    padding = " " if "`" in text else ""
+    return f"{fence}{padding}{text}{padding}{fence}"
+
+
+def code_block(text: str, language: str) -> str:
+    """Format lines of code as a block, which no line of it can close."""
+    fence = "`" * max(3, _longest_run(text) + 1)
+    return f"{fence}{language}\n{text.rstrip()}\n{fence}\n"
+
+
+def _longest_run(text: str) -> int:
+    return max(map(len, re.findall("`+", text)), default=0)

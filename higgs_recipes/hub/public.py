@@ -1,14 +1,18 @@
 """Names and paths that may be published: Hub ids and relative paths, but no paths of the local machine."""
 
+import os
 import re
 from collections.abc import Mapping
-from pathlib import Path, PurePath, PurePosixPath
+from pathlib import PurePath, PurePosixPath
 from typing import Any
+
+
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def is_hub_id(name: str) -> bool:
     """Whether `fetch` would look for `name` on the Hub: it has the form user/name and is not a local folder."""
-    return re.fullmatch(r"[\w.-]+/[\w.-]+", name) is not None and name[0] != "." and not Path(name).is_dir()
+    return _HUB_ID.fullmatch(name) is not None and name[0] != "." and not os.path.isdir(name)
 
 
 def public_name(name: str) -> str:
@@ -21,14 +25,18 @@ def public_name(name: str) -> str:
 
 
 def public_path(path: str) -> str:
-    """Return a Hub id or a path below the working folder unchanged, and only the last component of other paths.
+    """Return a Hub id or a path below the working folder, and only the last component of other paths.
+
+    A local folder that looks like a Hub id, such as outputs/voice, gets "./" in front.
 
     >>> [public_path(path) for path in ("outputs/voice", "/home/someone/voice", "../voice", "~/voice")]
     ['outputs/voice', 'voice', 'voice', 'voice']
     """
     pure = PurePath(path)
     from_home = pure.parts and re.fullmatch(r"~[\w.-]*", pure.parts[0])
-    return pure.name if pure.is_absolute() or ".." in pure.parts or from_home else path
+    if pure.is_absolute() or ".." in pure.parts or from_home:
+        return pure.name
+    return f"./{path}" if _HUB_ID.fullmatch(path) and os.path.isdir(path) else path
 
 
 def public_record(record: Any) -> Any:

@@ -1,102 +1,221 @@
-"""Push folders to the Hub: in one commit, private by default; an error contains the command that retries the push."""
+"""Push results to the Hub: only the files of the result, in one commit, private by default.
+
+A failed push changes nothing on disk; its error contains the command that retries it.
+"""
 
 import json
 import logging
 import shlex
 import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import yaml
-from huggingface_hub import CommitOperationAdd, HfApi, ModelInfo, hf_hub_download
-from huggingface_hub.errors import (
-    HTTPError,  # of httpx or httpx2: whichever this huggingface_hub is built on
-    LocalEntryNotFoundError,
-    LocalTokenNotFoundError,
-    OfflineModeIsEnabled,
-    RemoteEntryNotFoundError,
-)
-from huggingface_hub.hf_api import DatasetInfo
-from huggingface_hub.utils import DEFAULT_IGNORE_PATTERNS, filter_repo_objects
+from huggingface_hub import CommitOperationAdd
 
 from higgs_recipes.errors import InputError
-from higgs_recipes.files import atomic_write, file_inside
+from higgs_recipes.files import atomic_write
 from higgs_recipes.hub.cards import adapter_card, merged_card
-from higgs_recipes.hub.download import UNSAFE_PATTERNS, hub_reason
+from higgs_recipes.hub.client import Repo, can_write, commit_files, login_name, open_repo, read_remote_file
+from higgs_recipes.hub.download import HubError, RepoType, ask_hub, check_repo_id, check_revision
 from higgs_recipes.hub.evaluation_card import EVALUATION_FOLDER, update_evaluation
-from higgs_recipes.hub.public import public_record
-from higgs_recipes.metrics_schema import SYSTEMS
-from higgs_recipes.records import Fields, read_record
+from higgs_recipes.hub.public import public_name, public_record
+from higgs_recipes.hub.result_files import (
+    CARD,
+    METRICS_RECORD,
+    is_model_file,
+    is_report_file,
+    log_skipped,
+    model_files,
+    report_files,
+)
+from higgs_recipes.hub.result_state import read_state, record_push
+from higgs_recipes.hub.run_record import MERGE_INFO, RUN_INFO
+from higgs_recipes.records import read_record
 
 
 logger = logging.getLogger(__name__)
 
-RepoType = Literal["model", "dataset"]
-
-# Pickles, checkpoints for resuming, partial files of killed runs, and TensorBoard logs, whose names contain the host
-# name.
-NOT_PUSHED = (*UNSAFE_PATTERNS, "checkpoint-*/*", "*.partial", "*.partial/*", "runs/*")
-# Exceptions of huggingface_hub when a push fails; its Rust client for xet storage raises RuntimeError.
-PUSH_FAILURES = (HTTPError, OSError, ValueError, RuntimeError)
+IMPORT = "from higgs_recipes.hub.push import Target"  # of the commands that retry a push
 
 
 class PushError(InputError):
     """A failed push. The message says why, where the files are on disk, and which command retries the push."""
 
 
-def resolve_target(name: str | None, *, output_dir: str | Path, push: bool) -> str | None:
-    """Return the repository id to push a result to: `name`, or the name of `output_dir`; None without `push`.
+@dataclass(frozen=True)
+class Target:
+    """Where a result is pushed to.
+
+    Attributes:
+        repo_id: repository; created if it does not exist.
+        repo_type: type of the repository.
+        private: visibility of a new repository, None: the account's default; an existing one keeps its visibility.
+        revision: branch to push to; created if it does not exist. None: main.
+        token: token to push with; None: that of the login. It is not in the command that retries a push.
+    """
+
+    repo_id: str
+    repo_type: RepoType = "model"
+    private: bool | None = True
+    revision: str | None = None
+    token: str | None = field(default=None, repr=False)
+
+
+def resolve_target(
+    name: str | None,
+    *,
+    output_dir: str | Path,
+    push: bool,
+    repo_type: RepoType = "model",
+    private: bool | None = True,
+    revision: str | None = None,
+    token: str | None = None,
+) -> Target | None:
+    """Return where to push a result: to `name`, or to the name of `output_dir`; None without `push`.
+
+    "my-voice" becomes "<user>/my-voice". Call it before a long run: it finds a missing login, an invalid name and
+    missing permissions, and changes nothing on the Hub.
 
     Raises:
-        InputError: as `resolve_repo_id`.
+        InputError: an invalid name or branch; no token, an invalid or read-only token, a repository to which it cannot
+            write or that it cannot create; or no connection to the Hub.
     """
-    return resolve_repo_id(name or Path(output_dir).resolve().name) if push else None
+    if not push:
+        return None
+    name = name or Path(output_dir).resolve().name
+    refused = f"{name!r} cannot be pushed"
+    check_repo_id(name)
+    check_revision(revision, field="hub_revision")
+    user, namespaces = ask_hub(refused, lambda: login_name(token))
+    repo_id = name if "/" in name else f"{user}/{name}"
+    check_repo_id(repo_id)
+    allowed = ask_hub(refused, lambda: can_write(repo_id, repo_type, token=token))
+    if allowed is None and repo_id.partition("/")[0] not in namespaces:
+        owners = ", ".join(sorted(namespaces))
+        raise InputError(
+            f"{refused}: there is no {repo_type} {repo_id}, and {user} cannot create one there: name one of {owners}"
+        )
+    if allowed is False:
+        raise InputError(
+            f"{refused}: {user} has no permission to write to the {repo_type} {repo_id}: name another one"
+        )
+    return Target(repo_id, repo_type, private, revision, token)
 
 
-def resolve_repo_id(name: str) -> str:
-    """Complete "my-voice" to "<user>/my-voice". Call it before a long run, so that a missing login is found early.
-
-    Raises:
-        InputError: the user is unknown: no token, an invalid token, or no connection to the Hub.
-    """
-    try:
-        user = HfApi().whoami()["name"]
-    except PUSH_FAILURES as error:
-        raise InputError(f"{name!r} cannot be pushed: {failure_reason(error)}") from error
-    return name if "/" in name else f"{user}/{name}"
+def model_repo_name(name_or_path: str) -> str:
+    """The repository of a model, to which its report belongs: its Hub id, where its folder was pushed, or its name."""
+    state = read_state(Path(name_or_path))
+    pushed_to = state and state["push_to"]
+    return pushed_to or public_name(name_or_path)
 
 
-def push_folder(
-    folder: str | Path, *, repo_id: str, repo_type: RepoType = "model", private: bool = True, commit_message: str
-) -> str:
-    """Push a folder in one commit and return the commit's URL.
+def push_model(folder: str | Path, target: Target, *, message: str) -> str:
+    """Push an adapter, a fine-tuned or a merged model in one commit and return the commit's URL.
 
-    Files that match `NOT_PUSHED` are not pushed. In processor_config.json a local path of the codec is replaced by the
-    name of its folder.
+    Of the folder, only the files of the result (`result_files.model_files`) are pushed. In processor_config.json a
+    local path of the codec is replaced by the name of its folder. The commit deletes the files of an earlier result,
+    its evaluation included.
 
     Args:
-        folder: folder to push.
-        repo_id: repository; created if it does not exist.
-        private: visibility of a new repository; an existing one keeps its visibility.
-        commit_message: title of the commit.
+        folder: folder of the model.
+        message: title of the commit.
 
     Raises:
-        InputError: no such folder, no files in it, a symbolic link that leaves it, or a processor_config.json that is
-            not JSON.
-        PushError: the push failed; the folder is unchanged.
+        InputError: no such folder, or a file of the result is missing, not valid, or a link out of the folder.
+        PushError: the push failed, or the repository has weights that are not of this project.
     """
     folder = Path(folder).resolve()
-    operations = [CommitOperationAdd(path, _public_content(folder / path)) for path in files_to_push(folder)]
-    # Not `hf upload`: it may split a large folder into several commits, and does not exclude `NOT_PUSHED`.
-    arguments = f"{repo_id=}, {repo_type=}, {private=}, {commit_message=}"
-    retry = f"from higgs_recipes.hub.push import push_folder; push_folder({str(folder)!r}, {arguments})"
+    names = model_files(folder)
+    log_skipped(folder, names)
+
+    def stale_files(repo: Repo) -> set[str]:
+        theirs = {name for name in repo.files if is_model_file(name)}
+        weights = sorted(name for name in theirs if name.endswith(".safetensors"))
+        if weights and not {RUN_INFO, MERGE_INFO} & repo.files:
+            raise InputError(
+                f"it contains {weights[0]} but neither {RUN_INFO} nor {MERGE_INFO}: not a result of this project; "
+                "name another repository"
+            )
+        return theirs - set(names)
+
+    contents = {name: _public_content(folder / name) for name in names}
+    retry = f"{IMPORT}, push_model; push_model({str(folder)!r}, {target!r}, {message=})"
+    return _push(folder, contents, target, message=message, stale_files=stale_files, retry=retry)
+
+
+def push_report(folder: str | Path, target: Target) -> str:
+    """Push an evaluation report to evaluation/ of a model's repository, and its scores to the model's card.
+
+    Both are one commit, which deletes the files of an earlier report; the rest of the card is kept. Returns the
+    commit's URL.
+
+    Raises:
+        InputError: metrics.json is missing or incomplete, or names a file outside the folder.
+        PushError: the push failed, or the metadata of the repository's card cannot be parsed.
+    """
+    folder = Path(folder).resolve()
+    metrics = read_record(folder / METRICS_RECORD)
+    names = report_files(folder)
+    update_evaluation("", metrics, name=target.repo_id)  # finds missing fields before any request to the Hub
+    log_skipped(folder, names)
+
+    def card(repo: Repo) -> dict[str, bytes]:
+        old = read_remote_file(repo, CARD, token=target.token)
+        try:
+            return {CARD: update_evaluation(old, metrics, name=repo.id).encode()}
+        except (yaml.YAMLError, KeyError, TypeError) as error:
+            raise InputError(f"the metadata of its {CARD} cannot be parsed ({error}); fix it on the Hub") from error
+
+    contents = {f"{EVALUATION_FOLDER}/{name}": folder / name for name in names}
+    return _push(
+        folder,
+        contents,
+        target,
+        message="Add evaluation",
+        stale_files=lambda repo: {name for name in repo.files if is_report_file(name)} - set(contents),
+        retry=f"{IMPORT}, push_report; push_report({str(folder)!r}, {target!r})",
+        more_contents=card,
+    )
+
+
+def _push(
+    folder: Path,
+    contents: Mapping[str, Path | bytes],
+    target: Target,
+    *,
+    message: str,
+    stale_files: Callable[[Repo], set[str]],
+    retry: str,
+    more_contents: Callable[[Repo], Mapping[str, bytes]] = lambda repo: {},
+) -> str:
+    """Commit files and delete stale ones, then record the push in the folder. Returns the commit's URL."""
+    operations = [CommitOperationAdd(name, content) for name, content in contents.items()]
+    where = {"repo_type": target.repo_type, "revision": target.revision, "token": target.token}
+
+    def commit() -> str:
+        repo = open_repo(target.repo_id, private=target.private, **where)
+        added = [CommitOperationAdd(name, content) for name, content in more_contents(repo).items()]
+        return commit_files(repo, [*operations, *added], stale_files(repo), message=message, **where)
+
+    url = explain_push(commit, target, folder=folder, retry=retry)
+    record_push(folder, repo_id=target.repo_id, url=url)
+    return url
+
+
+def explain_push(push: Callable[[], str], target: Target, *, folder: Path, retry: str) -> str:
+    """Run a push; a failure becomes a `PushError` with `retry`, Python code that repeats the push."""
+    failed = f"the push to {target.repo_id} failed"
     try:
-        repo = ready_repo(repo_id, repo_type, private=private)
-        # Not upload_folder: it may split a large folder into several commits, and a reader could fetch half of it.
-        commit = HfApi().create_commit(repo.id, operations, repo_type=repo_type, commit_message=commit_message)
-    except PUSH_FAILURES as error:
-        raise push_error(error, repo_id=repo_id, folder=folder, retry=retry) from error
-    return commit.commit_url
+        return ask_hub(failed, push)
+    except InputError as error:
+        reason = str(error) if isinstance(error, HubError) else f"{failed}: {error}"
+        token = "" if target.token is None else ", with the token in HF_TOKEN"
+        raise PushError(
+            f"{reason}. All files are on disk at {folder}; to push again{token}:\n"
+            f"  {shlex.join([sys.executable, '-c', retry])}"
+        ) from error
 
 
 def write_adapter_card(folder: str | Path, *, name: str | None = None) -> None:
@@ -111,11 +230,11 @@ def write_adapter_card(folder: str | Path, *, name: str | None = None) -> None:
     """
     folder = Path(folder)
     report = folder / EVALUATION_FOLDER
-    metrics = read_record(report / "metrics.json") if report.exists() else None
+    metrics = read_record(report / METRICS_RECORD) if report.exists() else None
     if metrics is not None:
-        _check_clips(metrics, report)
-    card = adapter_card(read_record(folder / "run.json"), name=name or str(folder), metrics=metrics)
-    atomic_write(folder / "README.md", card)
+        report_files(report)  # checks the clips that it names
+    card = adapter_card(read_record(folder / RUN_INFO), name=name or str(folder), metrics=metrics)
+    atomic_write(folder / CARD, card)
 
 
 def write_merged_card(folder: str | Path, *, name: str | None = None) -> None:
@@ -129,86 +248,9 @@ def write_merged_card(folder: str | Path, *, name: str | None = None) -> None:
         InputError: merge.json or a field of a record is missing.
     """
     folder = Path(folder)
-    run = read_record(folder / "run.json") if (folder / "run.json").exists() else None
-    card = merged_card(read_record(folder / "merge.json"), name=name or str(folder), run=run)
-    atomic_write(folder / "README.md", card)
-
-
-def push_report(report_folder: str | Path, *, repo_id: str, private: bool = True) -> str:
-    """Push an evaluation report to evaluation/ of a model's repository, and its scores to the model's card.
-
-    Both are one commit; the rest of the card is kept. Returns the commit's URL.
-
-    Raises:
-        InputError: metrics.json is missing or incomplete, or names a file outside the folder.
-        PushError: the push failed, or the metadata of the repository's card cannot be parsed; the folder is unchanged.
-    """
-    folder = Path(report_folder).resolve()
-    metrics = read_record(folder / "metrics.json")
-    _check_clips(metrics, folder)
-    update_evaluation("", metrics, name=repo_id)  # finds missing fields before any request to the Hub
-    operations = [CommitOperationAdd(f"{EVALUATION_FOLDER}/{path}", folder / path) for path in files_to_push(folder)]
-    arguments = f"repo_id={repo_id!r}, {private=}"
-    retry = f"from higgs_recipes.hub.push import push_report; push_report({str(folder)!r}, {arguments})"
-    try:
-        repo = ready_repo(repo_id, "model", private=private)
-        try:
-            card = update_evaluation(_remote_card(repo), metrics, name=repo.id)
-        except (yaml.YAMLError, KeyError, TypeError) as error:
-            raise InputError(f"the metadata of its README.md cannot be parsed ({error}); fix it on the Hub") from error
-        operations.append(CommitOperationAdd("README.md", card.encode()))
-        # With a parent commit, the Hub rejects the commit if the card has changed meanwhile.
-        commit = HfApi().create_commit(repo.id, operations, commit_message="Add evaluation", parent_commit=repo.sha)
-    except PUSH_FAILURES as error:
-        raise push_error(error, repo_id=repo_id, folder=folder, retry=retry) from error
-    return commit.commit_url
-
-
-def ready_repo(repo_id: str, repo_type: RepoType, *, private: bool) -> ModelInfo | DatasetInfo:
-    """Return information about a repository, after creating it if it does not exist."""
-    api = HfApi()
-    repo_id = api.create_repo(repo_id, repo_type=repo_type, private=private, exist_ok=True).repo_id
-    repo = api.repo_info(repo_id, repo_type=repo_type)
-    if private and not repo.private:
-        logger.warning("%s already exists and is public: the pushed files will be public", repo_id)
-    return repo
-
-
-def _remote_card(repo: ModelInfo) -> str:
-    """README.md at the repository's commit (not a stale one from the cache); "" if it has none."""
-    try:
-        return Path(hf_hub_download(repo.id, "README.md", revision=repo.sha)).read_text(encoding="utf-8")
-    except RemoteEntryNotFoundError:
-        return ""
-
-
-def _check_clips(metrics: Fields, folder: Path) -> None:
-    """Raise `InputError` unless the clips of metrics.json, which may be untrusted, are files of the report."""
-    for index, clip in enumerate(metrics["clips"]):
-        for system in SYSTEMS:
-            if system in clip:
-                file_inside(folder, clip[system]["wav"], field=f"{metrics.file}: clips[{index}].{system}.wav")
-
-
-def _relative_files(folder: Path) -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-
-
-def files_to_push(folder: Path) -> list[str]:
-    """List the files of a folder to push, as relative paths.
-
-    Raises:
-        InputError: no such folder, no files to push, or a symbolic link that leaves the folder.
-    """
-    if not folder.is_dir():
-        raise InputError(f"no such folder: {folder}")
-    ignored = [*NOT_PUSHED, *DEFAULT_IGNORE_PATTERNS]
-    paths = list(filter_repo_objects(_relative_files(folder), ignore_patterns=ignored))
-    if not paths:
-        raise InputError(f"nothing to push in {folder}")
-    for path in paths:
-        file_inside(folder, path, field="a file to push")
-    return paths
+    run = read_record(folder / RUN_INFO) if (folder / RUN_INFO).exists() else None
+    card = merged_card(read_record(folder / MERGE_INFO), name=name or str(folder), run=run)
+    atomic_write(folder / CARD, card)
 
 
 def _public_content(path: Path) -> Path | bytes:
@@ -224,26 +266,3 @@ def _public_content(path: Path) -> Path | bytes:
         return path
     logger.warning("%s names a local folder as its codec; only the folder's name is pushed", path)
     return (json.dumps(public, indent=2, ensure_ascii=False) + "\n").encode()
-
-
-def push_error(error: Exception, *, repo_id: str, folder: Path, retry: str) -> PushError:
-    """Return the error of a failed push; `retry` is Python code that repeats the push."""
-    reason = str(error) if isinstance(error, InputError) else failure_reason(error)
-    return PushError(
-        f"the push to {repo_id} failed: {reason}. All files are on disk at {folder}; to push again:\n"
-        f"  {shlex.join([sys.executable, '-c', retry])}"
-    )
-
-
-def failure_reason(error: Exception) -> str:
-    """Explain in one line why a push failed.
-
-    Messages of httpx are not passed on: for an invalid header they contain the token.
-    """
-    if isinstance(error, LocalTokenNotFoundError):
-        return "you are not logged in; run `hf auth login`"
-    if isinstance(error, OfflineModeIsEnabled):
-        return "offline mode is on; unset HF_HUB_OFFLINE"
-    if isinstance(error, (HTTPError, LocalEntryNotFoundError)):
-        return hub_reason(error)
-    return " ".join(str(error).split())

@@ -1,22 +1,20 @@
 """Push an encoded corpus to the Hub: upload its files while they are written, then publish them in one commit."""
 
 import logging
-import re
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+from huggingface_hub import CommitOperationAdd
 
 from higgs_recipes.errors import InputError
-from higgs_recipes.hub.push import PUSH_FAILURES, failure_reason, files_to_push, push_error, ready_repo
+from higgs_recipes.hub.client import Repo, commit_files, open_repo, upload_file
+from higgs_recipes.hub.download import HubError, ask_hub
+from higgs_recipes.hub.push import IMPORT, Target, explain_push
+from higgs_recipes.hub.result_files import CORPUS_RECORD, corpus_files, is_corpus_shard, log_skipped
+from higgs_recipes.hub.result_state import record_push
 
 
 logger = logging.getLogger(__name__)
-
-RECORD = "corpus.json"
-SHARD = re.compile(r"data/\w+-\d{5}-of-\d{5}\.parquet")
 
 
 class CorpusPush:
@@ -25,8 +23,8 @@ class CorpusPush:
     The Hub stores uploads by content, so a push that was killed resumes: finished files are not sent again.
     """
 
-    def __init__(self, repo_id: str, *, private: bool) -> None:
-        self.repo_id, self.private = repo_id, private
+    def __init__(self, target: Target) -> None:
+        self.target = target
         self._uploads: dict[str, Future] = {}
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="push")
 
@@ -38,39 +36,46 @@ class CorpusPush:
     def finish(self, folder: str | Path) -> str:
         """Commit the corpus in `folder` and return the commit's URL.
 
-        The commit contains the uploads of `add` and the rest of the files, and deletes the parquet files of an earlier
-        corpus.
+        The commit contains the uploads of `add` and the other files of the corpus, and deletes the parquet files of an
+        earlier one.
 
         Raises:
-            InputError: no such folder, no files in it, or a symbolic link that leaves it.
+            InputError: no such folder, or a file of the corpus is missing, not valid, or a link out of the folder.
             PushError: the push failed, or the repository contains parquet files of another dataset; the folder is
                 unchanged.
         """
-        folder = Path(folder).resolve()
-        names = files_to_push(folder)
-        with self._explain(folder):
-            operations = [self._operation(name, folder) for name in names]
-            repo = ready_repo(self.repo_id, "dataset", private=self.private)
-            existing = HfApi().list_repo_files(repo.id, repo_type="dataset", revision=repo.sha)
-            shards = [name for name in existing if SHARD.fullmatch(name)]
-            if shards and RECORD not in existing:  # `datasets` uses the same file names for any dataset
-                raise InputError(f"it contains {shards[0]} but no {RECORD}: not an encoded corpus; name another one")
-            operations += [CommitOperationDelete(name) for name in shards if name not in names]
-            # With a parent commit, the Hub rejects the commit if the repository has changed meanwhile.
-            commit = HfApi().create_commit(
-                repo.id,
-                operations,
-                repo_type="dataset",
-                commit_message="Add encoded corpus",
-                parent_commit=repo.sha,
+        folder, target = Path(folder).resolve(), self.target
+        names = corpus_files(folder)
+        log_skipped(folder, names)
+        imports = f"{IMPORT}; from higgs_recipes.hub.push_corpus import push_corpus"
+        retry = f"{imports}; push_corpus({str(folder)!r}, {target!r})"
+        operations = [self._operation(name, folder) for name in names]
+        where = {"repo_type": "dataset", "revision": target.revision, "token": target.token}
+
+        def commit() -> str:
+            repo = open_repo(target.repo_id, private=target.private, **where)
+            return commit_files(
+                repo, operations, self._stale_files(repo, names), message="Add encoded corpus", **where
             )
-        return commit.commit_url
+
+        url = explain_push(commit, target, folder=folder, retry=retry)
+        record_push(folder, repo_id=target.repo_id, url=url)
+        return url
+
+    @staticmethod
+    def _stale_files(repo: Repo, names: list[str]) -> set[str]:
+        shards = sorted(name for name in repo.files if is_corpus_shard(name))
+        if shards and CORPUS_RECORD not in repo.files:  # `datasets` uses the same file names for any dataset
+            raise InputError(
+                f"it contains {shards[0]} but no {CORPUS_RECORD}: not an encoded corpus; name another one"
+            )
+        return set(shards) - set(names)
 
     def _upload(self, path: Path, name: str) -> CommitOperationAdd:
-        operation = CommitOperationAdd(name, path)
-        # Created with the first file, so that a run without rows to encode leaves no empty repository.
-        repo = ready_repo(self.repo_id, "dataset", private=self.private)
-        HfApi().preupload_lfs_files(repo.id, [operation], repo_type="dataset")
+        operation, target = CommitOperationAdd(name, path), self.target
+        # The repository is created with the first file: a run without rows to encode leaves no empty one.
+        where = {"private": target.private, "token": target.token}
+        ask_hub(f"{name} was not uploaded", lambda: upload_file(operation, target.repo_id, "dataset", **where))
         return operation
 
     def _operation(self, name: str, folder: Path) -> CommitOperationAdd:
@@ -79,24 +84,15 @@ class CorpusPush:
                 operation = self._uploads[name].result()
                 if operation.path_or_fileobj == b"":  # huggingface_hub clears the content of uploaded files
                     return operation
-            except PUSH_FAILURES as error:
-                logger.warning("%s is uploaded again: %s", name, failure_reason(error))
+            except HubError as error:
+                logger.warning("%s; it is uploaded at the end", error)
         return CommitOperationAdd(name, folder / name)
 
-    @contextmanager
-    def _explain(self, folder: Path) -> Iterator[None]:
-        arguments = f"repo_id={self.repo_id!r}, private={self.private!r}"
-        retry = f"from higgs_recipes.hub.push_corpus import push_corpus; push_corpus({str(folder)!r}, {arguments})"
-        try:
-            yield
-        except PUSH_FAILURES as error:
-            raise push_error(error, repo_id=self.repo_id, folder=folder, retry=retry) from error
 
-
-def push_corpus(folder: str | Path, *, repo_id: str, private: bool = True) -> str:
+def push_corpus(folder: str | Path, target: Target) -> str:
     """Push an encoded corpus from a folder and return the commit's URL.
 
     Raises:
         InputError, PushError: as `CorpusPush.finish`.
     """
-    return CorpusPush(repo_id, private=private).finish(folder)
+    return CorpusPush(target).finish(folder)

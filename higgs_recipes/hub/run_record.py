@@ -1,15 +1,72 @@
 """Records that runs store next to their weights: run.json and merge.json."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from higgs_recipes.records import read_record
+from higgs_recipes.errors import InputError
+from higgs_recipes.records import Fields, read_record
 
 
 RUN_INFO, MERGE_INFO = "run.json", "merge.json"
 
+# The types of fields of run.json. The run.json of an adapter from the Hub may have been written by anybody.
+_TEXT, _NUMBER = (str, type(None)), (int, float)
+_FIELDS = {
+    **dict.fromkeys(("base_model", "base_fingerprint", "method", "codec", "hardware"), (str,)),
+    **dict.fromkeys(("base_revision", "git_commit"), _TEXT),
+    **dict.fromkeys(("recipe", "versions", "losses"), (dict,)),
+    **dict.fromkeys(("datasets", "log_history"), (list,)),
+    "steps": (int,),
+    **dict.fromkeys(("untrained_base", "higgs_license"), (bool, type(None))),
+}
+_DATASET = {"path": (str,), "fingerprint": (str,), "rows": (int,), "seconds": _NUMBER}
+_LOGGED = ("loss", "eos_", "eval_", "learning_rate", "step")  # names of numbers in the log begin so
 
-def read_run(folder: Path) -> dict[str, Any] | None:
-    """Read run.json of an adapter or fine-tuned model; None if the folder has none."""
+
+def checked_run(run: Mapping[str, Any], file: str) -> Fields:
+    """Check the types of the fields of run.json that are there.
+
+    Args:
+        file: name of the file in messages.
+
+    Raises:
+        InputError: a field has another type; names the file and the field.
+    """
+    _check_types(run, _FIELDS, where=file)
+    for index, dataset in enumerate(run.get("datasets", ())):
+        _check_types(dataset, _DATASET, where=f"{file}: datasets[{index}]")
+    for index, entry in enumerate(run.get("log_history", ())):
+        where = f"{file}: log_history[{index}]"
+        if not isinstance(entry, dict) or "step" not in entry:
+            raise InputError(
+                f"{where} is {_short(entry)}: it must be a mapping with a step; use a record of this project"
+            )
+        _check_types(entry, {name: _NUMBER for name in entry if str(name).startswith(_LOGGED)}, where=where)
+    return Fields(run, file)
+
+
+def read_run(folder: Path) -> Fields | None:
+    """Read run.json of an adapter or fine-tuned model; None if the folder has none.
+
+    Raises:
+        InputError: it is not JSON, or a field has an unexpected type.
+    """
     path = folder / RUN_INFO
-    return read_record(path) if path.is_file() else None
+    return checked_run(read_record(path), str(path)) if path.is_file() else None
+
+
+def _check_types(record: Any, types: Mapping[str, tuple[type, ...]], *, where: str) -> None:
+    if not isinstance(record, dict):
+        raise InputError(f"{where} is {_short(record)}: it must be a mapping; use a record of this project")
+    for name, allowed in types.items():
+        if name in record and type(record[name]) not in allowed:
+            expected = " or ".join(kind.__name__ for kind in allowed)
+            found = _short(record[name])
+            raise InputError(
+                f"{where}: field {name!r} is {found}: it must be {expected}; use a record of this project"
+            )
+
+
+def _short(value: Any) -> str:
+    return f"{value!r:.80}"

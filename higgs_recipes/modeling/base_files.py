@@ -5,10 +5,10 @@ from pathlib import Path
 
 from higgs_recipes.configs.model import ModelConfig
 from higgs_recipes.hub.download import Snapshot, fetch
-from higgs_recipes.hub.run_record import MERGE_INFO, RUN_INFO
+from higgs_recipes.hub.result_files import BASE_FILES, LICENSE_FILES
 
 
-MODEL_PATTERNS = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model"]
+MODEL_PATTERNS = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "LICENSE", "NOTICE", "README.md"]
 
 
 def fetch_base(config: ModelConfig) -> Snapshot:
@@ -23,9 +23,8 @@ def fetch_base(config: ModelConfig) -> Snapshot:
 def copy_base_files(base: Snapshot, folder: Path) -> None:
     """Copy the base's tokenizer, processor, chat template and generation config to a folder with weights.
 
-    Existing files are kept. The base's own run.json and merge.json are not copied.
+    Existing files are kept. Other files of the base, such as its records or files of the user, are not copied.
     """
-    excluded = ("*.safetensors", "*.index.json", RUN_INFO, MERGE_INFO)
-    for path in sorted({path for pattern in MODEL_PATTERNS for path in base.folder.glob(pattern)}):
-        if not any(path.match(pattern) for pattern in excluded) and not (folder / path.name).exists():
-            shutil.copyfile(path, folder / path.name)
+    for name in (*BASE_FILES, *LICENSE_FILES):
+        if (base.folder / name).is_file() and not (folder / name).exists():
+            shutil.copyfile(base.folder / name, folder / name)

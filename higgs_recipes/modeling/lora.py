@@ -51,7 +51,7 @@ def add_lora(model: HiggsAudioV2ForConditionalGeneration, config: SFTConfig) -> 
         target_modules=sorted({name for pattern in patterns for name in _matching(linear, pattern)}),
         revision=config.model_revision,
     )
-    return get_peft_model(model, lora)
+    return _without_card(get_peft_model(model, lora))
 
 
 def merge_adapter(model: PeftModel) -> HiggsAudioV2ForConditionalGeneration:
@@ -66,6 +66,12 @@ def merge_adapter(model: PeftModel) -> HiggsAudioV2ForConditionalGeneration:
     if is_four_bit(model):
         raise ValueError("the base is quantized to 4 bits: load it without load_in_4bit to merge an adapter")
     return model.merge_and_unload(safe_merge=True)
+
+
+def _without_card(model: PeftModel) -> PeftModel:
+    # peft would write a README.md with the path of the base on this machine; the card is written from run.json.
+    model.create_or_update_model_card = lambda output_dir: None
+    return model
 
 
 def _matching(names: list[str], pattern: str) -> list[str]:
@@ -103,7 +109,7 @@ def load_adapter(model: nn.Module, files: Snapshot, *, base: Snapshot) -> PeftMo
     else:
         logger.warning("%s has no %s: cannot check that it was trained on this base", adapter, RUN_INFO)
     try:
-        adapted = PeftModel.from_pretrained(model, folder, torch_device="cpu")
+        adapted = _without_card(PeftModel.from_pretrained(model, folder, torch_device="cpu"))
     except (RuntimeError, ValueError, SafetensorError) as error:
         raise InputError(f"{adapter}: does not fit the base {base.name}: {error}") from error
     with safe_open(folder / ADAPTER_WEIGHTS, framework="pt") as weights:

@@ -15,6 +15,7 @@ from higgs_recipes.configs.inference import MergeConfig
 from higgs_recipes.configs.model import ModelConfig
 from higgs_recipes.errors import InputError
 from higgs_recipes.files import atomic_write, staged_folder
+from higgs_recipes.hub.lineage import base_lineage
 from higgs_recipes.hub.public import public_path, public_record
 from higgs_recipes.hub.run_record import MERGE_INFO, RUN_INFO, read_run
 from higgs_recipes.modeling.base_files import copy_base_files, fetch_base
@@ -31,8 +32,10 @@ Speak = Callable[..., Tensor]  # (model, tokenizer, turns, max_seconds=...) -> c
 MODEL_INPUTS = ("input_ids", "attention_mask", "audio_input_ids", "audio_input_ids_mask")
 
 
-def merge(config: MergeConfig, *, speak: Speak) -> dict[str, Any]:
-    """Write the merged checkpoint to `config.output_dir`.
+def merge(
+    config: MergeConfig, *, speak: Speak, finish: Callable[[Path], None] = lambda folder: None
+) -> dict[str, Any]:
+    """Write the merged checkpoint to `config.output_dir`, which appears when it is complete.
 
     The folder contains the weights with text head, the base's tokenizer, processor and generation config, `merge.json`
     and the adapter's `run.json`. With `check`, the logits of the base with its adapter and of the merged checkpoint,
@@ -41,13 +44,21 @@ def merge(config: MergeConfig, *, speak: Speak) -> dict[str, Any]:
     Args:
         config: the recipe.
         speak: generates the codes of the compared clip: `generation.synthesis.speak_greedily`.
+        finish: called with the folder after all files are written, before it appears; writes the card.
 
     Returns:
         The content of `merge.json`.
 
     Raises:
-        InputError: whatever `load_model` raises; the adapter contains NaN; the folder is not empty; the disk is full.
+        InputError: the folder is not empty; whatever `load_model` raises; the adapter contains NaN; the disk is full.
     """
+    with staged_folder(config.output_dir, overwrite=config.overwrite_output_dir) as staging:
+        record = _merge_into(staging, config, speak=speak)
+        finish(staging)
+    return record
+
+
+def _merge_into(staging: Path, config: MergeConfig, *, speak: Speak) -> dict[str, Any]:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     base, adapter = fetch_base(config), fetch_adapter(config.adapter, revision=config.adapter_revision)
     model, tokenizer = load_model(config, adapter=adapter, base=base, device=device)
@@ -56,6 +67,7 @@ def merge(config: MergeConfig, *, speak: Speak) -> dict[str, Any]:
     record = run_environment() | {
         "base_model": public_path(config.model_name_or_path),
         "base_revision": base.commit,
+        "higgs_license": base_lineage(base).higgs_license,
         "adapter": public_path(config.adapter),
         "adapter_revision": adapter.commit,
         "dtype": config.dtype,
@@ -63,20 +75,19 @@ def merge(config: MergeConfig, *, speak: Speak) -> dict[str, Any]:
         "mean_logit_difference": None,
         "likeliest_codes_equal": None,
     }
-    with staged_folder(config.output_dir, overwrite=config.overwrite_output_dir) as staging:
-        try:
-            merged = merge_adapter(model)
-        except ValueError as error:  # peft's safe_merge
-            raise InputError(f"{config.adapter}: {error}") from error
-        merged.save_pretrained(staging)
-        del model, merged  # free memory on the device for the merged checkpoint
-        copy_base_files(base, staging)
-        if batch is not None:
-            record |= _compare(_logits(_reload(staging, config, device=device), batch), expected)
-        atomic_write(staging / MERGE_INFO, json.dumps(record, indent=1) + "\n")
-        run = read_run(adapter.folder)
-        if run is not None:
-            atomic_write(staging / RUN_INFO, json.dumps(public_record(run), indent=1) + "\n")
+    try:
+        merged = merge_adapter(model)
+    except ValueError as error:  # peft's safe_merge
+        raise InputError(f"{config.adapter}: {error}") from error
+    merged.save_pretrained(staging)
+    del model, merged  # free memory on the device for the merged checkpoint
+    copy_base_files(base, staging)
+    if batch is not None:
+        record |= _compare(_logits(_reload(staging, config, device=device), batch), expected)
+    atomic_write(staging / MERGE_INFO, json.dumps(record, indent=1) + "\n")
+    run = read_run(adapter.folder)
+    if run is not None:
+        atomic_write(staging / RUN_INFO, json.dumps(public_record(run), indent=1) + "\n")
     return record
 
 

@@ -22,6 +22,7 @@ from higgs_recipes.constants import BOS_CODE, EOS_CODE
 from higgs_recipes.errors import InputError
 from higgs_recipes.hub.download import Snapshot
 from higgs_recipes.hub.public import public_path
+from higgs_recipes.hub.safe_files import check_checkpoint
 from higgs_recipes.modeling.base_files import fetch_base
 from higgs_recipes.modeling.fp8 import use_fp8
 from higgs_recipes.modeling.lora import ADAPTER_CONFIG, add_lora, fetch_adapter, load_adapter
@@ -69,6 +70,7 @@ def load_base(
             not in safetensors; `attn_implementation` is unknown or not installed.
     """
     name, dtype, higgs_config = base.name, getattr(torch, config.dtype), _check_config(base)
+    check_checkpoint(base.folder, name=name)
     try:
         model, loaded = HiggsAudioV2ForConditionalGeneration.from_pretrained(
             base.folder,
@@ -79,6 +81,7 @@ def load_base(
             device_map=None if device is None else {"": device},
             use_text_head=True,  # an argument, not in the config: without it the head is dropped without a warning
             use_safetensors=True,
+            trust_remote_code=False,
             output_loading_info=True,
         )
     except (OSError, SafetensorError) as error:
@@ -110,7 +113,7 @@ def load_tokenizer(base: Snapshot) -> PreTrainedTokenizerBase:
     """
     config = _check_config(base)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(base.folder)
+        tokenizer = AutoTokenizer.from_pretrained(base.folder, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise InputError(f"{base.name}: the tokenizer cannot be loaded: {str(error).splitlines()[0]}") from error
     bos, audio, _, eot = LAST_TOKENS
@@ -192,7 +195,7 @@ def _check_config(base: Snapshot) -> HiggsAudioV2Config:
         )
     if model_type != HiggsAudioV2Config.model_type:
         raise InputError(f"{name}: config.json has model_type {model_type!r}, not {HiggsAudioV2Config.model_type!r}")
-    config = HiggsAudioV2Config.from_pretrained(folder)
+    config = HiggsAudioV2Config.from_pretrained(folder, trust_remote_code=False)
     bos_eos = (config.audio_stream_bos_id, config.audio_stream_eos_id)
     if bos_eos != (BOS_CODE, EOS_CODE) or config.codebook_size != EOS_CODE + 1:
         raise InputError(

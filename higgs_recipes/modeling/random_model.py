@@ -1,7 +1,9 @@
 """Checkpoints of the real classes with random weights and a byte tokenizer, for demos, tests and benchmarks."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import PartialState
@@ -20,8 +22,10 @@ from higgs_recipes.audio.random_codec import init_codec
 from higgs_recipes.chatml import CHAT_TEMPLATE
 from higgs_recipes.configs.inference import InitConfig
 from higgs_recipes.errors import InputError
-from higgs_recipes.files import staged_folder
-from higgs_recipes.records import read_config
+from higgs_recipes.files import atomic_write, check_output_dir, sha256_file, staged_folder
+from higgs_recipes.hub.lineage import INIT_INFO
+from higgs_recipes.provenance import git_commit, library_versions
+from higgs_recipes.records import read_config, read_record
 
 
 MODEL_FOLDER, CODEC_FOLDER = "model", "codec"  # in a recipe's output_dir
@@ -99,9 +103,13 @@ def init_checkpoint(config: InitConfig) -> tuple[Path, Path | None]:
         InputError: a config file is missing or of another class, or the folder is not empty.
     """
     model_folder, codec_folder = Path(config.output_dir) / MODEL_FOLDER, Path(config.output_dir) / CODEC_FOLDER
+    check_output_dir(model_folder, overwrite=config.overwrite_output_dir)
     if config.codec_config is not None:
-        with staged_folder(codec_folder, overwrite=config.overwrite_output_dir) as staging:
-            init_codec(config.codec_config, seed=config.seed, output_dir=staging)
+        record = _init_record(config.codec_config, seed=config.seed)
+        if config.overwrite_output_dir or not _is_made(codec_folder, record):  # a killed run may have made it
+            with staged_folder(codec_folder, overwrite=config.overwrite_output_dir) as staging:
+                init_codec(config.codec_config, seed=config.seed, output_dir=staging)
+                atomic_write(staging / INIT_INFO, json.dumps(record, indent=1) + "\n")
 
     higgs_config = read_config(config.model_config, HiggsAudioV2Config)
     tokenizer = byte_tokenizer(higgs_config, phrases=config.phrases)
@@ -111,7 +119,19 @@ def init_checkpoint(config: InitConfig) -> tuple[Path, Path | None]:
         tokenizer.save_pretrained(staging)
         if config.codec_config is not None:
             _processor(tokenizer, codec_folder).save_pretrained(staging)
+        record = _init_record(config.model_config, seed=config.seed) | {"dtype": config.dtype}
+        atomic_write(staging / INIT_INFO, json.dumps(record, indent=1) + "\n")
     return model_folder, codec_folder if config.codec_config is not None else None
+
+
+def _init_record(config: str, *, seed: int) -> dict[str, Any]:
+    """init.json: it tells a model with random weights from one that was trained."""
+    digest = sha256_file(config) if Path(config).is_file() else None
+    return {"config_sha256": digest, "seed": seed, "git_commit": git_commit(), "versions": library_versions()}
+
+
+def _is_made(folder: Path, record: Mapping[str, Any]) -> bool:
+    return (folder / INIT_INFO).is_file() and read_record(folder / INIT_INFO) == record
 
 
 def random_checkpoint(model_config: str, *, folder: Path, seed: int) -> Path:
@@ -166,6 +186,6 @@ def _random_model(
 
 def _processor(tokenizer: PreTrainedTokenizerFast, codec_folder: Path) -> HiggsAudioV2Processor:
     """transformers' processor; it refers to the codec by its folder, as the published one does by its Hub id."""
-    codec = HiggsAudioV2TokenizerModel.from_pretrained(codec_folder, use_safetensors=True)
-    feature_extractor = DacFeatureExtractor.from_pretrained(codec_folder)
+    codec = HiggsAudioV2TokenizerModel.from_pretrained(codec_folder, use_safetensors=True, trust_remote_code=False)
+    feature_extractor = DacFeatureExtractor.from_pretrained(codec_folder, trust_remote_code=False)
     return HiggsAudioV2Processor(feature_extractor, tokenizer, codec, chat_template=CHAT_TEMPLATE)

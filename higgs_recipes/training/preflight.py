@@ -12,6 +12,22 @@ from higgs_recipes.errors import InputError
 logger = get_logger(__name__)  # logs in the main process only
 
 
+# Random weights give about the loss of chance; labels are few, so that it varies.
+CHANCE_MARGIN = 0.25  # nats
+
+
+def is_at_chance(losses: Mapping[str, float], config: HiggsAudioV2Config) -> bool:
+    """Whether the model predicts no codebook clearly better than chance, as with random weights.
+
+    Args:
+        losses: as in `check_preflight`.
+        config: config of the model.
+    """
+    chance = math.log(config.codebook_size)
+    codebook_losses = [losses[f"loss_codebook_{k}"] for k in range(config.num_codebooks)]
+    return not any(loss < chance - CHANCE_MARGIN for loss in codebook_losses)
+
+
 def check_preflight(losses: Mapping[str, float], config: HiggsAudioV2Config, *, allow_untrained: bool) -> None:
     """Check that the loss of every codebook is below chance, ln(V) nats.
 

@@ -28,7 +28,7 @@ from higgs_recipes.training.checkpoints import staged_checkpoint
 from higgs_recipes.training.fsdp import keep_float32_outputs
 from higgs_recipes.training.metrics import TrainingMetrics, summarize
 from higgs_recipes.training.packed_sampler import PackedRowSampler
-from higgs_recipes.training.preflight import check_preflight
+from higgs_recipes.training.preflight import check_preflight, is_at_chance
 from higgs_recipes.training.run_estimate import RunEstimateCallback
 from higgs_recipes.training.torchao_optimizers import compiled_once
 from higgs_recipes.unwrap import unwrap_model
@@ -227,6 +227,8 @@ class HiggsTrainer(Trainer):
         rows = Subset(self.train_dataset, range(min(8, len(self.train_dataset))))
         losses = summarize(self._sum_losses(rows))
         check_preflight(losses, self.eval_collator.config, allow_untrained=self.args.allow_untrained)
+        if self.run_info.get("untrained_base") is None:  # the base has no record of its own
+            self.run_info["untrained_base"] = is_at_chance(losses, self.eval_collator.config)
         return losses
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:

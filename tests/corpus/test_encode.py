@@ -1,5 +1,6 @@
 import errno
 import json
+import logging
 import os
 import shutil
 import signal
@@ -129,6 +130,17 @@ def test_reference_clips_are_encoded(config, tmp_path):
     folder = encode_corpus(config(tasks={"zero_shot_voice_cloning": 1.0}, test_size=0))
     encoded = {row["id"]: row for row in load_encoded(folder, split="train")}
     assert encoded["0"]["ref_codes"] == [encoded["1"]["codes"]] and encoded["0"]["ref_texts"] == ["Before."]
+
+
+def test_the_log_says_what_the_cache_keeps_and_how_to_delete_it(config, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    encode_corpus(config())
+    (codes,) = (tmp_path / "codes").iterdir()
+    assert f"{codes} keeps codes for later runs; to delete them: rm -r {codes}" in caplog.messages
+    (codes / "recordings").mkdir()
+    (codes / "recordings" / "ab12").write_bytes(bytes(3_000_000))  # as with streaming
+    encode_corpus(config(overwrite_output_dir=True))
+    assert any("keeps codes and 1 held-out recordings (3 MB) for later runs" in line for line in caplog.messages)
 
 
 def test_a_corpus_is_encoded_once(config, encoded_clips):

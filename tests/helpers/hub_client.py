@@ -13,11 +13,20 @@ from tests.helpers.paths import ROOT
 CALLS = """
 import json, sys
 from higgs_recipes.errors import InputError
-from higgs_recipes.hub.download import fetch
-from higgs_recipes.hub.push import push_folder, push_report, resolve_repo_id, resolve_target
+from higgs_recipes.hub import download, push
+from higgs_recipes.hub.push_corpus import push_corpus
+download.RETRY_WAITS = (0, 0, 0)
+FUNCTIONS = {
+    "fetch": lambda **arguments: download.fetch(**arguments).folder,
+    "resolve_target": push.resolve_target,
+    "model_repo_name": push.model_repo_name,
+    "push_model": lambda folder, **target: push.push_model(folder, push.Target(**target), message="Add files"),
+    "push_report": lambda folder, **target: push.push_report(folder, push.Target(**target)),
+    "push_corpus": lambda folder, **target: push_corpus(folder, push.Target(repo_type="dataset", **target)),
+}
 for name, arguments in json.loads(sys.argv[1]):
     try:
-        outcome = fetch(**arguments).folder if name == "fetch" else globals()[name](**arguments)
+        outcome = FUNCTIONS[name](**arguments)
     except InputError as error:
         outcome = f"{type(error).__name__}: {error}"
     print(json.dumps(str(outcome)))

@@ -13,6 +13,8 @@ import json
 import os
 import re
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -37,6 +39,7 @@ ROUTES = {  # "METHOD /path" -> name of the RequestHandler's method
     rf"POST {API}/paths-info/(?P<revision>[^/]+)": "paths_info",
     rf"POST {API}/preupload/(?P<revision>[^/]+)": "preupload",
     rf"POST {API}/commit/(?P<revision>[^/]+)": "commit",
+    rf"POST {API}/branch/(?P<revision>[^/]+)": "create_branch",
     rf"POST {ROOT}\.git/info/lfs/objects/batch": "lfs_batch",
     r"PUT /lfs/(?P<sha256>[0-9a-f]{64})": "lfs_upload",
     rf"(?:GET|HEAD) {ROOT}/resolve/(?P<revision>[^/]+)/(?P<path>.+)": "resolve",
@@ -69,21 +72,22 @@ def stored(files: dict[str, bytes]) -> dict[str, StoredFile]:
 
 @dataclass
 class Repo:
-    """A repo. Each commit is a tree, path -> file; the last one is `main`. Other branches are names of commits."""
+    """A repo. Each commit is a tree, path -> file; a branch is the name of a commit."""
 
     private: bool
     gated: bool = False
     commits: dict[str, dict[str, StoredFile]] = field(default_factory=dict)
     branches: dict[str, str] = field(default_factory=dict)
 
-    def commit(self, files: dict[str, StoredFile]) -> str:
+    def commit(self, files: dict[str, StoredFile], branch: str = "main") -> str:
         sha = hashlib.sha1(b"commit %d" % len(self.commits)).hexdigest()
         self.commits[sha] = files
+        self.branches[branch] = sha
         return sha
 
     @property
     def head(self) -> str:
-        return list(self.commits)[-1]
+        return self.branches["main"]
 
     @property
     def files(self) -> dict[str, bytes]:
@@ -106,6 +110,15 @@ class HubError(Exception):
         self.headers = {"X-Error-Message": message} | ({"X-Error-Code": code} if code else {})
 
 
+@dataclass(frozen=True)
+class HeldRequest:
+    """A request that is not answered until it is released."""
+
+    pattern: re.Pattern
+    reached: threading.Event = field(default_factory=threading.Event)
+    released: threading.Event = field(default_factory=threading.Event)
+
+
 class HubServer:
     """A Hub on a free port for the duration of a `with` block; `folder` holds the caches of its clients."""
 
@@ -114,8 +127,10 @@ class HubServer:
         self.repos: dict[tuple[str, str], Repo] = {}  # ("models" or "datasets", id)
         self.lfs: dict[str, bytes] = {}
         self.requests: list[str] = []  # "METHOD /path"
+        self.role = "write"  # of the tokens
         self.lock = threading.Lock()
         self._failures: list[tuple[int, re.Pattern]] = []  # one for each request that must fail
+        self._held: list[HeldRequest] = []
 
     def __enter__(self) -> "HubServer":
         handler = type("Handler", (RequestHandler,), {"hub": self})
@@ -153,6 +168,23 @@ class HubServer:
         """Answer `status` to the next `times` requests whose "METHOD /path" matches the pattern."""
         self._failures += [(status, re.compile(path_regex))] * times
 
+    @contextmanager
+    def hold_next(self, path_regex: str) -> Iterator["HeldRequest"]:
+        """Do not answer the next request whose "METHOD /path" matches the pattern before the end of the block."""
+        held = HeldRequest(re.compile(path_regex))
+        self._held.append(held)
+        try:
+            yield held
+        finally:
+            self._held.remove(held)
+            held.released.set()
+
+    def wait_if_held(self, request: str) -> None:
+        for held in self._held:
+            if held.pattern.search(request) and not held.reached.is_set():
+                held.reached.set()
+                held.released.wait()
+
     def forget_failures(self) -> None:
         """Stop failing requests."""
         self._failures.clear()
@@ -181,6 +213,7 @@ class RequestHandler(BaseHTTPRequestHandler):
         self.status, self.answer_headers = 200, {}
         request = f"{self.command} {url.path}"
         try:
+            self.hub.wait_if_held(request)
             with self.hub.lock:
                 self.hub.requests.append(request)
                 self.hub.raise_failure(request)
@@ -188,7 +221,8 @@ class RequestHandler(BaseHTTPRequestHandler):
                 answer = self.route(request)
         except HubError as error:
             self.status, self.answer_headers, answer = error.status, error.headers, {"error": str(error)}
-        self.send_answer(answer)
+        with suppress(ConnectionError):  # the client may have been killed
+            self.send_answer(answer)
 
     do_HEAD = do_POST = do_PUT = do_GET
 
@@ -227,10 +261,13 @@ class RequestHandler(BaseHTTPRequestHandler):
                 )
         raise HubError(404, f"no route for {request}")
 
+    def owns(self, repo_id: str) -> bool:
+        return repo_id.split("/")[0] in (self.user, f"{self.user}s-lab")
+
     def find_repo(self, kind: str | None, repo_id: str, *, write: bool = False) -> Repo:
         # As on the real Hub: a user without access is not told whether a repo exists.
         repo = self.hub.repos.get((kind or "models", repo_id))
-        is_owner = self.user == repo_id.split("/")[0]
+        is_owner = self.owns(repo_id)
         if repo is None or (repo.private and not is_owner):
             if self.user is None:
                 raise HubError(401, "Invalid username or password.")
@@ -240,7 +277,7 @@ class RequestHandler(BaseHTTPRequestHandler):
         return repo
 
     def find_commit(self, repo: Repo, revision: str | None) -> str:
-        sha = repo.head if revision in (None, "main") else repo.branches.get(revision, revision)
+        sha = repo.branches.get(revision or "main", revision)
         if sha not in repo.commits:
             raise HubError(404, f"Invalid rev id: {revision}", "RevisionNotFound")
         return sha
@@ -251,7 +288,8 @@ class RequestHandler(BaseHTTPRequestHandler):
     def whoami(self) -> dict:
         if self.user is None:
             raise HubError(401, "Invalid username or password.")
-        return {"type": "user", "name": self.user, "orgs": [], "auth": {"accessToken": {"role": "write"}}}
+        orgs = [{"name": f"{self.user}s-lab"}]
+        return {"type": "user", "name": self.user, "orgs": orgs, "auth": {"accessToken": {"role": self.hub.role}}}
 
     def validate_yaml(self) -> dict:
         return {"errors": [], "warnings": []}
@@ -260,7 +298,7 @@ class RequestHandler(BaseHTTPRequestHandler):
         owner = self.whoami()["name"]
         wanted = json.loads(self.content)
         kind, repo_id = f"{wanted['type']}s", f"{wanted['organization'] or owner}/{wanted['name']}"
-        if repo_id.split("/")[0] != owner:
+        if not self.owns(repo_id):
             raise HubError(403, f"You don't have the rights to create {repo_id}")
         if (kind, repo_id) in self.hub.repos:
             self.status = 409
@@ -304,7 +342,8 @@ class RequestHandler(BaseHTTPRequestHandler):
         return [files[path].entry(path) for path in paths if path in files] + [*map(self.folder_entry, folders)]
 
     def preupload(self, kind: str, repo_id: str, revision: str) -> dict:
-        files = self.find_repo(kind, repo_id, write=True).commits[self.find_repo(kind, repo_id).head]
+        repo = self.find_repo(kind, repo_id, write=True)
+        files = repo.commits[self.find_commit(repo, revision)]
         plans = []
         for path in [file["path"] for file in json.loads(self.content)["files"]]:
             mode = "lfs" if path.endswith(LFS_SUFFIXES) else "regular"
@@ -328,7 +367,8 @@ class RequestHandler(BaseHTTPRequestHandler):
 
     def commit(self, kind: str, repo_id: str, revision: str) -> dict:
         repo = self.find_repo(kind, repo_id, write=True)
-        files = dict(repo.commits[repo.head])
+        head = self.find_commit(repo, revision)
+        files = dict(repo.commits[head])
         for line in self.content.splitlines():
             operation = json.loads(line)
             key, value = operation["key"], operation["value"]
@@ -338,15 +378,22 @@ class RequestHandler(BaseHTTPRequestHandler):
                 files[value["path"]] = StoredFile(self.hub.lfs[value["oid"]], is_lfs=True)
             elif key == "deletedFile":
                 del files[value["path"]]
-            elif value.get("parentCommit", repo.head) != repo.head:
+            elif value.get("parentCommit", head) != head:
                 raise HubError(412, "the repo has changed since its parent commit")
-        sha = repo.commit(files)
+        sha = repo.commit(files, branch=revision)
         return {"success": True, "commitOid": sha, "commitUrl": f"{self.web_url(kind, repo_id)}/commit/{sha}"}
+
+    def create_branch(self, kind: str, repo_id: str, revision: str) -> dict:
+        repo = self.find_repo(kind, repo_id, write=True)
+        if revision in repo.branches:
+            raise HubError(409, f"Reference already exists: {revision}")
+        repo.branches[revision] = repo.head
+        return {}
 
     def resolve(self, kind: str | None, repo_id: str, revision: str, path: str) -> bytes:
         repo = self.find_repo(kind, repo_id)
         sha = self.find_commit(repo, revision)
-        if repo.gated and self.user != repo_id.split("/")[0]:
+        if repo.gated and not self.owns(repo_id):
             raise HubError(403 if self.user else 401, "Access to this repo is restricted", "GatedRepo")
         if path not in repo.commits[sha]:
             raise HubError(404, f"{path} does not exist", "EntryNotFound")

@@ -1,4 +1,6 @@
+import ast
 import copy
+import re
 
 import pytest
 from huggingface_hub import DatasetCard, ModelCard
@@ -73,12 +75,37 @@ def test_the_table_of_losses_is_thinned_and_keeps_the_first_and_the_last_step():
 
 
 def test_the_card_of_an_untrained_model_says_so_and_has_no_license():
-    run = RUN | {"recipe": RUN["recipe"] | {"allow_untrained": True}, "base_model": "outputs/init/model"}
+    run = RUN | {"untrained_base": True, "higgs_license": False, "base_model": "outputs/init/model"}
     card = ModelCard(adapter_card(run | {"base_revision": None}, name="outputs/tiny"))
     assert "**The base model is untrained: its weights are random. Its output is not speech.**" in card.text
     assert "base_model" not in card.data.to_dict() and "license" not in card.data.to_dict()
+    assert LICENSE_NOTICE not in card.text
     assert 'ModelConfig(model_name_or_path="model")  # a local folder: give its path' in card.text
     assert "untrained" in update_evaluation("", METRICS | {"untrained_base": True}, name="tester/voice")
+
+
+@pytest.mark.parametrize("origin", [{}, {"untrained_base": None}, {"untrained_base": False, "higgs_license": True}])
+def test_no_flag_of_a_recipe_removes_the_license_or_calls_a_trained_base_untrained(origin):
+    run = RUN | {"recipe": RUN["recipe"] | {"allow_untrained": True}} | origin
+    cards = [
+        adapter_card(run, name="tester/voice"),
+        adapter_card(run, name="tester/voice", metrics=METRICS),
+        merged_card(MERGE, name="tester/merged", run=run),
+        merged_card(MERGE | {"higgs_license": True}, name="tester/merged", run=run | {"higgs_license": False}),
+    ]
+    for card in map(ModelCard, cards):
+        assert LICENSE_NOTICE in card.text and card.data.license == "other"
+        assert "base model is untrained" not in card.text
+
+
+def test_a_trained_base_of_another_license_has_no_notice():
+    run = RUN | {"untrained_base": False, "higgs_license": False}
+    for card in (
+        adapter_card(run, name="tester/voice"),
+        merged_card(MERGE | {"higgs_license": False}, name="tester/merged", run=run),
+    ):
+        assert LICENSE_NOTICE not in card and "boson-higgs-audio-2" not in card
+        assert "base model is untrained" not in card
 
 
 @pytest.mark.parametrize(
@@ -86,7 +113,7 @@ def test_the_card_of_an_untrained_model_says_so_and_has_no_license():
     [
         (("codec",), "run.json: field 'codec' is missing"),
         (("base_fingerprint",), "run.json: field 'base_fingerprint' is missing"),
-        (("recipe", "allow_untrained"), "run.json: recipe: field 'allow_untrained' is missing"),
+        (("hardware",), "run.json: field 'hardware' is missing"),
         (("datasets", 0, "rows"), "run.json: datasets: field 'rows' is missing"),
     ],
 )
@@ -119,6 +146,82 @@ def test_the_placeholder_of_a_token_is_not_in_the_card():
 def test_html_in_records_is_escaped():
     assert "<script>" not in corpus_card(CORPUS | {"rejects": {"<script>": 1}}, name="tester/corpus")
     assert "<b>" not in adapter_card(RUN | {"hardware": "<b>"}, name="tester/voice", metrics=METRICS)
+
+
+PAYLOAD = (
+    "x</td></table><script>alert(1)</script> **bold** [click](https://evil.example) ![p](//evil.example/p.png) "
+    "www.evil.example `code` ``` ~~~ | cell\n\n# Heading\n---\nlicense: mit\n```\n~~~~\n</code><img src=x>\n- item"
+)
+
+
+def hostile(value):
+    """A record with the payload as every text and every name that is not a field of ours."""
+    if isinstance(value, str):
+        return PAYLOAD
+    if isinstance(value, list):
+        return [hostile(item) for item in value]
+    if isinstance(value, dict):
+        own = value.keys() <= {*RUN, "path", "fingerprint", "rows", "seconds"} or "step" in value
+        extra = {} if own else {PAYLOAD: PAYLOAD}
+        return {name: hostile(item) for name, item in value.items()} | extra
+    return value
+
+
+@pytest.mark.parametrize("method", ["lora", "full", PAYLOAD])
+def test_a_record_of_a_stranger_shows_as_text_in_a_card(method):
+    run = hostile(RUN) | {"method": method, "untrained_base": False, "higgs_license": True}
+    plain = RUN | {"method": method}
+    cards = {
+        "merged": (
+            merged_card(MERGE, name="tester/merged", run=run),
+            merged_card(MERGE, name="tester/merged", run=plain),
+        ),
+        "adapter": (adapter_card(run, name="tester/voice"), adapter_card(plain, name="tester/voice")),
+    }
+    for attacked, expected in cards.values():
+        card, reference = ModelCard(attacked), ModelCard(expected)
+        assert card.data.license == reference.data.license == "other"
+        text, honest = without_code(card.text), without_code(reference.text)
+        for mark in ("#", "---", "- ", "|", "~~~", "<", "license"):  # at the start of a line
+            assert count_lines(text, mark) == count_lines(honest, mark), mark
+        for mark in "*`[]<~#":
+            assert active(text).count(mark) == active(honest).count(mark), mark
+        assert active(text).count("://") == active(honest).count("://") and "www." not in active(text)
+        assert LICENSE_NOTICE in text
+
+
+def active(text: str) -> str:
+    """The text without escaped characters and code in lines."""
+    return re.sub(r"(?<!`)(`+)(?!`).*?(?<!`)\1(?!`)", "", re.sub(r"\\.", "", text))
+
+
+def without_code(text: str) -> str:
+    """The text without its blocks of code; every block must be closed."""
+    kept, fence = [], None
+    for line in text.splitlines():
+        ticks = re.match(r"`{3,}", line)
+        if fence is None and ticks:
+            fence = ticks[0]
+        elif fence is not None and line == fence:
+            fence = None
+        elif fence is None:
+            kept.append(line)
+    assert fence is None
+    return "\n".join(kept)
+
+
+def count_lines(text: str, start: str) -> int:
+    return sum(line.startswith(start) for line in text.splitlines())
+
+
+def test_code_in_a_card_stays_code():
+    payload = 'a/b"); import os; os.system("id") #\n```\n'
+    card = adapter_card(RUN | {"base_model": payload}, name="tester/voice")
+    lines = card.partition("## How to load it\n\n")[2].partition("\n## ")[0].splitlines()
+    assert re.fullmatch("`{3,}python", lines[0])
+    code = "\n".join(lines[1 : lines.index(lines[0].removesuffix("python"))])
+    called = [ast.unparse(node.func) for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call)]
+    assert sorted(called) == ["ModelConfig", "load_model"]
 
 
 def test_a_merged_card_names_base_model_and_adapter():

@@ -44,3 +44,19 @@ def test_a_record_is_published_without_local_paths_at_any_depth():
         "none": None,
     }
     assert record["sources"][0]["path"] == "/data/wavs"
+
+
+def test_a_local_folder_is_never_published_in_the_form_of_a_hub_id(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "outputs" / "base").mkdir(parents=True)
+    assert public_path("outputs/base") == "./outputs/base" and public_path("outputs/other") == "outputs/other"
+    record = public_record({"base_model": "outputs/base", "recipe": {"model_name_or_path": "outputs/base"}})
+    assert record == {"base_model": "./outputs/base", "recipe": {"model_name_or_path": "./outputs/base"}}
+    monkeypatch.chdir("/")  # where the card is read, there is no such folder
+    assert not is_hub_id(record["base_model"]) and public_name(record["base_model"]) == "base"
+
+
+def test_names_that_no_file_can_have_are_no_folders():
+    for name in ("x" * 300, "a/" + "x" * 300, "a/b\0c"):
+        assert public_path(name) == name
+    assert is_hub_id("a/" + "x" * 300)  # the Hub refuses it

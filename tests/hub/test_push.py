@@ -6,35 +6,65 @@ import pytest
 from huggingface_hub import ModelCard
 
 from higgs_recipes.errors import InputError
-from higgs_recipes.hub.cards import adapter_card, corpus_card
+from higgs_recipes.hub.cards import adapter_card
 from higgs_recipes.hub.push import write_adapter_card, write_merged_card
+from higgs_recipes.hub.result_state import ResultState
 from tests.helpers import forked_python
 from tests.helpers.hub_client import CALLS, attempt, contents, run_retry
 from tests.helpers.hub_server import TOKENS, run_python
-from tests.helpers.records import CORPUS, MERGE, METRICS, RUN
+from tests.helpers.records import MERGE, METRICS, RUN
 
 
-def push(folder: Path, repo_id: str, **arguments) -> tuple[str, dict]:
-    defaults = {"repo_type": "model", "commit_message": "Add files"}
-    return "push_folder", {"folder": str(folder), "repo_id": repo_id} | defaults | arguments
+def push(folder: Path, repo_id: str, **target) -> tuple[str, dict]:
+    return "push_model", {"folder": str(folder), "repo_id": repo_id} | target
 
 
-def push_of_report(folder: Path, repo_id: str) -> tuple[str, dict]:
-    return "push_report", {"report_folder": str(folder), "repo_id": repo_id}
+def push_of_report(folder: Path, repo_id: str, **target) -> tuple[str, dict]:
+    return "push_report", {"folder": str(folder), "repo_id": repo_id} | target
+
+
+def resolve(name: str | None, **arguments) -> tuple[str, dict]:
+    return "resolve_target", {"name": name, "output_dir": "outputs/voice", "push": True} | arguments
+
+
+ADAPTER = ("README.md", "run.json", "adapter_config.json", "adapter_model.safetensors")
+FOREIGN = {  # files that a user may keep in the folder of a run
+    ".env": b"HF_TOKEN=hf_secret",
+    ".ssh/id_rsa": b"PRIVATE KEY",
+    "training_args.bin": b"a pickle",
+    "runs/events.out.tfevents.name-of-the-machine": b"log",
+    "checkpoint-5/adapter_model.safetensors": b"weights",
+    "checkpoint-5/rng.json": b"{}",
+    ".half.1234.partial": b"half",
+    "secrets.json": b"{}",
+    "model.safetensors": b"another model",
+    "notes.txt": b"private",
+    "evaluation/notes.txt": b"private",
+    "evaluation/samples/private.wav": b"RIFF",
+    "state.json": b"{}",
+}
 
 
 @pytest.fixture
 def adapter(tmp_path) -> Path:
     folder = tmp_path / "my voice"
-    (folder / "runs").mkdir(parents=True)
-    (folder / "checkpoint-5").mkdir()
+    folder.mkdir()
     (folder / "run.json").write_text(json.dumps(RUN))
+    (folder / "adapter_config.json").write_text('{"peft_type": "LORA"}')
     (folder / "adapter_model.safetensors").write_bytes(b"weights" * 100)
-    (folder / "runs" / "events.out.tfevents.name-of-the-machine").write_bytes(b"log")
-    (folder / "training_args.bin").write_bytes(b"a pickle")
-    (folder / "checkpoint-5" / "rng.json").write_bytes(b"{}")
-    (folder / ".half.1234.partial").write_bytes(b"half")
     write_adapter_card(folder, name="tester/voice")
+    return folder
+
+
+@pytest.fixture
+def merged(tmp_path) -> Path:
+    folder = tmp_path / "merged"
+    folder.mkdir()
+    (folder / "merge.json").write_text(json.dumps(MERGE))
+    for name in ("config.json", "tokenizer.json", "generation_config.json"):
+        (folder / name).write_text("{}")
+    (folder / "model.safetensors").write_bytes(b"all weights")
+    write_merged_card(folder, name="tester/voice")
     return folder
 
 
@@ -49,22 +79,43 @@ def report(tmp_path) -> Path:
 
 
 def test_pushed_files_are_downloaded_unchanged_and_are_private(hub, adapter):
-    expected = {name: contents(adapter)[name] for name in ("README.md", "run.json", "adapter_model.safetensors")}
-    url, again, full_id, fetched = attempt(
+    expected = {name: contents(adapter)[name] for name in ADAPTER}
+    url, again, target, fetched = attempt(
         hub.env(),
         push(adapter, "voice"),
         push(adapter, "tester/voice"),
-        ("resolve_repo_id", {"name": "voice"}),
+        resolve("voice"),
         ("fetch", {"name_or_path": "tester/voice"}),
     )
     repo = hub.repos["models", "tester/voice"]
     assert repo.files == expected == contents(Path(fetched))
-    assert repo.private and full_id == "tester/voice"
+    assert repo.private and "Target(repo_id='tester/voice', " in target
     assert url == again == f"{hub.url}/tester/voice/commit/{repo.head}"
     assert len(repo.commits) == 2  # the initial commit and one push: a second push of equal files adds none
 
     (unseen,) = attempt(hub.env("stranger"), ("fetch", {"name_or_path": "tester/voice"}))
     assert "InputError: model 'tester/voice' is not a local folder and not on" in unseen
+
+
+def test_only_the_files_of_the_result_are_pushed_and_the_others_are_named(hub, adapter):
+    for name, content in FOREIGN.items():
+        (adapter / name).parent.mkdir(parents=True, exist_ok=True)
+        (adapter / name).write_bytes(content)
+    code = f"import logging; logging.basicConfig(level='INFO')\n{CALLS}"
+    log = forked_python.run("-c", code, json.dumps([push(adapter, "voice")]), env=hub.env()).stderr
+    assert set(hub.repos["models", "tester/voice"].files) == set(ADAPTER)
+    (line,) = [line for line in log.splitlines() if "not pushed, as not part of the result: " in line]
+    skipped = line.rpartition(": ")[2].split(", ")
+    assert skipped == sorted({name.partition("/")[0] + "/" * ("/" in name) for name in FOREIGN} - {"state.json"})
+
+
+def test_a_report_in_the_folder_is_pushed_with_its_own_clips_only(hub, adapter, report):
+    (report / "samples" / "private.wav").write_bytes(b"RIFF")
+    (report / "notes.txt").write_text("private")
+    report.rename(adapter / "evaluation")
+    attempt(hub.env(), push(adapter, "voice"))
+    files = {f"evaluation/{name}" for name in ("metrics.json", "report.md", "samples/a.wav")}
+    assert set(hub.repos["models", "tester/voice"].files) == {*ADAPTER, *files}
 
 
 def test_a_public_repo_stays_public_with_a_warning(hub, adapter, tmp_path):
@@ -81,32 +132,132 @@ def test_a_public_repo_stays_public_with_a_warning(hub, adapter, tmp_path):
 
 def test_the_target_is_the_named_repo_or_the_name_of_the_folder(hub):
     targets = [
-        ("resolve_target", {"name": name, "output_dir": output_dir, "push": push})
+        resolve(name, output_dir=output_dir, push=push)
         for name, output_dir, push in (
-            ("someone/voice", "outputs/voice", True),
+            ("testers-lab/voice", "outputs/voice", True),
             ("named", "outputs/voice", True),
             (None, "outputs/voice", True),  # not a Hub id of a user "outputs", although no such folder exists
             (None, "/anywhere/voice/", True),
             (None, "outputs/voice", False),
         )
     ]
-    found = attempt(hub.env(), *targets)
-    assert found == ["someone/voice", "tester/named", "tester/voice", "tester/voice", "None"]
+    found = [target.removeprefix("Target(repo_id=").partition(",")[0] for target in attempt(hub.env(), *targets)]
+    assert found == ["'testers-lab/voice'", "'tester/named'", "'tester/voice'", "'tester/voice'", "None"]
 
 
-def test_the_local_path_of_a_codec_is_not_pushed(hub, tmp_path):
-    folder = tmp_path / "merged"
-    folder.mkdir()
+def test_a_target_that_cannot_be_pushed_to_is_refused_before_the_run(hub):
+    hub.add_repo("stranger/public", {})
+    hub.add_repo("stranger/secret", {}, private=True)
+    hub.add_repo("tester/data", {}, kind="datasets")
+    wrong = {
+        "a b/c": "'a b/c' is not a valid repository id: Repo id must use alphanumeric chars",
+        "a/b/c": "'a/b/c' is not a valid repository id",
+        "x" * 300: "xxx ... is not a valid repository id: Repo id must use",
+        "tester/a..b": "is not a valid repository id: Cannot have -- or .. in repo_id",
+        "tester/voice.git": "is not a valid repository id",
+        "stranger/public": "tester has no permission to write to the model stranger/public: name another one",
+        "stranger/secret": "there is no model stranger/secret, and tester cannot create one there: name one",
+        "nobody/voice": "'nobody/voice' cannot be pushed: there is no model nobody/voice, and tester cannot",
+    }
+    messages = attempt(hub.env(), *map(resolve, wrong))
+    for message, expected in zip(messages, wrong.values(), strict=True):
+        assert message.startswith("InputError: ") and expected in message, message
+    revisions = ("a..b", "../main", "x" * 300, "with space", "ends.lock", "-option", "", "a~1", "\x00")
+    for message in attempt(hub.env(), *(resolve("voice", revision=revision) for revision in revisions)):
+        assert message.startswith("InputError: hub_revision ") and "is not the name of a branch" in message, message
+    (dataset,) = attempt(hub.env(), resolve("data", repo_type="dataset"))
+    assert "repo_id='tester/data', repo_type='dataset'" in dataset
+    hub.role = "read"
+    (message,) = attempt(hub.env(), resolve("voice"))
+    assert "the token of tester is read-only; run `hf auth login` with a token that can write" in message
+    assert len(hub.repos) == 3  # nothing was created
+
+
+def test_a_branch_and_a_token_of_the_recipe_are_used(hub, adapter):
+    env, token = hub.env(None), TOKENS["tester"]
+    hub.add_repo("tester/voice", {"old.txt": b"old"}, private=True)
+    first, second, message = attempt(
+        env,
+        push(adapter, "tester/voice", token=token, revision="second"),
+        push(adapter, "tester/fresh", token=token, revision="take-2"),
+        push(adapter, "tester/voice", revision="second"),
+    )
+    repo, fresh = hub.repos["models", "tester/voice"], hub.repos["models", "tester/fresh"]
+    assert repo.files == {"old.txt": b"old"} and fresh.files == {}
+    assert set(repo.commits[repo.branches["second"]]) == {"old.txt", *ADAPTER}
+    assert set(fresh.commits[fresh.branches["take-2"]]) == set(ADAPTER) and fresh.private
+    assert first.endswith(repo.branches["second"]) and second.endswith(fresh.branches["take-2"])
+    assert "rejected the token or got none (401)" in message
+
+    hub.fail_next(500, "POST .*/commit/", times=9)
+    (message,) = attempt(env, push(adapter, "tester/fresh", token=token, revision="take-3"))
+    hub.forget_failures()
+    assert token not in message and "to push again, with the token in HF_TOKEN:" in message
+    run_retry(message, env | {"HF_TOKEN": token})
+    assert set(fresh.commits[fresh.branches["take-3"]]) == set(ADAPTER)
+
+
+def test_the_local_path_of_a_codec_is_not_pushed(hub, tmp_path, merged):
     files = {}
     for codec in (str(tmp_path / "codec"), "user/codec", "outputs/init/codec"):
         processor = {"audio_tokenizer": {"audio_tokenizer_name_or_path": codec}, "processor_class": "Processor"}
         written = json.dumps(processor)
-        (folder / "processor_config.json").write_text(written)
-        attempt(hub.env(), push(folder, "merged"))
-        assert (folder / "processor_config.json").read_text() == written  # the processor loads its codec from there
+        (merged / "processor_config.json").write_text(written)
+        attempt(hub.env(), push(merged, "merged"))
+        assert (merged / "processor_config.json").read_text() == written  # the processor loads its codec from there
         files[codec] = hub.repos["models", "tester/merged"].files["processor_config.json"]
     assert json.loads(files[str(tmp_path / "codec")])["audio_tokenizer"] == {"audio_tokenizer_name_or_path": "codec"}
     assert b"user/codec" in files["user/codec"] and b"outputs/init/codec" in files["outputs/init/codec"]
+
+
+def test_a_push_replaces_the_files_of_an_earlier_result_and_no_others(hub, adapter, merged, report):
+    repo = hub.add_repo("tester/voice", {"notes.txt": b"mine", "samples/mine.wav": b"RIFF", "LICENSE": b"mine"})
+    theirs = dict(repo.files)
+    attempt(hub.env(), push(merged, "voice"), push_of_report(report, "voice"))
+    assert {"model.safetensors", "config.json", "evaluation/samples/a.wav"} < set(repo.files)
+    attempt(hub.env(), push(adapter, "voice"))
+    assert repo.files == theirs | {name: contents(adapter)[name] for name in ADAPTER}
+    assert "## Evaluation" not in repo.files["README.md"].decode() and len(repo.commits) == 4
+
+    (report / "samples" / "a.wav").rename(report / "samples" / "b.wav")
+    (report / "report.md").unlink()
+    attempt(hub.env(), push_of_report(report, "voice"))  # names a.wav, which is gone
+    assert repo.files == theirs | {name: contents(adapter)[name] for name in ADAPTER}
+    metrics = json.dumps(METRICS).replace("samples/a.wav", "samples/b.wav")
+    for again in range(2):
+        (report / "metrics.json").write_text(metrics.replace("b.wav", f"{again}.wav"))
+        (report / "samples" / f"{again}.wav").write_bytes(b"RIFF")
+        attempt(hub.env(), push_of_report(report, "voice"))
+    evaluation = {name for name in repo.files if name.startswith("evaluation/")}
+    assert evaluation == {"evaluation/metrics.json", "evaluation/samples/1.wav"}
+    assert repo.files["samples/mine.wav"] == b"RIFF"
+
+
+def test_a_repo_with_weights_of_others_is_not_pushed_to(hub, adapter):
+    files = {"model.safetensors": b"weights", "README.md": b"Another model."}
+    hub.add_repo("tester/voice", files)
+    (message,) = attempt(hub.env(), push(adapter, "tester/voice"))
+    assert "the push to tester/voice failed: it contains model.safetensors but neither run.json nor merge" in message
+    assert hub.repos["models", "tester/voice"].files == files
+
+
+def test_a_push_is_recorded_in_the_folder(hub, adapter):
+    state = ResultState(adapter, script="sft", recipe={"learning_rate": 1e-4}, repo_id="tester/voice")
+    state.write()
+    assert state.is_push_pending()
+    hub.fail_next(500, "POST .*/commit/main", times=9)
+    attempt(hub.env(), push(adapter, "tester/voice"))
+    hub.forget_failures()
+    assert state.is_push_pending()
+    (url, name, unpushed) = attempt(
+        hub.env(),
+        push(adapter, "tester/other"),
+        ("model_repo_name", {"name_or_path": str(adapter)}),
+        ("model_repo_name", {"name_or_path": "outputs/voice"}),
+    )
+    assert not state.is_push_pending() and state.is_same_run()
+    assert json.loads((adapter / "state.json").read_text())["pushed"] == url
+    assert name == "tester/other" and unpushed == "outputs/voice"  # of no folder: a Hub id
 
 
 def test_a_failed_push_changes_no_files_and_names_a_command_that_retries_it(hub, adapter):
@@ -121,16 +272,17 @@ def test_a_failed_push_changes_no_files_and_names_a_command_that_retries_it(hub,
     run_retry(message, hub.env())
     repo = hub.repos["models", "tester/voice"]
     assert repo.private
-    assert set(repo.files) == {"README.md", "run.json", "adapter_model.safetensors"}
+    assert set(repo.files) == set(ADAPTER)
 
 
 def test_each_failure_is_one_message_without_the_token(hub, adapter, tmp_path):
     hub.add_repo("tester/public", {"README.md": b"original"})
-    (tmp_path / "bad_card").mkdir()
-    (tmp_path / "bad_card" / "README.md").write_text("---\nlicense: [\n---\n")
     (tmp_path / "empty").mkdir()
     (tmp_path / "leaving").mkdir()
-    (tmp_path / "leaving" / "passwd").symlink_to("/etc/passwd")
+    for name in ADAPTER:
+        (tmp_path / "leaving" / name).write_bytes((adapter / name).read_bytes())
+    (tmp_path / "leaving" / "adapter_config.json").unlink()
+    (tmp_path / "leaving" / "adapter_config.json").symlink_to("/etc/passwd")
 
     stranger = attempt(
         hub.env("stranger"),
@@ -147,9 +299,9 @@ def test_each_failure_is_one_message_without_the_token(hub, adapter, tmp_path):
     assert f"PushError: the push to tester/voice {refused}" in stranger[1]
     assert "PushError: the push to a b/c failed: Repo id must" in stranger[2]
     assert f"PushError: the push to nobody/voice {refused}" in stranger[3]
-    assert f"InputError: no such folder: {tmp_path / 'nowhere'}" in stranger[4]
-    assert f"InputError: nothing to push in {tmp_path / 'empty'}" in stranger[5]
-    assert "InputError: a file to push is 'passwd': it leaves the folder" in stranger[6]
+    assert f"InputError: {tmp_path / 'nowhere' / 'run.json'} is missing" in stranger[4]
+    assert f"InputError: {tmp_path / 'empty' / 'run.json'} is missing" in stranger[5]
+    assert "InputError: a file to push is 'adapter_config.json': it leaves the folder" in stranger[6]
     assert hub.repos["models", "tester/public"].files == {"README.md": b"original"}
 
     anonymous = attempt(hub.env(None), push(adapter, "voice"), push(adapter, "tester/voice"))
@@ -171,9 +323,9 @@ def test_each_failure_is_one_message_without_the_token(hub, adapter, tmp_path):
 
 
 def test_a_missing_or_invalid_login_is_found_when_the_target_is_resolved(hub):
-    calls = [("resolve_repo_id", {"name": name}) for name in ("voice", "tester/voice")]
+    calls = [resolve(name) for name in ("voice", "tester/voice")]
     for name, message in zip(("voice", "tester/voice"), attempt(hub.env(None), *calls), strict=True):
-        assert message == f"InputError: '{name}' cannot be pushed: you are not logged in; run `hf auth login`"
+        assert message == f"HubError: '{name}' cannot be pushed: you are not logged in; run `hf auth login`"
     for token in ("hf_wrong", "hf_wröng"):
         messages = attempt(hub.env() | {"HF_TOKEN": token}, *calls)
         assert all("cannot be pushed: " in message and token not in message for message in messages)
@@ -223,32 +375,6 @@ def test_a_report_that_names_files_outside_its_folder_is_refused(hub, report):
         assert message.startswith(f"InputError: {report}/metrics.json: clips[0].finetuned.wav is ")
         assert reason in message
     assert hub.requests == []
-
-
-def test_a_pushed_corpus_loads_by_its_hub_id(hub, tmp_path):
-    corpus = tmp_path / "corpus"
-    (corpus / "data").mkdir(parents=True)
-    (corpus / "README.md").write_text(corpus_card(CORPUS, name="tester/corpus"))
-    (corpus / "corpus.json").write_text(json.dumps(CORPUS))
-    code = """
-import sys
-from datasets import Dataset, Features, List, Value, load_dataset
-from higgs_recipes.hub.push import push_folder
-corpus = sys.argv[1]
-features = Features({"id": Value("string"), "codes": List(List(Value("int16"), length=8))})
-rows = {
-    "train": [{"id": str(i), "codes": [[i * 100 + k for k in range(8)]] * (i + 1)} for i in range(2)],
-    "test": [{"id": "held out", "codes": [[1023] * 8]}],
-}
-for split in rows:
-    Dataset.from_list(rows[split], features=features).to_parquet(f"{corpus}/data/{split}-00000-of-00001.parquet")
-push_folder(corpus, repo_id="corpus", repo_type="dataset", commit_message="Add corpus")
-loaded = load_dataset("tester/corpus")
-assert {split: loaded[split].to_list() for split in loaded} == rows, loaded
-assert loaded["train"].features == features, loaded["train"].features
-"""
-    run_python(code, hub.env(), str(corpus))
-    assert hub.repos["datasets", "tester/corpus"].private
 
 
 def test_cards_are_written_from_the_records_in_their_folder(adapter, report, tmp_path):

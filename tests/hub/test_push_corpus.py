@@ -1,21 +1,27 @@
 """Encoded corpora that are pushed file by file."""
 
+import json
 from pathlib import Path
 
 import pytest
 
+from higgs_recipes.hub.cards import corpus_card
 from tests.helpers.hub_client import contents, run_retry
 from tests.helpers.hub_server import HubServer, run_python
+from tests.helpers.records import CORPUS
 
 
 NAMES = [f"data/train-{index:05d}-of-00003.parquet" for index in range(3)]
 PUSH = """
 import os, sys
 from pathlib import Path
-from higgs_recipes.hub.push_corpus import CorpusPush, push_corpus
+from higgs_recipes.hub import download
+from higgs_recipes.hub.push import Target
+from higgs_recipes.hub.push_corpus import CorpusPush
 from higgs_recipes.errors import InputError
+download.RETRY_WAITS = (0, 0, 0)
 folder, names, killed = Path(sys.argv[1]), sys.argv[3:], sys.argv[2] == "killed"
-push = CorpusPush("tester/corpus", private=True)
+push = CorpusPush(Target("tester/corpus", "dataset"))
 uploads = [push.add(folder / name, name) for name in names]
 if killed:
     [upload.result() for upload in uploads]
@@ -33,8 +39,9 @@ def corpus(tmp_path) -> Path:
     (folder / "data").mkdir(parents=True)
     for name in NAMES:
         (folder / name).write_bytes(name.encode() * 9)
-    for name in ("README.md", "corpus.json", "rejects.jsonl"):
+    for name in ("README.md", "rejects.jsonl"):
         (folder / name).write_text("{}")
+    (folder / "corpus.json").write_text('{"splits": {"train": {}}}')
     return folder
 
 
@@ -95,4 +102,41 @@ def test_a_failed_push_names_a_command_that_resumes_it(hub, corpus):
 
 def test_an_empty_folder_is_refused(hub, tmp_path):
     (tmp_path / "empty").mkdir()
-    assert push(hub, tmp_path / "empty", []) == f"nothing to push in {tmp_path / 'empty'}"
+    assert push(hub, tmp_path / "empty", []).startswith(f"{tmp_path / 'empty' / 'corpus.json'} is missing")
+
+
+def test_only_the_files_of_the_corpus_are_pushed(hub, corpus):
+    expected = contents(corpus)
+    foreign = (".env", "audio/take.wav", "data/notes.csv", "data/other-00000-of-00001.parquet", "data/mine.parquet")
+    for name in (*foreign, "state.json"):
+        (corpus / name).parent.mkdir(exist_ok=True)
+        (corpus / name).write_text("{}")
+    push(hub, corpus, NAMES)
+    assert hub.repos["datasets", "tester/corpus"].files == expected
+
+
+def test_a_pushed_corpus_loads_by_its_hub_id(hub, tmp_path):
+    corpus = tmp_path / "corpus"
+    (corpus / "data").mkdir(parents=True)
+    (corpus / "README.md").write_text(corpus_card(CORPUS, name="tester/corpus"))
+    (corpus / "corpus.json").write_text(json.dumps(CORPUS))
+    code = """
+import sys
+from datasets import Dataset, Features, List, Value, load_dataset
+from higgs_recipes.hub.push import resolve_target
+from higgs_recipes.hub.push_corpus import push_corpus
+corpus = sys.argv[1]
+features = Features({"id": Value("string"), "codes": List(List(Value("int16"), length=8))})
+rows = {
+    "train": [{"id": str(i), "codes": [[i * 100 + k for k in range(8)]] * (i + 1)} for i in range(2)],
+    "test": [{"id": "held out", "codes": [[1023] * 8]}],
+}
+for split in rows:
+    Dataset.from_list(rows[split], features=features).to_parquet(f"{corpus}/data/{split}-00000-of-00001.parquet")
+push_corpus(corpus, resolve_target(None, output_dir=corpus, push=True, repo_type="dataset"))
+loaded = load_dataset("tester/corpus")
+assert {split: loaded[split].to_list() for split in loaded} == rows, loaded
+assert loaded["train"].features == features, loaded["train"].features
+"""
+    run_python(code, hub.env(), str(corpus))
+    assert hub.repos["datasets", "tester/corpus"].private

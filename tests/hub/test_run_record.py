@@ -20,3 +20,24 @@ def test_a_broken_record_is_an_error(tmp_path):
     (tmp_path / "run.json").write_text("{")
     with pytest.raises(InputError, match="run.json is not JSON"):
         read_run(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        ({"steps": "100"}, "field 'steps' is '100': it must be int"),
+        ({"base_model": None}, "field 'base_model' is None: it must be str"),
+        ({"recipe": []}, r"field 'recipe' is \[\]: it must be dict"),
+        ({"datasets": {}}, "field 'datasets' is {}: it must be list"),
+        ({"datasets": ["a"]}, r"datasets\[0\] is 'a': it must be a mapping"),
+        ({"datasets": [{"seconds": "1"}]}, r"datasets\[0\]: field 'seconds' is '1': it must be int or float"),
+        ({"log_history": [{"loss": 1.0}]}, r"log_history\[0\] is .*: it must be a mapping with a step"),
+        ({"log_history": [{"step": 1}, {"step": 2, "loss": "low"}]}, r"log_history\[1\]: field 'loss' is 'low'"),
+        ({"log_history": [None]}, r"log_history\[0\] is None"),
+        ({"git_commit": "x" * 1000 + "y", "hardware": ["x" * 1000]}, "field 'hardware' is .{80}: it must be str"),
+    ],
+)
+def test_a_field_of_another_type_is_named(tmp_path, fields, message):
+    (tmp_path / "run.json").write_text(json.dumps(RUN | fields))
+    with pytest.raises(InputError, match=f"run.json: {message}"):
+        read_run(tmp_path)

@@ -23,8 +23,20 @@ def test_tokenizer_and_processor_are_copied_and_weights_and_records_are_not(tmp_
     base, folder = tmp_path / "base", tmp_path / "tuned"
     base.mkdir()
     folder.mkdir()
-    copied = {"config.json", "tokenizer.json", "chat_template.jinja", "vocab.txt", "generation_config.json"}
-    excluded = {"model.safetensors", "model.safetensors.index.json", "run.json", "merge.json", "notes.md", "a.bin"}
+    copied = {"config.json", "tokenizer.json", "chat_template.jinja", "vocab.txt", "generation_config.json", "LICENSE"}
+    excluded = {
+        ".env",
+        "secrets.json",
+        "notes.txt",
+        "state.json",
+        "adapter_config.json",
+        "model.safetensors",
+        "model.safetensors.index.json",
+        "run.json",
+        "merge.json",
+        "notes.md",
+        "a.bin",
+    }
     for name in copied | excluded:
         (base / name).write_text("base")
     (folder / "config.json").write_text("tuned")

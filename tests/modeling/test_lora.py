@@ -129,3 +129,12 @@ def test_adapter_with_nan_is_not_merged(tmp_path):
     nn.init.constant_(next(w for name, w in model.named_parameters() if "lora_B" in name), float("nan"))
     with pytest.raises(ValueError, match="NaNs detected"):
         merge_adapter(model)
+
+
+def test_saving_an_adapter_writes_no_card_of_peft(tmp_path):
+    folder, _ = save_adapter(tmp_path, {"base_fingerprint": base_fingerprint(tiny_model_config())})
+    loaded, _ = load_model(tiny_model_config(), adapter=folder)
+    loaded.save_pretrained(tmp_path / "again")
+    for written in (folder, tmp_path / "again"):
+        assert not (written / "README.md").exists()  # it would name the folder of the base
+        assert str(tiny_folder()) not in (written / "adapter_config.json").read_text()

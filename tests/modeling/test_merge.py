@@ -71,6 +71,18 @@ def test_folder_that_is_not_empty_is_kept(adapter, tmp_path):
     with pytest.raises(InputError, match="exists and is not empty"):
         merge(config(adapter, tmp_path / "merged"), speak=speak_greedily)
     assert [path.name for path in tmp_path.rglob("*")] == ["merged", "notes.txt"]
+    missing = config(tmp_path / "missing", tmp_path / "merged", model_name_or_path=str(tmp_path / "missing"))
+    with pytest.raises(InputError, match="exists and is not empty"):  # before anything is loaded
+        merge(missing, speak=speak_greedily)
+
+
+def test_folder_appears_when_it_is_finished(adapter, tmp_path):
+    def finish(folder):
+        assert (folder / "merge.json").is_file() and not (tmp_path / "merged").exists()
+        (folder / "README.md").write_text("card")
+
+    merge(config(adapter, tmp_path / "merged"), speak=speak_greedily, finish=finish)
+    assert (tmp_path / "merged" / "README.md").read_text() == "card"
 
 
 def test_adapter_with_nan_is_not_merged(adapter, tmp_path):

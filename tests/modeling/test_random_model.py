@@ -1,6 +1,7 @@
 """Random checkpoints: the byte tokenizer, and reuse of an existing checkpoint."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -92,3 +93,24 @@ def test_random_checkpoint_of_another_config_is_refused(tmp_path):
     random_checkpoint(str(tiny_folder() / "model.json"), folder=tmp_path / "model", seed=0)
     with pytest.raises(InputError, match="its model has num_hidden_layers 2, .*other.json has 1; remove the folder"):
         random_checkpoint(str(tmp_path / "other.json"), folder=tmp_path / "model", seed=0)
+
+
+def test_a_killed_command_is_finished_by_the_same_one_and_by_no_other(tmp_path):
+    def init(**fields):
+        configs = {"codec_config": str(ROOT / "tests/data/random_tiny/codec.json")}
+        configs["model_config"] = str(tiny_folder() / "model.json")
+        return init_checkpoint(InitConfig(**configs | {"output_dir": str(tmp_path / "out"), "seed": 3} | fields))
+
+    model, codec = init()
+    made = {path: path.stat().st_mtime_ns for path in codec.iterdir()}
+    assert json.loads((model / "init.json").read_text()).items() >= {"seed": 3, "dtype": "float32"}.items()
+    shutil.rmtree(model)  # killed before the model was complete
+    with pytest.raises(InputError, match="out/codec exists and is not empty"):
+        init(seed=4)
+    assert init() == (model, codec) and (model / "model.safetensors").is_file()
+    assert made == {path: path.stat().st_mtime_ns for path in codec.iterdir()}
+    with pytest.raises(InputError, match="out/model exists and is not empty"):
+        init()
+    (codec / "init.json").unlink()
+    init(overwrite_output_dir=True)
+    assert (codec / "init.json").is_file()

@@ -7,7 +7,7 @@ import pytest
 from accelerate import PartialState
 
 from higgs_recipes.errors import InputError
-from higgs_recipes.training.preflight import check_preflight
+from higgs_recipes.training.preflight import check_preflight, is_at_chance
 from tests.helpers.tiny import golden_config
 
 
@@ -33,3 +33,10 @@ def test_a_codebook_at_chance_or_nan_is_refused_unless_allowed(loss, caplog):
         check_preflight(losses(loss_codebook_1=loss), golden_config(), allow_untrained=False)
     check_preflight(losses(loss_codebook_1=loss), golden_config(), allow_untrained=True)
     assert "Continuing, because allow_untrained is set" in caplog.text
+
+
+def test_only_a_model_that_predicts_no_codebook_is_at_chance():
+    random = {f"loss_codebook_{k}": math.log(1026) + 0.1 * k - 0.1 for k in range(8)}
+    assert is_at_chance(losses(**random), golden_config())
+    assert not is_at_chance(losses(**random | {"loss_codebook_0": 6.0}), golden_config())  # as on an unseen voice
+    assert not is_at_chance(losses(), golden_config())
