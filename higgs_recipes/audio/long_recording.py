@@ -1,5 +1,6 @@
 """Recordings of hours, read in pieces: memory holds some seconds of one, whatever its length, rate and container."""
 
+import os
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -33,7 +34,7 @@ class LongRecording:
         try:
             if not path.stat().st_size:
                 raise InputError("zero bytes; copy it again or drop it")
-            self.file = soundfile.SoundFile(path)
+            self.file = soundfile.SoundFile(os.fsencode(path))  # names may not be UTF-8
         except OSError as error:
             raise InputError(f"cannot be read: {error.strerror}") from error
         except soundfile.LibsndfileError as error:
@@ -54,6 +55,10 @@ class LongRecording:
     @property
     def seconds(self) -> float:
         return self.file.frames / self.rate
+
+    @property
+    def channels(self) -> int:
+        return self.file.channels
 
     def pieces(self, rate: int) -> Iterator[Tensor]:
         """The whole recording at `rate`, in waveforms (N_i,) that join without a seam."""

@@ -124,5 +124,5 @@ def test_a_broken_metadata_json_is_an_error_with_its_line(tmp_path):
     assert len(rows) == 1 and rejects == {("metadata.json", 1): "not a JSON object but a int"}
     shutil.rmtree(folder)
     folder.mkdir()
-    with pytest.raises(InputError, match="neither metadata.json nor a .wav or .mp3 file"):
+    with pytest.raises(InputError, match="neither metadata.json nor recordings"):
         imported(tmp_path / "out", **fields)
