@@ -51,16 +51,6 @@ def read_measured(source: AudioSource, *, name: str, max_seconds: float = math.i
     return waveform, Levels(recording.rate, clipped, *silent_edges(waveform, rate=SAMPLE_RATE))
 
 
-def read_part(source: AudioSource, *, name: str) -> tuple[Tensor, str | None]:
-    """Read what is there of a recording, and its flaw: what is missing or broken, None for a whole recording.
-
-    Raises:
-        InputError: as `read_audio`, but not for a truncated or broken recording.
-    """
-    samples, recording = _read(source, name, math.inf, whole=False)
-    return _waveform(samples, recording.rate), recording.flaw
-
-
 def recorded_seconds(source: AudioSource, *, name: str) -> float:
     """Length of a recording. It is decoded to the end in blocks, so that memory use does not depend on its length.
 
@@ -138,7 +128,7 @@ def resampling_ratio(rate: int, target: int) -> Fraction:
     return Fraction(rate, target).limit_denominator(max(1, limit))
 
 
-def _read(source: AudioSource, name: str, max_seconds: float, *, whole: bool = True) -> tuple[Tensor, Recording]:
+def _read(source: AudioSource, name: str, max_seconds: float) -> tuple[Tensor, Recording]:
     """Samples (n, channels), and the closed recording."""
     with _named(name), Recording(source, limit=max_seconds) as recording:
         if recording.expected_seconds is not None:
@@ -147,8 +137,7 @@ def _read(source: AudioSource, name: str, max_seconds: float, *, whole: bool = T
         for block in recording.blocks():
             blocks.append(block)
             _check_length(recording.seconds, max_seconds, at_least="at least ")
-        if whole:
-            _check_whole(recording)
+        _check_whole(recording)
         if not blocks:
             raise InputError(f"no samples; {EXPORT}")
         return blocks[0] if len(blocks) == 1 else torch.cat(blocks), recording

@@ -66,6 +66,10 @@ class LongRecording:
     def seconds(self) -> float:
         return self.contents.num_frames / self.rate
 
+    @property
+    def channels(self) -> int:
+        return self.recording.channels
+
     def pieces(self, rate: int) -> Iterator[Tensor]:
         """Yield the whole recording resampled to `rate`, as waveforms (N_i,) that join seamlessly.
 

@@ -1,6 +1,8 @@
 """The types of a row on its way into a corpus: as stored in its source, checked, and prepared for its task."""
 
+import hashlib
 import re
+import unicodedata
 from typing import Any, TypedDict
 
 from higgs_recipes.corpus.clips import Clip
@@ -81,10 +83,39 @@ class TaskRow(CheckedRow):
     cut_from: str | None
 
 
-def file_safe_id(name: Any) -> str:
-    """An id that can be the name of a file.
+MAX_ID_BYTES = 200  # file systems allow names of 255 bytes; times, suffixes and those of partial files are appended
 
-    >>> file_safe_id("clips/one two"), file_safe_id(".hidden"), file_safe_id(7)
-    ('clips_one_two', 'hidden', '7')
+
+def file_safe_id(name: Any) -> str:
+    """Convert a name to an id that can be a file name.
+
+    Letters, combining marks and digits of all scripts are kept, in NFC, with "_", "-" and "."; others are replaced by
+    "_". A hash of the name is appended if other characters than ASCII are replaced (all emoji would have one id), or
+    if the name is too long. Names that differ only in replaced ASCII characters have one id: use `hashed_id` for the
+    second of them. An id is converted to itself.
+
+    >>> file_safe_id("clips/one two"), file_safe_id(".hidden"), file_safe_id("🎉"), file_safe_id(7)
+    ('clips_one_two', 'hidden', '_-6146299c', '7')
     """
-    return re.sub(r"[^\w.-]+", "_", str(name)).lstrip(".")
+    text = unicodedata.normalize("NFC", str(name))
+    safe = re.sub("\0+", "_", "".join(character if _is_kept(character) else "\0" for character in text)).lstrip(".")
+    is_told_apart = safe and all(character.isascii() or _is_kept(character) for character in text)
+    return safe if is_told_apart and len(safe.encode()) <= MAX_ID_BYTES else _with_hash(safe, text)
+
+
+def hashed_id(name: Any) -> str:
+    """Convert a name to an id with a hash of the name, for names whose `file_safe_id` is taken.
+
+    >>> hashed_id("take 1"), hashed_id("take#1")
+    ('take_1-9c19877e', 'take_1-abfbbb51')
+    """
+    return _with_hash(file_safe_id(name), str(name))
+
+
+def _with_hash(safe: str, name: str) -> str:
+    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return f"{safe.encode()[: MAX_ID_BYTES - 1 - len(digest)].decode(errors='ignore') or '_'}-{digest}"
+
+
+def _is_kept(character: str) -> bool:
+    return character in "_.-" or unicodedata.category(character)[0] in "LMN"

@@ -1,4 +1,4 @@
-"""Download repositories from the Hub, without pickles. Every failed request is one `InputError` that says what to do."""
+"""Download repositories from the Hub, without pickles. A failed request is an `InputError` that says what to do."""
 
 import logging
 import os

@@ -1,6 +1,7 @@
 """The lists of a segmented corpus: rows, rejects and counts, and the exclusion of rows by hand."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,10 @@ from higgs_recipes.files import atomic_write, file_inside
 from higgs_recipes.ingest.listening_page import MEASURED, write_page
 from higgs_recipes.ingest.rows import SegmentRow
 from higgs_recipes.rejects import Reject, RejectCode
+
+
+# The category of excluded rows, and the one that earlier versions wrote.
+_EXCLUDED = (Reject(RejectCode.STRUCK).category, "struck by hand")
 
 
 def write_lists(
@@ -45,6 +50,8 @@ def write_lists(
 def exclude_rows(config: SegmentConfig) -> dict[str, Any]:
     """Remove the rows in the list `config.strike` from the corpus in output_dir and return its new record.
 
+    A killed run can be repeated: it then deletes the recordings that it left.
+
     Raises:
         InputError: no list, no corpus in output_dir, an unknown id, or all rows are excluded.
     """
@@ -65,20 +72,25 @@ def exclude_rows(config: SegmentConfig) -> dict[str, Any]:
     kept = [row for row in rows if row["id"] not in excluded_ids]
     if not kept:
         raise InputError(f"strike: {config.strike} has the ids of all {len(rows)} rows of {folder}")
-    # An interrupted run has deleted some of them.
-    existing = [row["file_name"] for row in excluded if (folder / row["file_name"]).exists()]
-    paths = [file_inside(folder, name, field="metadata.jsonl: file_name") for name in existing]
     rejects += [Reject(RejectCode.STRUCK).at(row).record() for row in excluded if row["id"] not in rejected_ids]
+    paths = _unused_audio(folder, kept, rejects)
     record = json.loads((folder / "segment.json").read_text("utf-8"))
     # All other rejects were counted when the corpus was written.
-    category = Reject(RejectCode.STRUCK).category
-    counts = {name: count for name, count in record["rejects"].items() if name != category}
+    counts = {name: count for name, count in record["rejects"].items() if name not in _EXCLUDED}
     if num_excluded := len(rejects) - sum(counts.values()):
-        counts[category] = num_excluded
+        counts[_EXCLUDED[0]] = num_excluded
     record = write_lists(folder, kept, rejects, counts=counts, record=record)
-    for path in paths:  # last, so that an interrupted run can be repeated
+    for path in (*paths, *folder.glob(".*.partial")):  # recordings last, so that a killed run can be repeated
         path.unlink()
     return record
+
+
+def _unused_audio(folder: Path, rows: Sequence[SegmentRow], rejects: Sequence[Mapping[str, Any]]) -> list[Path]:
+    """The recordings of rejects that still exist: of rows that are excluded now, and of a run that was killed."""
+    used = {row["file_name"] for row in rows}
+    names = [reject["file_name"] for reject in rejects if reject.get("file_name") and reject["file_name"] not in used]
+    existing = [name for name in names if os.path.lexists(folder / name)]
+    return [file_inside(folder, name, field="rejects.jsonl: file_name") for name in existing]
 
 
 def _percentiles(values: list[float]) -> dict[str, float]:

@@ -8,7 +8,7 @@ import json
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,8 @@ from higgs_recipes.configs.corpus import CONSTANTS, ImportConfig
 from higgs_recipes.errors import InputError
 from higgs_recipes.files import atomic_write, staged_folder
 from higgs_recipes.ingest.formats.readers import READERS
+from higgs_recipes.ingest.import_paths import ImportFolder
 from higgs_recipes.ingest.importer import Importer, ImportSource
-from higgs_recipes.ingest.rows import ImportRow
 from higgs_recipes.provenance import git_commit, library_versions
 from higgs_recipes.rejects import Reject
 
@@ -36,25 +36,34 @@ def import_corpus(config: ImportConfig) -> dict[str, Any]:
     Raises:
         InputError: a source is missing or not in the format, or all rows are rejected.
     """
-    sources = [{"path": source} if isinstance(source, str) else source for source in config.sources]
-    num_rows, seconds, counts, first_reject = 0, 0.0, Counter(), None
-    with staged_folder(config.output_dir, overwrite=config.overwrite_output_dir) as folder:
-        importer = Importer(config, folder)
+    sources = _open_sources(config)
+    num_rows, seconds = 0, 0.0
+    counts: Counter[str] = Counter()
+    examples: dict[str, dict[str, Any]] = {}  # the first reject of each category
+    with (
+        staged_folder(config.output_dir, overwrite=config.overwrite_output_dir) as folder,
+        closing(Importer(config, folder)) as importer,
+    ):
         with (
             (folder / "metadata.jsonl").open("w", encoding="utf-8") as metadata,
             (folder / "rejects.jsonl").open("w", encoding="utf-8", errors="backslashreplace") as rejects,
         ):
-            for row, source in tqdm(_read_sources(config, sources), desc="Importing", unit=" rows"):
+            rows = ((row, source) for path, source in sources for row in READERS[config.format](path, source.folder))
+            for row, source in tqdm(rows, desc="Importing", unit=" rows"):
                 result = importer.row_or_reject(row, source)
                 if isinstance(result, Reject):
-                    rejects.write(json.dumps(result.record(), ensure_ascii=False) + "\n")
+                    record = result.record()
+                    rejects.write(json.dumps(record, ensure_ascii=False) + "\n")
                     counts[result.category] += 1
-                    first_reject = first_reject or result.record()
+                    examples.setdefault(result.category, record)
                 else:
                     metadata.write(json.dumps(result, ensure_ascii=False) + "\n")
                     num_rows, seconds = num_rows + 1, seconds + result["duration"]
+        if not num_rows and not counts:
+            raise InputError(f"sources: no rows in {', '.join(str(path) for path, _ in sources)}")
         if not num_rows:
-            raise InputError(f"all {counts.total()} rows were rejected: {dict(counts)}; the first: {first_reject}")
+            first = next(iter(examples.values()))
+            raise InputError(f"all {counts.total()} rows were rejected: {dict(counts)}; the first: {first}")
         record = {
             "format": config.format,
             "sources": config.sources,
@@ -65,28 +74,39 @@ def import_corpus(config: ImportConfig) -> dict[str, Any]:
             "git_commit": git_commit(),
             "versions": library_versions(),
         }
-        atomic_write(folder / "import.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+        content = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
+        atomic_write(folder / "import.json", content.encode("utf-8", "backslashreplace"))  # paths may not be UTF-8
     for category, count in counts.most_common():
-        logger.warning("%d rejected: %s", count, category)
+        example = examples[category]
+        place = f"{example['file']} line {example['line']}"
+        logger.warning("%d rejected: %s; the first: %s: %s", count, category, place, example["reason"])
+    if importer.num_unrated:
+        logger.warning("%d rows have no quality_score; min_quality_score does not reject them", importer.num_unrated)
+    for _, source in sources:
+        source.folder.log_notes()
     return record
 
 
-def _read_sources(
-    config: ImportConfig, sources: list[Mapping[str, str]]
-) -> Iterator[tuple[ImportRow | Reject, ImportSource]]:
-    """Each row with its source."""
-    for index, source in enumerate(sources):
-        path = Path(os.path.abspath(Path(source["path"]).expanduser()))
-        if not path.exists():
+def _open_sources(config: ImportConfig) -> list[tuple[Path, ImportSource]]:
+    """The path of each source, and how its rows are imported."""
+    if config.audio_dir is not None and not os.path.isdir(os.path.expanduser(config.audio_dir)):
+        raise InputError(f"audio_dir: no such folder: {config.audio_dir}")
+    opened = []
+    for index, entry in enumerate(config.sources):
+        source = {"path": entry} if isinstance(entry, str) else entry
+        path = Path(os.path.abspath(os.path.expanduser(source["path"])))
+        if not os.path.exists(path):
             raise InputError(f"sources: no such file or folder: {source['path']}")
         needs_file = config.format in LIST_FORMATS
-        if needs_file != path.is_file():
+        if needs_file != path.is_file() or not needs_file and not path.is_dir():
             kind = "list file" if needs_file else "folder"
             raise InputError(f"sources: {source['path']} is not a {kind}; format {config.format} needs one")
-        folder = path.parent if needs_file else path
-        # Links are not resolved: users may link into their own corpora.
-        root = folder if config.audio_dir is None else Path(os.path.abspath(Path(config.audio_dir).expanduser()))
+        if config.audio_dir is not None:
+            folder = ImportFolder(Path(config.audio_dir), match_ends=True)
+        else:
+            hint = "set audio_dir to the folder of all recordings"
+            folder = ImportFolder(path.parent if needs_file else path, hint=hint)
         constants = {key: source[key] for key in CONSTANTS if key in source}
-        prefix = str(index) if len(sources) > 1 else ""
-        for row in READERS[config.format](path):
-            yield row, ImportSource(root, prefix, constants)
+        prefix = str(index) if len(config.sources) > 1 else ""
+        opened.append((path, ImportSource(folder, prefix, constants)))
+    return opened

@@ -3,15 +3,16 @@
 import json
 import math
 import re
+import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
-from higgs_recipes.ingest.rows import ImportedRow, ImportRow
+from higgs_recipes.ingest.rows import ImportedRow, ImportRow, shown
 from higgs_recipes.rejects import RejectCode, RejectedRow
 
 
-# Columns that become strings, or None where there is no value.
-_TEXT_COLUMNS = ("speaker", "speaker_name", "language", "ref_text", "task", "user_instruction", "original_audio_path")
+# Columns that become strings, or None if there is no value.
+TEXT_COLUMNS = ("speaker", "speaker_name", "language", "ref_text", "task", "user_instruction", "original_audio_path")
 _GENDERS = {"m": "male", "f": "female", "unknown": None}
 
 
@@ -26,12 +27,12 @@ def imported_columns(
     Raises:
         RejectedRow: invalid `ref_speakers` or quality score.
     """
-    texts = {key: None if row.get(key) is None else str(row[key]) for key in _TEXT_COLUMNS}
-    gender, scene, emotion = (
-        None if row.get(key) is None else str(row[key]) for key in ("gender", "scene", "emotion")
-    )
+    texts = {column: text_value(row.get(column), column) for column in TEXT_COLUMNS}
+    gender, scene, emotion = (text_value(row.get(column), column) for column in ("gender", "scene", "emotion"))
     speakers = [
-        speaker | {"ref_audio": stored_paths.get(speaker.get("ref_audio"))} for speaker in reference_speakers(row)
+        {key: text_value(speaker.get(key), "ref_speakers") for key in ("speaker_tag", "ref_text")}
+        | {"ref_audio": stored_paths.get(speaker.get("ref_audio"))}
+        for speaker in reference_speakers(row)
     ]
     return {
         "id": id,
@@ -69,8 +70,57 @@ def describe_scene(scene: str | None, emotion: str | None) -> str | None:
     return " ".join(sentences) or None
 
 
+def check_fields(row: ImportRow) -> None:
+    """Check that a row has a transcript and a recording, which may be empty.
+
+    Raises:
+        RejectedRow: a field is missing.
+    """
+    for column in ("audio", "text"):
+        if column not in row:
+            names = ", ".join(map(repr, row.get("fields", {}))) or "none"
+            raise RejectedRow(RejectCode.NO_FIELD, column, f"the fields are {names}; map one with columns")
+
+
+def transcript(row: ImportRow) -> str:
+    """Return the transcript of a row.
+
+    Raises:
+        RejectedRow: no transcript, or not a string.
+    """
+    text = row["text"]
+    if text is None or isinstance(text, str) and not text.strip():
+        raise RejectedRow(RejectCode.EMPTY_TRANSCRIPT, "text", "empty transcript: add a text or remove the row")
+    if not isinstance(text, str):
+        raise RejectedRow(RejectCode.NOT_TEXT, "text", f"{shown(text)} is a {type(text).__name__}")
+    return text
+
+
+def check_words(text: str) -> None:
+    """Check that a transcript has a letter or a digit: "..." is not spoken.
+
+    Raises:
+        RejectedRow: it has none.
+    """
+    if not any(unicodedata.category(character)[0] in "LN" for character in text):
+        raise RejectedRow(RejectCode.EMPTY_TRANSCRIPT, "text", f"empty transcript: {text[:60]!r} has no words")
+
+
+def text_value(value: Any, column: str) -> str | None:
+    """Return a value as a string, None if there is none: null, or NaN as pandas writes it.
+
+    Raises:
+        RejectedRow: a list, a mapping ...
+    """
+    if value is None or isinstance(value, float) and math.isnan(value):
+        return None
+    if not isinstance(value, (str, int, float)):
+        raise RejectedRow(RejectCode.NOT_TEXT, column, f"{shown(value)} is a {type(value).__name__}")
+    return str(value)
+
+
 def reference_speakers(row: ImportRow) -> list[dict[str, Any]]:
-    """Return `ref_speakers` of the row, empty where there are none.
+    """Return `ref_speakers` of the row, empty if there are none.
 
     Raises:
         RejectedRow: not a list of mappings.
@@ -83,7 +133,7 @@ def reference_speakers(row: ImportRow) -> list[dict[str, Any]]:
 
 
 def number(row: ImportRow, column: str) -> float | None:
-    """Return a column as a number, None where there is no value.
+    """Return a column as a number, None if there is no value.
 
     Raises:
         RejectedRow: not a finite number.
@@ -93,21 +143,22 @@ def number(row: ImportRow, column: str) -> float | None:
         return None
     try:
         parsed = float(value)
-    except (TypeError, ValueError) as error:
-        raise RejectedRow(RejectCode.NOT_A_NUMBER, column, repr(value)) from error
+    except (TypeError, ValueError, OverflowError) as error:
+        raise RejectedRow(RejectCode.NOT_A_NUMBER, column, shown(value)) from error
     if not math.isfinite(parsed):
-        raise RejectedRow(RejectCode.NOT_A_NUMBER, column, repr(value))
+        raise RejectedRow(RejectCode.NOT_A_NUMBER, column, shown(value))
     return parsed
 
 
-def check_unicode(row: ImportRow) -> None:
-    """Reject half of a surrogate pair (from a JSON escape) and file names that are not UTF-8.
+def check_unicode(row: Mapping[str, Any]) -> None:
+    """Check that a row can be written as UTF-8: JSON escapes may be half of a surrogate pair.
 
     Raises:
-        RejectedRow: a value cannot be written as UTF-8.
+        RejectedRow: a value is not valid Unicode.
     """
-    try:
-        json.dumps(row, ensure_ascii=False).encode()
-    except UnicodeEncodeError as error:
-        detail = f"{error.object[error.start]!r} in {error.object!r}"
-        raise RejectedRow(RejectCode.INVALID_UNICODE, detail=detail) from error
+    for column, value in row.items():
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            detail = f"{error.object[error.start]!r} in {column}: {error.object[:60]!r}"
+            raise RejectedRow(RejectCode.INVALID_UNICODE, column, detail) from error

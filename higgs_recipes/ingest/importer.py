@@ -1,21 +1,31 @@
 """Rows of a source -> rows of a corpus, with their recordings copied or linked."""
 
-import hashlib
+import os
 import shutil
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path, PurePosixPath
-from typing import Any
 
-from torch import Tensor
-
-from higgs_recipes.audio.io import read_part, recorded_seconds, wav_bytes
+from higgs_recipes.audio.io import recorded_seconds, wav_bytes
+from higgs_recipes.audio.long_recording import LongRecording
 from higgs_recipes.configs.corpus import ImportConfig
 from higgs_recipes.constants import SAMPLE_RATE
-from higgs_recipes.corpus.rows import file_safe_id
+from higgs_recipes.corpus.rows import file_safe_id, hashed_id
+from higgs_recipes.errors import InputError
 from higgs_recipes.files import sha256_file
-from higgs_recipes.ingest.import_paths import relative_path
-from higgs_recipes.ingest.imported_columns import check_unicode, imported_columns, number, reference_speakers
+from higgs_recipes.ingest.audio_files import audio_stem
+from higgs_recipes.ingest.import_paths import ImportFolder
+from higgs_recipes.ingest.imported_columns import (
+    check_fields,
+    check_unicode,
+    check_words,
+    imported_columns,
+    number,
+    reference_speakers,
+    transcript,
+)
 from higgs_recipes.ingest.rows import ImportedRow, ImportRow
 from higgs_recipes.rejects import Reject, RejectCode, RejectedRow, field_name, rejected_as
 
@@ -25,14 +35,24 @@ class ImportSource:
     """A source of a recipe.
 
     Attributes:
-        root: the folder that paths of recordings are relative to.
+        folder: the folder of its recordings.
         prefix: of ids and paths in the corpus; "" for a single source.
         constants: columns with one value for all rows.
     """
 
-    root: Path
+    folder: ImportFolder
     prefix: str
     constants: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class _Clip:
+    """A recording that can be read: a file, or a segment of one as wav."""
+
+    origin: Path
+    wav: bytes | None
+    digest: str
+    seconds: float
 
 
 @dataclass
@@ -41,18 +61,27 @@ class Importer:
 
     Attributes:
         folder: the folder of the corpus.
-        clips: paths below audio/ that exist already; several rows may share a reference clip.
-        ids: the place of the row with each id.
+        stored: paths below audio/ that exist already; several rows may share a reference clip.
+        ids: the place and the name (an id or a file) of the row with each id.
         hashes: the place and the text of the row with each recording, by its SHA-256.
-        decoded: the last recording from which a segment was cut, its waveform (N,), and its flaw.
+        references: reference clips that were read already.
+        num_unrated: the number of rows without a quality score, if a minimum is set.
+        recording: the last recording from which a segment was cut; open.
     """
 
     config: ImportConfig
     folder: Path
-    clips: set[PurePosixPath] = field(default_factory=set)
-    ids: dict[str, str] = field(default_factory=dict)
+    stored: set[PurePosixPath] = field(default_factory=set)
+    ids: dict[str, tuple[str, str]] = field(default_factory=dict)
     hashes: dict[str, tuple[str, str]] = field(default_factory=dict)
-    decoded: tuple[Path, Tensor, str | None] | None = None
+    references: dict[Path, _Clip] = field(default_factory=dict)
+    num_unrated: int = 0
+    recording: tuple[Path, LongRecording] | None = None
+
+    def close(self) -> None:
+        if self.recording is not None:
+            self.recording[1].__exit__()
+            self.recording = None
 
     def row_or_reject(self, row: ImportRow | Reject, source: ImportSource) -> ImportedRow | Reject:
         """Import a row; a reject has "file", "line" and "id"."""
@@ -70,41 +99,36 @@ class Importer:
             RejectedRow: the row cannot be imported.
         """
         row = self._map_columns(row) | source.constants
-        check_unicode(row)
         self._check_quality(row)
-        text = row.get("text")
-        if not isinstance(text, str) or not text.strip():
-            raise RejectedRow(RejectCode.EMPTY_TRANSCRIPT, "text", "empty transcript: add a text or remove the row")
-        audio = relative_path(row.get("audio"), source.root, field="audio")
-        row_id = file_safe_id(row.get("id") or audio.with_suffix(""))
-        row_id = f"{source.prefix}-{row_id}" if source.prefix else row_id
-        place = f"{row['file']} line {row['line']}"
-        if row_id in self.ids:
-            raise RejectedRow(RejectCode.DUPLICATE_ID, "id", f"{self.ids[row_id]} has {row_id} too")
-
-        origin = source.root / audio
-        clip, target = self._cut_clip(row, origin, PurePosixPath(source.prefix) / audio, row_id=row_id)
-        with rejected_as(RejectCode.UNREADABLE_AUDIO, "audio"):
-            seconds = recorded_seconds(origin if clip is None else clip, name=field_name("audio"))
-        digest = sha256_file(origin) if clip is None else hashlib.sha256(clip).hexdigest()
-        if digest in self.hashes:
-            first, first_text = self.hashes[digest]
-            code = RejectCode.SAME_RECORDING if first_text == text else RejectCode.OTHER_TRANSCRIPT
+        check_fields(row)
+        text = transcript(row)
+        check_words(text)
+        audio = source.folder.resolve(row.get("audio"), field="audio")
+        row_id, name = self._row_id(row, audio, source)
+        clip = self._read_clip(row, source.folder.root / audio)
+        if clip.digest in self.hashes:
+            first, first_text = self.hashes[clip.digest]
+            code = RejectCode.SAME_RECORDING if first_text == _nfc(text) else RejectCode.OTHER_TRANSCRIPT
             raise RejectedRow(code, "audio", f"{first} has it too")
-        paths = [row.get("ref_audio"), *(speaker.get("ref_audio") for speaker in reference_speakers(row))]
-        references = {path: self._find_reference(path, source) for path in paths if path is not None}
+        target = _target(audio, source.prefix)
+        if clip.wav is not None:
+            target = target.with_name(f"{row_id}.wav")
+        references = self._read_references(row, source, clip)
         corpus_row = imported_columns(
             row,
             id=row_id,
             file_name=f"audio/{target}",
             stored_paths={path: f"audio/{stored}" for path, (_, stored) in references.items()},
-            duration=round(seconds, 3),
+            duration=round(clip.seconds, 3),
         )
+        check_unicode(corpus_row)
 
-        self._store(target, clip, origin=origin)
+        self._store(clip, target)
         for reference, stored in references.values():
-            self._store(stored, None, origin=reference)
-        self.ids[row_id], self.hashes[digest] = place, (place, text)
+            self._store(reference, stored)
+        self.num_unrated += self.config.min_quality_score is not None and corpus_row["quality_score"] is None
+        place = f"{row['file']} line {row['line']}"
+        self.ids[row_id], self.hashes[clip.digest] = (place, name), (place, _nfc(text))
         return corpus_row
 
     def _map_columns(self, row: ImportRow) -> ImportRow:
@@ -117,49 +141,113 @@ class Importer:
 
     def _check_quality(self, row: ImportRow) -> None:
         score, lowest = number(row, "quality_score"), self.config.min_quality_score
-        if lowest is not None and (score is None or score < lowest):
+        if lowest is not None and score is not None and score < lowest:
             raise RejectedRow(RejectCode.TOO_LOW, "quality_score", f"{score}, min_quality_score is {lowest}")
 
-    def _cut_clip(
-        self, row: ImportRow, origin: Path, target: PurePosixPath, *, row_id: str
-    ) -> tuple[bytes | None, PurePosixPath]:
-        """The encoded clip of a segment, None for the whole file, and the clip's path below audio/."""
-        if not row.get("segment"):
-            return None, target
+    def _row_id(self, row: ImportRow, audio: PurePosixPath, source: ImportSource) -> tuple[str, str]:
+        """The id of a row and the name that it stands for: its own id, or the path of its recording."""
+        own, prefix = row.get("id"), f"{source.prefix}-" if source.prefix else ""
+        if not isinstance(own, (str, int, float, type(None))):
+            raise RejectedRow(RejectCode.INVALID_FIELD, "id", f"is a {type(own).__name__}")
+        has_own = own is not None and own == own and str(own).strip() != ""  # NaN as pandas writes it
+        name = f"{prefix}{'id' if has_own else 'file'} {_nfc(str(own)) if has_own else audio}"
+        row_id = prefix + file_safe_id(own if has_own else audio_stem(str(audio)))
+        if row_id in self.ids and self.ids[row_id][1] != name:  # a.wav and a.flac
+            row_id = prefix + hashed_id(own if has_own else audio)
+        if row_id in self.ids:
+            raise RejectedRow(RejectCode.DUPLICATE_ID, "id", f"{self.ids[row_id][0]} has {row_id} too")
+        return row_id, name
+
+    def _read_clip(self, row: ImportRow, origin: Path) -> _Clip:
+        if row.get("segment"):
+            return self._cut_segment(row, origin)
+        return _read_file(origin, field="audio")
+
+    def _cut_segment(self, row: ImportRow, origin: Path) -> _Clip:
         if not self.config.copy_audio:
             raise RejectedRow(RejectCode.PART_OF_FILE, "segment", "set copy_audio: true to cut it out")
         start, end = row["segment"]
-        if self.decoded is None or self.decoded[0] != origin:  # segments of one recording follow each other
-            with rejected_as(RejectCode.UNREADABLE_AUDIO, "audio"):
-                self.decoded = origin, *read_part(origin, name=field_name("audio"))
-        _, waveform, flaw = self.decoded
-        tolerance = SAMPLE_RATE if flaw is None else 0  # one second: ends may be rounded up
-        if end * SAMPLE_RATE > len(waveform) + tolerance:
-            detail = f"it ends at {end} s, the recording at {len(waveform) / SAMPLE_RATE:.2f} s"
-            detail += f" ({flaw})" if flaw else ""
-            raise RejectedRow(RejectCode.SEGMENT_OUTSIDE, "segment", detail)
-        part = waveform[round(start * SAMPLE_RATE) : round(end * SAMPLE_RATE)]
-        if not len(part):
-            raise RejectedRow(RejectCode.SEGMENT_OUTSIDE, "segment", "it contains no samples")
-        return wav_bytes(part), target.with_name(f"{row_id}.wav")
+        try:
+            recording = self._open(origin)
+            channel = row.get("channel")
+            if channel is not None and (recording.channels > 1 or channel not in ("0", "A")):
+                detail = f"it names channel {channel}, the recording has {recording.channels}: split it into files"
+                raise RejectedRow(RejectCode.NO_SEGMENT, "segment", detail)
+            flaw = recording.contents.flaw
+            tolerance = 1.0 if flaw is None else 0.0  # seconds: ends may be rounded up
+            if end is not None and end > recording.seconds + tolerance:
+                detail = f"it ends at {end} s, the recording at {recording.seconds:.2f} s"
+                detail += f" ({flaw})" if flaw else ""
+                raise RejectedRow(RejectCode.SEGMENT_OUTSIDE, "segment", detail)
+            end = recording.seconds if end is None else min(end, recording.seconds)
+            if round((end - start) * SAMPLE_RATE) < 1:
+                raise RejectedRow(RejectCode.SEGMENT_OUTSIDE, "segment", "it contains no samples")
+            wav = wav_bytes(recording.span(start, end, rate=SAMPLE_RATE)[0])
+        except RejectedRow:
+            raise
+        except InputError as error:
+            raise RejectedRow(RejectCode.UNREADABLE_AUDIO, "audio", f"recording: {error}") from error
+        return _Clip(origin, wav, sha256(wav).hexdigest(), recorded_seconds(wav, name=field_name("audio")))
 
-    def _find_reference(self, path: Any, source: ImportSource) -> tuple[Path, PurePosixPath]:
-        """The file of a reference clip, and its path below audio/."""
-        inner = relative_path(path, source.root, field="ref_audio")
-        with rejected_as(RejectCode.UNREADABLE_AUDIO, "ref_audio"):
-            recorded_seconds(source.root / inner, name=field_name("ref_audio"))
-        return source.root / inner, PurePosixPath(source.prefix) / inner
+    def _open(self, origin: Path) -> LongRecording:
+        """The open recording; readers yield the segments of one recording after each other, by time."""
+        if self.recording is None or self.recording[0] != origin:
+            self.close()
+            self.recording = origin, LongRecording(origin)
+        return self.recording[1]
 
-    def _store(self, target: PurePosixPath, clip: bytes | None, *, origin: Path) -> None:
-        """Store a clip, None for the whole file `origin`."""
-        if target in self.clips:
+    def _read_references(
+        self, row: ImportRow, source: ImportSource, clip: _Clip
+    ) -> dict[str, tuple[_Clip, PurePosixPath]]:
+        """The reference clips of a row with their paths below audio/, by their paths in the row."""
+        paths = [row.get("ref_audio"), *(speaker.get("ref_audio") for speaker in reference_speakers(row))]
+        references = {}
+        for path in paths:
+            if path is None or path == "":
+                continue
+            inner = source.folder.resolve(path, field="ref_audio")
+            origin = source.folder.root / inner
+            if origin not in self.references:
+                self.references[origin] = _read_file(origin, field="ref_audio")
+            if self.references[origin].digest == clip.digest:
+                detail = "is the clip itself: use another recording of the speaker"
+                raise RejectedRow(RejectCode.INVALID_FIELD, "ref_audio", detail)
+            references[path] = self.references[origin], _target(inner, source.prefix)
+        return references
+
+    def _store(self, clip: _Clip, target: PurePosixPath) -> None:
+        if target in self.stored:
             return
-        self.clips.add(target)
+        self.stored.add(target)
         path = self.folder / "audio" / target
         path.parent.mkdir(parents=True, exist_ok=True)
-        if clip is not None:
-            path.write_bytes(clip)
+        if clip.wav is not None:
+            path.write_bytes(clip.wav)
         elif self.config.copy_audio:
-            shutil.copyfile(origin, path)
+            shutil.copyfile(clip.origin, path)
         else:
-            path.symlink_to(origin)
+            path.symlink_to(clip.origin)
+
+
+def _read_file(origin: Path, *, field: str) -> _Clip:
+    with rejected_as(RejectCode.UNREADABLE_AUDIO, field):
+        seconds = recorded_seconds(origin, name=field_name(field))
+        return _Clip(origin, None, sha256_file(origin), seconds)
+
+
+def _target(inner: PurePosixPath, prefix: str) -> PurePosixPath:
+    """The path of a recording below audio/: as in its source, but for names that are not UTF-8."""
+    return PurePosixPath(prefix, *map(_utf8_name, inner.parts))
+
+
+def _utf8_name(name: str) -> str:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        stem, suffix = os.path.splitext(name)
+        return file_safe_id(stem) + suffix
+    return name
+
+
+def _nfc(text: str) -> str:
+    return unicodedata.normalize("NFC", text)

@@ -3,6 +3,7 @@
 import heapq
 import logging
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,15 +16,14 @@ from tqdm.auto import tqdm
 from higgs_recipes.audio.long_recording import Contents, LongRecording
 from higgs_recipes.configs.corpus import CONSTANTS
 from higgs_recipes.configs.segment import SegmentConfig
-from higgs_recipes.corpus.rows import file_safe_id
+from higgs_recipes.corpus.rows import file_safe_id, hashed_id
 from higgs_recipes.errors import InputError
 from higgs_recipes.files import sha256_file
+from higgs_recipes.ingest.audio_files import AUDIO_SUFFIXES, audio_stem, find_files, is_audio_name
 from higgs_recipes.rejects import Reject, RejectCode, RejectedRow, rejected_as
 
 
 logger = logging.getLogger(__name__)
-
-SUFFIXES = set(".wav .flac .ogg .oga .opus .mp3 .aif .aiff .aifc .au .caf .w64 .m4a .mp4 .aac .wma .webm .mkv".split())
 
 
 @dataclass(frozen=True)
@@ -55,22 +55,20 @@ def find_raw_recordings(config: SegmentConfig) -> list[RawRecording]:
         InputError: a source is missing or contains no recordings, or output_dir is inside a source.
     """
     files: list[RawRecording] = []
-    names, first_with = set(), {}
+    first_with: dict[str, str] = {}
     for index, source in enumerate(config.sources):
         source = {"path": source} if isinstance(source, str) else source
-        folder = Path(source["path"]).expanduser()
+        folder = Path(os.path.expanduser(source["path"]))
         columns = {key: source.get(key) for key in CONSTANTS} | {
             "language": source.get("language", config.asr_language)
         }
         paths = _recordings(folder, config)
-        for path, (digest, contents, seconds, flaw) in zip(paths, _read_all(paths, source["path"]), strict=True):
-            label = os.fsencode(path.relative_to(folder).as_posix()).decode(errors="backslashreplace")
-            stem = label.removesuffix(path.suffix)
-            name = (f"{index}-" if len(config.sources) > 1 else "") + file_safe_id(stem)
-            while name in names:  # a.wav beside a.mp3
-                name += "_"
-            names.add(name)
-            speaker = stem if config.speaker_per_file else columns["speaker"]
+        labels = [os.fsencode(path.relative_to(folder)).decode(errors="backslashreplace") for path in paths]
+        prefix = f"{index}-" if len(config.sources) > 1 else ""
+        recordings = zip(paths, labels, _unique_ids(labels), _read_all(paths, source["path"]), strict=True)
+        for path, label, name, (digest, contents, seconds, flaw) in recordings:
+            name = prefix + name
+            speaker = audio_stem(label) if config.speaker_per_file else columns["speaker"]
             if flaw is None and first_with.setdefault(digest, label) is not label:
                 flaw = Reject(RejectCode.SAME_RECORDING, "audio", f"{first_with[digest]} has it too")
                 digest, contents, seconds = "", None, 0.0
@@ -97,19 +95,28 @@ def balanced_shares(seconds: Sequence[float], *, num_shares: int) -> list[list[i
 
 
 def _recordings(folder: Path, config: SegmentConfig) -> list[Path]:
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise InputError(f"sources: no such folder: {folder}")
-    if Path(config.output_dir).expanduser().resolve().is_relative_to(folder.resolve()):
+    output_dir = Path(os.path.realpath(os.path.expanduser(config.output_dir)))
+    if output_dir.is_relative_to(os.path.realpath(folder)):
         raise InputError(f"output_dir {config.output_dir} is inside the source {folder}: choose another one")
-    files = [path for path in sorted(folder.rglob("*")) if not (path.is_dir() or path.name.startswith("."))]
-    found = [path for path in files if path.suffix.lower() in SUFFIXES]
+    files = find_files(folder)
+    found = [path for path in files if is_audio_name(path.name)]
     if not found:
-        raise InputError(
-            f"sources: no recordings in {folder}: {len(files)} files, none ends with {', '.join(sorted(SUFFIXES))}"
-        )
+        suffixes = ", ".join(sorted(AUDIO_SUFFIXES))
+        raise InputError(f"sources: no recordings in {folder}: {len(files)} files, none ends with {suffixes}")
+    if any(Path(os.path.realpath(path)).is_relative_to(output_dir) for path in found):
+        raise InputError(f"output_dir {config.output_dir} is linked in the source {folder}: choose another one")
     if len(found) < len(files):
         logger.warning("%s: %d files skipped: not a suffix of recordings", folder, len(files) - len(found))
     return found
+
+
+def _unique_ids(labels: Sequence[str]) -> list[str]:
+    """The id of each recording: its path without the suffix, with a hash of the whole path if several share it."""
+    ids = [file_safe_id(audio_stem(label)) for label in labels]
+    counts = Counter(ids)
+    return [hashed_id(label) if counts[name] > 1 else name for name, label in zip(ids, labels, strict=True)]
 
 
 def _read_all(paths: Sequence[Path], source: str) -> list[tuple[str, Contents | None, float, Reject | None]]:
@@ -126,3 +133,6 @@ def _read(path: Path) -> tuple[str, Contents | None, float, Reject | None]:
             return sha256_file(path), recording.contents, recording.seconds, None
     except RejectedRow as error:
         return "", None, 0.0, error.reject
+    except OSError as error:
+        detail = f"cannot be read: {error.strerror}"
+        return "", None, 0.0, Reject(RejectCode.UNREADABLE_AUDIO, "audio", detail)

@@ -3,13 +3,27 @@
 from typing import Any, TypedDict
 
 
+def shown(value: Any) -> str:
+    """A value of a source in an error message, shortened.
+
+    >>> shown(["a.wav", 7])
+    "['a.wav', 7]"
+    """
+    try:
+        text = repr(value)
+    except (RecursionError, ValueError):  # nested too deep, or an integer of thousands of digits
+        return f"a {type(value).__name__}"
+    return text if len(text) <= 100 else f"{text[:100]}..."
+
+
 class ImportRow(TypedDict, total=False):
     """A row as its format reads it.
 
     `file` and `line` (from 1) locate the row and are always present. `audio` is the path in the source, relative to
     the source's folder. Each of `ref_speakers` has "speaker_tag", "ref_text" and "ref_audio". `segment` is the start
-    and end in seconds of a clip that is a part of its file. `fields` contains all other fields of the source by their
-    own names. Values are unchecked.
+    and end in seconds of a clip that is a part of its file; None is the end of the file. `channel` is the channel of
+    the segment, None if no channel is named. `fields` contains all fields of the source by their own names. Values
+    are unchecked.
     """
 
     file: str
@@ -30,7 +44,8 @@ class ImportRow(TypedDict, total=False):
     user_instruction: Any
     quality_score: Any
     original_audio_path: Any
-    segment: tuple[float, float]
+    segment: tuple[float, float | None]
+    channel: str | None
     fields: dict[str, Any]
 
 

@@ -4,6 +4,7 @@ They are stored in a hidden folder next to output_dir, with the audio of the cor
 it is complete. Several processes may add to it.
 """
 
+import errno
 import json
 import shutil
 from collections.abc import Iterable, Mapping
@@ -14,7 +15,8 @@ from typing import Any
 from torch import Tensor
 
 from higgs_recipes.audio.io import write_wav
-from higgs_recipes.files import atomic_write, check_output_dir, replace_folder
+from higgs_recipes.errors import InputError
+from higgs_recipes.files import atomic_write, check_output_dir, explain_full_disk, replace_folder
 from higgs_recipes.ingest.raw_recordings import RawRecording
 from higgs_recipes.ingest.rows import SegmentRow
 from higgs_recipes.rejects import Reject, RejectedRow
@@ -41,6 +43,13 @@ class SegmentStore:
         self.overwrite = overwrite
         self.folder = self.target.with_name(f".{self.target.name}.parts")
         self.made_by = made_by
+        with explain_full_disk(self.folder.parent):
+            try:
+                (self.folder / _FINISHED).mkdir(parents=True, exist_ok=True)
+            except OSError as error:  # before hours of work
+                if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                    raise
+                raise InputError(f"{self.folder}: cannot be written: {error.strerror}") from error
 
     def __contains__(self, file: RawRecording) -> bool:
         return self._path(file).is_file()

@@ -60,10 +60,13 @@ def test_any_corpus_folder_can_be_exported(tmp_path):
 @pytest.mark.parametrize(
     "rows, message",
     [
-        ([{"file_name": "../a.wav", "text": "Hi."}], r"line 2: \.\./a.wav is outside the folder"),
-        ([{"file_name": "b.wav", "text": "Hi."}], "line 2: no such recording"),
-        ([{"file_name": "a.wav", "text": ""}], "line 2: no text"),
-        ([{"file_name": name, "text": "Hi."} for name in ("a.wav", "a.flac")], "row a has the transcript a.txt too"),
+        ([{"file_name": "../a.wav", "text": "Hi."}], r"line 2: recording leaves its folder: \.\./a.wav is not in"),
+        ([{"file_name": "b.wav", "text": "Hi."}], "line 2: recording: cannot be read: No such file"),
+        ([{"file_name": "a.wav", "text": ""}], "line 2: empty transcript"),
+        ([{"file_name": "a.wav", "words": "Hi."}], "line 2: no field for text: the fields are 'file_name', 'words'"),
+        ([{"path": "a.wav", "text": "Hi."}], "line 2: no field for audio: the fields are 'path', 'text'"),
+        ([{"file_name": "", "text": "Hi."}], "line 2: no file name: recording is None"),
+        ([{"file_name": "a.wav", "text": "Hi.", "quality_score": "good"}], "quality_score is not a number: 'good'"),
     ],
 )
 def test_all_rows_are_exported_or_none(tmp_path, rows, message):

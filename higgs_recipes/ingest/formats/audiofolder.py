@@ -6,8 +6,10 @@ from typing import Any
 
 from higgs_recipes.corpus.sources.metadata import METADATA_FILES, find_metadata, metadata_rows
 from higgs_recipes.errors import InputError
+from higgs_recipes.ingest.formats.lines import merged_file
+from higgs_recipes.ingest.import_paths import ImportFolder
 from higgs_recipes.ingest.rows import ImportRow
-from higgs_recipes.rejects import Reject
+from higgs_recipes.rejects import Reject, RejectCode
 
 
 # Column of the metadata file -> column of `ImportRow`, where the names differ.
@@ -32,7 +34,7 @@ _COLUMNS = (
 )
 
 
-def read_audiofolder(source: Path) -> Iterator[ImportRow | Reject]:
+def read_audiofolder(source: Path, folder: ImportFolder) -> Iterator[ImportRow | Reject]:
     """Yield the rows of the folder's metadata file.
 
     Raises:
@@ -46,9 +48,16 @@ def read_audiofolder(source: Path) -> Iterator[ImportRow | Reject]:
             yield row
             continue
         line, stored = row
+        place = {"file": str(metadata), "line": line}
         if metadata.suffix == ".csv":
+            merged = next(filter(None, map(merged_file, stored.values())), None)
+            if merged is not None:
+                first = line - sum(cell.count("\n") for cell in stored.values())
+                detail = f"a quotation mark merges lines {first} to {line}, with that of {merged}: close or double it"
+                yield Reject(RejectCode.NOT_CSV, detail=detail).at(place)
+                continue
             stored = {key: cell or None for key, cell in stored.items()}
-        yield {"file": str(metadata), "line": line} | _row(stored)
+        yield place | _row(stored)
 
 
 def _row(stored: dict[str, Any]) -> ImportRow:

@@ -1,6 +1,7 @@
 """Folders with a transcript file for each recording, where a folder is a speaker."""
 
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -30,29 +31,30 @@ def read_pairs(
     Raises:
         InputError: no recordings and no transcripts.
     """
-    (recordings, second_recordings), (transcripts, second_transcripts) = map(_first_files, (recordings, transcripts))
-    if not recordings and not transcripts:
+    recording_of, duplicate_recordings = _first_files(recordings)
+    transcript_of, duplicate_transcripts = _first_files(transcripts)
+    if not recording_of and not transcript_of:
         raise InputError(f"{source}: no recordings in the folders of this format")
-    for name in sorted(recordings.keys() | transcripts.keys()):
-        place = {"file": str(transcripts.get(name) or recordings[name]), "line": 1, "id": name}
+    for name in sorted(recording_of.keys() | transcript_of.keys()):
+        place = {"file": str(transcript_of.get(name) or recording_of[name]), "line": 1, "id": name}
         try:
-            if name not in recordings:
+            if name not in recording_of:
                 raise RejectedRow(RejectCode.NO_RECORDING, "audio")
-            if name not in transcripts:
+            if name not in transcript_of:
                 raise RejectedRow(RejectCode.NO_TRANSCRIPT, "text")
-            speaker = speaker_of(recordings[name])
+            speaker = speaker_of(recording_of[name])
             yield place | {
-                "audio": recordings[name].relative_to(source).as_posix(),
-                "text": read_text(transcripts[name]).strip(),
+                "audio": recording_of[name].relative_to(source).as_posix(),
+                "text": read_text(transcript_of[name]).strip(),
                 "speaker": speaker,
                 "gender": genders.get(speaker),
             }
         except RejectedRow as error:
             yield error.reject.at(place)
-    for name, path in second_recordings + second_transcripts:
-        first = recordings[name] if (name, path) in second_recordings else transcripts[name]
-        duplicate = Reject(RejectCode.DUPLICATE_ID, "id", f"{first} has {name} too")
-        yield duplicate.at({"file": str(path), "line": 1, "id": name})
+    for first, duplicates in ((recording_of, duplicate_recordings), (transcript_of, duplicate_transcripts)):
+        for name, path in duplicates:
+            duplicate = Reject(RejectCode.DUPLICATE_ID, "id", f"{first[name]} has {name} too")
+            yield duplicate.at({"file": str(path), "line": 1, "id": name})
 
 
 def _first_files(files: Iterable[Named]) -> tuple[dict[str, Path], list[Named]]:
@@ -60,6 +62,7 @@ def _first_files(files: Iterable[Named]) -> tuple[dict[str, Path], list[Named]]:
     first: dict[str, Path] = {}
     duplicates: list[Named] = []
     for name, path in sorted(files, key=lambda file: file[1]):
+        name = unicodedata.normalize("NFC", name)
         if first.setdefault(name, path) != path:
             duplicates.append((name, path))
     return first, duplicates

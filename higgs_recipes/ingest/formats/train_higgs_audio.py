@@ -1,19 +1,19 @@
 """Read and write folders of train-higgs-audio: recordings with their transcripts, and metadata.json."""
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from higgs_recipes.errors import InputError
-from higgs_recipes.ingest.formats.lines import read_text
-from higgs_recipes.ingest.rows import ImportRow
+from higgs_recipes.ingest.audio_files import find_files, is_audio_name
+from higgs_recipes.ingest.formats.lines import array_elements, parse_json, read_text, skip_separators
+from higgs_recipes.ingest.import_paths import ImportFolder
+from higgs_recipes.ingest.rows import ImportRow, shown
 from higgs_recipes.rejects import Reject, RejectCode, RejectedRow
 
 
 METADATA = "metadata.json"
-AUDIO_SUFFIXES = (".wav", ".mp3")
 
 # Field -> column; without audio_file, transcript_file, ref_speakers and duration, which is measured again.
 _FIELDS = {
@@ -40,24 +40,41 @@ _UNKNOWN = {
 }
 
 
-def read_train_higgs_audio(source: Path) -> Iterator[ImportRow | Reject]:
-    """Yield the rows of metadata.json with the line where each starts, or without it a row for each recording.
+def read_train_higgs_audio(source: Path, folder: ImportFolder) -> Iterator[ImportRow | Reject]:
+    """Yield the rows of metadata.json with the line where each starts.
+
+    Without it, yield a row for each recording in the folder and its subfolders that has a .txt of the same name, and
+    rejects for recordings and .txt files without the other.
 
     Raises:
         InputError: metadata.json cannot be read (names the line), or the folder has neither it nor recordings.
     """
     path = source / METADATA
+    folders = [folder] if folder.root == source else [ImportFolder(source, match_ends=folder.match_ends), folder]
     if path.is_file():
         for line, sample in _samples(path):
-            yield _row_or_reject(sample, source, {"file": str(path), "line": line})
+            place = {"file": str(path), "line": line}
+            try:
+                yield place | _row(sample, folders)
+            except RejectedRow as error:
+                yield error.reject.at(place | _id_of(sample))
         return
-    recordings = sorted(path for path in source.glob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
+    files = find_files(source)
+    recordings = [path for path in files if is_audio_name(path.name)]
     if not recordings:
-        raise InputError(f"{source}: neither {METADATA} nor a {' or '.join(AUDIO_SUFFIXES)} file")
+        raise InputError(f"{source}: neither {METADATA} nor recordings")
+    transcripts = {path for path in files if path.suffix.lower() == ".txt"}
     for recording in recordings:
-        transcript = recording.with_suffix(".txt")
-        sample = {"audio_file": recording.name, "transcript_file": transcript.name}
-        yield _row_or_reject(sample, source, {"file": str(transcript), "line": 1})
+        transcript = _transcript_of(recording, transcripts)
+        transcripts.discard(transcript)
+        place = {"file": str(transcript), "line": 1}
+        try:
+            text = read_text(transcript).strip()
+            yield place | {"audio": recording.relative_to(source).as_posix(), "text": text}
+        except RejectedRow as error:
+            yield error.reject.at(place)
+    for transcript in sorted(transcripts):
+        yield Reject(RejectCode.NO_RECORDING, "audio").at({"file": str(transcript), "line": 1})
 
 
 def write_train_higgs_audio(folder: Path, rows: Sequence[Mapping[str, Any]], *, created_from: str) -> None:
@@ -65,19 +82,14 @@ def write_train_higgs_audio(folder: Path, rows: Sequence[Mapping[str, Any]], *, 
 
     Args:
         rows: rows of `read_train_higgs_audio` with "duration" in seconds; paths are relative to the folder.
-
-    Raises:
-        InputError: two recordings share a transcript file.
     """
     samples = []
-    owners: dict[Path, str] = {}
+    transcripts: set[PurePosixPath] = set()
     for row in rows:
-        transcript = Path(row["audio"]).with_suffix(".txt")
-        if transcript in owners:
-            raise InputError(
-                f"row {row['id']}: row {owners[transcript]} has the transcript {transcript} too; rename one"
-            )
-        owners[transcript] = row["id"]
+        transcript = PurePosixPath(row["audio"]).with_suffix(".txt")
+        if transcript in transcripts:  # a.wav and a.flac
+            transcript = PurePosixPath(f"{row['audio']}.txt")
+        transcripts.add(transcript)
         (folder / transcript).write_text(row["text"], encoding="utf-8")
         samples.append(_sample(row, transcript))
     seconds = sum(sample["duration"] for sample in samples)
@@ -90,10 +102,11 @@ def write_train_higgs_audio(folder: Path, rows: Sequence[Mapping[str, Any]], *, 
         "created_from": [created_from],
     }
     metadata = {"dataset_info": info, "samples": samples}
-    (folder / METADATA).write_text(json.dumps(metadata, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    content = json.dumps(metadata, indent=2, ensure_ascii=False) + "\n"
+    (folder / METADATA).write_bytes(content.encode("utf-8", "backslashreplace"))  # `created_from` may not be UTF-8
 
 
-def _sample(row: Mapping[str, Any], transcript: Path) -> dict[str, Any]:
+def _sample(row: Mapping[str, Any], transcript: PurePosixPath) -> dict[str, Any]:
     stored = {field: row.get(column) for field, column in _FIELDS.items()}
     stored |= {field: value for field, value in _UNKNOWN.items() if stored[field] is None}
     known = {field: value for field, value in stored.items() if value is not None}  # its trainer fails on a null scene
@@ -102,36 +115,48 @@ def _sample(row: Mapping[str, Any], transcript: Path) -> dict[str, Any]:
     if row.get("ref_speakers"):
         sample["ref_speakers"] = [
             {
-                "speaker_tag": speaker["speaker_tag"],
-                "ref_audio_file": speaker["ref_audio"],
-                "ref_transcript": speaker["ref_text"],
+                "speaker_tag": speaker.get("speaker_tag"),
+                "ref_audio_file": speaker.get("ref_audio"),
+                "ref_transcript": speaker.get("ref_text"),
             }
             for speaker in row["ref_speakers"]
         ]
     return sample
 
 
-def _row_or_reject(sample: Any, source: Path, place: dict[str, Any]) -> ImportRow | Reject:
-    try:
-        return place | _row(sample, source)
-    except RejectedRow as error:
-        return error.reject.at(place)
+def _transcript_of(recording: Path, transcripts: set[Path]) -> Path:
+    """The .txt of a recording; a second recording of the same name may have its own, a.flac.txt."""
+    names = (f"{recording.name}.txt", f"{recording.stem}.txt", f"{recording.stem}.TXT")
+    return next(
+        (path for path in map(recording.with_name, names) if path in transcripts), recording.with_suffix(".txt")
+    )
 
 
-def _row(sample: Any, source: Path) -> ImportRow:
+def _find_transcript(path: Any, folders: Sequence[ImportFolder]) -> Path:
+    *others, last = folders
+    for folder in others:
+        try:
+            return folder.root / folder.resolve(path, field="transcript_file")
+        except RejectedRow:
+            continue
+    return last.root / last.resolve(path, field="transcript_file")
+
+
+def _id_of(sample: Any) -> dict[str, Any]:
+    return {"id": sample["id"]} if isinstance(sample, dict) and isinstance(sample.get("id"), str) else {}
+
+
+def _row(sample: Any, folders: Sequence[ImportFolder]) -> ImportRow:
+    """A row with its transcript, which is in one of the folders."""
     if not isinstance(sample, dict):
         raise RejectedRow(RejectCode.NOT_AN_OBJECT, detail=type(sample).__name__)
-    for field in ("audio_file", "transcript_file"):
-        if not isinstance(sample.get(field), str):
-            raise RejectedRow(RejectCode.NO_FILE_NAME, field, f"{field} is {sample.get(field)!r}")
-    transcript = Path(sample["transcript_file"])
-    if transcript.is_absolute() or ".." in transcript.parts:
-        raise RejectedRow(RejectCode.OUTSIDE_FOLDER, "transcript_file", f"{transcript.name}; move it there")
+    if not isinstance(sample.get("audio_file"), str):
+        raise RejectedRow(RejectCode.NO_FILE_NAME, "audio_file", f"audio_file is {shown(sample.get('audio_file'))}")
     row = {column: sample.get(field) for field, column in _FIELDS.items()}
     row |= {_FIELDS[field]: None for field, value in _UNKNOWN.items() if sample.get(field) == value}
     return row | {
         "audio": sample["audio_file"],
-        "text": read_text(source / transcript).strip(),
+        "text": read_text(_find_transcript(sample.get("transcript_file"), folders)).strip(),
         "ref_speakers": _speakers(sample.get("ref_speakers")),
         "fields": {key: value for key, value in sample.items() if key not in _FIELDS},
     }
@@ -156,31 +181,16 @@ def _speakers(stored: Any) -> list[dict[str, Any]] | None:
 def _samples(path: Path) -> Iterator[tuple[int, Any]]:
     """Each element of "samples" with the line where it starts, which the json module does not report."""
     text = read_text(path)
-    try:
-        metadata = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InputError(
-            f"{path} line {error.lineno}: not JSON: {error.msg}; remove a comma after the last item"
-        ) from error
+    metadata = parse_json(text, path=path)
     if not isinstance(metadata, dict) or not isinstance(metadata.get("samples"), list):
         raise InputError(f"{path}: no list of samples")
-
     decode = json.JSONDecoder().raw_decode
-
-    def skip(position: int) -> int:
-        return re.compile(r"[\s,:]*").match(text, position).end()
-
-    position = skip(text.index("{") + 1)
+    position = skip_separators(text, text.index("{") + 1)
     while text[position] != "}":
         key, position = decode(text, position)
-        position = skip(position)
-        if key != "samples":
-            position = skip(decode(text, position)[1])
-            continue
-        line, counted, position = 1, 0, skip(position + 1)
-        while text[position] != "]":
-            line, counted = line + text.count("\n", counted, position), position
-            sample, position = decode(text, position)
-            yield line, sample
-            position = skip(position)
-        position = skip(position + 1)
+        position = skip_separators(text, position)
+        if key == "samples":
+            position = yield from array_elements(text, position)
+        else:
+            _, position = decode(text, position)
+        position = skip_separators(text, position)

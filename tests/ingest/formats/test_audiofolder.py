@@ -72,3 +72,34 @@ def test_a_metadata_csv_in_utf_16_is_an_error(tmp_path):
     (folder / "metadata.csv").write_text("file_name,text\na.wav,Hello.\n", encoding="utf-16")
     with pytest.raises(InputError, match="UTF-16: save .* as UTF-8"):
         imported(tmp_path / "out", format="audiofolder", sources=[str(folder)])
+
+
+@pytest.mark.parametrize("text_first", [False, True])
+def test_a_quotation_over_rows_is_rejected_with_its_lines(tmp_path, text_first):
+    folder = write_tones(tmp_path / "in", *[f"{name}.wav" for name in "abcde"])
+    texts = [
+        '"Come over here',
+        "and sit down by the fire",
+        'said the old man"',
+        "He nodded.",
+        '"Two lines,\nsaid she."',
+    ]
+    cells = [(f"{name}.wav", text) for name, text in zip("abcde", texts, strict=True)]
+    header = ("file_name", "text")
+    lines = [",".join(reversed(row) if text_first else row) for row in [header, *cells]]
+    (folder / "metadata.csv").write_text("\n".join(lines))
+    rows, rejects = imported(tmp_path / "out", format="audiofolder", sources=[str(folder)])
+    assert [(row["id"], row["text"]) for row in rows] == [("d", "He nodded."), ("e", "Two lines,\nsaid she.")]
+    assert all(reason.startswith("not CSV: a quot") for reason in rejects.values())
+    assert any("2" in reason and "4" in reason for reason in rejects.values())
+
+
+def test_a_relative_source_and_a_linked_source_with_absolute_paths(tmp_path, monkeypatch):
+    folder = write_tones(tmp_path / "in [1]*", "a.wav")
+    write_tones(tmp_path / "in 1x", "b.wav")
+    write_metadata(folder, [{"file_name": str(folder / "a.wav"), "text": "Hello."}])
+    (tmp_path / "link").symlink_to(folder)
+    monkeypatch.chdir(tmp_path)
+    for source in ("in [1]*", "link", str(tmp_path / "link"), str(folder)):
+        (row,), rejects = imported(tmp_path / "out", format="audiofolder", sources=[source])
+        assert (row["id"], row["file_name"]) == ("a", "audio/a.wav") and not rejects

@@ -1,12 +1,18 @@
 """Data folders of Kaldi."""
 
+import os
 import shutil
 from pathlib import Path
 
 import pytest
+import soundfile
+import torch
 
+from higgs_recipes.constants import SAMPLE_RATE
 from higgs_recipes.errors import InputError
+from higgs_recipes.ingest import importer
 from tests.helpers.audio_files import encode, half
+from tests.helpers.corpus_folder import write_tone
 from tests.helpers.import_folder import imported, write_tones
 from tests.helpers.raw_folder import CLIPS
 from tests.helpers.tiny_codec import tone
@@ -89,3 +95,61 @@ def test_segments_of_a_truncated_recording_are_cut_out_of_what_is_there(tmp_path
     assert (
         reason == "segment too late: it ends at 2.5 s, the recording at 2.00 s (truncated: 2.00 s of 4.00 s are there)"
     )
+
+
+def test_a_segment_may_end_with_the_recording_and_name_a_channel(tmp_path):
+    write_tone(tmp_path / "data/long.flac", seconds=3.0)
+    stereo = torch.stack([tone(1.0), tone(1.0, hertz=330.0)], dim=1)
+    soundfile.write(tmp_path / "data/stereo.wav", stereo.numpy(), SAMPLE_RATE)
+    data = kaldi(
+        tmp_path / "data",
+        wav_scp="r1 long.flac\nr2 stereo.wav\n",
+        text="".join(f"u{index} text {index}\n" for index in range(1, 9)),
+        segments="u1 r1 0.0 1.0\nu2 r1 2.25 -1\nu3 r1 1.0 2.0 0\nu4 r1 1 2 1\nu5 r2 0.0 0.5 1\nu6 r2 0.5 1.0 -1\n"
+        "u7 r1 -1 2\nu8 r1 nan inf\n",
+    )
+    rows, rejects = imported(tmp_path / "out", format="kaldi", sources=[str(data)], copy_audio=True)
+    seconds = {"u1": 1.0, "u2": 0.75, "u3": 1.0, "u6": 0.5}
+    assert {row["id"]: row["duration"] for row in rows} == seconds
+    assert {line: reason for (_, line), reason in rejects.items()} == {
+        4: "no segment: it names channel 1, the recording has 1: split it into files",
+        5: "no segment: it names channel 1, the recording has 2: split it into files",
+        7: "no segment: it starts at -1.0 s and ends at 2.0 s",
+        8: "no segment: it starts at nan s and ends at inf s",
+    }
+
+
+def test_each_recording_is_opened_once_whatever_the_order_of_the_segments(tmp_path, monkeypatch):
+    opened = []
+
+    class Counted(importer.LongRecording):
+        def __init__(self, path):
+            opened.append(path.name)
+            super().__init__(path)
+
+    monkeypatch.setattr(importer, "LongRecording", Counted)
+    for index in range(3):
+        write_tone(tmp_path / f"data/{index}.wav", seconds=2.0, hertz=200.0 + 50 * index)
+    utterances = [(f"u{turn}_{index}", index, turn) for turn in (3, 0, 2, 1) for index in range(3)]
+    data = kaldi(
+        tmp_path / "data",
+        wav_scp="".join(f"r{index} {index}.wav\n" for index in range(3)),
+        text="".join(f"{name} Turn {turn} of {index}.\n" for name, index, turn in utterances),
+        segments="".join(f"{name} r{index} {turn * 0.5} {turn * 0.5 + 0.4}\n" for name, index, turn in utterances),
+    )
+    rows, rejects = imported(tmp_path / "out", format="kaldi", sources=[str(data)], copy_audio=True)
+    assert len(rows) == 12 and not rejects and opened == ["0.wav", "1.wav", "2.wav"]
+    for index in range(3):
+        samples, _ = soundfile.read(tmp_path / f"data/{index}.wav")
+        for turn in range(4):
+            clip, _ = soundfile.read(tmp_path / f"out/audio/u{turn}_{index}.wav")
+            assert clip == pytest.approx(samples[turn * 12_000 : turn * 12_000 + 9_600], abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ["text", "wav.scp"])
+def test_a_table_that_is_a_pipe_does_not_block(tmp_path, name):
+    data = kaldi(tmp_path / "data", wav_scp="u1 1.wav\n", text="u1 Hello.\n")
+    (data / name).unlink()
+    os.mkfifo(data / name)
+    with pytest.raises(InputError, match=f"{name} is not a file"):
+        imported(tmp_path / "out", format="kaldi", sources=[str(data)])

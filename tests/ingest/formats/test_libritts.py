@@ -49,3 +49,22 @@ def test_the_speaker_is_the_folder_above_the_chapter(tmp_path, table, content):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="no recordings in the folders of this format"):
         imported(tmp_path / "out", format="libritts", sources=[str(tmp_path / "empty")])
+
+
+@pytest.mark.parametrize("suffix", [".WAV", ".flac", ".ogg"])
+def test_recordings_have_any_suffix(tmp_path, suffix):
+    folder = write_tones(tmp_path / "in", f"84/1/84_1_0{suffix}", "._84_1_9.wav")
+    (folder / "84/1/84_1_0.normalized.txt").write_text("Hello.")
+    (folder / "84/1/._84_1_0.normalized.txt").write_text("macOS metadata")
+    (row,), rejects = imported(tmp_path / "out", format="libritts", sources=[str(folder)])
+    assert (row["id"], row["speaker"]) == ("84_1_0", "84") and not rejects
+
+
+def test_linked_speakers_are_read(tmp_path):
+    folder = write_tones(tmp_path / "in", "84/1/84_1_0.wav", "../disk/85/1/85_1_0.wav")
+    for path in (folder / "84/1/84_1_0.normalized.txt", tmp_path / "disk/85/1/85_1_0.normalized.txt"):
+        path.write_text(f"Hello, {path.name}.")
+    (folder / "85").symlink_to("../disk/85")
+    (folder / "loop").symlink_to(".")
+    rows, rejects = imported(tmp_path / "out", format="libritts", sources=[str(folder)])
+    assert [(row["id"], row["speaker"]) for row in rows] == [("84_1_0", "84"), ("85_1_0", "85")] and not rejects

@@ -4,11 +4,13 @@ import json
 import shutil
 
 import pytest
+import yaml
 
 from higgs_recipes.errors import InputError
 from tests.helpers.corpus_folder import write_tone
 from tests.helpers.higgs_folder import full_folder, higgs_folder, sample
 from tests.helpers.import_folder import imported, json_lines, write_tones
+from tests.helpers.paths import ROOT
 
 
 def test_every_field_of_train_higgs_audio_has_its_column(tmp_path):
@@ -124,5 +126,55 @@ def test_a_broken_metadata_json_is_an_error_with_its_line(tmp_path):
     assert len(rows) == 1 and rejects == {("metadata.json", 1): "not a JSON object but a int"}
     shutil.rmtree(folder)
     folder.mkdir()
-    with pytest.raises(InputError, match="neither metadata.json nor a .wav or .mp3 file"):
+    with pytest.raises(InputError, match="neither metadata.json nor recordings"):
         imported(tmp_path / "out", **fields)
+
+
+def test_a_folder_of_all_suffixes_and_subfolders_with_the_shipped_recipe(tmp_path, caplog):
+    folder = write_tones(tmp_path / "in", "a.wav", "b.flac", "c.MP3", "sub/deep/d.ogg", "e.wav", "e.flac", "._a.wav")
+    for name in ("a.txt", "b.txt", "c.txt", "sub/deep/d.txt", "e.txt", "e.flac.txt", "lone.txt", "g.TXT"):
+        (folder / name).write_text(f"The text of {name}.")
+    write_tone(folder / "g.wav", hertz=777.0)
+    recipe = yaml.safe_load((ROOT / "recipes/import/train_higgs_audio.yaml").read_text())
+    recipe |= {"sources": [str(folder)]}
+    del recipe["output_dir"]
+    rows, rejects = imported(tmp_path / "out", **recipe)
+    assert {row["file_name"].removeprefix("audio/"): row["text"] for row in rows} == {
+        "a.wav": "The text of a.txt.",
+        "b.flac": "The text of b.txt.",
+        "c.MP3": "The text of c.txt.",
+        "e.flac": "The text of e.flac.txt.",
+        "e.wav": "The text of e.txt.",
+        "g.wav": "The text of g.TXT.",
+        "sub/deep/d.ogg": "The text of sub/deep/d.txt.",
+    }
+    assert len({row["id"] for row in rows}) == 7
+    assert rejects == {("lone.txt", 1): "no recording for this transcript"}
+    assert "7 rows have no quality_score; min_quality_score does not reject them" in caplog.text
+
+
+@pytest.mark.parametrize("path", ["{folder}/a.{0}", "sub\\..\\a.{0}", "../in/a.{0}", '"a.{0}"', "{link}/a.{0}"])
+def test_transcript_file_is_found_like_audio_file(tmp_path, path):
+    folder = write_tones(tmp_path / "in", "a.wav")
+    (tmp_path / "link").symlink_to(folder)
+    (folder / "a.txt").write_text("Hello.")
+    files = {
+        key: path.format(suffix, folder=folder, link=tmp_path / "link")
+        for key, suffix in (("audio_file", "wav"), ("transcript_file", "txt"))
+    }
+    (folder / "metadata.json").write_text(json.dumps({"samples": [{"id": "a", **files}]}))
+    (row,), rejects = imported(tmp_path / "out", format="train_higgs_audio", sources=[str(folder)])
+    assert row["text"] == "Hello." and not rejects
+
+
+def test_transcripts_are_found_in_the_source_or_in_audio_dir(tmp_path):
+    write_tones(tmp_path / "audio", "a.wav", "b.wav")
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.txt").write_text("In the source.")
+    (tmp_path / "audio/b.txt").write_text("With the recordings.")
+    samples = [{"audio_file": f"D:\\x\\{name}.wav", "transcript_file": f"D:\\x\\{name}.txt"} for name in "abc"]
+    (tmp_path / "in/metadata.json").write_text(json.dumps({"samples": samples}))
+    rows, rejects = imported(
+        tmp_path / "out", format="train_higgs_audio", sources=[str(tmp_path / "in")], audio_dir=str(tmp_path / "audio")
+    )
+    assert [row["text"] for row in rows] == ["In the source.", "With the recordings."] and len(rejects) == 1

@@ -1,5 +1,7 @@
 """Folders of VCTK."""
 
+from pathlib import Path
+
 import pytest
 
 from tests.helpers.import_folder import imported, write_tones
@@ -25,3 +27,28 @@ def test_the_speaker_is_the_folder_and_the_first_microphone_is_used(tmp_path, au
     ]
     (reason,) = rejects.values()
     assert reason == "no transcript for this recording"
+
+
+def vctk(folder: Path, *names: str) -> Path:
+    write_tones(folder, *names)
+    for name in names:
+        speaker, utterance = Path(name).parent.name, Path(name).stem.removesuffix("_mic1").removesuffix("_mic2")
+        (folder / "txt" / speaker).mkdir(parents=True, exist_ok=True)
+        (folder / "txt" / speaker / f"{utterance}.txt").write_text("Please call Stella.")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "names, used",
+    [
+        (["wav48_silence_trimmed/p225/p225_001_mic1.wav"], ["p225_001_mic1.wav"]),
+        (["wav48_silence_trimmed/p225/p225_001.wav"], ["p225_001.wav"]),
+        (["wav48_silence_trimmed/p280/p280_001_mic2.flac"], ["p280_001_mic2.flac"]),
+        (["wav48_silence_trimmed/p1/p1_1_mic1.flac", "wav48_silence_trimmed/p1/p1_1_mic2.flac"], ["p1_1_mic1.flac"]),
+        (["wav48/p225/p225_001.WAV", "wav48/p225/p225_002.flac"], ["p225_001.WAV", "p225_002.flac"]),
+    ],
+)
+def test_recordings_have_any_suffix_and_the_second_microphone_is_used_without_the_first(tmp_path, names, used, caplog):
+    rows, rejects = imported(tmp_path / "out", format="vctk", sources=[str(vctk(tmp_path / "in", *names))])
+    assert [Path(row["file_name"]).name for row in rows] == used and not rejects
+    assert ("1 utterances only of the second microphone, used" in caplog.text) == ("mic2" in used[0])
