@@ -14,7 +14,7 @@ from transformers import HiggsAudioV2Config
 from higgs_recipes.constants import IGNORE_INDEX
 
 
-class FlatBatch(TypedDict):
+class FlatPositions(TypedDict):
     """The P used positions of a batch laid end to end, sample after sample; no padding. P = Nt + Na."""
 
     text_ids: Tensor  # (Nt,) token ids where no clip stands
@@ -25,10 +25,37 @@ class FlatBatch(TypedDict):
     positions: Tensor  # (P,) each sample from 0
     starts: Tensor  # (samples + 1,) int32, where each sample begins; the last is P
     longest: int  # positions of the longest sample
+
+
+class FlatBatch(FlatPositions):
+    """The same with what a loss compares at them."""
+
     text_targets: Tensor  # (Kt,) positions that predict a text label
     text_labels: Tensor  # (Kt,)
     audio_targets: Tensor  # (Ka,) positions that predict a frame with a label
     audio_labels: Tensor  # (Ka, C) with -100 where a codebook has none
+
+
+def flatten_positions(
+    ids: np.ndarray, positions: np.ndarray, frames: np.ndarray, config: HiggsAudioV2Config
+) -> FlatPositions:
+    """Index vectors of ids (P,) with `audio_token_id` at each frame, positions (P,) and frames (Na, C)."""
+    starts = np.append(np.flatnonzero(positions == 0), len(ids))
+    is_audio = ids == config.audio_token_id
+    text_index, audio_index = np.flatnonzero(~is_audio), np.flatnonzero(is_audio)
+    assert len(frames) == len(audio_index), (len(frames), len(audio_index))
+    place = np.empty(len(ids), dtype=np.int64)
+    place[np.concatenate([text_index, audio_index])] = np.arange(len(ids))
+    return {
+        "text_ids": torch.from_numpy(ids[text_index]),
+        "frames": torch.from_numpy(frames),
+        "text_index": torch.from_numpy(text_index),
+        "audio_index": torch.from_numpy(audio_index),
+        "place": torch.from_numpy(place),
+        "positions": torch.from_numpy(positions),
+        "starts": torch.from_numpy(starts.astype(np.int32)),
+        "longest": int(np.diff(starts).max()),
+    }
 
 
 def flatten_batch(arrays: dict[str, np.ndarray], config: HiggsAudioV2Config) -> FlatBatch:
@@ -61,31 +88,17 @@ def flatten_batch(arrays: dict[str, np.ndarray], config: HiggsAudioV2Config) -> 
     """
     used = np.flatnonzero(arrays["attention_mask"])  # (P,)
     ids, labels, positions = (arrays[name].reshape(-1)[used] for name in ("input_ids", "labels", "position_ids"))
-    starts = np.append(np.flatnonzero(positions == 0), len(used))
-    is_audio = ids == config.audio_token_id
-    text_index, audio_index = np.flatnonzero(~is_audio), np.flatnonzero(is_audio)
-    place = np.empty(len(used), dtype=np.int64)
-    place[np.concatenate([text_index, audio_index])] = np.arange(len(used))
-
     valid = np.flatnonzero(arrays["audio_input_ids_mask"])  # (Na,)
-    assert len(valid) == len(audio_index), (len(valid), len(audio_index))
     frames, targets = (
         arrays[name].reshape(-1, arrays[name].shape[-1])[valid] for name in ("audio_input_ids", "audio_labels")
     )  # (Na, C)
+    flat = flatten_positions(ids, positions, frames, config)
     labeled = np.flatnonzero(labels != IGNORE_INDEX)
     # A clip's first row of targets is empty, so the frame before a labeled one is of the same clip.
     predicted = np.flatnonzero((targets != IGNORE_INDEX).any(axis=-1))
-    return {
-        "text_ids": torch.from_numpy(ids[text_index]),
-        "frames": torch.from_numpy(frames),
-        "text_index": torch.from_numpy(text_index),
-        "audio_index": torch.from_numpy(audio_index),
-        "place": torch.from_numpy(place),
-        "positions": torch.from_numpy(positions),
-        "starts": torch.from_numpy(starts.astype(np.int32)),
-        "longest": int(np.diff(starts).max()),
+    return flat | {
         "text_targets": torch.from_numpy(labeled - 1),
         "text_labels": torch.from_numpy(labels[labeled]),
-        "audio_targets": torch.from_numpy(audio_index[predicted - 1]),
+        "audio_targets": flat["audio_index"][predicted - 1],
         "audio_labels": torch.from_numpy(targets[predicted]),
     }

@@ -6,7 +6,7 @@ once with the weight chosen by position. A model that has it still takes everyth
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ from transformers.models.higgs_audio_v2 import modeling_higgs_audio_v2 as plain
 
 from higgs_recipes.errors import InputError
 from higgs_recipes.modeling.fused_lora import project_together
-from higgs_recipes.varlen_batch import FlatBatch
+from higgs_recipes.varlen_batch import FlatBatch, FlatPositions
 
 
 # The kernel takes fewer key heads than query heads; newer releases of torch ask to be told so.
@@ -100,6 +100,26 @@ def attach_varlen_forward(
 
 def flat_hidden_states(backbone: plain.HiggsAudioV2Model, batch: FlatBatch) -> Tensor:
     """The backbone's last hidden states (P, H) at a batch's used positions."""
+    hidden, route = _embed(backbone, batch)
+    for layer in backbone.layers[: backbone.config.num_hidden_layers]:
+        hidden = layer(hidden, route=route)
+    return backbone.norm(hidden)
+
+
+def keys_and_values(backbone: plain.HiggsAudioV2Model, batch: FlatPositions) -> Iterator[tuple[Tensor, Tensor]]:
+    """Each layer's keys, with rotary embeddings, and values (P, key heads, D) at a batch's used positions.
+
+    Runs eagerly on any model, whether `attach_varlen_forward` was called or not.
+    """
+    hidden, route = _embed(backbone, batch)
+    for layer in backbone.layers:
+        kept: list[Tensor] = []
+        hidden = _run_layer(layer, hidden, route, kept=kept)
+        yield kept[0], kept[1]
+
+
+def _embed(backbone: plain.HiggsAudioV2Model, batch: FlatPositions) -> tuple[Tensor, Route]:
+    """What goes into the first layer, (P, H), and what every layer needs to know."""
     text = backbone.embed_tokens(batch["text_ids"])  # (Nt, H)
     audio = backbone.embed_audio_tokens(batch["frames"]).to(text.dtype)  # (Na, H)
     order, place = torch.cat([batch["text_index"], batch["audio_index"]]), batch["place"]
@@ -126,9 +146,7 @@ def flat_hidden_states(backbone: plain.HiggsAudioV2Model, batch: FlatBatch) -> T
     for tensor in (hidden, *route):
         if isinstance(tensor, Tensor):
             torch._dynamo.maybe_mark_dynamic(tensor, 0)
-    for layer in backbone.layers[: backbone.config.num_hidden_layers]:
-        hidden = layer(hidden, route=route)
-    return backbone.norm(hidden)
+    return hidden, route
 
 
 def varlen_runs(hidden: Tensor) -> bool:
@@ -157,8 +175,10 @@ class _Take(torch.autograd.Function):
         return grad.index_select(0, inverse), None, None
 
 
-def _run_layer(layer: HiggsAudioV2DecoderLayer, hidden: Tensor, route: Route) -> Tensor:
-    """One decoder layer: (P, H) -> (P, H)."""
+def _run_layer(
+    layer: plain.HiggsAudioV2DecoderLayer, hidden: Tensor, route: Route, *, kept: list[Tensor] | None = None
+) -> Tensor:
+    """One decoder layer: (P, H) -> (P, H). Its keys and values (P, key heads, D) are appended to `kept`."""
     attention, num_positions = layer.self_attn, hidden.shape[0]
     weight = torch.where(route.is_audio, layer.audio_input_layernorm.weight, layer.input_layernorm.weight)
     # Norms that are trained may be float32 where the rest is not; what they make is of the hidden states' type.
@@ -169,7 +189,10 @@ def _run_layer(layer: HiggsAudioV2DecoderLayer, hidden: Tensor, route: Route) ->
     )  # (P, heads, head size)
     query, key = plain.apply_rotary_pos_emb(query, key, route.cos, route.sin)
     # Under autocast the product with the float32 cosine is float32; attention is of the projections' type.
-    attended = _attend(query.to(value.dtype), key.to(value.dtype), value, route)
+    query, key = query.to(value.dtype), key.to(value.dtype)
+    if kept is not None:
+        kept += [key, value]
+    attended = _attend(query, key, value, route)
     hidden = hidden + attention.o_proj(attended.reshape(num_positions, -1))
 
     normed = _Take.apply(
