@@ -91,12 +91,14 @@ class BenchmarkGenerateConfig(ModelBenchmarkConfig):
     dtype: Dtype = option("bfloat16", "Type of the weights.")
     streams: list[int] = option([1, 8, 16], "Clips generated together, a measurement each.")
     variants: dict[str, dict] = option({}, "Name to the fields of a recipe of generate that say how frames are drawn.")
-    plain: bool = option(True, "Measure transformers' own generate too.")
+    plain: bool = option(True, "Measure transformers' own generate too, as it is and with its static cache.")
     text_characters: int = option(60, "Length of every text.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_names(self.variants, {"transformers": {}} if self.plain else {})
+        self.check_names(
+            self.variants, dict.fromkeys(("transformers", "transformers_static") if self.plain else (), {})
+        )
         for name, values in self.variants.items():
             require_fields(SamplingConfig, values, where=f"variant {name!r}")
         require(bool(self.streams) and min(self.streams) >= 1, f"streams must be positive, got {self.streams}")

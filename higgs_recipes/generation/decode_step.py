@@ -5,6 +5,7 @@ attention reads, W frames of the repetition window.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -77,11 +78,14 @@ class DecodeState(NamedTuple):
             tensor[target] = tensor[source]
 
 
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
 class StepFunctions(NamedTuple):
-    """The parts of a step, as they are or compiled; the cache's length in `attend` is what differs between steps."""
+    """The parts of a step, as they are or compiled."""
 
     project: Callable[..., Tensor]
-    attend: Callable[..., Tensor]
+    attention: Callable[[Tensor, int], Attend]
     finish: Callable[..., Tensor]
     sample: Callable[..., Tensor]
 
@@ -103,8 +107,8 @@ class DecodeStep:
         self.weights, self.cache, self.state = weights, cache, state
         self.sampling, self.functions = sampling, functions
         device = cache.keys.device
-        self.places = torch.arange(cache.keys.shape[3], device=device)  # (positions of a slot,)
-        self.cos, self.sin = model.model.rotary_emb(cache.keys, self.places[None])  # (1, positions of a slot, D) each
+        places = torch.arange(cache.keys.shape[3], device=device)  # (positions of a slot,)
+        self.cos, self.sin = model.model.rotary_emb(cache.keys, places[None])  # (1, positions of a slot, D) each
 
     def __call__(self, num_slots: int, num_positions: int) -> None:
         """Sample one more frame in each of the first `num_slots` slots.
@@ -116,13 +120,11 @@ class DecodeStep:
         state = DecodeState(*(tensor[:num_slots] for tensor in self.state))
         hidden = self.embed(state.codes).to(self.cache.keys.dtype)  # (B, H)
         cos, sin = (table[0].index_select(0, state.positions)[:, None] for table in (self.cos, self.sin))  # (B, 1, D)
-        is_visible = self.places[:num_positions] <= state.positions[:, None]  # (B, P)
-        bias = torch.where(is_visible, 0.0, -torch.inf)[:, None, None]  # (B, 1, 1, P)
+        attend = run.attention(state.positions, num_positions)
         for layer, keys, values in zip(weights.layers, self.cache.keys, self.cache.values, strict=True):
             keys, values = keys[:num_slots], values[:num_slots]
             query = run.project(hidden, layer, cos, sin, keys, values, state.positions, epsilon=weights.epsilon)
-            attended = run.attend(query, keys[:, :, :num_positions], values[:, :, :num_positions], bias)
-            hidden = run.finish(hidden, attended, layer, epsilon=weights.epsilon)
+            hidden = run.finish(hidden, attend(query, keys, values), layer, epsilon=weights.epsilon)
         run.sample(
             hidden,
             state,
@@ -161,15 +163,25 @@ def project_and_cache(
     return query
 
 
-def attend(query: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
-    """Attention of one query a stream: (B, heads, D), twice (B, KV, P, D), (B, 1, 1, P) -> (B, heads * D)."""
+def matmul_attention(positions: Tensor, num_positions: int) -> Attend:
+    """Attention of one query a stream, at `positions` (B,), to the positions up to its own, the first P of the cache.
+
+    Returns:
+        (B, heads, D), keys and values (B, KV, ..., D) -> (B, heads * D)
+    """
+    places = torch.arange(num_positions, device=positions.device)
+    bias = torch.where(places <= positions[:, None], 0.0, -torch.inf)[:, None, None]  # (B, 1, 1, P)
+    return partial(_attend, bias=bias)
+
+
+def _attend(query: Tensor, keys: Tensor, values: Tensor, *, bias: Tensor) -> Tensor:
     num_streams, num_heads, head_dim = query.shape
-    num_key_heads = keys.shape[1]
+    num_key_heads, num_positions = keys.shape[1], bias.shape[-1]
+    keys, values = (cached[:, :, :num_positions].flatten(0, 1) for cached in (keys, values))  # (B * KV, P, D)
     grouped = query.reshape(num_streams * num_key_heads, num_heads // num_key_heads, head_dim)
-    scores = torch.bmm(grouped, keys.flatten(0, 1).transpose(1, 2)).float() * head_dim**-0.5
+    scores = torch.bmm(grouped, keys.transpose(1, 2)).float() * head_dim**-0.5
     weights = (scores.unflatten(0, (num_streams, num_key_heads)) + bias).softmax(dim=-1).to(query.dtype)
-    attended = torch.bmm(weights.flatten(0, 1), values.flatten(0, 1))  # (B * KV, group, D)
-    return attended.reshape(num_streams, num_heads * head_dim)
+    return torch.bmm(weights.flatten(0, 1), values).view(num_streams, num_heads * head_dim)
 
 
 def finish_layer(hidden: Tensor, attended: Tensor, layer: LayerWeights, *, epsilon: float) -> Tensor:
@@ -216,4 +228,4 @@ def _norm(hidden: Tensor, weight: Tensor, epsilon: float) -> Tensor:
     return (weight * F.rms_norm(hidden, hidden.shape[-1:], eps=epsilon)).to(hidden.dtype)
 
 
-EAGER = StepFunctions(project_and_cache, attend, finish_layer, sample_and_advance)
+EAGER = StepFunctions(project_and_cache, matmul_attention, finish_layer, sample_and_advance)

@@ -80,15 +80,24 @@ class _Run:
 class Engine:
     """Generates clips with one model and one sampling; see `open_engine`.
 
+    Args:
+        capture: compile and capture the decode steps on a GPU; elsewhere they always run eagerly.
+
     Attributes:
         preparation_seconds: time spent on compilation and graph capture so far; 0 on a CPU.
     """
 
     def __init__(
-        self, model: HiggsAudioV2ForConditionalGeneration, weights: DecodeWeights, sampling: SamplingConfig
+        self,
+        model: HiggsAudioV2ForConditionalGeneration,
+        weights: DecodeWeights,
+        sampling: SamplingConfig,
+        *,
+        capture: bool = True,
     ) -> None:
         self.model, self.weights, self.sampling = model, weights, sampling
         self.on_gpu = model.device.type == "cuda"
+        self.capture = capture and self.on_gpu
         self.max_frames = round(sampling.max_seconds * FRAMES_PER_SECOND) + model.config.num_codebooks + 1
         self._step: DecodeStep | None = None
         self._run_step: DecodeStep | GraphedStep | None = None
@@ -96,7 +105,8 @@ class Engine:
 
     @property
     def preparation_seconds(self) -> float:
-        return self._discarded_seconds + (self._run_step.preparation_seconds if self.on_gpu and self._run_step else 0)
+        is_captured = isinstance(self._run_step, GraphedStep)
+        return self._discarded_seconds + (self._run_step.preparation_seconds if is_captured else 0.0)
 
     def generate(self, prompts: Sequence[Prompt]) -> list[Clip]:
         """The clips of all prompts, in their order."""
@@ -127,10 +137,9 @@ class Engine:
             run.checks.append(self._start_check(run))
             while len(run.checks) > (1 if self.on_gpu else 0):
                 yield from self._finish_check(run, run.checks.popleft())
-        if self.on_gpu:
-            torch.cuda.current_stream().synchronize()
-        for copied in (*(check.copied for check in run.checks), run.copied):
-            yield from self._clips(copied)
+        run.checks.append(self._start_check(run))  # of nothing but the last clips' copies
+        for check in run.checks:
+            yield from self._finish_check(run, check)
 
     def _reserve(self, num_prompts: int, prompt_positions: int) -> None:
         """Allocate cache and state for as many prompts as fit, unless what there is suffices."""
@@ -152,9 +161,9 @@ class Engine:
             KVCache.allocate(config, slots=slots, positions=positions, dtype=dtype, device=device),
             DecodeState.allocate(config, self.sampling, slots=slots, max_frames=self.max_frames, device=device),
             self.sampling,
-            compiled_functions() if self.on_gpu and not self.weights.has_modules else EAGER,
+            compiled_functions() if self.capture and not self.weights.has_modules else EAGER,
         )
-        self._run_step = GraphedStep(self._step) if self.on_gpu else self._step
+        self._run_step = GraphedStep(self._step) if self.capture else self._step
 
     def _refill(self, run: _Run) -> None:
         """Read waiting prompts into free slots; without any, close the gaps between used slots."""
@@ -209,13 +218,15 @@ class Engine:
 
 
 @contextmanager
-def open_engine(model: HiggsAudioV2ForConditionalGeneration, *, sampling: SamplingConfig) -> Iterator[Engine]:
+def open_engine(
+    model: HiggsAudioV2ForConditionalGeneration, *, sampling: SamplingConfig, capture: bool = True
+) -> Iterator[Engine]:
     """An engine for a bare model, whose active adapters are folded into its weights until the context is left.
 
     An engine may generate many times: its cache is kept, and what was compiled and captured.
     """
     with decode_weights(model) as weights:
-        yield Engine(model, weights, sampling)
+        yield Engine(model, weights, sampling, capture=capture)
 
 
 def clip_of(frames: Tensor, *, eos: int) -> Clip:

@@ -1,13 +1,13 @@
 """Decode steps on a GPU: compiled by torch.compile, captured as one CUDA graph for each size of batch and cache."""
 
 import time
+from importlib import import_module
 
 import torch
 
 from higgs_recipes.generation.decode_step import (
     DecodeStep,
     StepFunctions,
-    attend,
     finish_layer,
     project_and_cache,
     sample_and_advance,
@@ -19,12 +19,15 @@ _EAGER_STEPS = 2  # before a capture: the first compiles, and libraries allocate
 
 
 def compiled_functions() -> StepFunctions:
-    """Compiled for each number of streams; one version of `attend` is for all lengths of the cache."""
+    """The parts of a step, compiled for each number of streams, and attention by kernels of our own."""
     torch._dynamo.config.recompile_limit = 64  # numbers of streams, and samplings, in one process
     project, finish, sample = (
-        torch.compile(function, dynamic=False) for function in (project_and_cache, finish_layer, sample_and_advance)
+        torch.compile(function, dynamic=False, fullgraph=True)
+        for function in (project_and_cache, finish_layer, sample_and_advance)
     )
-    return StepFunctions(project, torch.compile(attend), finish, sample)
+    # Imported where it is needed: torch for CPUs comes without triton.
+    attention = import_module("higgs_recipes.generation.decode_attention").kernel_attention
+    return StepFunctions(project, attention, finish, sample)
 
 
 class GraphedStep:
