@@ -45,12 +45,13 @@ class DecodeState(NamedTuple):
             "recent": (slots, window, num_codebooks),
         }
         state = {name: torch.zeros(shape, dtype=torch.long, device=device) for name, shape in shapes.items()}
-        state["num_frames"].fill_(1)
-        return cls(
+        allocated = cls(
             **state,
             uniforms=torch.zeros((slots, max_frames + 1, 2, num_codebooks), device=device),
             frames=torch.zeros((slots, max_frames + 1, num_codebooks), dtype=torch.int16, device=device),
         )
+        allocated.clear()
+        return allocated
 
     def start(self, slots: Sequence[int], prompts: Sequence[Prompt], *, bos: int) -> None:
         """Begin a clip in each slot, behind its prompt: frame 0 is all BOS, so the first step samples frame 1."""
@@ -74,8 +75,14 @@ class DecodeState(NamedTuple):
         self.uniforms[rows, :max_frames] = to_device(draws, device)
 
     def move(self, source: int, target: int) -> None:
+        """Continue the clip of one slot in another."""
         for tensor in self:
             tensor[target] = tensor[source]
+        self.num_frames[source] = 1
+
+    def clear(self) -> None:
+        """End the clips of all slots."""
+        self.num_frames.fill_(1)
 
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -219,8 +226,8 @@ def sample_and_advance(
         state.recent.copy_(torch.cat([state.recent[:, 1:], codes[:, None]], dim=1))
     state.num_ended.copy_(num_ended)
     state.num_frames.copy_(torch.where(is_going & has_ended, state.frame + 1, state.num_frames))
-    state.positions.add_(is_going)
     state.frame.add_(is_going)
+    state.positions.add_(is_going & ~has_ended)  # the last frame is not read: there may be no position for it
 
 
 def _norm(hidden: Tensor, weight: Tensor, epsilon: float) -> Tensor:

@@ -122,6 +122,7 @@ class Engine:
         if not prompts:
             return
         self._reserve(len(prompts), max(len(prompt.ids) for prompt in prompts))
+        self._step.state.clear()  # of a run that was cancelled
         num_slots, max_positions = self._step.cache.keys.shape[1], self._step.cache.keys.shape[3]
         run = _Run(
             prompts,
