@@ -2,7 +2,6 @@
 
 import logging
 
-import numpy as np
 import pytest
 import torch
 from torch._dynamo.testing import CompileCounterWithBackend
@@ -234,11 +233,3 @@ def test_a_warm_run_neither_waits_for_the_gpu_nor_compiles():
             torch.cuda.set_sync_debug_mode("default")
         assert_same(clips, expected)
         assert engine.preparation_seconds == seconds
-
-
-def test_prompts_are_arrays_of_ids_with_a_frame_at_each_placeholder(model):
-    codes = torch.arange(16).view(2, 8)
-    audio = model.config.audio_token_id
-    prompt = build_prompt(torch.tensor([5, audio, 6]), [codes], seed=3, config=model.config)
-    assert prompt.ids.tolist() == [5, *[audio] * 11, 6] and (prompt.num_text, prompt.seed) == (2, 3)
-    assert np.array_equal(prompt.frames, delay_codes(codes).numpy())
