@@ -24,6 +24,7 @@ def kernel_attention(positions: Tensor, num_positions: int) -> Callable[[Tensor,
 
 def _attend(query: Tensor, keys: Tensor, values: Tensor, *, positions: Tensor, num_positions: int) -> Tensor:
     num_streams, num_heads, head_dim = query.shape
+    assert head_dim >= 16 and head_dim & (head_dim - 1) == 0, head_dim
     num_key_heads = keys.shape[1]
     group = num_heads // num_key_heads
     assert query.stride()[1:] == (head_dim, 1) == keys.stride()[2:] and keys.stride() == values.stride()

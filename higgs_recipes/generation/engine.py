@@ -23,14 +23,13 @@ from higgs_recipes.constants import FRAMES_PER_SECOND
 from higgs_recipes.delay import undelay_frames
 from higgs_recipes.generation.decode_step import EAGER, DecodeState, DecodeStep
 from higgs_recipes.generation.decode_weights import DecodeWeights, decode_weights
-from higgs_recipes.generation.graphed_step import GraphedStep, compiled_functions
+from higgs_recipes.generation.graphed_step import GraphedStep, gpu_functions
 from higgs_recipes.generation.kv_cache import PREFILL_POSITIONS, KVCache, plan_slots
 from higgs_recipes.generation.prefill import Prompt, prefill
 
 
 logger = logging.getLogger(__name__)
 
-CHECK_EVERY = 2  # steps between two looks at which clips have ended, on a GPU
 REFILL_SHARE = 8  # a prefill costs as much for one slot as for a few: it waits for one free slot in so many
 
 
@@ -84,6 +83,8 @@ class Engine:
         capture: compile and capture the decode steps on a GPU; elsewhere they always run eagerly.
 
     Attributes:
+        check_every: steps between two looks at which clips have ended.
+        checks_in_flight: looks that the host does not wait for; the steps before them keep the device busy.
         preparation_seconds: time spent on compilation and graph capture so far; 0 on a CPU.
     """
 
@@ -98,10 +99,12 @@ class Engine:
         self.model, self.weights, self.sampling = model, weights, sampling
         self.on_gpu = model.device.type == "cuda"
         self.capture = capture and self.on_gpu
+        self.check_every, self.checks_in_flight = (2, 1) if self.on_gpu else (1, 0)
         self.max_frames = round(sampling.max_seconds * FRAMES_PER_SECOND) + model.config.num_codebooks + 1
         self._step: DecodeStep | None = None
         self._run_step: DecodeStep | GraphedStep | None = None
         self._discarded_seconds = 0.0
+        self._reserved = 0, 0  # slots that were asked for, positions of each
 
     @property
     def preparation_seconds(self) -> float:
@@ -132,11 +135,11 @@ class Engine:
         )
         while run.queue or run.num_used:
             self._refill(run)
-            for _ in range(CHECK_EVERY if self.on_gpu else 1):
+            for _ in range(self.check_every):
                 self._run_step(run.num_used, min(run.num_positions, max_positions))
                 run.next_position = [position + 1 for position in run.next_position]
             run.checks.append(self._start_check(run))
-            while len(run.checks) > (1 if self.on_gpu else 0):
+            while len(run.checks) > self.checks_in_flight:
                 yield from self._finish_check(run, run.checks.popleft())
         run.checks.append(self._start_check(run))  # of nothing but the last clips' copies
         for check in run.checks:
@@ -146,13 +149,11 @@ class Engine:
         """Allocate cache and state for as many prompts as fit, unless what there is suffices."""
         positions = prompt_positions + self.max_frames - 1  # the last frame is not read
         wanted = min(num_prompts, self.sampling.batch_size)
-        if self._step is not None:
-            _, slots, _, held_positions, _ = self._step.cache.keys.shape
-            if slots >= wanted and held_positions >= positions:
-                return
-            wanted, positions = max(wanted, slots), max(positions, held_positions)
-            self._discarded_seconds = self.preparation_seconds
-            self._step = self._run_step = None
+        if wanted <= self._reserved[0] and positions <= self._reserved[1]:
+            return
+        self._reserved = wanted, positions = max(wanted, self._reserved[0]), max(positions, self._reserved[1])
+        self._discarded_seconds = self.preparation_seconds
+        self._step = self._run_step = None  # their memory is free for what replaces them
         model, config, device = self.model, self.model.config, self.model.device
         dtype = model.model.embed_tokens.weight.dtype
         slots = plan_slots(model, wanted=wanted, positions=positions, dtype=dtype)
@@ -162,7 +163,7 @@ class Engine:
             KVCache.allocate(config, slots=slots, positions=positions, dtype=dtype, device=device),
             DecodeState.allocate(config, self.sampling, slots=slots, max_frames=self.max_frames, device=device),
             self.sampling,
-            compiled_functions() if self.capture and not self.weights.has_modules else EAGER,
+            gpu_functions(compiled=not self.weights.has_modules) if self.capture else EAGER,
         )
         self._run_step = GraphedStep(self._step) if self.capture else self._step
 

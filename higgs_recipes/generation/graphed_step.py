@@ -5,28 +5,24 @@ from importlib import import_module
 
 import torch
 
-from higgs_recipes.generation.decode_step import (
-    DecodeStep,
-    StepFunctions,
-    finish_layer,
-    project_and_cache,
-    sample_and_advance,
-)
+from higgs_recipes.generation.decode_step import EAGER, DecodeStep, StepFunctions
 
 
 POSITIONS_BUCKET = 128  # attention reads the cache up to a multiple of this many positions
 _EAGER_STEPS = 2  # before a capture: the first compiles, and libraries allocate their workspaces
 
 
-def compiled_functions() -> StepFunctions:
-    """The parts of a step, compiled for each number of streams, and attention by kernels of our own."""
+def gpu_functions(*, compiled: bool) -> StepFunctions:
+    """The parts of a step with attention by Triton kernels, and the rest compiled for each number of streams, or not."""
+    # Imported where it is needed: torch for CPUs comes without triton.
+    attention = import_module("higgs_recipes.generation.decode_attention").kernel_attention
+    if not compiled:
+        return EAGER._replace(attention=attention)
     torch._dynamo.config.recompile_limit = 64  # numbers of streams, and samplings, in one process
     project, finish, sample = (
         torch.compile(function, dynamic=False, fullgraph=True)
-        for function in (project_and_cache, finish_layer, sample_and_advance)
+        for function in (EAGER.project, EAGER.finish, EAGER.sample)
     )
-    # Imported where it is needed: torch for CPUs comes without triton.
-    attention = import_module("higgs_recipes.generation.decode_attention").kernel_attention
     return StepFunctions(project, attention, finish, sample)
 
 

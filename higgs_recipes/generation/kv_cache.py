@@ -62,7 +62,7 @@ def plan_slots(model: HiggsAudioV2ForConditionalGeneration, *, wanted: int, posi
     weights = sum(weight.numel() * weight.element_size() for weight in model.parameters())
     plan = (
         f"weights {weights / _GIB:.1f} GiB, {slots} of {wanted} slots of {positions} positions with "
-        f"{per_slot / _GIB:.2f} GiB each, {reserved / _GIB:.1f} GiB reserved, {free / _GIB:.1f} GiB free"
+        f"{per_slot / 2**20:.1f} MiB each, {reserved / _GIB:.1f} GiB reserved, {free / _GIB:.1f} GiB free"
     )
     if slots == 0:
         raise InputError(f"generation does not fit into memory ({plan}): lower max_seconds, or shorten the prompt")

@@ -56,12 +56,20 @@ def test_the_weights_are_folded_bit_for_bit_and_the_base_is_restored():
         assert torch.equal(first.down, own.audio_mlp.down_proj.weight)
         assert torch.equal(weights.head, merged.audio_lm_head.weight)
         assert not weights.has_modules
-        # The model's own modules share the memory.
-        base_layer = unwrap_model(model).model.layers[0].self_attn.q_proj.base_layer
-        assert base_layer.weight.data_ptr() == first.query_key_value.data_ptr()
     assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())
-    pointers = storages(model).values()
-    assert len(set(pointers)) == len(list(pointers))
+
+
+def test_outside_of_float32_on_a_cpu_the_modules_share_the_memory_until_the_end():
+    model = adapted_model().to(torch.bfloat16)
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    with decode_weights(unwrap_model(model)) as weights:
+        layer, first = unwrap_model(model).model.layers[0], weights.layers[0]
+        assert layer.self_attn.q_proj.base_layer.weight.data_ptr() == first.query_key_value.data_ptr()
+        up = layer.audio_mlp.up_proj.base_layer.weight
+        assert up.untyped_storage().data_ptr() == first.gate_up.data_ptr() != up.data_ptr()
+    assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())
+    pointers = list(storages(model).values())
+    assert len(set(pointers)) == len(pointers)
     assert all(weight.untyped_storage().size() == weight.nbytes for weight in model.parameters())
 
 

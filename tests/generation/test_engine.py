@@ -134,6 +134,15 @@ def test_an_engine_serves_again_after_a_cancelled_run_and_for_longer_prompts(mod
         assert engine.preparation_seconds == 0
 
 
+@pytest.mark.parametrize(("check_every", "checks_in_flight"), [(2, 1), (5, 3)])
+def test_ends_that_are_seen_late_change_no_clip(model, check_every, checks_in_flight):
+    prompts = make_prompts(model.config, count=9)
+    expected = run(model, prompts, max_seconds=1.6)
+    with open_engine(model, sampling=SamplingConfig(max_seconds=1.6, batch_size=3)) as engine:
+        engine.check_every, engine.checks_in_flight = check_every, checks_in_flight  # as on a GPU
+        assert_same(engine.generate(prompts), expected)
+
+
 def test_a_clip_that_never_ends_is_cut_at_the_cap():
     model = endless_model()
     clips = run(model, make_prompts(model.config, count=3), max_seconds=0.48)
@@ -164,6 +173,11 @@ def test_as_many_slots_are_used_as_fit_into_memory(model, monkeypatch, caplog):
     with caplog.at_level(logging.INFO, "higgs_recipes.generation.kv_cache"):
         assert_same(run(model, prompts, max_seconds=1.2, batch_size=7), expected)
     assert f"2 of 7 slots of {positions} positions" in caplog.text and "GiB free" in caplog.text
+    with open_engine(model, sampling=SamplingConfig(max_seconds=1.2, batch_size=7)) as engine:
+        assert_same(engine.generate(prompts), expected)
+        step = engine._step
+        assert_same(engine.generate(prompts), expected)
+        assert engine._step is step  # what does not fit is not planned again and again
     monkeypatch.setattr(kv_cache, "free_memory", lambda device: free - 2 * per_slot)
     with pytest.raises(InputError, match="does not fit into memory .* lower max_seconds, or shorten the prompt"):
         run(model, prompts, max_seconds=1.2, batch_size=7)
