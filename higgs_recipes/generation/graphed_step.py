@@ -13,7 +13,7 @@ _EAGER_STEPS = 2  # before a capture: the first compiles, and libraries allocate
 
 
 def gpu_functions(*, compiled: bool) -> StepFunctions:
-    """The parts of a step with attention by Triton kernels, and the rest compiled for each number of streams, or not."""
+    """The parts of a step: attention by Triton kernels, the rest compiled for each number of streams, or not."""
     # Imported where it is needed: torch for CPUs comes without triton.
     attention = import_module("higgs_recipes.generation.decode_attention").kernel_attention
     if not compiled:
