@@ -113,9 +113,10 @@ def keys_and_values(backbone: plain.HiggsAudioV2Model, batch: FlatPositions) -> 
     """
     hidden, route = _embed(backbone, batch)
     for layer in backbone.layers:
-        kept: list[Tensor] = []
-        hidden = _run_layer(layer, hidden, route, kept=kept)
-        yield kept[0], kept[1]
+        query, key, value = _project(layer, hidden, route)
+        yield key, value
+        if layer is not backbone.layers[-1]:
+            hidden = _finish_layer(layer, hidden, _attend(query, key, value, route), route)
 
 
 def _embed(backbone: plain.HiggsAudioV2Model, batch: FlatPositions) -> tuple[Tensor, Route]:
@@ -175,10 +176,14 @@ class _Take(torch.autograd.Function):
         return grad.index_select(0, inverse), None, None
 
 
-def _run_layer(
-    layer: plain.HiggsAudioV2DecoderLayer, hidden: Tensor, route: Route, *, kept: list[Tensor] | None = None
-) -> Tensor:
-    """One decoder layer: (P, H) -> (P, H). Its keys and values (P, key heads, D) are appended to `kept`."""
+def _run_layer(layer: HiggsAudioV2DecoderLayer, hidden: Tensor, route: Route) -> Tensor:
+    """One decoder layer: (P, H) -> (P, H)."""
+    query, key, value = _project(layer, hidden, route)
+    return _finish_layer(layer, hidden, _attend(query, key, value, route), route)
+
+
+def _project(layer: plain.HiggsAudioV2DecoderLayer, hidden: Tensor, route: Route) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries (P, heads, D), keys and values (P, key heads, D) of hidden states (P, H)."""
     attention, num_positions = layer.self_attn, hidden.shape[0]
     weight = torch.where(route.is_audio, layer.audio_input_layernorm.weight, layer.input_layernorm.weight)
     # Norms that are trained may be float32 where the rest is not; what they make is of the hidden states' type.
@@ -189,11 +194,12 @@ def _run_layer(
     )  # (P, heads, head size)
     query, key = plain.apply_rotary_pos_emb(query, key, route.cos, route.sin)
     # Under autocast the product with the float32 cosine is float32; attention is of the projections' type.
-    query, key = query.to(value.dtype), key.to(value.dtype)
-    if kept is not None:
-        kept += [key, value]
-    attended = _attend(query, key, value, route)
-    hidden = hidden + attention.o_proj(attended.reshape(num_positions, -1))
+    return query.to(value.dtype), key.to(value.dtype), value
+
+
+def _finish_layer(layer: plain.HiggsAudioV2DecoderLayer, hidden: Tensor, attended: Tensor, route: Route) -> Tensor:
+    """What follows attention in a layer: (P, H), (P, heads, D) -> (P, H)."""
+    hidden = hidden + layer.self_attn.o_proj(attended.reshape(len(hidden), -1))
 
     normed = _Take.apply(
         _scaled(hidden, eps=layer.post_attention_layernorm.variance_epsilon), route.order, route.place
