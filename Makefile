@@ -1,7 +1,7 @@
-# Two commands do all set-up: `make demo` and `make test` make .venv and install what they need.
+# Every target creates .venv and installs what it needs.
 PYTHON ?= python3
 BIN := .venv/bin
-# More threads than free cores make a tiny model many times slower.
+# More threads than free cores slow a tiny model down by a multiple.
 RUN := OMP_NUM_THREADS=2 HF_HUB_OFFLINE=1 $(BIN)/accelerate launch --quiet --config_file accelerate_configs/cpu.yaml
 
 .PHONY: demo test slow_test quality
@@ -13,7 +13,7 @@ demo: .venv/installed
 	$(RUN) scripts/generate.py --config recipes/tiny/generate.yaml
 	$(RUN) scripts/evaluate.py --config recipes/tiny/evaluate.yaml
 
-# Without bytecode on the disk, each of the many processes of the tests would compile the package anew.
+# Bytecode on disk: otherwise each of the many test processes compiles the package again.
 test: .venv/installed
 	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
@@ -27,6 +27,6 @@ quality: .venv/installed
 
 .venv/installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --editable ".[scripts,evaluate,raw,small,dev]"
+	$(BIN)/pip install --quiet --editable ".[scripts,evaluate,raw,small,zh,dev]"
 	$(BIN)/pip install --quiet --no-deps Resemblyzer==0.1.4
 	touch $@

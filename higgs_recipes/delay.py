@@ -1,9 +1,9 @@
 """The delay pattern of Higgs Audio v2: codebook k lags k frames behind the first.
 
 Letters, used everywhere: B batch, S text positions, T codec steps, F delayed frames, C codebooks, V codes per
-codebook, N audio samples. `codes` (T, C) are undelayed, `frames` (F, C) delayed, `targets` (F, C) what the loss sees.
-F = T + C + 1: a BOS row, the codes and an EOS row, shifted down by k; the gap above is BOS, below EOS. The pattern is
-MusicGen's (arXiv 2306.05284); the rows around it are those that the published model was trained with.
+codebook, N audio samples. `codes` (T, C) are undelayed, `frames` (F, C) are delayed, `targets` (F, C) enter the loss.
+F = T + C + 1: a BOS row, the codes and an EOS row, with column k shifted down by k; the gap above is BOS, below EOS.
+The pattern is MusicGen's (arXiv 2306.05284); the BOS and EOS rows are those of the published model.
 """
 
 from collections.abc import Sequence
@@ -21,22 +21,22 @@ def delay_codes(codes: Tensor, *, bos: int = BOS_CODE, eos: int = EOS_CODE) -> T
     >>> delay_codes(torch.tensor([[1, 101], [2, 102], [3, 103]])).T.tolist()         # T=3, C=2 -> F=6
     [[1024, 1, 2, 3, 1025, 1025], [1024, 1024, 101, 102, 103, 1025]]
     """
-    return _shift_down(codes, above=bos, first=bos, last=eos, below=eos)
+    return _delay_one(codes, before=bos, eos=eos, after=eos)
 
 
 def delay_targets(codes: Tensor, *, eos: int = EOS_CODE) -> Tensor:
     """Targets (T + C + 1, C) of codes (T, C): the codes and ONE EOS per codebook; `IGNORE_INDEX` elsewhere.
 
-    `targets[f]` is what the model should say at frame f, so the loss compares it with the logits of frame f - 1.
+    `targets[f]` is what the model predicts for frame f: the loss compares it with the logits of frame f - 1.
 
     >>> delay_targets(torch.tensor([[1, 101], [2, 102], [3, 103]])).T.tolist()
     [[-100, 1, 2, 3, 1025, -100], [-100, -100, 101, 102, 103, 1025]]
     """
-    return _shift_down(codes, above=IGNORE_INDEX, first=IGNORE_INDEX, last=eos, below=IGNORE_INDEX)
+    return _delay_one(codes, before=IGNORE_INDEX, eos=eos, after=IGNORE_INDEX)
 
 
 def undelay_frames(frames: Tensor) -> Tensor:
-    """Inverse of `delay_codes`: frames (T + C + 1, C) -> codes (T, C), without the BOS and EOS rows.
+    """Invert `delay_codes`: frames (T + C + 1, C) -> codes (T, C), without the BOS and EOS rows.
 
     Raises:
         ValueError: fewer frames than the pattern itself has.
@@ -51,34 +51,39 @@ def undelay_frames(frames: Tensor) -> Tensor:
     return torch.stack([frames[k + 1 : k + 1 + num_steps, k] for k in range(num_codebooks)], dim=1)
 
 
-def shift_columns(rows: np.ndarray, starts: Sequence[int], *, above: int) -> np.ndarray:
-    """The delay of many clips at once: column k of `rows` (F, C) k rows lower, with `above` over each clip's start.
+def delay_clips(
+    clips: Sequence[np.ndarray], starts: Sequence[int], *, shape: tuple[int, int], before: int, eos: int, after: int
+) -> np.ndarray:
+    """Delay many clips at once, into one array: clip i into the T_i + C + 1 rows from `starts[i]` on.
 
     Args:
-        rows: the clips end to end, each with its row of BOS, its codes, its row of EOS and at least C - 1 rows below.
-        starts: the first row of each clip, in `rows` and in what is returned.
-        above: what stands over a column.
+        clips: codes (T_i, C) of each clip.
+        starts: the first row of each clip; clips do not overlap.
+        shape: (rows, C) of the returned array.
+        before: value above a codebook's codes.
+        eos: value directly below a codebook's codes.
+        after: value below that, and in all rows that belong to no clip.
 
-    >>> clip = [[1024, 1024], [1, 101], [2, 102], [1025, 1025], [1025, 1025]]
-    >>> shift_columns(np.array(clip), [0], above=1024).tolist() == delay_codes(torch.tensor(clip[1:3])).tolist()
-    True
+    >>> clips = [np.array([[1, 101], [2, 102]]), np.array([[3, 103]])]
+    >>> delay_clips(clips, [0, 5], shape=(9, 2), before=1024, eos=1025, after=1025).T.tolist()
+    [[1024, 1, 2, 1025, 1025, 1024, 3, 1025, 1025], [1024, 1024, 101, 102, 1025, 1024, 1024, 103, 1025]]
     """
-    num_rows, num_codebooks = rows.shape  # (F, C)
-    shifted = rows.copy()
-    gap_rows, gap_columns = np.tril_indices(num_codebooks, -1)[::-1]  # row f of column k for f < k
+    num_rows, num_codebooks = shape
+    rows = np.full(shape, after)  # before the shift: a row for `before`, T_i rows of codes, a row of EOS, C - 1 more
+    for codes, start in zip(clips, starts, strict=True):
+        rows[start + 1 : start + 1 + len(codes)] = codes
+        rows[start + 1 + len(codes)] = eos
+    delayed = rows.copy()
     for k in range(num_codebooks):
-        shifted[k:, k] = rows[: num_rows - k, k]
-    shifted[np.add.outer(np.asarray(starts, dtype=np.int64), gap_rows), gap_columns] = above
-    return shifted
+        delayed[k:, k] = rows[: num_rows - k, k]
+    # The first k + 1 rows of a clip's column k now hold the end of the clip above it.
+    gap_rows, gap_columns = np.tril_indices(num_codebooks)[::-1]  # (row f, column k) with f <= k
+    delayed[np.add.outer(np.asarray(starts, dtype=np.int64), gap_rows), gap_columns] = before
+    return delayed
 
 
-def _shift_down(codes: Tensor, *, above: int, first: int, last: int, below: int) -> Tensor:
-    """Put `first`, a codebook's codes and `last` in a column, the k-th k rows lower: (T, C) -> (T + C + 1, C)."""
+def _delay_one(codes: Tensor, *, before: int, eos: int, after: int) -> Tensor:
     num_steps, num_codebooks = codes.shape  # (T, C)
-    columns = torch.full((num_steps + num_codebooks + 1, num_codebooks), below, dtype=torch.long, device=codes.device)
-    for k in range(num_codebooks):
-        columns[:k, k] = above
-        columns[k, k] = first
-        columns[k + 1 : k + 1 + num_steps, k] = codes[:, k]
-        columns[k + 1 + num_steps, k] = last
-    return columns
+    shape = (num_steps + num_codebooks + 1, num_codebooks)
+    delayed = delay_clips([codes.cpu().numpy()], [0], shape=shape, before=before, eos=eos, after=after)
+    return torch.from_numpy(delayed).to(codes.device)  # (T + C + 1, C)

@@ -1,4 +1,4 @@
-"""The device a process runs on: which it is, waiting for it, and its peak memory."""
+"""The device of a process: synchronization, peak memory, and the device of single-process scripts."""
 
 import resource
 
@@ -9,23 +9,23 @@ from higgs_recipes.errors import InputError
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until the device has done what it was given."""
+    """Wait until all work submitted to the device is done."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def peak_memory_gib() -> float:
-    """Of the GPU where there is one, else of the process."""
+    """Peak memory allocated on the GPU, or of the process if there is no GPU."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**30
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def single_device() -> torch.device:
-    """The device of a script that speaks; it does so in one process.
+    """The device of a script that generates in one process.
 
     Raises:
-        InputError: several were launched; each would generate everything and write the same folder.
+        InputError: several processes were launched; each would generate everything and write to the same folder.
     """
     state = PartialState()
     if state.num_processes > 1:

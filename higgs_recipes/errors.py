@@ -1,4 +1,4 @@
-"""The one exception for what a person can mend, be it input or a missing package, and its way out of a script."""
+"""The exception for errors that the user can fix, and how a script reports it."""
 
 import importlib
 import logging
@@ -12,14 +12,19 @@ logger = logging.getLogger(__name__)
 
 
 class InputError(ValueError):
-    """Bad input: the message says what is wrong, where (file, row id, field) and what to do."""
+    """Invalid input or a missing package; the message says what is wrong, where (file, row id, field), what to do."""
 
 
 def import_module(name: str, *, needed_by: str, install: str) -> ModuleType:
-    """A module of an optional package.
+    """Import a module of an optional package.
+
+    Args:
+        name: full name of the module.
+        needed_by: the feature that needs it, for the error message.
+        install: the command that installs it, for the error message.
 
     Raises:
-        InputError: it, or what it needs itself, is not installed; says by which command it is.
+        InputError: the module, or one that it imports, is not installed.
     """
     try:
         return importlib.import_module(name)
@@ -29,18 +34,18 @@ def import_module(name: str, *, needed_by: str, install: str) -> ModuleType:
 
 @contextmanager
 def exit_on_input_error() -> Iterator[None]:
-    """Turn an `InputError` into one logged line and exit code 2, and a loss that is NaN into one and exit code 1.
+    """Log an `InputError` as one line and exit with code 2; a `FloatingPointError` (a non-finite loss) with code 1.
 
     Every other exception keeps its traceback.
     """
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    for http_client in ("httpx", "httpx2"):  # of huggingface_hub: a line for each request, with its signed URL
+    for http_client in ("httpx", "httpx2"):  # used by huggingface_hub; logs each request with its signed URL
         logging.getLogger(http_client).setLevel(logging.WARNING)
     try:
         yield
     except InputError as error:
         logger.error("%s", error)
         sys.exit(2)
-    except FloatingPointError as error:  # as the trainer raises it: it says the step and the rows
+    except FloatingPointError as error:  # raised by the trainer, with the step and the rows
         logger.error("%s", error)
         sys.exit(1)

@@ -1,4 +1,4 @@
-"""Files and folders: fetched from the Hub, written whole or not at all, and named so that a run can be traced."""
+"""Files and folders that are written completely or not at all."""
 
 import errno
 import glob
@@ -18,32 +18,34 @@ logger = logging.getLogger(__name__)
 
 
 def check_output_dir(path: str | Path, *, overwrite: bool = False) -> None:
-    """Refuse what `staged_folder` would refuse; for work that takes long before it writes.
+    """Run the checks of `staged_folder` early, before work that takes long.
 
     Raises:
-        InputError: `path` is a file, or a folder with something in it and `overwrite` is false.
+        InputError: `path` is a file, or a folder that is not empty and `overwrite` is false.
     """
     path = Path(path).expanduser().resolve()
     if path.exists() and not path.is_dir():
-        raise InputError(f"{path} is a file, a folder is to be written there: remove it or choose another output_dir")
+        raise InputError(f"{path} is a file, expected a folder: remove it or choose another output_dir")
     if path.is_dir() and any(path.iterdir()) and not overwrite:
         raise InputError(f"{path} exists and is not empty: choose another output_dir or pass --overwrite_output_dir")
 
 
 @contextmanager
 def staged_folder(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """A hidden sibling of `path` to write into: it becomes `path` when the block ends well, and goes when it fails.
+    """A hidden sibling of `path` to write into, renamed to `path` when the block ends and deleted when it raises.
 
-    So a folder named `path` is always a whole one. What was there before is kept until the new one is complete.
+    So a folder named `path` is always complete. An old one is kept until the new one is complete.
 
     Raises:
-        InputError: `path` is a file, or a folder with something in it and `overwrite` is false; or the disk is full.
+        InputError: `path` is a file, or a folder that is not empty and `overwrite` is false; or the disk is full.
     """
     check_output_dir(path, overwrite=overwrite)
     path = Path(path).expanduser().resolve()
     for leftover in path.parent.glob(f".{glob.escape(path.name)}.*"):
         if leftover.suffix in (".partial", ".replaced"):
-            logger.warning("%s was left by a run that was killed or is still writing: remove it if none is", leftover)
+            logger.warning(
+                "%s is from a run that was killed or is still writing: remove it if none is running", leftover
+            )
 
     staging = _hidden_sibling(path, "partial")
     try:
@@ -56,27 +58,27 @@ def staged_folder(path: str | Path, *, overwrite: bool = False) -> Iterator[Path
 
 
 def replace_folder(staging: Path, path: Path, *, overwrite: bool) -> None:
-    """Rename a whole folder to `path`, in place of what stands there if `overwrite`.
+    """Rename a complete folder to `path`; with `overwrite`, it replaces an existing one.
 
     Raises:
-        OSError: without `overwrite`, a folder with something in it stands there.
+        OSError: without `overwrite`, `path` is a folder that is not empty.
     """
     if not (overwrite and path.exists()):
-        os.replace(staging, path)  # refused by the system if another run has filled `path` meanwhile
+        os.replace(staging, path)  # fails if another run has written to `path` in the meantime
         return
-    # No system call swaps two folders everywhere: the old one steps aside, and steps back if the new one cannot enter.
-    aside = _hidden_sibling(path, "replaced")
-    os.replace(path, aside)
+    # No portable system call swaps two folders: the old one is renamed, and renamed back if the new one cannot be.
+    backup = _hidden_sibling(path, "replaced")
+    os.replace(path, backup)
     try:
         os.replace(staging, path)
     except BaseException:
-        os.replace(aside, path)
+        os.replace(backup, path)
         raise
-    shutil.rmtree(aside)
+    shutil.rmtree(backup)
 
 
 def atomic_write(path: str | Path, content: str | bytes) -> None:
-    """Write a whole file (text as UTF-8), its folders too: a reader sees the old content or all of the new."""
+    """Write a file (text as UTF-8) and its parent folders; a reader sees either the old or the new content."""
     path = Path(path).absolute()
     partial = _hidden_sibling(path, "partial")
     try:
@@ -93,7 +95,7 @@ def atomic_write(path: str | Path, content: str | bytes) -> None:
 
 @contextmanager
 def explain_full_disk(folder: str | Path) -> Iterator[None]:
-    """Turn "no space left" into an `InputError`, in whatever exception of whatever library it is wrapped."""
+    """Convert a "no space left" error to an `InputError`, also if a library has wrapped it in another exception."""
     try:
         yield
     except InputError:
@@ -119,7 +121,7 @@ def _hidden_sibling(path: Path, ending: str) -> Path:
 
 
 def _is_full_disk(error: BaseException | None) -> bool:
-    # Rust and C++ writers (safetensors, Arrow) keep only the text of the system's error, or wrap it.
+    # Writers in Rust and C++ (safetensors, Arrow) keep only the text of the system's error, or wrap it.
     while error is not None:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             return True
@@ -130,14 +132,20 @@ def _is_full_disk(error: BaseException | None) -> bool:
 
 
 def _nearest_existing(folder: Path) -> Path:
-    return next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    return next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
 
 
 def file_inside(folder: str | Path, relative: str, *, field: str) -> Path:
-    """The file that a record names: relative to its folder, there, and inside it.
+    """Resolve the path of a file that a record names relative to its folder.
+
+    Args:
+        folder: the folder of the record.
+        relative: the path in the record.
+        field: the field of the record, for the error message.
 
     Raises:
-        InputError: no text, absolute, outside the folder (by ".." or a link), or no file; names the record's field.
+        InputError: the path is not text, is absolute, points outside the folder (by ".." or a link), or does not
+            exist.
     """
     if not isinstance(relative, str):
         raise InputError(f"{field} is {relative!r}: it must name a file")

@@ -1,9 +1,12 @@
-"""The fields of metrics.json that reports and cards show: the evaluated systems and the metrics, declared once."""
+"""The fields of metrics.json that reports and cards show, and what both say of them. Systems, metrics and groups are
+declared only here."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
-# Row of metrics.json to its name in a table.
+# Key of "rows" in metrics.json -> name in a table.
 SYSTEMS = {
     "real": "real recordings",
     "codec": "codec resynthesis",
@@ -11,14 +14,17 @@ SYSTEMS = {
     "finetuned": "fine-tuned model",
 }
 
+# Field of metrics.json with the scores of each group -> column of the rows that is grouped by.
+GROUPS = {"by_task": "task", "by_speaker": "speaker", "by_language": "language"}
+
 
 @dataclass(frozen=True)
 class Metric:
     """How a metric of metrics.json is shown.
 
     Attributes:
-        title: its column in a report.
-        card_title: its column in a model card.
+        title: column title in a report.
+        card_title: column title in a model card, with the unit.
         is_share: shown as a percentage.
     """
 
@@ -32,12 +38,67 @@ class Metric:
 
 
 METRICS = {
-    "wer": Metric("word errors (WER)", "WER %"),
-    "cer": Metric("character errors (CER)", "CER %"),
+    "wer": Metric("word error rate (WER)", "WER %"),
+    "cer": Metric("character error rate (CER)", "CER %"),
     "similarity": Metric("speaker similarity", "similarity", is_share=False),
     "stop_rate": Metric("stopped by itself", "stopped by itself %"),
     "duration_ratio": Metric("duration, generated / real", "duration ratio", is_share=False),
-    "nearest_speaker": Metric("nearest to the own speaker", "nearest to own speaker %"),
+    "nearest_speaker": Metric("closest to own speaker", "closest to own speaker %"),
     "turns_in_order": Metric("dialogues with all turns in order", "dialogues, turns in order %"),
-    "turn_voice": Metric("turns nearest to the own speaker", "turns nearest to own speaker %"),
+    "turn_voice": Metric("turns closest to own speaker", "turns closest to own speaker %"),
 }
+
+
+Languages = Mapping[str, Mapping[str, Any]]  # field of metrics.json: code -> {"normalizer", "unit", "n"}
+
+
+def languages_in_characters(languages: Languages) -> list[str]:
+    """The languages whose errors are counted in characters."""
+    return [code for code, language in languages.items() if language["unit"] == "character"]
+
+
+def unit_note(languages: Languages) -> str | None:
+    """What WER counts; None if it counts words in every language.
+
+    >>> unit_note({"en": {"unit": "word"}, "zh": {"unit": "character"}})
+    'WER counts characters, not words, in zh, so WER over all texts mixes two units: compare WER by language'
+    """
+    in_characters = languages_in_characters(languages)
+    if not in_characters:
+        return None
+    note = f"WER counts characters, not words, in {', '.join(in_characters)}"
+    if len(in_characters) == len(languages):
+        return note
+    return f"{note}, so WER over all texts mixes two units: compare WER by language"
+
+
+def describe_languages(languages: Languages) -> str:
+    """The languages with their number of texts, unit and normalizer.
+
+    >>> describe_languages({"en": {"normalizer": "whisper_en", "unit": "word", "n": 20}})
+    'en (20 texts, in words, normalizer whisper_en)'
+    """
+    return ", ".join(
+        f"{code} ({language['n']} texts, in {language['unit']}s, normalizer {language['normalizer']})"
+        for code, language in languages.items()
+    )
+
+
+def is_held_out(metrics: Mapping[str, Any]) -> bool:
+    """Whether the model is known not to have been trained on the texts of an evaluation."""
+    return metrics["held_out"] is True and not metrics["shared_with_train"]
+
+
+def held_out_warning(metrics: Mapping[str, Any]) -> str | None:
+    """The warning of a report or card on texts that the model may have been trained on, if there is one."""
+    if metrics["held_out"] is False:
+        return (
+            f"The model was trained on these texts: split {metrics['split']} of {metrics['dataset']} is part of its "
+            "training data. The scores do not show how it speaks other texts."
+        )
+    if metrics["shared_with_train"]:
+        return (
+            f"{metrics['shared_with_train']} of these {len(metrics['clips'])} recordings are also in the train split "
+            f"of {metrics['dataset']}. A model that was trained on that split has seen them."
+        )
+    return None

@@ -1,4 +1,4 @@
-"""The HTML pages of the project: one Jinja environment over `templates/`, with autoescape on."""
+"""Render HTML pages from the Jinja templates in `templates/`."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,13 +7,15 @@ import jinja2
 
 
 def render_page(template: str, *, finalize: Callable[[Any], Any] | None = None, **values: Any) -> str:
-    """A page from `templates/<template>.html.jinja`. Texts and names come from anywhere: all are escaped.
+    """Render `templates/<template>.html.jinja`; all values are escaped.
 
     Args:
-        finalize: applied to every value before it is escaped.
+        template: name of the template.
+        finalize: function applied to every value before it is escaped.
+        values: the variables of the template.
 
     Raises:
-        jinja2.UndefinedError: a value that the template names is not given.
+        jinja2.UndefinedError: a variable of the template is missing.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("higgs_recipes"),

@@ -1,4 +1,4 @@
-"""What a run ran on and with: the facts that its records, reports and cards carry."""
+"""The commit, library versions, hardware and recipe of a run, for its records, reports and cards."""
 
 import platform
 import shutil
@@ -14,12 +14,15 @@ from accelerate import PartialState
 from transformers import TrainingArguments
 
 
+LIBRARIES = ("torch", "transformers", "accelerate", "peft", "datasets", "trl", "deepspeed", "huggingface_hub")
+
+
 def git_commit() -> str | None:
-    """The commit of the checkout that this package runs from, "-dirty" when edited; None where it is no checkout."""
+    """The commit of this package's checkout, with "-dirty" if files were changed; None if it is not in a checkout."""
     here = Path(__file__).resolve()
     if shutil.which("git") is None:
         return None
-    # An installed copy may lie inside some other project's checkout: only a tracked file tells of this one.
+    # An installed copy may be inside the checkout of another project: then this file is not tracked there.
     for command in ("ls-files --error-unmatch " + here.name, "describe --always --exclude=* --abbrev=40 --dirty"):
         git = subprocess.run(["git", "-C", here.parent, *command.split()], capture_output=True, text=True)
         if git.returncode:
@@ -27,11 +30,8 @@ def git_commit() -> str | None:
     return git.stdout.strip()
 
 
-LIBRARIES = ("torch", "transformers", "accelerate", "peft", "datasets", "trl", "deepspeed", "huggingface_hub")
-
-
 def describe_hardware() -> str:
-    """The GPUs in use, one a process, by name; or the processor and how many threads torch uses of it."""
+    """Number and name of the GPUs in use (one per process), or the CPU and the number of threads that torch uses."""
     state = PartialState()
     if state.device.type == "cuda":
         return f"{state.num_processes} x {torch.cuda.get_device_name(state.device)}"
@@ -39,7 +39,7 @@ def describe_hardware() -> str:
 
 
 def library_versions() -> dict[str, str | None]:
-    """Version of each library that a result may depend on; None where it is not installed."""
+    """Versions of the libraries that a result may depend on; None for one that is not installed."""
     return {name: _version(name) for name in LIBRARIES}
 
 
@@ -49,12 +49,14 @@ def run_environment() -> dict[str, Any]:
 
 
 def resolved_recipe(config: TrainingArguments, *, given: Set[str]) -> dict[str, Any]:
-    """The recipe as it ran: all fields of ours, and those of TrainingArguments that were given.
+    """The recipe of a run: all fields of this project, and the given ones of TrainingArguments.
 
     Args:
-        given: the fields that `recipe_parser.given_fields` found; TrainingArguments fills in many of the rest.
+        config: the config after parsing.
+        given: names of the fields in the recipe or on the command line, from `configs.parser.given_fields`;
+            TrainingArguments fills in many others.
     """
-    resolved = config.to_dict()  # enums by value, tokens masked
+    resolved = config.to_dict()  # enums as values, tokens masked
     inherited = {field.name for field in fields(TrainingArguments)}
     return {name: value for name, value in resolved.items() if name not in inherited or name in given}
 

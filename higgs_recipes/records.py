@@ -1,5 +1,4 @@
-"""JSON files read with care: records that a run leaves behind (run.json, merge.json, metrics.json, corpus.json), and
-configs of models to make."""
+"""Read JSON files: records of runs (run.json, merge.json, metrics.json, corpus.json) and model configs."""
 
 import json
 from collections.abc import Mapping
@@ -13,46 +12,47 @@ Config = TypeVar("Config")
 
 
 class Fields(dict):
-    """A record whose missing field is an `InputError` that names the file and the field."""
+    """A record that raises `InputError` with the file and the field if a field is missing."""
 
     def __init__(self, record: Mapping[str, Any], file: str) -> None:
         super().__init__(record)
         self.file = file
 
     def __missing__(self, field: str) -> Any:
-        raise InputError(f"{self.file}: field {field!r} is missing: make the file again with this version")
+        raise InputError(f"{self.file}: field {field!r} is missing: create the file again with this version")
 
 
 def read_record(path: str | Path) -> Fields:
-    """A record from its JSON file.
+    """Read a record from a JSON file.
 
     Raises:
-        InputError: no such file, no JSON, no mapping.
+        InputError: the file does not exist, is not JSON or is not a mapping.
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"{path} is missing: a finished run leaves it there")
+        raise InputError(f"{path} is missing: only a finished run has it")
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise InputError(f"{path} is not JSON: {error}") from error
     if not isinstance(record, dict):
-        raise InputError(f"{path} holds a {type(record).__name__}, not a record")
+        raise InputError(f"{path} contains a {type(record).__name__}, not a mapping")
     return Fields(record, str(path))
 
 
 def read_config(path: str | Path, config_class: type[Config]) -> Config:
-    """A transformers config from its JSON file.
+    """Read a transformers config from a JSON file.
 
     Raises:
-        InputError: no such file, no JSON, another `model_type` than the class's, or values that the class refuses.
+        InputError: the file does not exist or is not JSON, its `model_type` is not that of the class, or the class
+            rejects its values.
     """
     expected = config_class.model_type
     if not Path(path).is_file():
-        raise InputError(f"{path}: no such config; name a JSON file of a {config_class.__name__}")
+        raise InputError(f"{path}: no such file; expected a JSON file of a {config_class.__name__}")
     fields = dict(read_record(path))
     if fields.pop("model_type", None) != expected:
-        raise InputError(f'{path}: no {config_class.__name__}; it must hold "model_type": "{expected}"')
+        raise InputError(f'{path}: not a {config_class.__name__}; it must contain "model_type": "{expected}"')
     try:
         return config_class(**fields)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Transcripts as the reference reads them: `normalize_transcript` for all, `chunk_transcript` for the long ones.
+"""Normalize transcripts and split long ones, as the reference implementation does.
 
 Source: `examples/generation.py` of boson-ai/higgs-audio.
 """
@@ -43,7 +43,7 @@ _SPOKEN = {
     "°F": " degrees Fahrenheit",
     "°C": " degrees Celsius",
     "[laugh]": "<SE>[Laughter]</SE>",
-    "[humming start]": "<SE>[Humming]</SE>",  # the reference's own exception: not <SE_s>, and the model was trained so
+    "[humming start]": "<SE>[Humming]</SE>",  # not <SE_s>: an exception of the reference, used in training
     "[humming end]": "<SE_e>[Humming]</SE_e>",
     "[music start]": "<SE_s>[Music]</SE_s>",
     "[music end]": "<SE_e>[Music]</SE_e>",
@@ -57,13 +57,13 @@ _SPOKEN = {
 _ENDINGS = (".", "!", "?", ",", ";", '"', "'", "</SE_e>", "</SE>")
 
 _CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f"  # kana and Han
-# What is not cut in a text without spaces: a tag, one CJK character, or a run of other letters and digits, each with
-# the punctuation that follows it. The matches of a text, joined, are the text.
+# A unit that is never split in a text without spaces: a tag, one CJK character, or a run of other letters and digits,
+# each with the punctuation that follows it. The concatenated matches are the whole text.
 _CJK_UNIT = re.compile(rf"(?:<SE\w*>\[\w+\]</SE\w*>|\[SPEAKER\d+\]|[{_CJK}]|[^\W{_CJK}]+|\W)[^\w<\[]*")
 
 
 def normalize_transcript(text: str) -> str:
-    """The transcript in the spelling that the model was trained on, ended by punctuation or an event tag.
+    """Normalize a transcript to the spelling of the training data; it ends with punctuation or an event tag.
 
     >>> normalize_transcript("It is 20°C（about 68°F） outside [laugh]")
     'It is 20 degrees Celsius about 68 degrees Fahrenheit outside <SE>[Laughter]</SE>'
@@ -71,7 +71,7 @@ def normalize_transcript(text: str) -> str:
     'a\\nb c.'
 
     Raises:
-        InputError: nothing is left to speak; the reference would have the model speak a lone ".".
+        InputError: the result is empty; the reference would generate speech for a single ".".
     """
     text = text.translate(_PUNCTUATION)
     for written, spoken in _SPOKEN.items():
@@ -79,21 +79,21 @@ def normalize_transcript(text: str) -> str:
     lines = (" ".join(line.split()) for line in text.split("\n"))
     text = "\n".join(line for line in lines if line)
     if not text:
-        raise InputError("empty transcript: give it words to speak, or drop it")
+        raise InputError("empty transcript: add text or remove the row")
     return text if text.endswith(_ENDINGS) else text + "."
 
 
 def chunk_transcript(text: str, *, method: str | None, max_words: int = 200, max_turns: int = 1) -> list[str]:
-    """Cut a transcript into pieces that are generated one after the other.
+    """Split a transcript into chunks that are generated one after the other.
 
     Args:
-        method: None keeps the text whole. "speaker" opens a chunk at each line that starts with a speaker tag. "word"
-            cuts each paragraph (they are parted by a blank line) after every `max_words` words, and marks its end
+        method: None keeps the text whole. "speaker" starts a chunk at each line with a speaker tag. "word" splits each
+            paragraph (separated by a blank line) after every `max_words` words, and ends the paragraph's last chunk
             with a blank line. Blank turns and paragraphs give no chunk.
-        max_words: most words in a chunk of "word". In a paragraph that is mostly Chinese or Japanese a word is one
-            character, where the reference needs langid and jieba to find words; other letters, tags and punctuation
-            are never cut.
-        max_turns: turns in a chunk of "speaker", joined by a newline.
+        max_words: maximum number of words per chunk, for "word". In a paragraph that is mostly Chinese or Japanese a
+            word is one character (the reference uses langid and jieba to find words); other words, tags and
+            punctuation are never split.
+        max_turns: turns per chunk, joined by a newline, for "speaker".
 
     >>> chunk_transcript("[SPEAKER0] Hi.\\nYou?\\n[SPEAKER1] Well.", method="speaker")
     ['[SPEAKER0] Hi.\\nYou?', '[SPEAKER1] Well.']
@@ -101,7 +101,7 @@ def chunk_transcript(text: str, *, method: str | None, max_words: int = 200, max
     ['one two', 'three\\n\\n', 'four\\n\\n']
 
     Raises:
-        InputError: an unknown method, or a limit below 1.
+        InputError: `method` is unknown, or a limit is below 1.
     """
     if max_words < 1 or max_turns < 1:
         raise InputError(f"max_words and max_turns must be at least 1, got {max_words} and {max_turns}")

@@ -1,13 +1,13 @@
-"""The bare model inside the wrappers of training."""
+"""Remove the wrappers that training puts around a model."""
 
 from torch import nn
 from transformers import HiggsAudioV2ForConditionalGeneration
 
 
 def unwrap_model(model: nn.Module) -> HiggsAudioV2ForConditionalGeneration:
-    """The module that owns the heads, under DDP and DeepSpeed (`.module`) and PEFT (`get_base_model`).
+    """The module with the heads, inside DDP or DeepSpeed (`.module`) and PEFT (`get_base_model`).
 
-    The layers of an adapter stay in place.
+    The LoRA layers of an adapter stay in place.
     """
     while True:
         children = dict(model.named_children())

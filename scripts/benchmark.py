@@ -1,4 +1,4 @@
-"""Measure training, generation or encoding beside transformers as it is and beside what the hardware allows.
+"""Benchmark training, generation or encoding, compared with unmodified transformers and the hardware limits.
 
 python scripts/benchmark.py train --config recipes/higgs-3b/benchmark_train.yaml
 """
@@ -24,12 +24,13 @@ BENCHMARKS = {
 
 
 def main() -> None:
-    verb, args = sys.argv[1] if len(sys.argv) > 1 else "", sys.argv[2:]
-    if verb not in BENCHMARKS:
-        raise InputError(f"benchmark what? Say {', '.join(BENCHMARKS)} first, then --config; got {verb!r}")
-    config_class, measure = BENCHMARKS[verb]
+    name, args = sys.argv[1] if len(sys.argv) > 1 else "", sys.argv[2:]
+    if name not in BENCHMARKS:
+        found = f"unknown benchmark {name!r}" if name else "missing benchmark"
+        raise InputError(f"{found}: expected train, generate or encode")
+    config_class, measure = BENCHMARKS[name]
     config = parse_recipe(config_class, args)
-    report = write_report(verb, config, measure(config))
+    report = write_report(name, config, measure(config))
     if PartialState().is_main_process:
         print(describe(report))
         print(f"measured: {config.output}")

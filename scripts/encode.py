@@ -1,10 +1,10 @@
-"""Corpus -> codes: a Hub dataset or a folder of recordings becomes a corpus that scripts/sft.py trains on.
+"""Encode a Hub dataset or a folder of recordings into a corpus that scripts/sft.py trains on.
 
 accelerate launch --config_file accelerate_configs/single_gpu.yaml scripts/encode.py \
     --config recipes/higgs-3b/encode.yaml --push_to_hub
 
-With --push_to_hub each file goes up while the next is made, and all of them become a dataset when the last is there.
-With --dry_run it makes no codes, and needs neither GPU nor codec: it leaves a report on the corpus.
+With --push_to_hub each file is uploaded while the next is made; the dataset appears when all files are uploaded.
+With --dry_run the corpus is checked and a report is written; this needs neither GPU nor codec.
 """
 
 from accelerate import PartialState
@@ -27,7 +27,7 @@ def main() -> None:
             print(render_text(record))
             print(f"report: {folder / REPORT_PAGE}")
         return
-    # Asked for before the work: a missing token shows now, and not after hours of encoding.
+    # Before the work, so that a missing token is found now and not after hours of encoding.
     repo_id = resolve_target(config.hub_dataset_id, output_dir=config.output_dir, push=config.push_to_hub)
     config.hub_dataset_id = repo_id or config.hub_dataset_id  # the card names it
     push = CorpusPush(repo_id, private=config.hub_private_repo) if repo_id else None

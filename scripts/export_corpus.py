@@ -1,4 +1,4 @@
-"""A corpus folder -> the layout of train-higgs-audio: metadata.json, recordings, transcripts.
+"""Export a corpus folder in the format of train-higgs-audio: metadata.json, recordings, transcripts.
 
 python scripts/export_corpus.py --source outputs/imported --output_dir higgs_training_data
 """

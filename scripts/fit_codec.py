@@ -1,4 +1,4 @@
-"""Fit a classical audio tokenizer (`higgs_recipes.mel_rvq`) to the speech of a corpus.
+"""Fit a codec without a neural network (`higgs_recipes.audio.mel_rvq`) to the speech of a corpus.
 
 python scripts/fit_codec.py --config recipes/tiny/codec_fit.yaml
 """
@@ -12,8 +12,8 @@ from higgs_recipes.errors import exit_on_input_error
 def main() -> None:
     config = parse_recipe(FitCodecConfig)
     record = fit_codec(config)
-    left_over = " ".join(f"{share:.3f}" for share in record["left_over"])
-    print(f"codec: {config.output_dir}: {record['codec']}; variance left over: {left_over}")
+    shares = " ".join(f"{share:.3f}" for share in record["left_over"])
+    print(f"codec: {config.output_dir}: {record['codec']}; residual variance: {shares}")
 
 
 if __name__ == "__main__":

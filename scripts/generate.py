@@ -1,4 +1,4 @@
-"""Text -> wav, with the base model, an adapter (folder or Hub id) or a merged checkpoint.
+"""Generate speech from text with the base model, an adapter (folder or Hub id) or a merged checkpoint.
 
 accelerate launch --config_file accelerate_configs/single_gpu.yaml scripts/generate.py \
     --config recipes/higgs-3b/generate.yaml --adapter me/my-voice --text "..."
@@ -10,8 +10,15 @@ from higgs_recipes.configs.parser import parse_recipe
 from higgs_recipes.devices import single_device
 from higgs_recipes.errors import exit_on_input_error
 from higgs_recipes.files import check_output_dir
-from higgs_recipes.generation.generate import generate
+from higgs_recipes.generation.finished_clips import (
+    FinishedClips,
+    clip_settings,
+    generate_rest,
+    remove_finished_clips,
+)
 from higgs_recipes.generation.synthesis import build_requests, write_speech
+from higgs_recipes.modeling.base_files import fetch_base
+from higgs_recipes.modeling.lora import fetch_adapter
 from higgs_recipes.modeling.model import load_model
 
 
@@ -21,12 +28,14 @@ def main() -> None:
     device = single_device()
     codec = load_codec(config.codec_name_or_path, revision=config.codec_revision, device=device)
     requests = build_requests(config, codec)
-    model, tokenizer = load_model(
-        config, adapter=config.adapter, adapter_revision=config.adapter_revision, device=device
-    )
-    generations = generate(model, tokenizer, requests, sampling=config)
+    base = fetch_base(config)
+    adapter = config.adapter and fetch_adapter(config.adapter, revision=config.adapter_revision)
+    model, tokenizer = load_model(config, base=base, adapter=adapter, device=device)
+    finished = FinishedClips(config.output_dir, clip_settings(config, base=base, adapter=adapter))
+    generations = generate_rest(model, tokenizer, requests, sampling=config, finished=finished)
     for line in write_speech(config, codec, generations):
         print(line)
+    remove_finished_clips(config.output_dir)
 
 
 if __name__ == "__main__":

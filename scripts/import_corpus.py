@@ -1,4 +1,4 @@
-"""A corpus in somebody's layout -> a folder of recordings and metadata that scripts/encode.py takes.
+"""Import a corpus of another format into a folder of recordings and metadata that scripts/encode.py reads.
 
 python scripts/import_corpus.py --config recipes/import/train_higgs_audio.yaml --sources higgs_training_data
 """

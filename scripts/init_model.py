@@ -1,4 +1,4 @@
-"""Write a model and a codec with random weights from configs in files: to train from scratch, to test, to measure.
+"""Create a model and a codec with random weights from config files, for pretraining, tests and benchmarks.
 
 python scripts/init_model.py --config recipes/tiny/base_init.yaml
 """

@@ -1,11 +1,10 @@
-"""Fine-tune Higgs Audio v2 on encoded corpora: LoRA or full, one recipe a run.
+"""Fine-tune Higgs Audio v2 on encoded corpora, with LoRA or full fine-tuning.
 
 accelerate launch --config_file accelerate_configs/single_gpu.yaml scripts/sft.py \
     --config recipes/higgs-3b/voice_lora.yaml --push_to_hub
 """
 
 from higgs_recipes.audio.codec import codec_revision
-from higgs_recipes.collator import HiggsCollator
 from higgs_recipes.configs.parser import given_fields, parse_recipe
 from higgs_recipes.configs.sft import SFTConfig
 from higgs_recipes.errors import exit_on_input_error
@@ -17,8 +16,8 @@ from higgs_recipes.modeling.model import build_model, load_tokenizer
 from higgs_recipes.provenance import resolved_recipe, run_environment
 from higgs_recipes.training.checkpoints import checkpoint_to_resume
 from higgs_recipes.training.data import EncodedSamples, load_training_data
+from higgs_recipes.training.run_estimate import epochs_to_train
 from higgs_recipes.training.trainer import HiggsTrainer
-from higgs_recipes.unwrap import unwrap_model
 
 
 def main() -> None:
@@ -26,23 +25,20 @@ def main() -> None:
     checkpoint = checkpoint_to_resume(config)
     repo_id = resolve_target(config.hub_model_id, output_dir=config.output_dir, push=config.push_to_hub)
     recipe = resolved_recipe(config, given=given_fields(SFTConfig))
-    # The Trainer would push without our card and leave the run without a retry command: the push below is ours.
-    config.push_to_hub = False
+    config.push_to_hub = False  # pushed below, with a model card; the Trainer would push without it
 
     base = fetch_base(config)
     tokenizer = load_tokenizer(base)
     codec = codec_revision(config.codec_name_or_path, revision=config.codec_revision)
     train_rows, test_rows, corpora = load_training_data(config, tokenizer, codec=codec)
-    model = build_model(config, base)
+    train_samples = EncodedSamples(train_rows, tokenizer)
+    config.num_train_epochs = epochs_to_train(config, train_samples)
     trainer = HiggsTrainer(
-        model,
+        build_model(config, base),
         config,
         base=base,
-        train_dataset=EncodedSamples(train_rows, tokenizer),
+        train_dataset=train_samples,
         eval_dataset=EncodedSamples(test_rows, tokenizer) if test_rows is not None else None,
-        collator=HiggsCollator(
-            unwrap_model(model).config, pack_to=config.pack_to, code_dropout=config.code_dropout, seed=config.seed
-        ),
         run_info=public_record(
             run_environment()
             | {
@@ -58,7 +54,7 @@ def main() -> None:
     )
     trainer.train(resume_from_checkpoint=checkpoint)
     if trainer.stopped_early:
-        print(f"stopped at step {trainer.state.global_step}; go on with --resume_from_checkpoint true")
+        print(f"stopped at step {trainer.state.global_step}; continue with --resume_from_checkpoint true")
         return
     trainer.save_model()
     if not trainer.is_world_process_zero():

@@ -1,17 +1,20 @@
 import gc
 import os
+import subprocess
 from pathlib import Path
 
+import pytest
 
-# Set before any Hugging Face library is imported: they read these once, at import.
+
+# Set before any Hugging Face library is imported, because they read these at import.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
-# What is imported stays: to look through it for garbage again and again would be a quarter of the time of imports.
+# Imported objects stay alive: collecting garbage during imports would take a quarter of their time.
 gc.disable()
 
-# Files whose tests take longest together. They go first, so that two processes end at about one time.
+# The files with the longest tests. They run first, so that two processes end at about the same time.
 LONG = (
     *("training/test_trainer.py", "ingest/test_segment_corpus.py", "test_end_to_end.py", "corpus/test_streaming.py"),
     *("evaluation/test_evaluate.py", "recipes/test_recipes.py", "test_rooms.py", "corpus/test_encode.py"),
@@ -23,14 +26,14 @@ LONG = (
 
 
 def pytest_configure(config) -> None:
-    if config.getoption("numprocesses", default=None):  # this process only hands out tests
+    if config.getoption("numprocesses", default=None):  # this process only distributes tests
         from tests.helpers.forked_python import start_server
 
-        start_server()  # while they import what they test
+        start_server()  # in parallel with the imports of the workers
         return
     import torch
 
-    # More threads than free cores make a tiny model many times slower.
+    # More threads than free cores slow a tiny model down by a multiple.
     torch.set_num_threads(1)
 
 
@@ -42,3 +45,15 @@ def pytest_collection_modifyitems(items) -> None:
 def pytest_collection_finish() -> None:
     gc.freeze()
     gc.enable()
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A folder on a disk of 256 kB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", folder], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("only root may mount a small disk")
+    yield folder
+    subprocess.run(["umount", folder], check=True)

@@ -1,4 +1,4 @@
-"""Conversations and their prompts: the reference's, character for character, through transformers' own renderer."""
+"""Conversations and rendered prompts equal those of the reference implementation."""
 
 import json
 
@@ -19,7 +19,7 @@ SPEAKERS = [
     {"speaker_tag": "SPEAKER0", "ref_text": "First reference.", "ref_audio": "x.wav"},
     {"speaker_tag": "[SPEAKER1]", "ref_text": "Second reference.", "ref_audio": "x.wav"},
 ]
-ROWS = {  # the rows whose conversations the golden file holds
+ROWS = {  # the rows of the conversations in the golden file
     "single_speaker_smart_voice": ROW,
     "zero_shot_voice_cloning": ROW | {"ref_text": "A short reference sentence.", "ref_audio": "x.wav"},
     "multi_speaker_smart_voice": ROW | {"text": "[SPEAKER0] I can't believe it!\n[SPEAKER1] Oh, come on."},
@@ -39,16 +39,16 @@ def render(tokenizer, turns, *, add_generation_prompt=False):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_template_renders_the_reference_s_prompts(name, tokenizer):
+def test_template_renders_the_reference_prompts(name, tokenizer):
     turns = CASES[name]["conversation"]
     assert render(tokenizer, turns) == CASES[name]["rendered"]
     assert render(tokenizer, turns[:-1], add_generation_prompt=True) == CASES[name]["generation_prompt"]
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if name != "no_scene"])
-def test_rows_become_the_reference_s_conversations(name):
-    task, _, how = name.partition("/")
-    turns = conversation(ROWS[task], task=task, ref_in_system=how == "ref_in_system")
+def test_rows_become_the_reference_conversations(name):
+    task, _, variant = name.partition("/")
+    turns = conversation(ROWS[task], task=task, ref_in_system=variant == "ref_in_system")
     assert turns == CASES[name]["conversation"]
 
 
@@ -70,21 +70,21 @@ def test_speakers_without_a_scene_sentence_follow_the_reference(tokenizer):
     assert f"on your own.\n\n{scene}<|start_header_id|>user" in prompt
 
 
-def test_a_speaker_s_own_description_replaces_the_alternating_one():
+def test_description_of_a_speaker_replaces_the_default():
     described = [{"speaker_tag": "SPEAKER1", "description": "an old man, hoarse"}]
     row = ROWS["multi_speaker_smart_voice"] | {"ref_speakers": described}
     scene = conversation(row, task="multi_speaker_smart_voice")[1]["content"]
     assert [item["text"] for item in scene[1:]] == ["SPEAKER0: feminine", "SPEAKER1: an old man, hoarse"]
 
 
-def test_audio_without_a_path_has_no_url_and_still_a_placeholder(tokenizer):
+def test_audio_without_a_path_has_a_placeholder_but_no_url(tokenizer):
     turns = conversation({"text": "Hi.", "audio": {"path": None, "bytes": b"RIFF"}}, task=TASKS[0])
     assert turns[-1]["content"] == [{"type": "audio", "url": None}]
     assert "<|AUDIO_OUT|>" in render(tokenizer, turns)
     assert conversation({"text": "Hi."}, task=TASKS[0]) == turns
 
 
-def refused(row, *, task, ref_in_system=False):
+def error_message(row, *, task, ref_in_system=False):
     with pytest.raises(InputError) as error:
         conversation(row, task=task, ref_in_system=ref_in_system)
     return str(error.value)
@@ -92,9 +92,9 @@ def refused(row, *, task, ref_in_system=False):
 
 @pytest.mark.parametrize("text", ["a <|eot_id|> b", "<|reserved_special_token_3|>", "x<|audio-out|>"])
 @pytest.mark.parametrize("field", ["text", "scene", "ref_text"])
-def test_special_tokens_in_what_is_said_are_refused(field, text):
+def test_special_tokens_in_texts_are_refused(field, text):
     row = ROWS["zero_shot_voice_cloning"] | {field: text}
-    message = refused(row, task="zero_shot_voice_cloning")
+    message = error_message(row, task="zero_shot_voice_cloning")
     assert message.startswith("row r1: text of the ") and text.strip("ab x") in message and "remove it" in message
 
 
@@ -103,42 +103,42 @@ def test_angle_brackets_of_event_tags_are_text():
     assert conversation({"text": text}, task=TASKS[0])[-2]["content"][0]["text"] == text
 
 
-def test_what_a_row_lacks_is_named():
+def test_missing_fields_are_named():
     cloning, dialogue = ROWS["zero_shot_voice_cloning"], ROWS["multi_speaker_voice_cloning"]
-    assert refused(ROW, task="singing") == (
+    assert error_message(ROW, task="singing") == (
         "row r1: task is 'singing'; use one of single_speaker_smart_voice, zero_shot_voice_cloning, "
         "multi_speaker_smart_voice, multi_speaker_voice_cloning"
     )
-    assert refused({"text": " "}, task=TASKS[0]) == (
-        "row (without id): text is missing; give the row a transcript or drop it"
+    assert error_message({"text": " "}, task=TASKS[0]) == (
+        "row (without id): text is missing; add a transcript or remove the row"
     )
-    assert refused(cloning | {"ref_audio": None}, task="zero_shot_voice_cloning") == (
-        "row r1: ref_audio is missing; zero_shot_voice_cloning needs a recording of the voice to clone"
+    assert error_message(cloning | {"ref_audio": None}, task="zero_shot_voice_cloning") == (
+        "row r1: ref_audio is missing; zero_shot_voice_cloning needs a recording of the voice"
     )
-    assert refused(cloning | {"ref_text": ""}, task="zero_shot_voice_cloning") == (
-        "row r1: ref_text is missing; give the words of ref_audio"
+    assert error_message(cloning | {"ref_text": ""}, task="zero_shot_voice_cloning") == (
+        "row r1: ref_text is missing; add the transcript of ref_audio"
     )
-    assert refused(ROW, task="multi_speaker_smart_voice") == (
+    assert error_message(ROW, task="multi_speaker_smart_voice") == (
         "row r1: text has no speaker tag; start each turn with [SPEAKER0], [SPEAKER1], ..."
     )
-    assert refused(dialogue | {"ref_speakers": SPEAKERS[:1]}, task="multi_speaker_voice_cloning") == (
-        "row r1: ref_speakers has no entry for SPEAKER1; give every speaker of the text one"
+    assert error_message(dialogue | {"ref_speakers": SPEAKERS[:1]}, task="multi_speaker_voice_cloning") == (
+        "row r1: ref_speakers has no entry for SPEAKER1; add one per speaker of the text"
     )
     for tag in ("Anna", 0):
-        assert refused(dialogue | {"ref_speakers": [{"speaker_tag": tag}]}, task="multi_speaker_voice_cloning") == (
-            f"row r1: speaker_tag is {tag!r}; write SPEAKER and a number, e.g. SPEAKER0"
-        )
+        assert error_message(
+            dialogue | {"ref_speakers": [{"speaker_tag": tag}]}, task="multi_speaker_voice_cloning"
+        ) == (f"row r1: speaker_tag is {tag!r}; write SPEAKER and a number, e.g. SPEAKER0")
 
 
 @pytest.mark.parametrize("task", ["multi_speaker_smart_voice", "multi_speaker_voice_cloning"])
 def test_two_entries_for_one_speaker_are_refused(task):
     twice = [*SPEAKERS, SPEAKERS[0] | {"speaker_tag": "[SPEAKER0]"}]
-    assert refused(ROWS["multi_speaker_voice_cloning"] | {"ref_speakers": twice}, task=task) == (
+    assert error_message(ROWS["multi_speaker_voice_cloning"] | {"ref_speakers": twice}, task=task) == (
         "row r1: ref_speakers has two entries for SPEAKER0; keep one"
     )
 
 
-def test_reference_texts_are_not_needed_in_the_system_turn():
+def test_ref_in_system_needs_no_reference_texts():
     row = ROWS["zero_shot_voice_cloning"] | {"ref_text": None}
     assert conversation(row, task="zero_shot_voice_cloning", ref_in_system=True)[1]["content"][1:] == [
         {"type": "text", "text": "SPEAKER0:"},

@@ -67,5 +67,5 @@ def test_a_sigterm_to_the_launcher_saves_a_checkpoint(tmp_path):
                 break
         launcher.terminate()
         said = launcher.stdout.read()  # ends when the orphan has ended
-        assert "go on with --resume_from_checkpoint true" in said
+        assert "continue with --resume_from_checkpoint true" in said
         assert list((tmp_path / "voice").glob("checkpoint-*/trainer_state.json"))

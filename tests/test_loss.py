@@ -1,4 +1,4 @@
-"""The loss: the reference's figures to 1e-5, however the batch is laid out and whatever wraps the model."""
+"""The loss equals the reference to 1e-5, for every layout of the batch and every wrapper of the model."""
 
 import inspect
 from dataclasses import fields
@@ -27,8 +27,8 @@ def model():
 
 
 @pytest.fixture(scope="module")
-def alone(model) -> list[DualFFNLosses]:
-    """The losses of each sample in a batch of its own."""
+def single_losses(model) -> list[DualFFNLosses]:
+    """The losses of each sample, in a batch of one."""
     with torch.no_grad():
         return [dual_ffn_losses(model, HiggsCollator(CONFIG)([sample])) for sample in golden_samples()]
 
@@ -38,7 +38,7 @@ def golden(index: int, name: str) -> torch.Tensor:
 
 
 def assert_equal(losses: DualFFNLosses, expected: DualFFNLosses, *, atol: float = 1e-4) -> None:
-    """The sums are of some 100 targets, so 1e-4 is 1e-6 of each."""
+    """Compare sums; each has about 100 targets, so 1e-4 is 1e-6 per target."""
     for field in fields(DualFFNLosses):
         torch.testing.assert_close(
             getattr(losses, field.name), getattr(expected, field.name), atol=atol, rtol=1e-6, msg=field.name
@@ -47,7 +47,7 @@ def assert_equal(losses: DualFFNLosses, expected: DualFFNLosses, *, atol: float 
 
 @pytest.mark.parametrize("index", range(4))
 @pytest.mark.parametrize("pack_to", LAYOUTS)
-def test_losses_are_the_reference_s(index, pack_to, model):
+def test_losses_equal_the_reference(index, pack_to, model):
     with torch.no_grad():
         losses = dual_ffn_losses(model, HiggsCollator(CONFIG, pack_to=pack_to)(golden_samples()[index : index + 1]))
     text_loss, codebook_losses = golden(index, "text_loss"), golden(index, "codebook_losses")
@@ -56,13 +56,13 @@ def test_losses_are_the_reference_s(index, pack_to, model):
 
 
 @pytest.mark.parametrize("pack_to", LAYOUTS)
-def test_a_sample_s_losses_do_not_depend_on_its_neighbours(pack_to, model, alone):
+def test_losses_of_a_sample_do_not_depend_on_the_rest_of_the_batch(pack_to, model, single_losses):
     with torch.no_grad():
         together = dual_ffn_losses(model, HiggsCollator(CONFIG, pack_to=pack_to)(golden_samples()))
-    assert_equal(together, alone[0] + alone[1] + alone[2] + alone[3])
+    assert_equal(together, single_losses[0] + single_losses[1] + single_losses[2] + single_losses[3])
 
 
-def test_sums_counts_and_hits_equal_the_obvious_computation(model, alone):
+def test_sums_counts_and_hits_equal_a_slow_computation(model, single_losses):
     tensors, batch = golden_tensors(), HiggsCollator(CONFIG)([golden_samples()[1]])
     logits, targets = tensors["sample1.audio_logits"], batch["audio_labels"][0]  # (F, C, V), (F, C)
     sums, counts, hits = torch.zeros(8), torch.zeros(8, dtype=torch.long), torch.zeros(8, dtype=torch.long)
@@ -88,11 +88,11 @@ def test_sums_counts_and_hits_equal_the_obvious_computation(model, alone):
         eos_count=torch.tensor(eos_count),
         eos_hits=torch.tensor(eos_hits),
     )
-    assert_equal(alone[1], expected, atol=1e-3)
+    assert_equal(single_losses[1], expected, atol=1e-3)
 
 
-def test_each_codebook_counts_its_steps_and_one_eos(alone):
-    for losses, sample in zip(alone, golden_samples(), strict=True):
+def test_each_codebook_counts_its_steps_and_one_eos(single_losses):
+    for losses, sample in zip(single_losses, golden_samples(), strict=True):
         supervised = len(sample["codes"][-1])  # the reference clip before it has no targets
         assert losses.codebook_counts.tolist() == [supervised + 1] * 8
         assert int(losses.eos_count) == 8
@@ -100,7 +100,7 @@ def test_each_codebook_counts_its_steps_and_one_eos(alone):
 
 
 @pytest.mark.parametrize("pack_to", LAYOUTS)
-def test_counts_of_labels_are_the_counts_of_losses(pack_to, model):
+def test_label_counts_equal_the_counts_of_the_losses(pack_to, model):
     batch = HiggsCollator(CONFIG, pack_to=pack_to)(golden_samples())
     text_count, codebook_counts = label_counts(batch)
     with torch.no_grad():
@@ -109,16 +109,16 @@ def test_counts_of_labels_are_the_counts_of_losses(pack_to, model):
     assert torch.equal(losses.codebook_counts, codebook_counts)
 
 
-def test_a_reference_clip_carries_no_loss_but_is_heard(model, alone):
+def test_reference_clip_has_no_loss_but_is_input(model, single_losses):
     sample = golden_samples()[1]
     sample["codes"][0] = (sample["codes"][0] + 1) % 1024
     with torch.no_grad():
         losses = dual_ffn_losses(model, HiggsCollator(CONFIG)([sample]))
-    assert torch.equal(losses.codebook_counts, alone[1].codebook_counts)
-    assert not torch.allclose(losses.codebook_sums, alone[1].codebook_sums)
+    assert torch.equal(losses.codebook_counts, single_losses[1].codebook_counts)
+    assert not torch.allclose(losses.codebook_sums, single_losses[1].codebook_sums)
 
 
-def test_a_batch_without_any_target_is_zero_and_has_gradients():
+def test_batch_without_targets_has_zero_loss_and_gradients():
     model, sample = golden_model(), golden_samples()[0]
     sample |= {"supervise": [False], "labels": torch.full_like(sample["labels"], IGNORE_INDEX)}
     losses = dual_ffn_losses(model, HiggsCollator(CONFIG)([sample]))
@@ -127,10 +127,12 @@ def test_a_batch_without_any_target_is_zero_and_has_gradients():
     assert all(p.grad is None or not p.grad.any() for p in model.parameters())
 
 
-def test_packing_and_unpacking_a_vector_changes_nothing(alone):
-    vector = alone[0].pack()
+def test_unpack_inverts_pack(single_losses):
+    vector = single_losses[0].pack()
     assert vector.dtype == torch.float64 and vector.shape == (5 + 3 * 8,)
-    assert_equal(alone[1].unpack(vector + alone[1].pack()), _doubled(alone[0] + alone[1]))
+    assert_equal(
+        single_losses[1].unpack(vector + single_losses[1].pack()), _doubled(single_losses[0] + single_losses[1])
+    )
 
 
 def _doubled(losses: DualFFNLosses) -> DualFFNLosses:
@@ -153,31 +155,31 @@ def test_ddp_gives_the_same_losses_and_gradients():
         assert torch.equal(parameter.grad, other.grad), name
 
 
-def test_an_adapter_gives_the_same_losses_until_it_learns(alone):
+def test_untrained_adapter_gives_the_same_losses(single_losses):
     adapted = get_peft_model(golden_model(), LoraConfig(r=2, target_modules=["q_proj", "v_proj"]))
     batch = HiggsCollator(CONFIG)([golden_samples()[1]])
     losses = dual_ffn_losses(adapted, batch)
-    assert_equal(losses.detach(), alone[1], atol=1e-5)
+    assert_equal(losses.detach(), single_losses[1], atol=1e-5)
     (losses.text_sum + losses.codebook_sums.sum()).backward()
     grads = {name: p.grad for name, p in adapted.named_parameters() if p.requires_grad}
     assert all("lora_" in name for name in grads) and any(grad.any() for grad in grads.values())
 
 
-def test_half_precision_sums_in_float32():
+def test_half_precision_is_summed_in_float32():
     losses = dual_ffn_losses(golden_model().bfloat16(), HiggsCollator(CONFIG)(golden_samples()))
     assert losses.codebook_sums.dtype == losses.text_sum.dtype == torch.float32
 
 
-def test_the_model_s_own_forward_stays_as_it_was(model, alone):
+def test_forward_of_the_model_is_unchanged(model, single_losses):
     batch = HiggsCollator(CONFIG)([golden_samples()[1]])
     inputs = {name: batch[name] for name in batch if name not in ("labels", "audio_labels", "row_index")}
     with torch.no_grad():
         logits = model(**inputs).logits
         assert torch.equal(logits, golden_model()(**inputs).logits)
-    assert "output_losses" in inspect.signature(model.forward).parameters  # `alone` has attached them
+    assert "output_losses" in inspect.signature(model.forward).parameters  # `single_losses` has attached them
 
 
-def test_a_model_without_a_text_head_is_refused():
+def test_model_without_a_text_head_is_refused():
     headless = HiggsAudioV2ForConditionalGeneration(CONFIG)
     with pytest.raises(ValueError, match="no text head: build it with use_text_head=True"):
         dual_ffn_losses(headless, HiggsCollator(CONFIG)(golden_samples()))

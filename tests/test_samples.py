@@ -1,3 +1,5 @@
+"""Samples: placeholders, labels and supervision of a row."""
+
 import json
 
 import pytest
@@ -13,7 +15,7 @@ def tokenizer():
     return load_tiny()[1]
 
 
-def test_only_the_marks_of_the_last_turn_are_text_targets(tokenizer):
+def test_only_the_special_tokens_of_the_last_turn_are_text_targets(tokenizer):
     _, row = random_rows(2)
     sample = build_sample(row, tokenizer)
     targets = sample["labels"][sample["labels"] != -100].tolist()
@@ -21,7 +23,7 @@ def test_only_the_marks_of_the_last_turn_are_text_targets(tokenizer):
     assert torch.equal(sample["labels"][[-4, -2, -1]], sample["input_ids"][[-4, -2, -1]])
 
 
-def test_one_placeholder_a_clip_and_only_the_last_clip_is_supervised(tokenizer):
+def test_each_clip_has_a_placeholder_and_only_the_last_is_supervised(tokenizer):
     plain, cloning = random_rows(2)
     audio = tokenizer.convert_tokens_to_ids("<|AUDIO_OUT|>")
     sample = build_sample(plain, tokenizer)
@@ -31,27 +33,27 @@ def test_one_placeholder_a_clip_and_only_the_last_clip_is_supervised(tokenizer):
     assert [len(clip) for clip in sample["codes"]] == [5, 11]
 
 
-def test_messages_are_read_as_json_or_as_turns(tokenizer):
+def test_messages_may_be_json_or_turns(tokenizer):
     (row,) = random_rows(1)
     turns = build_sample(row | {"messages": json.loads(row["messages"])}, tokenizer)
     assert torch.equal(build_sample(row, tokenizer)["input_ids"], turns["input_ids"])
 
 
 @pytest.mark.parametrize("change", [{"ref_codes": []}, {"ref_codes": [[[1] * 8]] * 2}])
-def test_clips_without_a_turn_are_an_error_that_names_the_row(tokenizer, change):
+def test_clips_without_a_turn_are_refused_with_the_row(tokenizer, change):
     _, row = random_rows(2)
     with pytest.raises(InputError, match=r"row row1: 2 audio turns for (1|3) clips of codes"):
         build_sample(row | change, tokenizer)
 
 
-def test_a_conversation_must_end_with_the_assistants_clip(tokenizer):
+def test_conversation_must_end_with_the_clip_of_the_assistant(tokenizer):
     (row,) = random_rows(1)
     turns = json.loads(row["messages"])
     with pytest.raises(InputError, match="row row0: .* last turn must be the assistant's clip"):
         build_sample(row | {"messages": [turns[0], turns[2], turns[1]]}, tokenizer)
 
 
-def test_samples_carry_their_row(tokenizer):
+def test_samples_have_the_index_of_their_row(tokenizer):
     samples = SampleDataset(random_rows(3), tokenizer)
     assert len(samples) == 3
     assert [samples[index]["row_index"] for index in range(3)] == [0, 1, 2]

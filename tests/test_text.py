@@ -1,4 +1,4 @@
-"""Transcripts: normalized and cut as the reference does it, character for character."""
+"""Transcripts are normalized and split exactly as by the reference implementation."""
 
 import json
 
@@ -13,32 +13,32 @@ CASES = json.loads((GOLDEN / "text.json").read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("case", CASES["normalise"], ids=lambda case: case["text"][:20])
-def test_normalised_text_is_the_reference_s_character_for_character(case):
+def test_normalized_text_equals_the_reference(case):
     assert normalize_transcript(case["text"]) == case["expected"]
 
 
 @pytest.mark.parametrize("case", CASES["chunk"], ids=lambda case: f"{case['method']}-{case['text'][:10]}")
-def test_chunks_are_the_reference_s_character_for_character(case):
+def test_chunks_equal_the_reference(case):
     limits = {"max_words": case.get("max_word_num", 200), "max_turns": case.get("max_num_turns", 1)}
     assert chunk_transcript(case["text"], method=case["method"], **limits) == case["expected"]
 
 
 @pytest.mark.parametrize("case", CASES["normalise"], ids=lambda case: case["text"][:20])
-def test_normalising_twice_changes_nothing(case):
+def test_normalization_is_idempotent(case):
     assert normalize_transcript(case["expected"]) == case["expected"]
 
 
 @pytest.mark.parametrize("text", ["", "  \n\t ", "（）", "()"])
 def test_empty_transcript_is_refused(text):
-    with pytest.raises(InputError, match="empty transcript: give it words to speak, or drop it"):
+    with pytest.raises(InputError, match="empty transcript: add text or remove the row"):
         normalize_transcript(text)
 
 
-def test_humming_start_keeps_the_reference_s_exception():
+def test_humming_start_follows_the_exception_of_the_reference():
     assert normalize_transcript("[humming start] hm [humming end]") == "<SE>[Humming]</SE> hm <SE_e>[Humming]</SE_e>"
 
 
-def test_word_chunks_lose_no_word():
+def test_word_chunks_keep_every_word():
     words = [f"w{index}" for index in range(50)]
     text = " ".join(words[:20]) + "\n\n" + " ".join(words[20:])
     chunks = chunk_transcript(text, method="word", max_words=7)
@@ -46,7 +46,7 @@ def test_word_chunks_lose_no_word():
     assert max(len(chunk.split()) for chunk in chunks) == 7
 
 
-def test_chinese_is_cut_by_characters_and_never_inside_a_tag():
+def test_chinese_is_split_by_character_and_never_inside_a_tag():
     text = "大家好,我是火君.<SE>[Laughter]</SE>我居住在上海,iPhone很好."
     chunks = chunk_transcript(text, method="word", max_words=4)
     assert "".join(chunks) == text + "\n\n"

@@ -1,8 +1,8 @@
-"""The audio tokenizer: waveforms (N,) -> codes (T, C) and back, N = T * `HOP`.
+"""The codec (audio tokenizer): waveforms (N,) -> codes (T, C) and back, N = T * `HOP`.
 
-It is transformers' HiggsAudioV2TokenizerModel, or our `mel_rvq`. The former's semantic half normalizes over time, so
-padding a clip changes its codes: only waveforms of equal padded length share a batch, and a batched encode gives the
-codes of the clip alone but for rounding (99.9 % of codes in float32).
+A codec is transformers' HiggsAudioV2TokenizerModel or this package's `mel_rvq`. The semantic encoder of the former
+normalizes over time, so padding a clip changes its codes. Therefore only waveforms of equal padded length share a
+batch; the codes of a clip then do not depend on the batch, except for rounding (99.9 % of codes are equal in float32).
 """
 
 import math
@@ -34,10 +34,10 @@ _MODEL_TYPES = " or ".join(_MODELS)
 
 @dataclass(frozen=True)
 class Codec:
-    """A codec in float32, ready to encode and decode.
+    """A loaded codec in float32.
 
     Attributes:
-        revision: which codec made the codes: "<Hub id>@<commit>", or "local@<16 hex digits>" of its files.
+        revision: identity of the codec: "<Hub id>@<commit>", or "local@" and 16 hex digits of its files' hash.
     """
 
     model: HiggsAudioV2TokenizerModel | MelRVQModel
@@ -53,7 +53,7 @@ class Codec:
 
     @torch.inference_mode()
     def encode(self, waveforms: Sequence[Tensor], *, batch_seconds: float = CODEC_BATCH_SECONDS) -> list[Tensor]:
-        """Waveforms (N_i,) -> codes (T_i, C), int16 on CPU, in the same order; T_i = ceil(N_i / HOP)."""
+        """Encode waveforms (N_i,) -> codes (T_i, C), int16 on the CPU, in the same order; T_i = ceil(N_i / HOP)."""
         steps = [num_steps(len(waveform)) for waveform in waveforms]
         codes: list[Tensor] = [torch.empty(0)] * len(steps)
         for indexes in equal_length_batches(steps, batch_seconds=batch_seconds):
@@ -62,22 +62,23 @@ class Codec:
                 encoded = self.model.encode(batch[:, None].to(self.model.device)).audio_codes  # (B, C, T)
             assert encoded.shape == (len(indexes), self.num_codebooks, steps[indexes[0]]), encoded.shape
             for index, clip in zip(indexes, encoded.transpose(1, 2).to("cpu", torch.int16), strict=True):
-                codes[index] = clip.clone(memory_format=torch.contiguous_format)  # a view keeps the whole batch
+                # Copied: a view would keep the whole batch in memory.
+                codes[index] = clip.clone(memory_format=torch.contiguous_format)
         return codes
 
     @torch.inference_mode()
     def decode(self, codes: Sequence[Tensor], *, batch_seconds: float = CODEC_BATCH_SECONDS) -> list[Tensor]:
-        """Codes (T_i, C) -> waveforms (T_i * HOP,), float32 on CPU, in the same order.
+        """Decode codes (T_i, C) -> waveforms (T_i * HOP,), float32 on the CPU, in the same order.
 
         Raises:
-            ValueError: no steps, another number of codebooks, or a code outside the codebook (BOS or EOS left in).
+            ValueError: no steps, a wrong number of codebooks, or codes outside the codebook, such as BOS or EOS.
         """
         for clip in codes:
             if clip.ndim != 2 or not len(clip) or clip.shape[1] != self.num_codebooks:
                 raise ValueError(f"codes have shape {tuple(clip.shape)}, need (T, {self.num_codebooks}) with T > 0")
             if clip.min() < 0 or clip.max() >= self.codebook_size:
                 found = f"{clip.min()} to {clip.max()}"
-                raise ValueError(f"codes reach from {found}, need 0 to {self.codebook_size - 1}: undelay frames first")
+                raise ValueError(f"codes range from {found}, need 0 to {self.codebook_size - 1}: undelay frames first")
         waveforms: list[Tensor] = [torch.empty(0)] * len(codes)
         for indexes in equal_length_batches([len(clip) for clip in codes], batch_seconds=batch_seconds):
             batch = torch.stack([codes[index].long() for index in indexes]).transpose(1, 2)  # (B, C, T)
@@ -90,7 +91,7 @@ class Codec:
 
 
 def num_steps(num_samples: int) -> int:
-    """Codec steps of a waveform: its samples fill whole hops.
+    """Codec steps of a waveform; the last one may be filled in part.
 
     >>> num_steps(24_000), num_steps(24_001)
     (25, 26)
@@ -99,14 +100,18 @@ def num_steps(num_samples: int) -> int:
 
 
 def pad_to_steps(waveform: Tensor) -> Tensor:
-    """A waveform (N,) with zeros at its end, up to whole hops."""
+    """Pad a waveform (N,) with zeros to a multiple of `HOP` samples."""
     (num_samples,) = waveform.shape
-    assert num_samples, "a waveform has samples"
+    assert num_samples, "the waveform is empty"
     return F.pad(waveform, (0, num_steps(num_samples) * HOP - num_samples))
 
 
 def equal_length_batches(steps: Sequence[int], *, batch_seconds: float) -> list[list[int]]:
-    """Indexes of clips of equal length, the longest clips first, each batch of at most `batch_seconds` (or one clip).
+    """Batch the indexes of clips of equal length, longest clips first.
+
+    Args:
+        steps: codec steps of each clip.
+        batch_seconds: audio per batch at most; a longer clip is a batch of its own.
 
     >>> equal_length_batches([50, 25, 50, 50], batch_seconds=4.0)
     [[0, 2], [3], [1]]
@@ -122,11 +127,11 @@ def equal_length_batches(steps: Sequence[int], *, batch_seconds: float) -> list[
 
 
 def load_codec(name_or_path: str | Path, *, revision: str | None, device: str | torch.device) -> Codec:
-    """A codec from a folder or the Hub, in float32 and evaluation mode.
+    """Load a codec from a folder or the Hub, in float32 and evaluation mode.
 
     Raises:
-        InputError: not to be fetched, not a checkpoint of this codec (config.json or weights missing, another model
-            type, weights that are broken or not all there), or another rate or hop than `SAMPLE_RATE` and `HOP`.
+        InputError: not found, not a codec checkpoint (config.json or weights missing, another model type, broken or
+            incomplete weights), or a sample rate or hop other than `SAMPLE_RATE` and `HOP`.
     """
     files = fetch(name_or_path, revision=revision, allow_patterns=["*.json", WEIGHTS])
     folder = files.folder
@@ -135,11 +140,11 @@ def load_codec(name_or_path: str | Path, *, revision: str | None, device: str | 
             raise InputError(f"codec {name_or_path}: no {file_name}; give a transformers checkpoint of {_MODEL_TYPES}")
     try:
         config = AutoConfig.from_pretrained(folder)
-    except (OSError, ValueError) as error:  # not JSON; a model type that transformers does not know
+    except (OSError, ValueError) as error:  # not JSON, or an unknown model type
         config_error = str(error).splitlines()[0]
-        raise InputError(f"codec {name_or_path}: config.json is not of {_MODEL_TYPES}: {config_error}") from error
+        raise InputError(f"codec {name_or_path}: config.json is not that of {_MODEL_TYPES}: {config_error}") from error
     if config.model_type not in _MODELS:
-        raise InputError(f"codec {name_or_path}: config.json is of {config.model_type}, need {_MODEL_TYPES}")
+        raise InputError(f"codec {name_or_path}: config.json has model_type {config.model_type}, need {_MODEL_TYPES}")
     if (config.sample_rate, config.hop_length) != (SAMPLE_RATE, HOP):
         found = f"{config.sample_rate} Hz in hops of {config.hop_length}"
         raise InputError(f"codec {name_or_path}: {found}, need {SAMPLE_RATE} and {HOP}")
@@ -149,17 +154,17 @@ def load_codec(name_or_path: str | Path, *, revision: str | None, device: str | 
         )
     except (SafetensorError, RuntimeError) as error:
         raise InputError(f"codec {name_or_path}: {WEIGHTS} cannot be loaded ({error}); fetch it again") from error
-    if loaded["missing_keys"]:  # transformers would leave them random, with a warning
+    if loaded["missing_keys"]:  # transformers would only warn and initialize them at random
         missing = sorted(loaded["missing_keys"])
         raise InputError(f"codec {name_or_path}: {WEIGHTS} lacks {len(missing)} weights, e.g. {missing[0]}")
     return Codec(model.eval().requires_grad_(False).to(device), _identity(files))
 
 
 def codec_revision(name_or_path: str | Path, *, revision: str | None) -> str:
-    """The `Codec.revision` that `load_codec` would give; a codec pinned to a commit need not be there for it.
+    """Return the `Codec.revision` that `load_codec` would give; a pinned commit is not fetched.
 
     Raises:
-        InputError: not to be fetched, or a folder without the weights.
+        InputError: not found, or a folder without weights.
     """
     if is_hub_id(str(name_or_path)) and re.fullmatch("[0-9a-f]{40}", revision or ""):
         return f"{name_or_path}@{revision}"
@@ -167,10 +172,10 @@ def codec_revision(name_or_path: str | Path, *, revision: str | None) -> str:
 
 
 def local_revision(folder: Path) -> str:
-    """`Codec.revision` of a codec in a folder: of its weights, and of its config, which says what they mean.
+    """Return the `Codec.revision` of a local codec: a hash of its weights and its config.
 
     Raises:
-        InputError: one of the two is missing.
+        InputError: either file is missing.
     """
     for name in (WEIGHTS, "config.json"):
         if not (folder / name).is_file():
@@ -184,5 +189,5 @@ def _identity(files: Snapshot) -> str:
 
 
 def _exact_float32():
-    # On GPUs torch convolves in TF32 unless told otherwise: its 10 bits move codes to neighboring ones.
+    # torch runs convolutions on GPUs in TF32 by default; its 10-bit mantissa moves some codes to neighboring ones.
     return torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False, fp32_precision="ieee")

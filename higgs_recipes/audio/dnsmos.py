@@ -1,7 +1,7 @@
-"""The door to DNSMOS: how a listener would rate a recording, as guessed by networks that never hear the original.
+"""DNSMOS: predicted listener ratings of a recording, without a reference signal.
 
-Microsoft's, from the package speechmos: P.835 (overall, the speech alone, the background alone) and P.808 (overall),
-each from 1, bad, to 5, excellent. Source: Reddy, Gopal and Cutler, "DNSMOS P.835", ICASSP 2022.
+Microsoft's networks from the package speechmos: P.835 (overall, speech only, background only) and P.808 (overall),
+each from 1 (bad) to 5 (excellent). Source: Reddy, Gopal and Cutler, "DNSMOS P.835", ICASSP 2022.
 """
 
 from pathlib import Path
@@ -16,8 +16,8 @@ from higgs_recipes.files import sha256_file
 
 
 _RATE = 16_000  # Hz
-# The package says nothing of its networks but their file names; a score means something only of the same network.
-_NETWORKS = {
+# The package has no version of its networks other than their file names, and scores of two networks do not compare.
+_MODEL_SHA256 = {
     "sig_bak_ovr.onnx": "269fbebdb513aa23cddfbb593542ecc540284a91849ac50516870e1ac78f6edd",  # P.835
     "model_v8.onnx": "9246480c58567bc6affd4200938e77eef49468c8bc7ed3776d109c07456f6e91",  # P.808
 }
@@ -25,36 +25,41 @@ _INSTALL = "pip install 'speechmos>=0.0.1.1,<0.1' 'librosa>=0.11,<1' 'onnxruntim
 
 
 class DNSMOS:
-    """DNSMOS on the CPU, on as many threads as torch has.
+    """DNSMOS on the CPU, with as many threads as torch uses.
+
+    Attributes:
+        revision: file names and hashes of the networks.
 
     Raises:
-        InputError: the package is not installed, or its networks are not those that are meant here.
+        InputError: a package is not installed, or its networks are not the expected ones.
     """
 
     def __init__(self) -> None:
         dnsmos = import_module("speechmos.dnsmos", needed_by="segment", install=_INSTALL)
         onnxruntime = import_module("onnxruntime", needed_by="segment", install=_INSTALL)
-        paths = [Path(dnsmos.__file__).parent / "dnsmos_models" / name for name in _NETWORKS]
+        paths = [Path(dnsmos.__file__).parent / "dnsmos_models" / name for name in _MODEL_SHA256]
         for path in paths:
-            if (digest := sha256_file(path)) != _NETWORKS[path.name]:
+            if (digest := sha256_file(path)) != _MODEL_SHA256[path.name]:
                 raise InputError(
-                    f"DNSMOS: {path} has the SHA-256 {digest[:16]}, not {_NETWORKS[path.name][:16]}: its scores would "
-                    "compare with no others; pip install speechmos==0.0.1.1"
+                    f"DNSMOS: {path} has the SHA-256 {digest[:16]}, not {_MODEL_SHA256[path.name][:16]}: its scores "
+                    "would not be comparable; pip install speechmos==0.0.1.1"
                 )
         self.scorer = dnsmos.DNSMOS(*map(str, paths))
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
-        # The package's own sessions take every core, in each of several processes.
+        # The package's own sessions use all cores, in each of several processes.
         self.scorer.onnx_sess, self.scorer.p808_onnx_sess = (
             onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"]) for path in paths
         )
-        self.revision = "DNSMOS " + ", ".join(f"{name} {digest[:8]}" for name, digest in _NETWORKS.items())
+        self.revision = "DNSMOS " + ", ".join(f"{name} {digest[:8]}" for name, digest in _MODEL_SHA256.items())
 
     def scores(self, waveform: Tensor) -> dict[str, float]:
-        """The columns dnsmos_ovrl, dnsmos_sig, dnsmos_bak and dnsmos_p808 of a waveform (N,) at `SAMPLE_RATE`.
+        """Score a waveform (N,) at `SAMPLE_RATE`: the columns dnsmos_ovrl, dnsmos_sig, dnsmos_bak and dnsmos_p808.
 
-        It is heard in windows of 9 s a second apart, whose scores are averaged; a shorter one is heard repeated.
+        Scores are averaged over windows of 9 s that start one second apart; a shorter waveform is repeated to fill
+        one.
         """
-        heard = torchaudio.functional.resample(waveform, SAMPLE_RATE, _RATE).clamp(-1, 1)  # as 16 bits will hold it
-        scores = self.scorer(heard.numpy(), _RATE, is_personalized_MOS=False)
+        # Clamped, as the 16-bit file of the clip will be.
+        resampled = torchaudio.functional.resample(waveform, SAMPLE_RATE, _RATE).clamp(-1, 1)
+        scores = self.scorer(resampled.numpy(), _RATE, is_personalized_MOS=False)
         return {f"dnsmos_{name}": round(float(scores[f"{name}_mos"]), 2) for name in ("ovrl", "sig", "bak", "p808")}

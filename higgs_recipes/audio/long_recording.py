@@ -1,4 +1,4 @@
-"""Recordings of hours, read in pieces: memory holds some seconds of one, whatever its length, rate and container."""
+"""Read recordings of many hours in pieces, so that memory use does not depend on their length."""
 
 from collections.abc import Iterator
 from fractions import Fraction
@@ -10,23 +10,23 @@ import torchaudio
 from torch import Tensor
 
 from higgs_recipes.audio.clipping import count_clipped, full_scale
+from higgs_recipes.audio.limits import MAX_AMPLITUDE, MAX_RATIO_DENOMINATOR, MIN_RATE
 from higgs_recipes.errors import InputError
 
 
 PIECE_SECONDS = 30.0
-SLOWED = 20  # a slowed waveform is longer by one part in so many
-_MARGIN_SECONDS = 0.1  # read on either side of a piece: the resampler hears what stands beside it
-_LOWEST_RATE = 4_000  # Hz; below lies no speech, only broken headers
-_RATIO_LIMIT = 1_000  # as audio.py: the resampler's kernel grows with the product of the ratio's terms
-_LOUDEST = 8.0
+SLOWDOWN = 20  # `slow_down` lengthens a waveform by 1 / SLOWDOWN
+_MARGIN_SECONDS = 0.1  # context on either side of a piece, for the resampling filter
 
 
 class LongRecording:
-    """A file of sound, open; a context manager. Channels are averaged.
+    """An open audio file; a context manager. Channels are averaged.
+
+    Messages do not name the file: the caller does.
 
     Raises:
-        InputError: not there, empty, not audio that libsndfile reads, a rate below any speech; in reading: broken,
-            samples that are NaN, infinite or far beyond [-1, 1].
+        InputError: no such file, empty, not audio that libsndfile reads, or a sample rate below `MIN_RATE`; while
+            reading: broken audio, or samples that are NaN, infinite or beyond `MAX_AMPLITUDE`.
     """
 
     def __init__(self, path: Path) -> None:
@@ -41,7 +41,7 @@ class LongRecording:
                 f"not audio that can be read ({error.error_string.rstrip('.')}); use wav, flac, ogg or mp3"
             ) from error
         self.rate: int = self.file.samplerate
-        if self.rate < _LOWEST_RATE or not self.file.frames:
+        if self.rate < MIN_RATE or not self.file.frames:
             self.file.close()
             raise InputError(f"{self.file.frames} samples at {self.rate} Hz; export it again or drop it")
 
@@ -56,14 +56,14 @@ class LongRecording:
         return self.file.frames / self.rate
 
     def pieces(self, rate: int) -> Iterator[Tensor]:
-        """The whole recording at `rate`, in waveforms (N_i,) that join without a seam."""
+        """Yield the whole recording resampled to `rate`, as waveforms (N_i,) that join seamlessly."""
         ratio = self._ratio(rate)
         step = -(-round(PIECE_SECONDS * self.rate) // ratio.numerator) * ratio.numerator
         for first in range(0, self.file.frames, step):
             yield self._resampled(first, min(first + step, self.file.frames), ratio)
 
     def span(self, start: float, end: float, *, rate: int) -> tuple[Tensor, float]:
-        """A part as a waveform (N,) at `rate`, and the share of its samples that is clipped in any channel."""
+        """Read `start` to `end` (seconds) as a waveform (N,) at `rate`, and the share of clipped samples in it."""
         ratio = self._ratio(rate)
         first = int(start * self.rate) // ratio.numerator * ratio.numerator
         last = min(round(end * self.rate), self.file.frames)
@@ -71,11 +71,14 @@ class LongRecording:
         return self._resampled(first, last, ratio), clipped / ((last - first) * self.file.channels)
 
     def _ratio(self, rate: int) -> Fraction:
-        """Samples of the file for those at `rate`."""
-        return Fraction(self.rate, rate).limit_denominator(_RATIO_LIMIT)
+        """Samples of the file per sample at `rate`."""
+        return Fraction(self.rate, rate).limit_denominator(MAX_RATIO_DENOMINATOR)
 
     def _resampled(self, first: int, last: int, ratio: Fraction) -> Tensor:
-        """`first` is a multiple of the ratio's numerator, so that it falls on a sample of the new rate."""
+        """Read file samples [first, last) and resample them.
+
+        `first` is a multiple of the ratio's numerator, so that it coincides with a sample at the new rate.
+        """
         margin = -(-round(_MARGIN_SECONDS * self.rate) // ratio.numerator) * ratio.numerator
         before = min(first, margin)
         samples = self._read(first - before, min(last + margin, self.file.frames)).mean(dim=1)
@@ -84,7 +87,7 @@ class LongRecording:
         return resampled[skipped : skipped + -(-(last - first) * ratio.denominator // ratio.numerator)]
 
     def _read(self, first: int, last: int) -> Tensor:
-        """Samples (last - first, channels)."""
+        """Read file samples [first, last) -> (last - first, channels)."""
         try:
             self.file.seek(first)
             samples = torch.from_numpy(self.file.read(last - first, dtype="float32", always_2d=True))
@@ -94,20 +97,20 @@ class LongRecording:
             raise InputError(
                 f"broken audio: it ends at {(first + len(samples)) / self.rate:.1f} s of {self.seconds:.1f}"
             )
-        if not samples.isfinite().all() or samples.abs().max() > _LOUDEST:
+        if not samples.isfinite().all() or samples.abs().max() > MAX_AMPLITUDE:
             raise InputError("samples that are NaN, infinite or far beyond [-1, 1]; export it again or drop it")
         return samples
 
 
-def slowed(waveform: Tensor) -> Tensor:
-    """The waveform (N,) longer by a `SLOWED`th, and as much lower: other sound, the same words."""
-    return torchaudio.functional.resample(waveform, SLOWED, SLOWED + 1)
+def slow_down(waveform: Tensor) -> Tensor:
+    """Lengthen a waveform (N,) by 1 / `SLOWDOWN`, which also lowers its pitch: different audio, the same words."""
+    return torchaudio.functional.resample(waveform, SLOWDOWN, SLOWDOWN + 1)
 
 
-def faded(waveform: Tensor, *, num_samples: int) -> Tensor:
-    """The waveform (N,) with its first and last samples faded in and out.
+def fade_edges(waveform: Tensor, *, num_samples: int) -> Tensor:
+    """Fade the first and the last samples of a waveform (N,) in and out.
 
-    >>> faded(torch.ones(6), num_samples=2).tolist()
+    >>> fade_edges(torch.ones(6), num_samples=2).tolist()
     [0.0, 0.5, 1.0, 1.0, 0.5, 0.0]
     """
     ramp = torch.arange(num_samples) / num_samples

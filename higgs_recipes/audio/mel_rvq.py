@@ -1,14 +1,15 @@
-"""A classical audio tokenizer: log-mel spectrum -> PCA -> residual codebooks, and Griffin-Lim for the way back.
+"""A classical audio tokenizer: log-mel spectrum -> PCA -> residual vector quantization; decoding by Griffin-Lim.
 
-Mel bands of short frames are stacked to 25 steps a second, projected on principal components and quantized by eight
-codebooks, each on what the one before left over. `codec_fit` fits them to speech by k-means and
-least squares. The way back restores a part of what the codes have lost from the neighboring steps, and finds the bins
-behind the mel bands and the phases, which the codes do not hold.
+Mel bands of short frames are stacked to 25 steps per second, projected on principal components and quantized by eight
+codebooks, each on the residual of the one before. `corpus.fit_codec` fits components and codebooks to speech by
+k-means and least squares. Decoding restores part of the quantization loss from neighboring steps, and estimates
+magnitudes and phases, which the codes do not contain.
 
-What it is not: no neural codec. No gradient ever reached it, its sound is that of Griffin-Lim (a little hollow), and
-it carries speech like that which it was fitted to: music, noise and several voices at once come out as mumble.
+Limits: it is not a neural codec and not trained by gradients. Decoded audio sounds slightly hollow, as Griffin-Lim
+does. It represents only speech similar to its training corpus: music, noise and overlapping voices become
+unintelligible.
 
-Letters: B batch, N samples, T steps, C codebooks, V codes per codebook, R frames (`frames_per_step` to a step), M mel
+Letters: B batch, N samples, T steps, C codebooks, V codes per codebook, R frames (`frames_per_step` per step), M mel
 bands, K bins of the Fourier transform, D components.
 """
 
@@ -20,11 +21,11 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 from transformers.utils import ModelOutput
 
-from higgs_recipes.audio.mel import griffin_lim, magnitudes_of_mel, mel_filters, short_time_transform, speech_level
+from higgs_recipes.audio.mel import griffin_lim, mel_filters, mel_to_magnitudes, speech_level, stft
 from higgs_recipes.audio.mel_rvq_config import MelRVQConfig
 
 
-_CHUNK = 1024  # vectors whose distances to a codebook are in memory at once
+_CHUNK = 1024  # vectors whose distances to a codebook are computed together, to bound memory
 
 
 @dataclass
@@ -50,22 +51,22 @@ class MelRVQOutput(ModelOutput):
 
 
 class MelRVQModel(PreTrainedModel):
-    """Waveforms (B, 1, N) <-> codes (B, C, T), T = N / hop_length, by the methods of HiggsAudioV2TokenizerModel.
+    """Waveforms (B, 1, N) <-> codes (B, C, T), T = N / hop_length, with the methods of HiggsAudioV2TokenizerModel.
 
-    Both directions are deterministic, and a clip's result in a batch is that of the clip alone but for rounding.
-    Encoding is local: a step's codes depend on its own samples and (n_fft - frame_hop) / 2 on either side, what is
-    beyond the clip being silence, and beside these only on how loud the clip's loud parts are. So silence appended to
-    a clip changes no code but those of its last step. Decoding is not: phases are found for the clip as a whole.
+    Both directions are deterministic, and a clip's result does not depend on its batch, except for rounding. Encoding
+    is local: the codes of a step depend on its samples, on (n_fft - frame_hop) / 2 samples of context on either side
+    (silence beyond the clip), and on the level of the clip's loud parts. So silence appended to a clip changes only
+    the codes of its last step. Decoding is not local: phases are estimated for the whole clip.
 
-    The weights may be stored in float16; the arithmetic is always float32. A model that was not fitted
-    (`codec_fit`) holds zeros.
+    Weights may be stored in float16; the arithmetic is always float32. The weights of a new model are zeros until
+    `corpus.fit_codec` fits them.
 
     Attributes:
-        mean: (frames_per_step * M,), of the stacked log-mel frames.
+        mean: (frames_per_step * M,), mean of the stacked log-mel frames.
         components: (D, frames_per_step * M), orthonormal rows.
         codebooks: (C, V, D).
-        restorer: (D, 3 * D), from the sums of codebook rows of a step's predecessor, itself and its successor to what
-            was quantized there: neighbors tell a part of what the codes of a step alone have lost.
+        restorer: (D, 3 * D), linear map from the quantized vectors of the previous, this and the next step to the
+            original vector of this step: neighbors contain part of what quantization loses.
     """
 
     config_class = MelRVQConfig
@@ -86,14 +87,14 @@ class MelRVQModel(PreTrainedModel):
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Nothing is drawn: what is not fitted is 0."""
+        """Keep the zeros: nothing is initialized at random."""
 
     @torch.no_grad()
     def encode(self, input_values: Tensor) -> MelRVQEncoderOutput:
-        """Waveforms (B, 1, N) -> codes; N is a multiple of hop_length.
+        """Encode waveforms (B, 1, N) -> codes (B, C, T); N is a multiple of hop_length.
 
         Raises:
-            ValueError: not mono, or not of whole steps.
+            ValueError: not mono, or not a whole number of steps.
         """
         if input_values.ndim != 3 or input_values.shape[1] != 1:
             raise ValueError(f"input_values have shape {tuple(input_values.shape)}, need mono (B, 1, N)")
@@ -105,10 +106,10 @@ class MelRVQModel(PreTrainedModel):
 
     @torch.no_grad()
     def decode(self, audio_codes: Tensor) -> MelRVQDecoderOutput:
-        """Codes (B, C, T) -> waveforms of T * hop_length samples.
+        """Decode codes (B, C, T) -> waveforms (B, 1, T * hop_length).
 
         Raises:
-            ValueError: another number of codebooks, or no steps.
+            ValueError: a wrong number of codebooks, or no steps.
         """
         num_codebooks = self.config.num_quantizers
         if audio_codes.ndim != 3 or audio_codes.shape[1] != num_codebooks or not audio_codes.shape[2]:
@@ -122,34 +123,36 @@ class MelRVQModel(PreTrainedModel):
         return MelRVQDecoderOutput(self.synthesize(features)[:, None])
 
     def forward(self, input_values: Tensor, audio_codes: Tensor | None = None) -> MelRVQOutput:
-        """Encode, unless codes are given, and decode."""
+        """Encode waveforms (B, 1, N) unless `audio_codes` (B, C, T) are given, then decode."""
         codes = self.encode(input_values).audio_codes if audio_codes is None else audio_codes
         return MelRVQOutput(codes, self.decode(codes).audio_values[..., : input_values.shape[-1]])
 
     def features(self, waveforms: Tensor) -> Tensor:
-        """Waveforms (B, N) -> log-mel frames stacked by step, (B, T, frames_per_step * M).
+        """Log-mel frames of waveforms (B, N), stacked by step -> (B, T, frames_per_step * M).
 
         Raises:
-            ValueError: N is no multiple of hop_length.
+            ValueError: N is not a multiple of hop_length.
         """
         config = self.config
         num_clips, num_samples = waveforms.shape
         if num_samples % config.hop_length or not num_samples:
-            raise ValueError(f"{num_samples} samples are no whole steps of {config.hop_length}: pad with zeros")
+            raise ValueError(
+                f"{num_samples} samples are not a multiple of hop_length {config.hop_length}: pad with zeros"
+            )
         waveforms = waveforms.float()
         waveforms = waveforms * (config.level / speech_level(waveforms, frame=config.frame_hop))[:, None]
-        magnitudes = short_time_transform(waveforms, config).abs()  # (B, R, K)
+        magnitudes = stft(waveforms, config).abs()  # (B, R, K)
         filters, _ = mel_filters(config.n_fft, config.num_mels, config.sample_rate)
         mel = magnitudes @ filters.T.to(magnitudes.device)  # (B, R, M)
-        log_mel = (mel + self._floor).log()  # a soft floor: what is near it costs few bits
+        log_mel = (mel + self._floor).log()  # soft floor: few codes are spent on bands near it
         return log_mel.reshape(num_clips, num_samples // config.hop_length, -1)
 
     def synthesize(self, features: Tensor) -> Tensor:
-        """Stacked log-mel frames (B, T, frames_per_step * M) -> waveforms (B, N)."""
+        """Estimate waveforms (B, N) of stacked log-mel frames (B, T, frames_per_step * M)."""
         num_clips, num_steps, _ = features.shape
         log_mel = features.reshape(num_clips, num_steps * self.config.frames_per_step, -1)
         mel = (log_mel.exp() - self._floor).clamp_min(0)  # (B, R, M)
-        return griffin_lim(magnitudes_of_mel(mel, self.config), self.config)
+        return griffin_lim(mel_to_magnitudes(mel, self.config), self.config)
 
     @property
     def _floor(self) -> float:
@@ -157,9 +160,13 @@ class MelRVQModel(PreTrainedModel):
 
 
 def quantize(vectors: Tensor, codebooks: Tensor, *, beam: int) -> tuple[Tensor, Tensor]:
-    """Codes (F, C) whose sums of rows of codebooks (C, V, D) are near to vectors (F, D), and what is left over (F, D).
+    """Quantize vectors (T, D) by residual codebooks (C, V, D).
 
-    Codebook by codebook, the `beam` best beginnings are kept; with 1 it is the nearest code each time.
+    Args:
+        beam: hypotheses kept after each codebook; 1 takes the nearest code each time.
+
+    Returns:
+        Codes (T, C), and residuals (T, D): the vectors minus the sums of their codebook rows.
 
     >>> codebooks = torch.tensor([[[0.0], [5.0]], [[-1.0], [4.0]]])
     >>> [quantize(torch.tensor([[4.0]]), codebooks, beam=beam)[0].tolist() for beam in (1, 2)]
@@ -173,26 +180,26 @@ def quantize(vectors: Tensor, codebooks: Tensor, *, beam: int) -> tuple[Tensor, 
 def _quantize_chunk(vectors: Tensor, codebooks: Tensor, beam: int) -> tuple[Tensor, Tensor]:
     num_codebooks, num_codes, _ = codebooks.shape
     squares = codebooks.square().sum(dim=2)  # (C, V)
-    residuals = vectors[:, None]  # (F, beginnings, D)
+    residuals = vectors[:, None]  # (T, hypotheses, D)
     codes = torch.empty(len(vectors), 1, 0, dtype=torch.int64, device=vectors.device)
     for index, codebook in enumerate(codebooks):
         width = beam if index < num_codebooks - 1 else 1
-        errors = squares[index] - 2 * (residuals @ codebook.T)  # (F, beginnings, V)
+        errors = squares[index] - 2 * (residuals @ codebook.T)  # (T, hypotheses, V)
         errors += residuals.square().sum(dim=2, keepdim=True)
-        best = errors.flatten(1).topk(min(width, errors[0].numel()), dim=1, largest=False).indices  # (F, width)
-        beginning, code = best // num_codes, best % num_codes
-        codes = torch.cat([_pick(codes, beginning), code[..., None]], dim=2)
-        residuals = _pick(residuals, beginning) - codebook[code]
+        best = errors.flatten(1).topk(min(width, errors[0].numel()), dim=1, largest=False).indices  # (T, width)
+        hypothesis, code = best // num_codes, best % num_codes
+        codes = torch.cat([_select(codes, hypothesis), code[..., None]], dim=2)
+        residuals = _select(residuals, hypothesis) - codebook[code]
     return codes[:, 0], residuals[:, 0]
 
 
-def _pick(beginnings: Tensor, indexes: Tensor) -> Tensor:
-    """(F, beginnings, X) at indexes (F, width) -> (F, width, X)."""
-    return beginnings.gather(1, indexes[..., None].expand(-1, -1, beginnings.shape[2]))
+def _select(hypotheses: Tensor, indexes: Tensor) -> Tensor:
+    """Select hypotheses (T, hypotheses, X) by indexes (T, width) -> (T, width, X)."""
+    return hypotheses.gather(1, indexes[..., None].expand(-1, -1, hypotheses.shape[2]))
 
 
 def with_neighbors(steps: Tensor) -> Tensor:
-    """Steps (B, T, D) -> (B, T, 3 * D): each after its predecessor and before its successor; the ends are their own.
+    """Concatenate each step with its neighbors, (B, T, D) -> (B, T, 3 * D); the ends repeat as their own neighbors.
 
     >>> with_neighbors(torch.tensor([[[1], [2], [3]]])).tolist()
     [[[1, 1, 2], [1, 2, 3], [2, 3, 3]]]

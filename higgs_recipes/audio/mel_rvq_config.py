@@ -1,20 +1,22 @@
-"""The shape of the classical audio tokenizer, as its config.json has it."""
+"""Config of the classical audio tokenizer `mel_rvq`."""
 
 from transformers import PreTrainedConfig
 
 
 class MelRVQConfig(PreTrainedConfig):
-    """The shape of a `MelRVQModel`.
+    """Config of a `MelRVQModel`.
 
     Args:
-        sample_rate: Hz. hop_length: samples of a step; frames_per_step: frames stacked in it, which divides it.
-        n_fft: samples that a frame hears and the length of its Fourier transform; a multiple of the frames' hop.
-        num_mels: bands of the mel scale (Slaney's) from 0 Hz to half the rate.
-        num_components: principal components that are quantized, the dimension of the codebooks.
-        codebook_size, num_quantizers: codes in a codebook; codebooks.
-        beam: beginnings that the search for codes keeps.
-        level: root mean square of the speech of a clip, which encode brings every clip to and decode gives back.
-        floor_db: magnitude, relative to a full-scale sine, below which a band is silent.
+        sample_rate: Hz.
+        hop_length: samples of a codec step.
+        frames_per_step: frames stacked in a step; divides hop_length.
+        n_fft: window and Fourier transform of a frame, in samples; a multiple of the frame hop.
+        num_mels: mel bands (Slaney scale) from 0 Hz to half the sample rate.
+        num_components: quantized principal components, the dimension of the codebooks.
+        codebook_size, num_quantizers: codes per codebook; codebooks.
+        beam: hypotheses that the search for codes keeps.
+        level: root mean square of speech to which encode normalizes a clip, and which decode returns.
+        floor_db: magnitude, relative to a full-scale sine, below which a band counts as silent.
         phase_iterations, momentum: of fast Griffin-Lim (Perraudin, Balazs, Søndergaard, 2013).
     """
 
@@ -38,10 +40,11 @@ class MelRVQConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
         if self.hop_length % self.frames_per_step or self.n_fft % self.frame_hop or self.n_fft <= self.frame_hop:
             raise ValueError(
-                f"hop_length {self.hop_length} must be frames_per_step {self.frames_per_step} frames, and n_fft "
-                f"{self.n_fft} a multiple of a frame's hop, at least 2 of them"
+                f"hop_length ({self.hop_length}) must be a multiple of frames_per_step ({self.frames_per_step}), and "
+                f"n_fft ({self.n_fft}) a multiple of the frame hop, hop_length / frames_per_step, at least twice it"
             )
 
     @property
     def frame_hop(self) -> int:
+        """Samples from one frame to the next."""
         return self.hop_length // self.frames_per_step

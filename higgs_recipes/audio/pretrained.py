@@ -1,4 +1,4 @@
-"""What the ASR and speaker models share: loading a checkpoint, and their sample rate."""
+"""Pretrained metric models (ASR and speaker): load a checkpoint, and resample to the rate that they expect."""
 
 import hashlib
 from pathlib import Path
@@ -14,23 +14,35 @@ from higgs_recipes.hub.download import fetch
 
 
 METRIC_MODEL_RATE = 16_000  # Hz
-# Whole checkpoints only: whisper-large-v3 also holds float32 copies under names of their own.
-_CHECKPOINT_FILES = ["*.json", "*.txt", "model.safetensors", "model-*-of-*.safetensors"]
+# Weights by their standard names only: whisper-large-v3 also stores float32 copies under other names.
+CHECKPOINT_FILES = ("*.json", "*.txt", "model.safetensors", "model-*-of-*.safetensors")
 
 
-def _resample(waveform: Tensor) -> Tensor:
+def resample_for_metrics(waveform: Tensor) -> Tensor:
+    """Resample a waveform (N,) from `SAMPLE_RATE` to `METRIC_MODEL_RATE`, as float32 on the CPU."""
     return torchaudio.functional.resample(waveform.detach().cpu().float(), SAMPLE_RATE, METRIC_MODEL_RATE)
 
 
-def _fetch_checkpoint(name: str, revision: str | None, *, field: str) -> tuple[Path, str]:
-    """The folder of a checkpoint and its identity."""
-    files = fetch(name, revision=revision, allow_patterns=_CHECKPOINT_FILES)
+def fetch_checkpoint(name: str, revision: str | None, *, field: str) -> tuple[Path, str]:
+    """Fetch a checkpoint's config and safetensors weights.
+
+    Args:
+        name: Hub id or folder.
+        field: config field that names the model, for messages.
+
+    Returns:
+        The folder, and the revision: the commit on the Hub, or "local@" and 16 hex digits of the weights' hash.
+
+    Raises:
+        InputError: not found, or no weights in safetensors.
+    """
+    files = fetch(name, revision=revision, allow_patterns=list(CHECKPOINT_FILES))
     folder = files.folder
     weights = sorted(folder.glob("*.safetensors"))
     if not weights:
         raise InputError(
-            f"{field} {name}: no weights in safetensors there, and a pickle is never loaded; set {field}_revision to "
-            "a commit that has them (a repo's conversion pull request often does), or name another model"
+            f"{field} {name}: no weights in safetensors, and pickles are never loaded; set {field}_revision to a "
+            "commit that has them (often that of a conversion pull request), or choose another model"
         )
     if files.commit is None:
         digest = hashlib.sha256("".join(map(sha256_file, weights)).encode()).hexdigest()
@@ -38,17 +50,23 @@ def _fetch_checkpoint(name: str, revision: str | None, *, field: str) -> tuple[P
     return folder, files.commit
 
 
-def _load_whole(auto_class: type, folder: Path, *, name: str, field: str) -> torch.nn.Module:
-    """The model in evaluation mode, every weight from the checkpoint: a head left at random would judge at random."""
+def load_complete_model(auto_class: type, folder: Path, *, name: str, field: str) -> torch.nn.Module:
+    """Load a model in float32 and evaluation mode; every weight must be in the checkpoint.
+
+    transformers would only warn and initialize a missing head at random, which makes scores random.
+
+    Raises:
+        InputError: another architecture, or missing weights.
+    """
     try:
         model, info = auto_class.from_pretrained(
             folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True
         )
     except ValueError as error:
-        raise InputError(f"{field} {name}: {auto_class.__name__} cannot load it; name another model") from error
+        raise InputError(f"{field} {name}: {auto_class.__name__} cannot load it; choose another model") from error
     if info["missing_keys"]:
         raise InputError(
             f"{field} {name}: the checkpoint lacks {len(info['missing_keys'])} weights of {type(model).__name__}, "
-            f"e.g. {min(info['missing_keys'])}; name a model that was trained for this"
+            f"e.g. {min(info['missing_keys'])}; choose a model that was trained for this task"
         )
     return model.eval()

@@ -1,103 +1,98 @@
-"""How wrong a transcript is: edits over words or characters, the protocols' normalizers, and bootstrap intervals.
+"""Word and character error rates of transcripts.
 
-Edits and words travel as sums and are divided once; an empty result is None, never a number. A rate is a share (1.0 is
-one edit for each word), and a name that ends in `_percent` is a hundred times that, as papers print it.
+Edits and reference lengths are summed first and divided once. A rate is a share: 1.0 is one edit per reference unit.
+Without any unit in the references the rate is None.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, ClassVar
 
 import datasets
 import evaluate
 import jiwer
-import numpy as np
 
 from higgs_recipes.errors import InputError
-from higgs_recipes.normalizers import NORMALIZERS
-
-
-Unit = Literal["word", "character"]
+from higgs_recipes.languages import Unit
+from higgs_recipes.normalizers import TextRule, choose_normalizer
 
 
 @dataclass(frozen=True)
-class WordErrors:
-    """Edits against reference words, or against reference characters where those were counted.
+class ErrorCounts:
+    """Edits between references and predictions, counted in words or in characters.
 
-    >>> WordErrors(edits=1, words=4) + WordErrors(edits=0, words=0, skipped=1)
-    WordErrors(edits=1, words=4, skipped=1)
-    >>> WordErrors(edits=1, words=4).rate, WordErrors(edits=0, words=0, skipped=1).rate
+    Attributes:
+        edits: substitutions, deletions and insertions.
+        length: words or characters of the references.
+        skipped: utterances whose normalized reference is empty.
+
+    >>> ErrorCounts(edits=1, length=4) + ErrorCounts(edits=0, length=0, skipped=1)
+    ErrorCounts(edits=1, length=4, skipped=1)
+    >>> ErrorCounts(edits=1, length=4).rate, ErrorCounts(edits=0, length=0, skipped=1).rate
     (0.25, None)
     """
 
     edits: int
-    words: int
-    skipped: int = 0  # utterances whose reference holds no word once normalized
+    length: int
+    skipped: int = 0
 
     @property
     def rate(self) -> float | None:
-        return self.edits / self.words if self.words else None
+        return self.edits / self.length if self.length else None
 
-    def __add__(self, other: "WordErrors") -> "WordErrors":
-        return WordErrors(self.edits + other.edits, self.words + other.words, self.skipped + other.skipped)
+    def __add__(self, other: "ErrorCounts") -> "ErrorCounts":
+        return ErrorCounts(self.edits + other.edits, self.length + other.length, self.skipped + other.skipped)
 
 
 def utterance_errors(
-    references: Sequence[str], predictions: Sequence[str], *, normalizer: str, unit: Unit = "word"
-) -> list[WordErrors]:
-    """The errors of each utterance, both texts normalized by `NORMALIZERS[normalizer]`.
+    references: Sequence[str], predictions: Sequence[str], *, rules: Sequence[TextRule], unit: Unit = "word"
+) -> list[ErrorCounts]:
+    """Count the errors of each utterance, after its rule normalized both texts.
 
     Args:
-        unit: "character" counts characters with the spaces between words, as `evaluate` does. Under seed_tts_zh each
-            character is a word already, and both units give the same.
-
-    >>> utterance_errors(["One two!", "..."], ["one too", "hm"], normalizer="basic")
-    [WordErrors(edits=1, words=2, skipped=0), WordErrors(edits=0, words=0, skipped=1)]
+        rules: one per utterance.
+        unit: "word" counts in the unit of each rule, which is the character in languages written without spaces.
+            "character" counts characters under every rule; under a rule of words these include the spaces between
+            words, as in the `cer` of `evaluate`.
 
     Raises:
-        InputError: no such normalizer, or not one prediction for each reference.
+        InputError: the numbers of references, predictions and rules differ.
+
+    >>> rules = [choose_normalizer("basic", "en")] * 2
+    >>> utterance_errors(["One two!", "..."], ["one too", "hm"], rules=rules)
+    [ErrorCounts(edits=1, length=2, skipped=0), ErrorCounts(edits=0, length=0, skipped=1)]
     """
-    if normalizer not in NORMALIZERS:
-        raise InputError(f"normalizer {normalizer!r} does not exist; use one of {', '.join(NORMALIZERS)}")
-    if len(references) != len(predictions):
-        raise InputError(f"{len(predictions)} predictions for {len(references)} references; give one for each")
-    normalize = NORMALIZERS[normalizer]
-    if normalizer == "seed_tts_zh":
-        unit = "word"
-    return [
-        _count_edits(normalize(reference), normalize(prediction), unit=unit)
-        for reference, prediction in zip(references, predictions, strict=True)
-    ]
+    if not len(references) == len(predictions) == len(rules):
+        raise InputError(
+            f"{len(references)} references, {len(predictions)} predictions and {len(rules)} text rules: give one of "
+            "each per utterance"
+        )
+    return [_count_errors(*texts, unit=unit) for texts in zip(references, predictions, rules, strict=True)]
 
 
-def word_errors(references: Sequence[str], predictions: Sequence[str], *, normalizer: str) -> WordErrors:
-    """The errors of all utterances together; its `rate` is the corpus WER.
+def corpus_errors(
+    references: Sequence[str], predictions: Sequence[str], *, rules: Sequence[TextRule], unit: Unit = "word"
+) -> ErrorCounts:
+    """Sum `utterance_errors`. The `rate` of the result is the corpus WER, or the corpus CER with `unit="character"`.
 
-    >>> word_errors(["a b c d", ""], ["a b x", "noise"], normalizer="none")
-    WordErrors(edits=2, words=4, skipped=1)
+    >>> rule = choose_normalizer("none", "en")
+    >>> corpus_errors(["a b c d", ""], ["a b x", "noise"], rules=[rule, rule])
+    ErrorCounts(edits=2, length=4, skipped=1)
+    >>> corpus_errors(["four"], ["for"], rules=[rule], unit="character")
+    ErrorCounts(edits=1, length=4, skipped=0)
     """
-    return sum(utterance_errors(references, predictions, normalizer=normalizer), WordErrors(0, 0))
+    return sum(utterance_errors(references, predictions, rules=rules, unit=unit), ErrorCounts(0, 0))
 
 
-def character_errors(references: Sequence[str], predictions: Sequence[str], *, normalizer: str) -> WordErrors:
-    """`word_errors` in characters; its `rate` is the corpus CER.
-
-    >>> character_errors(["four"], ["for"], normalizer="none")
-    WordErrors(edits=1, words=4, skipped=0)
-    """
-    errors = utterance_errors(references, predictions, normalizer=normalizer, unit="character")
-    return sum(errors, WordErrors(0, 0))
-
-
-def matched_words(reference: Sequence[str], heard: Sequence[str]) -> list[tuple[int, int]]:
-    """Indexes (reference, heard) of the words that are equal in an alignment with the fewest edits, in order.
+def matched_words(reference: Sequence[str], prediction: Sequence[str]) -> list[tuple[int, int]]:
+    """Align two lists of words with the fewest edits and return the index pairs of equal words, in order.
 
     >>> matched_words(["a", "b", "c"], ["a", "x", "y", "c"])
     [(0, 0), (2, 3)]
     """
-    if not reference or not heard:
+    if not reference or not prediction:
         return []
-    (chunks,) = jiwer.process_words(" ".join(reference), " ".join(heard)).alignments
+    (chunks,) = jiwer.process_words(" ".join(reference), " ".join(prediction)).alignments
     return [
         (chunk.ref_start_idx + offset, chunk.hyp_start_idx + offset)
         for chunk in chunks
@@ -106,124 +101,73 @@ def matched_words(reference: Sequence[str], heard: Sequence[str]) -> list[tuple[
     ]
 
 
-def _count_edits(reference: str, prediction: str, *, unit: Unit) -> WordErrors:
-    if not reference.strip():
-        return WordErrors(edits=0, words=0, skipped=1)
-    counts = (jiwer.process_words if unit == "word" else jiwer.process_characters)(reference, prediction)
+def _count_errors(reference: str, prediction: str, rule: TextRule, *, unit: Unit) -> ErrorCounts:
+    expected, recognized = rule.units(reference), rule.units(prediction)
+    if not expected:
+        return ErrorCounts(edits=0, length=0, skipped=1)
+    if unit == "character" and rule.unit == "word":
+        counts = jiwer.process_characters(rule.normalize(reference), rule.normalize(prediction))
+    else:
+        counts = jiwer.process_words(" ".join(expected), " ".join(recognized))
     edits = counts.substitutions + counts.deletions + counts.insertions
-    return WordErrors(edits=edits, words=counts.hits + counts.substitutions + counts.deletions)
+    return ErrorCounts(edits=edits, length=counts.hits + counts.substitutions + counts.deletions)
 
 
-class _ErrorRate(evaluate.Metric):
-    """`evaluate.load` fetches the code of wer and cer from the Hub at run time; these two are here."""
+class ErrorRate(evaluate.Metric):
+    """Base class of `WER` and `CER`. They replace `evaluate.load("wer")`, which downloads code from the Hub."""
 
-    def __init__(self, **kwargs) -> None:
-        # In memory: a cache file has a lock, for which a second run on the machine would wait.
+    rate_name: ClassVar[str]
+    unit: ClassVar[Unit]
+
+    def __init__(self, **kwargs: Any) -> None:
+        # Without a cache file: a second process on the machine would wait for its lock.
         super().__init__(**{"keep_in_memory": True} | kwargs)
 
     def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(
             description=type(self).__doc__,
             citation="",
-            inputs_description="references, predictions: lists of str. normalizer: a name of metrics.NORMALIZERS.",
+            inputs_description=(
+                "references, predictions: lists of str. normalizer: one of normalizers.Normalizer. language: code of "
+                "the language of the texts."
+            ),
             features=datasets.Features(
                 {"predictions": datasets.Value("string"), "references": datasets.Value("string")}
             ),
         )
 
+    def _compute(
+        self, predictions: list[str], references: list[str], normalizer: str = "none", language: str = "en"
+    ) -> dict[str, float | int | None]:
+        rules = [choose_normalizer(normalizer, language)] * len(references)
+        errors = corpus_errors(references, predictions, rules=rules, unit=self.unit)
+        return {
+            self.rate_name: errors.rate,
+            "edits": errors.edits,
+            f"{self.unit}s": errors.length,
+            "skipped": errors.skipped,
+        }
 
-class WER(_ErrorRate):
-    """Corpus word error rate, `{"wer", "edits", "words", "skipped"}`; wer is None when no reference has a word.
+
+class WER(ErrorRate):
+    """Corpus word error rate, in characters in languages written without spaces; None if no reference has a word.
 
     >>> WER().compute(references=["one two"], predictions=["one too"])
     {'wer': 0.5, 'edits': 1, 'words': 2, 'skipped': 0}
+    >>> WER().compute(references=["你好，世界"], predictions=["你好是界"], normalizer="characters", language="zh")
+    {'wer': 0.25, 'edits': 1, 'words': 4, 'skipped': 0}
     """
 
-    def _compute(self, predictions: list[str], references: list[str], normalizer: str = "none") -> dict:
-        errors = word_errors(references, predictions, normalizer=normalizer)
-        return {"wer": errors.rate, "edits": errors.edits, "words": errors.words, "skipped": errors.skipped}
+    rate_name = "wer"
+    unit = "word"
 
 
-class CER(_ErrorRate):
-    """Corpus character error rate, `{"cer", "edits", "characters", "skipped"}`.
+class CER(ErrorRate):
+    """Corpus character error rate; `cer` is None if no reference has a character.
 
     >>> CER().compute(references=["four"], predictions=["for"])
     {'cer': 0.25, 'edits': 1, 'characters': 4, 'skipped': 0}
     """
 
-    def _compute(self, predictions: list[str], references: list[str], normalizer: str = "none") -> dict:
-        errors = character_errors(references, predictions, normalizer=normalizer)
-        return {"cer": errors.rate, "edits": errors.edits, "characters": errors.words, "skipped": errors.skipped}
-
-
-@dataclass(frozen=True)
-class SeedTTSScore:
-    """The score of Seed-TTS-eval and what it leaves untold; the three percents are None when nothing was scored."""
-
-    wer_percent: float | None  # the benchmark's: mean over utterances
-    corpus_wer_percent: float | None
-    above_half_percent: float | None  # utterances whose WER is more than 50 %
-    scored: int
-    missing: int  # of those scored
-    skipped: int  # references without a word
-
-
-def seed_tts_score(
-    references: Sequence[str],
-    predictions: Sequence[str | None],
-    *,
-    normalizer: Literal["seed_tts_en", "seed_tts_zh"],
-) -> SeedTTSScore:
-    """Score transcripts as Seed-TTS-eval does, but count a missing one (None) as 100 % instead of passing over it.
-
-    >>> score = seed_tts_score(["one two.", "three"], ["One, two", None], normalizer="seed_tts_en")
-    >>> score.wer_percent, score.above_half_percent, score.missing
-    (50.0, 50.0, 1)
-    """
-    # No prediction is every word deleted, which is 100 %.
-    heard = ["" if prediction is None else prediction for prediction in predictions]
-    errors = utterance_errors(references, heard, normalizer=normalizer)
-    rates = [each.rate for each in errors if each.rate is not None]
-    missing = sum(
-        prediction is None and not each.skipped for prediction, each in zip(predictions, errors, strict=True)
-    )
-    total = sum(errors, WordErrors(0, 0))
-    return SeedTTSScore(
-        wer_percent=100 * sum(rates) / len(rates) if rates else None,
-        corpus_wer_percent=None if total.rate is None else 100 * total.rate,
-        above_half_percent=100 * sum(rate > 0.5 for rate in rates) / len(rates) if rates else None,
-        scored=len(rates),
-        missing=missing,
-        skipped=total.skipped,
-    )
-
-
-def bootstrap_interval(
-    values: Sequence[float] | Sequence[tuple[int, int]],
-    *,
-    seed: int,
-    num_resamples: int = 1000,
-    level: float = 0.95,
-) -> tuple[float, float] | None:
-    """Percentile interval of a mean, or of sum(edits) / sum(words), under drawing the utterances again.
-
-    Args:
-        values: a number for each utterance, or its (edits, words); pairs without words are left out.
-        seed: the same values and seed give the same interval.
-        level: the share of resampled results inside.
-
-    >>> bootstrap_interval([0.5, 0.5, 0.5], seed=0), bootstrap_interval([], seed=0)
-    ((0.5, 0.5), None)
-    """
-    table = np.asarray(values, dtype=np.float64)  # (n,) or (n, 2)
-    if table.ndim == 1:
-        table = np.stack([table, np.ones_like(table)], axis=1)  # (n, 2): a mean is a sum over a count
-    table = table[table[:, 1] > 0]
-    if not len(table):
-        return None
-    if not np.isfinite(table).all():
-        raise InputError("bootstrap_interval got a value that is not finite; leave out what was not scored")
-    drawn = np.random.default_rng(seed).integers(len(table), size=(num_resamples, len(table)))
-    sums = table[drawn].sum(axis=1)  # (num_resamples, 2)
-    low, high = np.quantile(sums[:, 0] / sums[:, 1], [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    rate_name = "cer"
+    unit = "character"

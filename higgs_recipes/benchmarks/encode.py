@@ -1,4 +1,4 @@
-"""Encoding measured: seconds of audio a second, and how many frames have the codes of exact float32."""
+"""Benchmark of encoding: speed relative to real time, and the share of frames with the codes of exact float32."""
 
 import time
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from higgs_recipes.audio.codec import Codec, load_codec
-from higgs_recipes.audio.random_codec import init_codec, synthetic_sounds
+from higgs_recipes.audio.random_codec import init_codec, synthetic_audio
 from higgs_recipes.benchmarks.roofline import matmul_rate
 from higgs_recipes.configs.benchmark import BenchmarkEncodeConfig
 from higgs_recipes.constants import FRAMES_PER_SECOND, SAMPLE_RATE
@@ -19,20 +19,22 @@ from higgs_recipes.devices import peak_memory_gib, single_device, synchronize
 from higgs_recipes.files import staged_folder
 
 
-ROUNDS = 3  # timed, after one that is not
+ROUNDS = 3  # timed rounds, after one warm-up
 
 
 def measure_encoding(config: BenchmarkEncodeConfig) -> Iterator[dict[str, Any]]:
-    """A row of numbers for each arithmetic and number of clips encoded together, as it is measured.
+    """Yield a row of results for each arithmetic and number of clips encoded together.
 
-    A row has `name`, `arithmetic`, `batch_size` and `outcome` ("measured" or "out of memory"), and where it was
-    measured `times_real_time` (from waveforms in host memory to codes there), `peak_gib`, `equal_frames` and
-    `equal_codes` (shares that are those of exact float32 with each clip alone; of a frame all codebooks),
-    `limit_times_real_time` (operations that torch counts, at the measured rate of matrix products in that arithmetic),
-    `share_of_limit`, and what these are made of.
+    A row has `name`, `arithmetic`, `batch_size` and `outcome` ("measured" or "out of memory"). If it was measured, it
+    also has
+    - `times_real_time`: seconds of audio per second, from waveforms to codes in host memory;
+    - `peak_gib`: peak memory;
+    - `equal_frames`, `equal_codes`: shares equal to exact float32 with each clip alone; a frame has all codebooks;
+    - `limit_times_real_time`: the FLOPs that torch counts, at the measured rate of matrix products in that arithmetic;
+    - `share_of_limit`, and the numbers that these are computed from.
 
     Raises:
-        InputError: several processes, or the config is no codec's.
+        InputError: several processes were launched, or the config is not that of a codec.
     """
     device = single_device()
     folder = Path(config.codec_dir)
@@ -42,24 +44,24 @@ def measure_encoding(config: BenchmarkEncodeConfig) -> Iterator[dict[str, Any]]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         num_steps = round(config.clip_seconds * FRAMES_PER_SECOND)
-        sounds = synthetic_sounds(config.num_clips, num_steps=num_steps)  # (clips, N)
+        waveforms = synthetic_audio(config.num_clips, num_steps=num_steps)  # (clips, N)
     codec = load_codec(folder, revision=None, device=device)
-    expected = torch.stack([codec.encode([sound])[0] for sound in sounds])  # (clips, T, C)
-    with FlopCounterMode(display=False) as counter, torch.no_grad():  # it does not see into inference_mode
-        codec.model.encode(sounds[:1, None].to(device))
-    flops = counter.get_total_flops() / config.clip_seconds
+    expected = torch.stack([codec.encode([waveform])[0] for waveform in waveforms])  # (clips, T, C)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():  # the counter does not work in inference_mode
+        codec.model.encode(waveforms[:1, None].to(device))
+    flops = counter.get_total_flops() / config.clip_seconds  # per second of audio
 
     for arithmetic in config.arithmetic:
         codec = load_codec(folder, revision=None, device=device)
         torch._dynamo.reset()
         if arithmetic.endswith("_compiled"):
-            for part in (codec.model.acoustic_encoder, codec.model.encoder_semantic, codec.model.semantic_model):
-                part.compile()
+            for module in (codec.model.acoustic_encoder, codec.model.encoder_semantic, codec.model.semantic_model):
+                module.compile()
         for size in config.batch_sizes:
             row = {"name": f"{arithmetic}, batch {size}", "arithmetic": arithmetic, "batch_size": size}
             try:
                 row |= {"outcome": "measured"} | _measure(
-                    codec, sounds, arithmetic=arithmetic, batch_size=size, expected=expected
+                    codec, waveforms, arithmetic=arithmetic, batch_size=size, expected=expected
                 )
                 with _arithmetic(arithmetic):
                     dtype = torch.bfloat16 if arithmetic == "bfloat16" else torch.float32
@@ -75,7 +77,7 @@ def measure_encoding(config: BenchmarkEncodeConfig) -> Iterator[dict[str, Any]]:
             yield row
 
 
-def _measure(codec: Codec, sounds: Tensor, *, arithmetic: str, batch_size: int, expected: Tensor) -> dict[str, Any]:
+def _measure(codec: Codec, waveforms: Tensor, *, arithmetic: str, batch_size: int, expected: Tensor) -> dict[str, Any]:
     device = codec.model.device
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -83,7 +85,7 @@ def _measure(codec: Codec, sounds: Tensor, *, arithmetic: str, batch_size: int, 
     for _ in range(1 + ROUNDS):
         synchronize(device)
         began = time.perf_counter()
-        codes = torch.cat([_encode(codec, batch, arithmetic=arithmetic) for batch in sounds.split(batch_size)])
+        codes = torch.cat([_encode(codec, batch, arithmetic=arithmetic) for batch in waveforms.split(batch_size)])
         seconds.append(time.perf_counter() - began)
     is_equal = codes == expected  # (clips, T, C)
     fastest, audio_seconds = min(seconds[1:]), expected.shape[0] * expected.shape[1] / FRAMES_PER_SECOND
@@ -99,19 +101,19 @@ def _measure(codec: Codec, sounds: Tensor, *, arithmetic: str, batch_size: int, 
 
 
 @torch.inference_mode()
-def _encode(codec: Codec, sounds: Tensor, *, arithmetic: str) -> Tensor:
-    """Sounds (B, N) in host memory -> codes (B, T, C) there."""
-    if arithmetic.removesuffix("_compiled") == "float32":  # the project's own way, all of it
-        together = (len(sounds) + 1) * sounds.shape[1] / SAMPLE_RATE  # more than enough: all in one batch
-        return torch.stack(codec.encode(list(sounds), batch_seconds=together))
+def _encode(codec: Codec, waveforms: Tensor, *, arithmetic: str) -> Tensor:
+    """Waveforms (B, N) in host memory -> codes (B, T, C) in host memory."""
+    if arithmetic.removesuffix("_compiled") == "float32":  # the complete `Codec.encode`
+        batch_seconds = (len(waveforms) + 1) * waveforms.shape[1] / SAMPLE_RATE  # large enough for one batch
+        return torch.stack(codec.encode(list(waveforms), batch_seconds=batch_seconds))
     with _arithmetic(arithmetic):
-        codes = codec.model.encode(sounds[:, None].to(codec.model.device)).audio_codes  # (B, C, T)
+        codes = codec.model.encode(waveforms[:, None].to(codec.model.device)).audio_codes  # (B, C, T)
     return codes.transpose(1, 2).to("cpu", torch.int16)
 
 
 @contextmanager
 def _arithmetic(name: str) -> Iterator[None]:
-    """Products as the name says: exact, of 10 bits (tf32), convolutions alone so (default), or of 7 (bfloat16)."""
+    """Set the arithmetic: exact float32, tf32, tf32 in convolutions only (default), or autocast to bfloat16."""
     kind = name.removesuffix("_compiled")
     convolutions = "tf32" if kind in ("tf32", "default") else "ieee"
     flags = {"deterministic": True, "allow_tf32": convolutions == "tf32", "fp32_precision": convolutions}

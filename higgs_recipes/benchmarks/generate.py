@@ -1,4 +1,4 @@
-"""Measure generation: frames per second of clips that reach the cap, by the engine and by transformers' generate."""
+"""Benchmark of generation: frames per second of clips of equal length, by this project and by transformers."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -26,41 +26,44 @@ from higgs_recipes.modeling.random_model import random_checkpoint
 from higgs_recipes.samples import tokenize_prompt
 
 
-# transformers' own generate among the variants: its name -> the arguments of `generate`.
+# Variants that use transformers' own generate: name -> arguments of `generate`.
 TRANSFORMERS = {"transformers": {}, "transformers_static": {"cache_implementation": "static"}}
 
 
 def measure_generation(config: BenchmarkGenerateConfig) -> Iterator[dict[str, Any]]:
-    """Measure each variant with each number of streams: the second of two equal runs.
+    """Yield a row of results for each variant and number of streams: of the second of two equal runs.
 
-    Yields:
-        A row with `name`, `variant`, `streams` and `outcome` ("measured" or "out of memory"); where it was measured,
-        `frames_per_second` (codec steps of all streams together; prefill is part of the time), `times_real_time`,
-        `preparation_seconds` (how much longer the first run took: compilation, graph capture), `peak_gib`,
-        `limit_frames_per_second` (the least bytes of a frame at the measured rate of a copy), `share_of_limit`, and
-        the numbers behind these.
+    A row has `name`, `variant`, `streams` and `outcome` ("measured" or "out of memory"). If it was measured, it also
+    has
+    - `frames_per_second`: codec steps of all streams together; prefill is part of the time;
+    - `preparation_seconds`: the additional time of the first run, for compilation and graph capture;
+    - `times_real_time`, `peak_gib`: speed relative to real time, and peak memory;
+    - `limit_frames_per_second`: the minimal bytes of a frame at the measured memory bandwidth;
+    - `share_of_limit`, and the numbers that these are computed from.
 
     Raises:
-        InputError: several processes, or values that SamplingConfig refuses.
+        InputError: several processes were launched, or SamplingConfig refuses a value.
     """
     device = single_device()
     base = random_checkpoint(config.model_config, folder=Path(config.checkpoint_dir), seed=config.seed)
     model, tokenizer = load_model(ModelConfig(str(base), dtype=config.dtype), device=device)
-    never_end(model)
+    disable_eos(model)
     prompt = _prompt(config, tokenizer)
     rate = copy_rate(device)
     variants = config.variants | (dict.fromkeys(TRANSFORMERS, {}) if config.plain else {})
     samplings = {
         (name, streams): _sampling(name, config, fields=variants[name], streams=streams)
-        for name in config.wanted(variants)
+        for name in config.selected(variants)
         for streams in config.streams
     }
     for (name, streams), sampling in samplings.items():
         row = {"name": f"{name}, batch {streams}", "variant": name, "streams": streams, "fields": variants[name]}
         try:
             if name in TRANSFORMERS:
-                speak = partial(_plain, model, prompt, sampling, seed=config.seed, **TRANSFORMERS[name])
-                row |= {"outcome": "measured"} | _measure(speak, device=device)
+                run = partial(
+                    _generate_by_transformers, model, prompt, sampling, seed=config.seed, **TRANSFORMERS[name]
+                )
+                row |= {"outcome": "measured"} | _measure(run, device=device)
             else:
                 prompts = [build_prompt(prompt, [], seed=config.seed + i, config=model.config) for i in range(streams)]
                 with open_engine(model, sampling=sampling) as engine:
@@ -80,9 +83,11 @@ def measure_generation(config: BenchmarkGenerateConfig) -> Iterator[dict[str, An
         yield row
 
 
-def never_end(model: HiggsAudioV2ForConditionalGeneration) -> None:
-    """Give the end mark the logit 0, in place: with random weights half of all codes are likelier, so that it is never
-    among those that top_k leaves, and every clip goes to the cap."""
+def disable_eos(model: HiggsAudioV2ForConditionalGeneration) -> None:
+    """Set the logit of EOS to 0, in place, so that every clip reaches its maximum length.
+
+    With random weights half of all codes have a higher logit, so EOS is never among the top_k.
+    """
     config = model.config
     with torch.no_grad():
         model.audio_lm_head.weight.unflatten(0, (config.num_codebooks, -1))[0, config.audio_stream_eos_id] = 0
@@ -102,14 +107,14 @@ def _prompt(config: BenchmarkGenerateConfig, tokenizer: PreTrainedTokenizerBase)
     return tokenize_prompt(turns[:-1], tokenizer, add_generation_prompt=True)
 
 
-def _measure(speak: Callable[[], Sequence[Clip]], *, device: torch.device) -> dict[str, Any]:
+def _measure(run: Callable[[], Sequence[Clip]], *, device: torch.device) -> dict[str, Any]:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     seconds = []
     for _ in range(2):
         synchronize(device)
         began = time.perf_counter()
-        clips = speak()
+        clips = run()
         synchronize(device)
         seconds.append(time.perf_counter() - began)
     frames = sum(len(clip.codes) for clip in clips)
@@ -123,7 +128,7 @@ def _measure(speak: Callable[[], Sequence[Clip]], *, device: torch.device) -> di
     }
 
 
-def _plain(
+def _generate_by_transformers(
     model: HiggsAudioV2ForConditionalGeneration,
     prompt: Tensor,
     sampling: SamplingConfig,
@@ -131,7 +136,7 @@ def _plain(
     seed: int,
     **arguments: str,
 ) -> list[Clip]:
-    """transformers' generate, with the checkpoint's own generation config."""
+    """The clips of transformers' generate with the generation config of the checkpoint."""
     torch.manual_seed(seed)
     prompts = prompt.expand(sampling.batch_size, -1).to(model.device)  # (B, S)
     num_steps = round(sampling.max_seconds * FRAMES_PER_SECOND)

@@ -1,4 +1,4 @@
-"""A benchmark's numbers on disk as they come, and as one table."""
+"""Write the results of a benchmark to a JSON file, and show them as a table."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -14,7 +14,7 @@ from higgs_recipes.hub.markdown import facts, table
 from higgs_recipes.provenance import run_environment
 
 
-# What a row's number is called in the table, in the order of the columns; a column without numbers is left out.
+# Field of a row -> column title, in the order of the columns; a column without values is left out.
 COLUMNS = {
     "positions_per_second": "positions/s",
     "frames_per_second": "frames/s",
@@ -31,15 +31,15 @@ COLUMNS = {
 }
 
 
-def write_report(verb: str, config: BenchmarkConfig, rows: Iterator[Mapping[str, Any]]) -> dict[str, Any]:
-    """Collect the rows as they are measured; `config.output` holds all that are there at any time.
+def write_report(name: str, config: BenchmarkConfig, rows: Iterator[Mapping[str, Any]]) -> dict[str, Any]:
+    """Collect rows as they are measured, and write `config.output` again after each.
 
     Returns:
-        {"benchmark": verb, "config": ..., "rows": [...]} and the surroundings.
+        {"benchmark": name, "config": ..., "rows": [...]} and the fields of `run_environment`.
     """
-    report = {"benchmark": verb, "config": asdict(config), "rows": []}
+    report = {"benchmark": name, "config": asdict(config), "rows": []}
     for row in rows:
-        report |= run_environment()  # not before: the first variant says on which devices it runs
+        report |= run_environment()  # only now: the config of the first variant sets up the devices
         report["rows"].append(row)
         if PartialState().is_main_process:
             Path(config.output).parent.mkdir(parents=True, exist_ok=True)
@@ -48,7 +48,7 @@ def write_report(verb: str, config: BenchmarkConfig, rows: Iterator[Mapping[str,
 
 
 def describe(report: Mapping[str, Any]) -> str:
-    """The table, a line for each variant, and what it was measured on."""
+    """A Markdown table with a line per row, and the hardware, library versions and commit."""
     rows = report["rows"]
     columns = [name for name in COLUMNS if any(row.get(name) is not None for row in rows)]
     lines = [[row["name"], *(_number(row, name) for name in columns)] for row in rows]

@@ -1,4 +1,4 @@
-"""What arithmetic and memory allow: the least work of a training step, the bytes of a frame, the rates of a device."""
+"""Roofline limits: the minimal FLOPs of a training step, the minimal bytes of a frame, the measured device rates."""
 
 import time
 from collections.abc import Callable
@@ -14,88 +14,94 @@ from higgs_recipes.modeling.fp8 import FLOAT8, Float8Linear
 from higgs_recipes.modeling.nf4 import NF4Linear
 
 
-# Side of the matrices whose product is timed, and bytes that are copied: large enough that neither is waited for.
+# Side of the timed matrices and number of copied bytes: large enough to hide launch overhead.
 MATRIX_SIDE = {"cuda": 8192, "cpu": 512}
 COPY_BYTES = {"cuda": 2**32, "cpu": 2**26}
 
 
 @dataclass(frozen=True)
 class StepWork:
-    """What goes through the model in one optimizer step."""
+    """Number of positions that the parts of the model process in one optimizer step."""
 
-    text: int  # positions
-    audio: int
+    text: int  # text positions
+    audio: int  # audio positions
     text_labels: int
-    audio_labels: int  # frames in which a codebook has one
-    pairs: int  # of a position and one that it attends to, itself among them
+    audio_labels: int  # frames with a label in any codebook
+    pairs: int  # pairs of a position and one that it attends to, including itself
 
 
 class StepFlops(NamedTuple):
-    """Floating point operations of an optimizer step, by the type of what is multiplied."""
+    """Floating point operations of an optimizer step, by the type of the products."""
 
-    plain: int  # the recipe's own, bfloat16 or float32
+    main: int  # in the type of the recipe, bfloat16 or float32
     float8: int
 
 
 def training_flops(model: nn.Module, work: StepWork) -> StepFlops:
-    """The least operations of a step: a multiplication and an addition for each weight and position.
+    """The minimal FLOPs of a step: a multiplication and an addition per weight and position.
 
-    Forward and the gradient of what goes in are counted for every linear module, the gradient of its weight where that
-    is trained: 4 times the weights for what is frozen under an adapter, 6 for what is trained. Each position goes
-    through one of the two feed-forward networks, a head sees only what has a label, attention only looks back, and
-    nothing is computed twice: gradient checkpointing does more for the same.
+    For every linear module this counts the forward pass, the gradient of the input, and the gradient of the weight if
+    it is trained: 4 FLOPs per weight and position for frozen modules under an adapter, 6 for trained modules. Each
+    position passes one of the two feed-forward networks, heads process labeled positions only, and attention is
+    causal. Recomputation by gradient checkpointing is not counted.
+
+    Args:
+        model: the bare model, with its adapter.
+        work: the positions of a step.
     """
-    routes = {
+    num_positions = {
         ".self_attn.": work.text + work.audio,
         ".mlp.": work.text,
         ".audio_mlp.": work.audio,
         "text_lm_head": work.text_labels,
         "audio_lm_head": work.audio_labels,
     }
-    plain = float8 = 0
+    main = float8 = 0
     for name, module in model.named_modules():
         if isinstance(module, (nn.Linear, Float8Linear, NF4Linear)):
-            (positions,) = {routes[route] for route in routes if route in name}
+            (positions,) = {count for part, count in num_positions.items() if part in name}
             if isinstance(module, Float8Linear):
                 float8 += 2 * 2 * positions * module.forward_values.numel()
-            else:  # a quantized weight has another shape than its module says
+            else:  # in_features and out_features, because a quantized weight has another shape
                 passes = 3 if any(weight.requires_grad for weight in module.parameters(recurse=False)) else 2
-                plain += 2 * passes * positions * module.in_features * module.out_features
+                main += 2 * passes * positions * module.in_features * module.out_features
     config = model.config
-    # Scores and their use, each a product; and two more of each in the backward pass.
+    # Two products, of queries with keys and of scores with values; each has two more in the backward pass.
     attention = 2 * 2 * config.num_attention_heads * config.head_dim * work.pairs * config.num_hidden_layers
-    return StepFlops(plain + 3 * attention, float8)
+    return StepFlops(main + 3 * attention, float8)
 
 
 def frame_bytes(model: HiggsAudioV2ForConditionalGeneration, *, streams: int, context: float) -> float:
-    """The least bytes read to generate one frame in each of the streams: the weights once, each stream's cache.
+    """The minimal bytes read to generate one frame in each stream: the weights once, and the cache of each stream.
 
     Args:
-        context: positions that a frame attends to, on average over a clip.
+        model: the bare model.
+        streams: number of clips generated together.
+        context: number of positions that a frame attends to, averaged over a clip.
     """
     layers = model.model.layers
-    of_text = (".mlp.", "layers.input_layernorm", "layers.post_attention_layernorm")
+    text_only = (".mlp.", "layers.input_layernorm", "layers.post_attention_layernorm")
     weights = sum(
         weight.numel() * weight.element_size()
         for layer in layers
         for name, weight in layer.named_parameters(prefix="layers")
-        if not any(part in name for part in of_text)
+        if not any(part in name for part in text_only)
     )
     head = model.audio_lm_head.weight
     config = model.config
-    cached = 2 * len(layers) * config.num_key_value_heads * config.head_dim * head.element_size()
-    return weights + head.numel() * head.element_size() + streams * context * cached
+    cache_per_position = 2 * len(layers) * config.num_key_value_heads * config.head_dim * head.element_size()
+    return weights + head.numel() * head.element_size() + streams * context * cache_per_position
 
 
 def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """Measured floating point operations a second of a product of large matrices of random numbers."""
+    """Measured FLOPs per second of a product of large random matrices."""
     side = MATRIX_SIDE[device.type]
     left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     return 2 * side**3 / _seconds(lambda: left @ right, device=device)
 
 
 def float8_rate(device: torch.device) -> float:
-    """The same of float8, with one scale for each matrix."""
+    """Like `matmul_rate`, in float8 with one scale per matrix."""
     side = MATRIX_SIDE[device.type]
     left, right = (torch.randn(side, side, device=device).to(FLOAT8) for _ in range(2))
     scale = torch.ones((), device=device)
@@ -109,16 +115,16 @@ def float8_rate(device: torch.device) -> float:
 
 
 def copy_rate(device: torch.device) -> float:
-    """Measured bytes a second that memory gives and takes, in a large copy."""
+    """Measured memory bandwidth in bytes per second, reads and writes, of a large copy."""
     source = torch.zeros(COPY_BYTES[device.type], dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     return 2 * len(source) / _seconds(lambda: target.copy_(source), device=device)
 
 
 def _seconds(action: Callable[[], object], *, device: torch.device) -> float:
-    """The best of three rounds: what else runs on the machine is no limit of it."""
+    """Seconds per call, in the fastest of three rounds: slower ones are affected by other processes."""
     rounds = []
-    for _ in range(4):  # the first is to warm up
+    for _ in range(4):  # the first is a warm-up
         synchronize(device)
         began = time.perf_counter()
         for _ in range(10):

@@ -1,4 +1,4 @@
-"""Training measured: optimizer steps as the trainers do them, this project's and transformers' own, side by side."""
+"""Benchmark of training: optimizer steps of this project's trainer and of unmodified transformers."""
 
 import gc
 import tempfile
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from torch import Tensor, nn
-from transformers import HiggsAudioV2Config, PreTrainedTokenizerBase, PrinterCallback, Trainer, TrainerCallback
+from transformers import PreTrainedTokenizerBase, PrinterCallback, Trainer, TrainerCallback
 
 from higgs_recipes.benchmarks.roofline import StepWork, float8_rate, matmul_rate, training_flops
 from higgs_recipes.collator import HiggsCollator
@@ -29,14 +29,15 @@ from higgs_recipes.unwrap import unwrap_model
 
 
 class RandomClips(SampleDataset):
-    """Clips of drawn codes after drawn text, all of one length."""
+    """Samples of equal length: random text and a clip of random codes."""
 
     def __init__(self, config: BenchmarkTrainConfig, tokenizer: PreTrainedTokenizerBase, *, num_clips: int) -> None:
         generator = torch.Generator().manual_seed(config.seed)
         self.last = tokenizer.convert_tokens_to_ids(list(LAST_TOKENS))
-        num_steps, num_drawn = round(config.clip_seconds * FRAMES_PER_SECOND), config.text_positions - 3
-        # The first 256 ids of any tokenizer are no marks.
-        texts = torch.randint(0, 256, (num_clips, num_drawn), generator=generator).tolist()
+        num_steps = round(config.clip_seconds * FRAMES_PER_SECOND)
+        num_tokens = config.text_positions - 3  # without the special tokens at the end
+        # The first 256 ids of the tokenizers are not special tokens.
+        texts = torch.randint(0, 256, (num_clips, num_tokens), generator=generator).tolist()
         codes = torch.randint(0, 1024, (num_clips, num_steps, 8), generator=generator, dtype=torch.int16)
         rows = [
             {"id": f"clip {index}", "text": text, "codes": clip}
@@ -50,14 +51,14 @@ class RandomClips(SampleDataset):
 
 
 class PlainCollator(HiggsCollator):
-    """Padded batches of one clip a row, marked and labeled as transformers' processor does it."""
+    """Padded batches of one clip per row, with the placeholders and labels of transformers' processor."""
 
     def __call__(self, samples: list[dict]) -> dict[str, Tensor]:
         batch = super().__call__(samples)
         del batch["row_index"]
         config = self.config
         is_audio = batch["input_ids"] == config.audio_token_id
-        is_tail = is_audio & (is_audio.flip(1).cumsum(1).flip(1) < config.num_codebooks)  # the delayed ends
+        is_tail = is_audio & (is_audio.flip(1).cumsum(1).flip(1) < config.num_codebooks)  # (B, S) the delayed ends
         ids = batch["input_ids"].masked_fill(is_tail, config.audio_delay_token_id)
         masked = torch.tensor([config.audio_token_id, config.pad_token_id, config.audio_bos_token_id])
         frames = batch["audio_input_ids"]
@@ -69,7 +70,7 @@ class PlainCollator(HiggsCollator):
 
 
 class Stopwatch(TrainerCallback):
-    """The seconds between the ends of two optimizer steps; waits for the device there, and nowhere between."""
+    """Measure the time between the ends of two optimizer steps; synchronizes the device only there."""
 
     def __init__(self, *, begin: int, end: int) -> None:
         self.begin, self.end = begin, end
@@ -86,22 +87,25 @@ class Stopwatch(TrainerCallback):
 
 
 def measure_training(config: BenchmarkTrainConfig) -> Iterator[dict[str, Any]]:
-    """A row of numbers for each variant, as it is measured.
+    """Yield a row of results for each variant.
 
-    A row has `name`, `fields` and `outcome` ("measured", "out of memory", or "refused: " and why), and where it was
-    measured `positions_per_second` and `audio_seconds_per_second` (of all processes), `peak_gib` (allocated, from
-    before the model was loaded; `left_over_gib` of it is other variants', and should be 0),
-    `limit_positions_per_second` (the counted work at the measured rate of matrix products in the variant's
-    arithmetic), `share_of_limit`, `data_wait_share` and `logged_positions_per_second` (what the trainer logs; None
-    where transformers trains), and what these are made of.
+    A row has `name`, `fields` and `outcome` ("measured", "out of memory", or "refused: " and the reason). If it was
+    measured, it also has
+    - `positions_per_second`, `audio_seconds_per_second`: of all processes;
+    - `peak_gib`: peak allocated memory, with the loading of the model; `left_over_gib` of it belong to earlier
+      variants, and should be 0;
+    - `limit_positions_per_second`: `training_flops` at the measured rate of matrix products in the variant's type;
+    - `share_of_limit`;
+    - `data_wait_share`, `logged_positions_per_second`: the trainer's own logs; None for transformers' Trainer;
+    - the numbers that these are computed from.
 
     Raises:
-        InputError: SFTConfig refuses a variant's values, or a step's clips would not be the same number every time.
+        InputError: SFTConfig refuses the values of a variant, or its steps would have different numbers of clips.
     """
     with tempfile.TemporaryDirectory() as folder:
         fields = config.variants | config.plain_variants
-        recipes = {name: _recipe(name, config, output_dir=Path(folder) / "run") for name in config.wanted(fields)}
-        # Not before: the recipes say on which devices, and so in how many processes, this runs.
+        recipes = {name: _recipe(name, config, output_dir=Path(folder) / "run") for name in config.selected(fields)}
+        # Only now: the recipes set up the devices and processes.
         random_checkpoint(config.model_config, folder=Path(config.checkpoint_dir), seed=config.seed)
         dtypes = {name: torch.bfloat16 if recipe.bf16 else torch.float32 for name, recipe in recipes.items()}
         rates = {dtype: matmul_rate(PartialState().device, dtype) for dtype in {*dtypes.values()}}
@@ -111,7 +115,7 @@ def measure_training(config: BenchmarkTrainConfig) -> Iterator[dict[str, Any]]:
                 plain = name in config.plain_variants
                 row |= _measure(config, recipe, plain=plain, matmul_rate=rates[dtypes[name]])
             except torch.OutOfMemoryError:
-                if recipe.world_size > 1:  # the others wait for this process: the run must end
+                if recipe.world_size > 1:  # the other processes wait for this one
                     raise
                 row["outcome"] = "out of memory"
             except InputError as error:
@@ -123,7 +127,7 @@ def _recipe(name: str, config: BenchmarkTrainConfig, *, output_dir: Path) -> SFT
     fields = config.common | (config.variants | config.plain_variants)[name]
     fields |= {
         "model_name_or_path": str(Path(config.checkpoint_dir) / MODEL_FOLDER),
-        "datasets": ["drawn"],
+        "datasets": ["random"],
         "output_dir": str(output_dir),
         "max_steps": config.warm_steps + config.timed_steps,
         "logging_steps": LOG_EVERY,
@@ -135,25 +139,24 @@ def _recipe(name: str, config: BenchmarkTrainConfig, *, output_dir: Path) -> SFT
         "seed": config.seed,
     }
     if name in config.plain_variants:
-        # Batches are copied, and DDP looks for gradients, in transformers' way too.
+        # transformers' defaults for copying batches and for DDP.
         fields = {"accelerator_config": {}, "ddp_find_unused_parameters": None} | fields
     try:
         recipe = SFTConfig(**fields)
     except (ValueError, TypeError) as error:
         raise InputError(f"variant {name!r}: {error}") from error
     if name in config.plain_variants and recipe.pack_to is not None:
-        raise InputError(f"variant {name!r}: transformers as it is packs nothing, pack_to must be null")
+        raise InputError(f"variant {name!r}: unmodified transformers does not pack, pack_to must be null")
     if recipe.pack_to is not None and not recipe.fill_rows:
-        raise InputError(f"variant {name!r}: pack_to needs fill_rows: true here, so that all steps are alike")
-    recipe._n_gpu = min(recipe.n_gpu, 1)  # one process beside several GPUs: transformers would use DataParallel
+        raise InputError(f"variant {name!r}: pack_to needs fill_rows: true here, so that all steps have equal work")
     return recipe
 
 
 def _measure(config: BenchmarkTrainConfig, recipe: SFTConfig, *, plain: bool, matmul_rate: float) -> dict[str, Any]:
     device, num_processes = recipe.device, recipe.world_size
-    # Variants compile the same functions for models of other modules: each begins anew, as a run of its own would.
+    # Variants compile the same functions for different modules: each starts without compiled code, like a run alone.
     torch._dynamo.reset()
-    gc.collect()  # a trainer and its callbacks hold each other
+    gc.collect()  # a trainer and its callbacks reference each other
     torch.cuda.empty_cache()
     left_over = torch.cuda.memory_allocated() if device.type == "cuda" else 0
     if device.type == "cuda":
@@ -164,8 +167,8 @@ def _measure(config: BenchmarkTrainConfig, recipe: SFTConfig, *, plain: bool, ma
     loading_peak_gib = peak_memory_gib()
     work, num_clips = _step_work(config, recipe, num_codebooks=unwrap_model(model).config.num_codebooks)
     num_positions = work.text + work.audio
-    flops = training_flops(unwrap_model(model), work)  # before FSDP or DeepSpeed take the model apart
-    least_seconds = flops.plain / matmul_rate + (flops.float8 / float8_rate(device) if flops.float8 else 0)
+    flops = training_flops(unwrap_model(model), work)  # before FSDP or DeepSpeed shards the model
+    min_seconds = flops.main / matmul_rate + (flops.float8 / float8_rate(device) if flops.float8 else 0)
     samples = RandomClips(config, tokenizer, num_clips=num_clips * num_processes * recipe.max_steps)
     trainer = _trainer(model, recipe, samples, base=base, plain=plain)
     stopwatch = Stopwatch(begin=config.warm_steps, end=recipe.max_steps)
@@ -175,7 +178,7 @@ def _measure(config: BenchmarkTrainConfig, recipe: SFTConfig, *, plain: bool, ma
 
     logs = [entry for entry in trainer.state.log_history if "loss" in entry and entry["step"] > config.warm_steps]
     speed = num_processes * num_positions * config.timed_steps / stopwatch.seconds
-    limit = num_processes * num_positions / least_seconds
+    limit = num_processes * num_positions / min_seconds
     return {
         "positions_per_second": speed,
         "audio_seconds_per_second": speed * num_clips * config.clip_seconds / num_positions,
@@ -200,7 +203,7 @@ def _measure(config: BenchmarkTrainConfig, recipe: SFTConfig, *, plain: bool, ma
 
 
 def _step_work(config: BenchmarkTrainConfig, recipe: SFTConfig, *, num_codebooks: int) -> tuple[StepWork, int]:
-    """What one process does in an optimizer step, and its clips."""
+    """The work of one process in an optimizer step, and its number of clips."""
     frames = round(config.clip_seconds * FRAMES_PER_SECOND) + num_codebooks + 1
     length = config.text_positions + frames
     per_batch = recipe.per_device_train_batch_size if recipe.pack_to is None else recipe.pack_to // length
@@ -218,8 +221,7 @@ def _step_work(config: BenchmarkTrainConfig, recipe: SFTConfig, *, num_codebooks
 
 
 def _trainer(model: nn.Module, recipe: SFTConfig, samples: RandomClips, *, base: Snapshot, plain: bool) -> Trainer:
-    config: HiggsAudioV2Config = unwrap_model(model).config
     if plain:
-        return Trainer(model=model, args=recipe, train_dataset=samples, data_collator=PlainCollator(config))
-    collator = HiggsCollator(config, pack_to=recipe.pack_to, code_dropout=recipe.code_dropout, seed=recipe.seed)
-    return HiggsTrainer(model, recipe, base=base, train_dataset=samples, collator=collator, run_info={})
+        collator = PlainCollator(unwrap_model(model).config)
+        return Trainer(model=model, args=recipe, train_dataset=samples, data_collator=collator)
+    return HiggsTrainer(model, recipe, base=base, train_dataset=samples, run_info={})

@@ -1,4 +1,4 @@
-"""The knobs of benchmark: what is measured, at which size, and where the numbers go."""
+"""Configs of scripts/benchmark.py: what to measure, at which size, and where to write the results."""
 
 from dataclasses import dataclass, fields
 from typing import Any
@@ -8,66 +8,68 @@ from higgs_recipes.configs.inference import SamplingConfig
 from higgs_recipes.configs.sft import SFTConfig
 
 
-LOG_EVERY = 10  # steps, as the recipes log: a log waits for the GPU, and is part of what training costs
+# Steps between logs, as in the recipes: a log waits for the GPU, so it is part of the cost of training.
+LOG_EVERY = 10
 
 
 @dataclass
 class BenchmarkConfig:
-    """What the three have in common."""
+    """Options of all three benchmarks."""
 
-    seed: int = option(0, "Seed of the drawn weights and clips.")
-    clip_seconds: float = option(10.0, "Length of every clip.")
-    output: str = option("outputs/benchmark.json", "JSON file of the numbers, written anew after each variant.")
+    seed: int = option(0, "Seed of the random weights and clips.")
+    clip_seconds: float = option(10.0, "Length of each clip, in seconds.")
+    output: str = option("outputs/benchmark.json", "JSON file of the results, rewritten after each variant.")
 
     def __post_init__(self) -> None:
-        require(0.04 <= self.clip_seconds, f"clip_seconds must be at least a frame, 0.04, got {self.clip_seconds}")
+        require(0.04 <= self.clip_seconds, f"clip_seconds must be at least one frame, 0.04, got {self.clip_seconds}")
 
 
 @dataclass
 class ModelBenchmarkConfig(BenchmarkConfig):
-    """What is measured on a model with random weights: neither speed nor memory cares what they say."""
+    """Options of benchmarks of the model; it has random weights, which affect neither speed nor memory."""
 
     model_config: str = option("", "JSON file of a HiggsAudioV2Config.")
     checkpoint_dir: str = option(
-        "outputs/benchmark_model", "Folder of the model with random weights: made where it is not there, and kept."
+        "outputs/benchmark_model", "Folder of the model with random weights, created on first use and kept."
     )
-    only: list[str] = option([], "Names of the variants to measure, in the recipe's order; empty is all.")
+    only: list[str] = option([], "Names of the variants to measure; empty: all.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(bool(self.model_config), "model_config is missing: name a JSON file of a HiggsAudioV2Config")
 
     def check_names(self, *groups: dict[str, Any]) -> None:
-        """Raise `InputError` unless the variants of all groups have names of their own, and `only` names some."""
+        """Raise `InputError` unless the variants of all groups have distinct names and `only` names existing ones."""
         names = [name for group in groups for name in group]
         require(len(names) > 0, "variants is empty: name at least one")
-        require(len(set(names)) == len(names), f"variants: a name stands twice among {', '.join(names)}")
+        require(len(set(names)) == len(names), f"variants: duplicate name in {', '.join(names)}")
         for name in self.only:
-            require(name in names, f"only: no variant {name!r}; there are {', '.join(names)}")
+            require(name in names, f"only: no variant {name!r}; the variants are {', '.join(names)}")
 
-    def wanted(self, variants: dict[str, Any]) -> list[str]:
+    def selected(self, variants: dict[str, Any]) -> list[str]:
+        """Names of the variants that `only` selects, in the recipe's order."""
         return [name for name in variants if not self.only or name in self.only]
 
 
 def require_fields(config_class: type, values: Any, *, where: str) -> None:
-    """Raise `InputError` unless `values` is a mapping of fields of the class."""
+    """Raise `InputError` unless `values` is a mapping of fields of the config class; `where` begins the message."""
     require(isinstance(values, dict), f"{where} must be a mapping of fields, got {values!r}")
     unknown = sorted(set(values) - {field.name for field in fields(config_class)})
-    require(not unknown, f"{where}: {', '.join(map(repr, unknown))} is no field of {config_class.__name__}")
+    require(not unknown, f"{where}: {', '.join(map(repr, unknown))} is not a field of {config_class.__name__}")
 
 
 @dataclass
 class BenchmarkTrainConfig(ModelBenchmarkConfig):
-    """Optimizer steps of variants of a recipe, on clips of one length."""
+    """Measure optimizer steps of variants of an sft recipe, on clips of equal length."""
 
-    common: dict[str, Any] = option({}, "Fields of a recipe of sft that all variants share.")
-    variants: dict[str, dict] = option({}, "Name to the fields that differ.")
+    common: dict[str, Any] = option({}, "Fields of an sft recipe that all variants share.")
+    variants: dict[str, dict] = option({}, "Mapping from the name of a variant to its other fields.")
     plain_variants: dict[str, dict] = option(
-        {}, "The same, run by transformers as it is: its Trainer, its forward, its labels and its loss."
+        {}, "Variants that are run by unmodified transformers: its Trainer, forward, labels and loss."
     )
-    text_positions: int = option(60, "Positions of text of every sample, the marks among them.")
-    warm_steps: int = option(10, "Steps before the clock starts: compilation, allocation.")
-    timed_steps: int = option(30, "Optimizer steps that are timed.")
+    text_positions: int = option(60, "Text positions of each sample, including special tokens.")
+    warm_steps: int = option(10, "Warm-up steps before timing starts, for compilation and allocation.")
+    timed_steps: int = option(30, "Timed optimizer steps.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -80,19 +82,19 @@ class BenchmarkTrainConfig(ModelBenchmarkConfig):
             steps = getattr(self, name)
             require(
                 steps >= LOG_EVERY and steps % LOG_EVERY == 0,
-                f"{name} must be a multiple of {LOG_EVERY}, as often as steps are logged, got {steps}",
+                f"{name} must be a multiple of {LOG_EVERY}, the logging interval, got {steps}",
             )
 
 
 @dataclass
 class BenchmarkGenerateConfig(ModelBenchmarkConfig):
-    """Frames of generated clips, all of one length."""
+    """Measure the generation of clips of equal length."""
 
-    dtype: Dtype = option("bfloat16", "Type of the weights.")
-    streams: list[int] = option([1, 8, 16], "Clips generated together, a measurement each.")
-    variants: dict[str, dict] = option({}, "Name to the fields of a recipe of generate that say how frames are drawn.")
-    plain: bool = option(True, "Measure transformers' own generate too, as it is and with its static cache.")
-    text_characters: int = option(60, "Length of every text.")
+    dtype: Dtype = option("bfloat16", "Data type of the weights.")
+    streams: list[int] = option([1, 8, 16], "Numbers of clips to generate together, with one measurement each.")
+    variants: dict[str, dict] = option({}, "Mapping from the name of a variant to its sampling fields of generate.")
+    plain: bool = option(True, "Also measure the generate method of transformers, with and without its static cache.")
+    text_characters: int = option(60, "Length of each text, in characters.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -105,23 +107,23 @@ class BenchmarkGenerateConfig(ModelBenchmarkConfig):
         require(self.text_characters >= 1, f"text_characters must be positive, got {self.text_characters}")
 
 
-# How the codec's arithmetic is done. "float32": as `Codec` does it; "tf32": products of 10 bits; "default": what torch
-# does unless told otherwise, convolutions alone in tf32; "compiled" goes through torch.compile.
+# Arithmetic of the codec. float32: as in `Codec`; tf32: products with 10-bit mantissas; default: torch's default, in
+# which only convolutions use tf32; *_compiled: with torch.compile.
 ARITHMETIC = ("float32", "default", "tf32", "bfloat16", "float32_compiled", "tf32_compiled")
 
 
 @dataclass
 class BenchmarkEncodeConfig(BenchmarkConfig):
-    """Clips of one length -> codes, by a codec with random weights whose codes are well spread."""
+    """Measure encoding clips of equal length by a codec with random weights and evenly used codes."""
 
     codec_config: str = option("", "JSON file of a HiggsAudioV2TokenizerConfig.")
     codec_dir: str = option(
-        "outputs/benchmark_codec", "Folder of the codec with random weights: made where it is not there, and kept."
+        "outputs/benchmark_codec", "Folder of the codec with random weights, created on first use and kept."
     )
-    num_clips: int = option(64, "Clips that are encoded, of drawn sounds.")
-    batch_sizes: list[int] = option([1, 16, 64], "Clips encoded together, a measurement each.")
+    num_clips: int = option(64, "Number of synthetic clips to encode.")
+    batch_sizes: list[int] = option([1, 16, 64], "Numbers of clips to encode together, with one measurement each.")
     arithmetic: list[str] = option(
-        ["float32"], f"The codec's arithmetic, a measurement each: {', '.join(ARITHMETIC)}."
+        ["float32"], f"Arithmetic of the codec, with one measurement each: {', '.join(ARITHMETIC)}."
     )
 
     def __post_init__(self) -> None:
@@ -134,4 +136,4 @@ class BenchmarkEncodeConfig(BenchmarkConfig):
             require(self.num_clips % size == 0, f"batch_sizes: {self.num_clips} clips are not a multiple of {size}")
         require(bool(self.arithmetic), "arithmetic is empty: name at least float32")
         for name in self.arithmetic:
-            require(name in ARITHMETIC, f"arithmetic: {name!r} is none of {', '.join(ARITHMETIC)}")
+            require(name in ARITHMETIC, f"arithmetic: {name!r} is not one of {', '.join(ARITHMETIC)}")

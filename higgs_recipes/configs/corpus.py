@@ -1,4 +1,4 @@
-"""The knobs of a corpus: encode, import and export."""
+"""Configs of scripts/encode.py, import_corpus.py and export_corpus.py."""
 
 import re
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Literal, get_args
 from higgs_recipes.chatml import Task
 from higgs_recipes.configs.fields import option, require, require_seed
 from higgs_recipes.configs.model import CodecConfig, HubConfig, Source
-from higgs_recipes.constants import CODEC_BATCH_SECONDS
+from higgs_recipes.constants import CODEC_BATCH_SECONDS, MAX_CLIP_SECONDS
 
 
 Format = Literal[
@@ -27,78 +27,84 @@ CONSTANTS = ("speaker", "language", "gender", "scene")
 
 @dataclass
 class EncodeConfig(CodecConfig, HubConfig):
-    """Corpus -> codes: what to read, what to keep, how to split it, where it goes."""
+    """Encode corpora: what to read, what to keep, how to split it, and where to write it.
+
+    A source is a Hub id, a folder (audiofolder, parquet or save_to_disk) or a mapping of
+        path: Hub id or folder.
+        name, split, revision: configuration, split ("a+b" for several) and revision of a Hub dataset.
+        files: pattern of the files of a Hub dataset to read, .parquet or .tar.
+        streaming: true downloads, encodes and removes one file of a Hub dataset after the other.
+        where: mapping from columns to patterns that a row must match.
+        columns: mapping of column names, for this source.
+        weight: with weights, rows are sampled without replacement in these proportions until the first source is
+            used up; without weights, all rows are taken.
+        speaker, language, gender, scene: constant values for all rows.
+    """
 
     sources: list[Source] = option(
-        [],
-        "Corpora: a Hub id, a folder (audiofolder, parquet, save_to_disk) or a mapping with path and any of name, "
-        "split (several: a+b), revision, files (those of a Hub id that match, .parquet or .tar), streaming (true has "
-        "one file of a Hub id on the disk at a time: fetched, encoded, removed), where (its columns "
-        "to patterns that rows must match), weight, columns, and constant speaker, language, gender, scene. Without "
-        "weights all rows are taken; with them, rows are drawn in these proportions until the first corpus is used "
-        "up, and no row twice.",
+        [], "Corpora: Hub ids, folders, or mappings with path and any of split, columns, where, weight, speaker ..."
     )
     columns: dict[str, str] | str | None = option(
-        None, "Our column name to the corpus's, e.g. {text: sentence, speaker: client_id}; one source can override."
+        None, "Mapping from our column names to the corpus's, such as {text: sentence}; null: the names are equal."
     )
     output_dir: str = option("outputs/corpus", "Folder of the encoded corpus.")
     overwrite_output_dir: bool = option(False, "Replace a finished corpus in output_dir.")
     tasks: dict[str, float] = option(
         {"single_speaker_smart_voice": 1.0},
-        "What the rows teach: task to weight. Each row that names none itself, in a column task, is drawn one; a "
-        "dialogue task joins single utterances.",
+        "Mapping from tasks to weights, by which each row without a task column is assigned one; dialogue tasks join "
+        "single utterances.",
     )
     ref_in_system: bool = option(
-        False, "Name reference clips in the system turn, without their texts, and not as turns."
+        False, "Put reference clips without transcripts into the system turn instead of into turns of their own."
     )
-    ref_min_seconds: float = option(2.0, "A reference drawn from the speaker's other clips is at least this long.")
-    ref_max_seconds: float = option(10.0, "And at most this long.")
-    dialogue_turns: list[int] = option([2, 4], "Fewest and most turns of a dialogue joined from single utterances.")
+    ref_min_seconds: float = option(2.0, "Minimum length of a sampled reference clip, in seconds.")
+    ref_max_seconds: float = option(10.0, "Maximum length of a sampled reference clip, in seconds.")
+    dialogue_turns: list[int] = option(
+        [2, 4], "Minimum and maximum number of turns of a dialogue joined from single utterances."
+    )
     dialogue_gap_seconds: list[float] = option(
-        [-0.1, 0.6], "Least and longest silence between turns; below 0 they overlap."
+        [-0.1, 0.6], "Minimum and maximum silence between joined turns, in seconds; negative: overlap."
     )
-    min_seconds: float = option(0.3, "Shorter clips are rejected.")
-    max_seconds: float = option(30.0, "Longer clips are rejected.")
+    min_seconds: float = option(0.3, "Minimum length of a clip, in seconds; shorter clips are rejected.")
+    max_seconds: float = option(30.0, "Maximum length of a clip, in seconds; longer clips are rejected.")
     too_long: Literal["reject", "cut_at_turn"] = option(
         "reject",
-        "A dialogue whose turns are recordings of their own and that together exceed max_seconds is rejected, or cut "
-        "between turns into as many dialogues as it takes. One recording of a dialogue cannot be cut: it is rejected.",
+        "Handling of dialogues longer than max_seconds: reject them, or cut those with one recording per turn between "
+        "turns.",
     )
-    max_chars_per_second: float = option(40.0, "A transcript that cannot be spoken in its clip is rejected.")
-    test_size: float = option(0.1, "Share (below 1) or number of rows held out; 0 is none.")
+    max_chars_per_second: float = option(
+        40.0, "Maximum characters of the transcript per second; rows with more are rejected."
+    )
+    test_size: float = option(0.1, "Share (below 1) or number of held-out rows; 0: no test split.")
     split_by: Literal["text", "speaker"] = option(
-        "text", "text: no sentence stands on both sides. speaker: no speaker stands on both sides."
+        "text", "Property that training and test rows never share: text or speaker."
     )
-    seed: int = option(0, "Seed of the split and of the mixture.")
+    seed: int = option(0, "Seed of the split and of the mixture of sources.")
     keep_audio: Literal["test", "all", "none"] = option(
-        "test", "Which rows keep their recording beside the codes; evaluation needs those of the test split."
+        "test", "Rows that keep their recording; evaluation needs the recordings of the test split."
     )
-    batch_seconds: float = option(
-        CODEC_BATCH_SECONDS, "Audio encoded together, in seconds; clips in a batch have equal length."
-    )
+    batch_seconds: float = option(CODEC_BATCH_SECONDS, "Audio per batch of the codec, in seconds.")
     license: str | None = option(
-        None, "License of the recordings by the Hub's identifier, e.g. cc-by-4.0; it stands in the dataset's card."
+        None, "Hub identifier of the recordings' license for the dataset card, such as cc-by-4.0; null: unknown."
     )
-    hub_dataset_id: str | None = option(None, "Dataset to push to, as user/name; default is output_dir's name.")
-    cache_dir: str | None = option(None, "Codes already made, by content and codec; default below HF_HOME.")
-    dry_run: bool = option(
-        False, "Make no codes: read, check and lay out, and write a report on it beside output_dir."
-    )
+    hub_dataset_id: str | None = option(None, "Dataset repository to push to; null: the name of output_dir.")
+    cache_dir: str | None = option(None, "Cache of codes by content and codec; null: a folder in HF_HOME.")
+    dry_run: bool = option(False, "Check the corpus without encoding it, and write a report next to output_dir.")
 
     def __post_init__(self) -> None:
         CodecConfig.__post_init__(self)
         require(bool(self.sources), "sources is empty: name at least one Hub id or folder")
         require(not isinstance(self.columns, str), f"columns must be a mapping in braces, got {self.columns!r}")
         require(
-            0 < self.min_seconds < self.max_seconds < inf,
+            0 < self.min_seconds < self.max_seconds <= MAX_CLIP_SECONDS,
             f"min_seconds {self.min_seconds} and max_seconds {self.max_seconds}: need 0 < min_seconds < max_seconds, "
-            "and max_seconds finite",
+            f"and max_seconds finite, at most {MAX_CLIP_SECONDS}",
         )
         require(
             self.max_chars_per_second > 0, f"max_chars_per_second must be positive, got {self.max_chars_per_second}"
         )
         for task, weight in self.tasks.items():
-            require(task in get_args(Task), f"tasks: {task!r} is none of {', '.join(get_args(Task))}")
+            require(task in get_args(Task), f"tasks: {task!r} is not one of {', '.join(get_args(Task))}")
             number = isinstance(weight, (int, float)) and not isinstance(weight, bool)
             require(
                 number and 0 < weight < inf, f"tasks: weight of {task} is {weight!r}; it must be a positive number"
@@ -106,14 +112,14 @@ class EncodeConfig(CodecConfig, HubConfig):
         require(bool(self.tasks), "tasks is empty: name at least one task and its weight")
         require(
             0 < self.ref_min_seconds < self.ref_max_seconds < inf,
-            f"ref_min_seconds {self.ref_min_seconds} and ref_max_seconds {self.ref_max_seconds}: need 0 < the "
-            "first < the second",
+            f"ref_min_seconds {self.ref_min_seconds} and ref_max_seconds {self.ref_max_seconds}: need 0 < "
+            "ref_min_seconds < ref_max_seconds",
         )
-        for name, least in (("dialogue_turns", 2), ("dialogue_gap_seconds", -1.0)):
+        for name, lowest in (("dialogue_turns", 2), ("dialogue_gap_seconds", -1.0)):
             bounds = getattr(self, name)
             require(
-                len(bounds) == 2 and least <= bounds[0] <= bounds[1] < inf,
-                f"{name} is {bounds}: need two numbers, the smaller first and not below {least}",
+                len(bounds) == 2 and lowest <= bounds[0] <= bounds[1] < inf,
+                f"{name} is {bounds}: need two numbers, the smaller first and not below {lowest}",
             )
         require(
             self.license is None or re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", self.license) is not None,
@@ -125,40 +131,42 @@ class EncodeConfig(CodecConfig, HubConfig):
 
 
 def require_constants(sources: list[Source]) -> None:
-    """Raise `InputError` unless each source is a path, or a mapping of texts with path and any of `CONSTANTS`."""
+    """Raise `InputError` unless each source is a path, or a mapping of strings with path and any of `CONSTANTS`."""
     for source in sources:
         if isinstance(source, dict):
             wrong = [key for key in source if key not in ("path", *CONSTANTS)]
             require(not wrong, f"sources: unknown key {wrong}; allowed are path, {', '.join(CONSTANTS)}")
             for key in ("path", *source):
-                require(isinstance(source.get(key), str), f"sources: {key} of {source} must be a text")
+                require(isinstance(source.get(key), str), f"sources: {key} of {source} must be a string")
 
 
 @dataclass
 class ImportConfig:
-    """A corpus in somebody's layout -> a folder that encode takes: metadata.jsonl, audio/, rejects.jsonl."""
+    """Import a corpus into a folder that encode reads, with metadata.jsonl, audio/ and rejects.jsonl."""
 
-    format: Format | None = option(None, "Layout of the sources.")
+    format: Format | None = option(None, "Format of the sources.")
     sources: list[Source] = option(
         [],
-        "Folders of this layout (its list files for ms_swift, gpt_sovits and f5), or mappings with path and any of "
-        "constant speaker, language, gender, scene: of one source's rows, whatever they say themselves.",
+        "Folders of this format (ms_swift, gpt_sovits, f5: list files), or mappings with path and constant speaker, "
+        "language, gender or scene, which override those of the rows.",
     )
     columns: dict[str, str] | str | None = option(
-        None, "Our column to a field of the source's rows, e.g. {text: transcription}; ms_swift and audiofolder."
+        None, "Mapping from our column names to fields of ms_swift or audiofolder, such as {text: transcription}."
     )
     audio_dir: str | None = option(
-        None, "Folder that paths are relative to and must stay in; default is the source's own folder."
+        None, "Folder of all recordings, to which paths are relative; null: the folder of the source."
     )
     copy_audio: bool = option(
-        False, "Copy the recordings; else output_dir holds links to them, and they must stay there."
+        False, "Copy the recordings; otherwise output_dir links to them, and they must not be moved."
     )
-    min_quality_score: float | None = option(None, "Rows with a lower quality_score, or none, are rejected.")
+    min_quality_score: float | None = option(
+        None, "Minimum quality_score of a row; rows with a lower one or none are rejected; null: no limit."
+    )
     output_dir: str = option("outputs/imported", "Folder of the corpus.")
-    overwrite_output_dir: bool = option(False, "Replace what stands in output_dir.")
+    overwrite_output_dir: bool = option(False, "Replace an existing output_dir.")
 
     def __post_init__(self) -> None:
-        require(self.format is not None, "format is missing: name the layout of the sources")
+        require(self.format is not None, "format is missing: name the format of the sources")
         require(bool(self.sources), "sources is empty: name at least one folder or list")
         require(not isinstance(self.columns, str), f"columns must be a mapping in braces, got {self.columns!r}")
         require_constants(self.sources)
@@ -166,11 +174,11 @@ class ImportConfig:
 
 @dataclass
 class ExportConfig:
-    """A corpus folder (metadata beside recordings) -> the layout of train-higgs-audio."""
+    """Export a corpus folder in the format of train-higgs-audio."""
 
-    source: str = option("", "Folder with metadata.jsonl or metadata.csv, as import leaves it.")
+    source: str = option("", "Corpus folder with metadata.jsonl or metadata.csv, such as the output of import.")
     output_dir: str = option("outputs/exported", "Folder of metadata.json, the recordings and their transcripts.")
-    overwrite_output_dir: bool = option(False, "Replace what stands in output_dir.")
+    overwrite_output_dir: bool = option(False, "Replace an existing output_dir.")
 
     def __post_init__(self) -> None:
         require(bool(self.source), "source is empty: name a corpus folder")

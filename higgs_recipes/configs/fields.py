@@ -1,4 +1,4 @@
-"""How a knob is declared, with its reason, and checked: what every config class is made of."""
+"""Helpers for config classes: declare an option with its help text, and check values."""
 
 from dataclasses import field
 from importlib.util import find_spec
@@ -7,8 +7,11 @@ from typing import Any, Literal
 from higgs_recipes.errors import InputError
 
 
+Dtype = Literal["float32", "bfloat16"]
+
+
 def option(default: Any, help: str) -> Any:
-    """A dataclass field with its reason; lists and dicts are copied for each instance."""
+    """Declare a dataclass field with a help text; each instance gets its own copy of a list or dict."""
     if isinstance(default, (list, dict)):
         return field(default_factory=lambda: type(default)(default), metadata={"help": help})
     return field(default=default, metadata={"help": help})
@@ -21,13 +24,15 @@ def require(condition: bool, message: str) -> None:
 
 
 def require_package(name: str, needed_by: str) -> None:
-    """Raise `InputError` unless a package is installed, by its name on the index, that a knob's value needs."""
+    """Raise `InputError` unless a package that an option needs is installed.
+
+    Args:
+        name: name of the package on PyPI, equal to that of its module.
+        needed_by: the option, and its value where only that needs the package.
+    """
     require(find_spec(name) is not None, f"{needed_by} needs a package that is not installed: pip install {name}")
 
 
 def require_seed(seed: int) -> None:
-    """Raise `InputError` unless torch's generators take the seed and a row's number added to it."""
+    """Raise `InputError` unless torch's generators accept the seed, also after a row index is added."""
     require(0 <= seed < 2**63, f"seed must be in 0 .. 2**63 - 1, got {seed}")
-
-
-Dtype = Literal["float32", "bfloat16"]

@@ -1,4 +1,4 @@
-"""The configs of scripts/generate.py, evaluate.py, merge.py and init_model.py."""
+"""Configs of scripts/generate.py, evaluate.py, merge.py and init_model.py."""
 
 from dataclasses import dataclass
 from math import inf
@@ -10,15 +10,17 @@ from higgs_recipes.normalizers import Normalizer
 
 @dataclass
 class SamplingConfig:
-    """How frames are drawn. Defaults are those of the published generation config."""
+    """How codes are sampled. The defaults are those of the published generation config."""
 
-    temperature: float = option(1.0, "Divides the logits; 0 is greedy.")
-    top_k: int = option(50, "Draw from the k likeliest codes; 0 is all.")
-    top_p: float = option(0.95, "Draw from the smallest set with this probability.")
-    ras_win_len: int = option(7, "Repetition-aware sampling looks back this many frames; 0 is off.")
-    ras_win_max_num_repeat: int = option(2, "A code seen this often in the window is drawn again from all codes.")
-    max_seconds: float = option(30.0, "Cap on the generated audio; a clip that reaches it did not stop by itself.")
-    batch_size: int = option(8, "Texts generated together; the audio of a seed does not depend on it.")
+    temperature: float = option(1.0, "Sampling temperature, which divides the logits; 0: greedy.")
+    top_k: int = option(50, "Sample from the k most likely codes; 0: all codes.")
+    top_p: float = option(0.95, "Sample from the smallest set of codes with this probability.")
+    ras_win_len: int = option(7, "Window of repetition-aware sampling, in frames; 0: off.")
+    ras_win_max_num_repeat: int = option(
+        2, "Repetitions in the window from which a code is sampled again, from all codes."
+    )
+    max_seconds: float = option(30.0, "Maximum length of generated audio, in seconds; longer clips are cut off.")
+    batch_size: int = option(8, "Texts generated together; the audio of a text depends on its seed, not on its batch.")
 
     def __post_init__(self) -> None:
         require(self.temperature >= 0, f"temperature must be 0 (greedy) or positive, got {self.temperature}")
@@ -38,29 +40,31 @@ class SamplingConfig:
 
 @dataclass
 class AdapterConfig:
-    """What was fine-tuned."""
+    """The adapter, if any."""
 
-    adapter: str | None = option(None, "Folder or Hub id of a LoRA adapter; null is the base model alone.")
-    adapter_revision: str | None = option(None, "Commit, tag or branch of the adapter.")
+    adapter: str | None = option(None, "Folder or Hub id of a LoRA adapter; null: the base model alone.")
+    adapter_revision: str | None = option(None, "Commit, tag or branch of the adapter; null: main.")
 
 
 @dataclass
 class GenerateConfig(SamplingConfig, CodecConfig, AdapterConfig, ModelConfig):
-    """Text -> speech."""
+    """Generate speech from text."""
 
-    text: list[str] = option([], "Texts to speak, one wav each.")
-    text_file: str | None = option(None, "File with one text a line, spoken after those of `text`.")
-    scene: str | None = option(None, "A sentence on the recording, as the corpus had it; null is none.")
-    ref_audio: list[str] = option(
-        [], "Clip whose voice is cloned; for a dialogue those of [SPEAKER0], [SPEAKER1], ..."
+    text: list[str] = option([], "Texts to speak; each becomes a wav file.")
+    text_file: str | None = option(None, "File with one text per line, spoken after those of `text`; null: none.")
+    scene: str | None = option(
+        None, "Sentence that describes the recording, as in the training corpus; null: no description."
     )
-    ref_text: list[str] | None = option(None, "What each reference clip says; null with ref_in_system.")
+    ref_audio: list[str] = option(
+        [], "Reference clips of the voice to clone; in a dialogue those of [SPEAKER0], [SPEAKER1], ..."
+    )
+    ref_text: list[str] | None = option(None, "Transcript of each reference clip; null: none, with ref_in_system.")
     ref_in_system: bool = option(
-        False, "Name reference clips in the system turn, without their texts: for what was trained with it."
+        False, "Put reference clips without transcripts into the system turn, for models that were trained this way."
     )
     seed: int = option(0, "Seed of the first text; text i has seed + i.")
     output_dir: str = option("outputs/generate", "Folder of the wav files and generations.jsonl.")
-    overwrite_output_dir: bool = option(False, "Replace what stands in output_dir.")
+    overwrite_output_dir: bool = option(False, "Replace an existing output_dir.")
 
     def __post_init__(self) -> None:
         ModelConfig.__post_init__(self)
@@ -68,36 +72,42 @@ class GenerateConfig(SamplingConfig, CodecConfig, AdapterConfig, ModelConfig):
         SamplingConfig.__post_init__(self)
         require(bool(self.text) or self.text_file is not None, "nothing to speak: give text or text_file")
         num_clips, num_texts = len(self.ref_audio), len(self.ref_text or [])
-        require(num_clips > 0 or num_texts == 0, "ref_text is given, but no ref_audio")
-        require(num_clips > 0 or not self.ref_in_system, "ref_in_system is set, but there is no ref_audio")
+        require(num_clips > 0 or num_texts == 0, "ref_text requires ref_audio")
+        require(num_clips > 0 or not self.ref_in_system, "ref_in_system requires ref_audio")
         require(
             num_texts == num_clips or (self.ref_in_system and num_texts == 0),
-            f"cloning needs both ref_audio and ref_text: {num_clips} clips have {num_texts} texts; give each its own, "
-            "or with ref_in_system none",
+            f"cloning needs both ref_audio and ref_text: got {num_clips} clips and {num_texts} texts; give one text "
+            "per clip, or none with ref_in_system",
         )
         require_seed(self.seed)
 
 
 @dataclass
 class EvaluateConfig(SamplingConfig, CodecConfig, AdapterConfig, ModelConfig, HubConfig):
-    """Held-out texts -> speech -> what an ASR model and a speaker model make of it."""
+    """Speak held-out texts and score the audio with an ASR model and a speaker model."""
 
-    dataset: str = option("", "Encoded corpus by folder or Hub id; its split must keep the recordings.")
-    split: str = option("test", "Split whose texts are spoken.")
-    max_rows: int | None = option(None, "Score at most this many rows, the first ones; null is all.")
-    seed: int = option(0, "Seed of the first row; row i has seed + i, the same for base and fine-tuned.")
-    asr: str = option("openai/whisper-large-v3", "ASR model: a transformers model, or package:faster-whisper-tiny.en.")
-    asr_revision: str | None = option(None, "Commit, tag or branch of the ASR model.")
-    asr_language: str = option("en", "Language that the ASR model is told.")
-    speaker: str = option("microsoft/wavlm-base-plus-sv", "Speaker model: an x-vector model, or package:resemblyzer.")
-    speaker_revision: str | None = option(None, "Commit, tag or branch of the speaker model.")
-    normalizer: Normalizer = option(
-        "whisper_en_no_spelling", "Text normalizer before scoring, of metrics.NORMALIZERS."
+    dataset: str = option("", "Encoded corpus by folder or Hub id; its split must contain the recordings.")
+    split: str = option("test", "Split of the texts to speak.")
+    max_rows: int | None = option(None, "Maximum number of rows to score, from the first one; null: all.")
+    seed: int = option(0, "Seed of the first row; row i has seed + i, for the base and the fine-tuned model alike.")
+    asr: str = option(
+        "openai/whisper-large-v3",
+        "ASR model: folder or Hub id of a Whisper checkpoint, or package:faster-whisper-tiny.en.",
     )
-    untrained_base: bool = option(False, "Say in the report that the base model has random weights.")
-    hub_model_id: str | None = option(None, "Model that gets the report, as user/name; default is the adapter's id.")
+    asr_revision: str | None = option(None, "Commit, tag or branch of the ASR model; null: main.")
+    asr_language: str = option("en", "Language of rows that name none: a code or an English name.")
+    speaker: str = option(
+        "microsoft/wavlm-base-plus-sv",
+        "Speaker model: folder or Hub id of an x-vector checkpoint, or package:resemblyzer.",
+    )
+    speaker_revision: str | None = option(None, "Commit, tag or branch of the speaker model; null: main.")
+    normalizer: Normalizer = option(
+        "auto", "Text normalizer of references and transcripts before scoring; auto: by the language of each row."
+    )
+    untrained_base: bool = option(False, "State in the report that the base model has random weights.")
+    hub_model_id: str | None = option(None, "Model repository to push the report to; null: that of the adapter.")
     output_dir: str = option("outputs/evaluate", "Folder of metrics.json, report.md, report.html and the wav files.")
-    overwrite_output_dir: bool = option(False, "Replace what stands in output_dir.")
+    overwrite_output_dir: bool = option(False, "Replace an existing output_dir.")
 
     def __post_init__(self) -> None:
         ModelConfig.__post_init__(self)
@@ -110,32 +120,35 @@ class EvaluateConfig(SamplingConfig, CodecConfig, AdapterConfig, ModelConfig, Hu
 
 @dataclass
 class MergeConfig(AdapterConfig, ModelConfig, HubConfig):
-    """Adapter + base -> one native checkpoint."""
+    """Merge an adapter into its base model: one native checkpoint."""
 
     output_dir: str = option("outputs/merged", "Folder of the merged checkpoint and its processor.")
-    overwrite_output_dir: bool = option(False, "Replace what stands in output_dir.")
-    hub_model_id: str | None = option(None, "Model to push to, as user/name; default is output_dir's name.")
-    check: bool = option(False, "Compare the logits of adapter-on and merged on a real prompt.")
+    overwrite_output_dir: bool = option(False, "Replace an existing output_dir.")
+    hub_model_id: str | None = option(None, "Model repository to push to; null: the name of output_dir.")
+    check: bool = option(False, "Compare the logits of the merged model with those of base model and adapter.")
 
     def __post_init__(self) -> None:
         ModelConfig.__post_init__(self)
         require(self.adapter is not None, "adapter is missing: name the folder or Hub id of the adapter to merge")
         require(
-            not self.load_in_4bit, "load_in_4bit must be false: an adapter, of QLoRA too, is merged into whole weights"
+            not self.load_in_4bit,
+            "load_in_4bit must be false: adapters, also those of QLoRA, are merged into unquantized weights",
         )
 
 
 @dataclass
 class InitConfig:
-    """A checkpoint with random weights from a config in a file: for tests, demos and speed measurements."""
+    """Create a checkpoint with random weights for tests, demos and speed measurements."""
 
     model_config: str = option("", "JSON file of a HiggsAudioV2Config.")
-    codec_config: str | None = option(None, "JSON file of a HiggsAudioV2TokenizerConfig; null makes no codec.")
-    phrases: list[str] = option([], "Strings of one token each in the byte tokenizer: what stands in every prompt.")
-    dtype: Dtype = option("float32", "Type of the saved model weights.")
+    codec_config: str | None = option(None, "JSON file of a HiggsAudioV2TokenizerConfig; null: no codec.")
+    phrases: list[str] = option(
+        [], "Frequent strings of prompts, each of which becomes one token of the byte tokenizer."
+    )
+    dtype: Dtype = option("float32", "Data type of the saved model weights.")
     seed: int = option(0, "Seed of the weights.")
-    output_dir: str = option("outputs/init", "Folder that gets model/ and codec/.")
-    overwrite_output_dir: bool = option(False, "Replace what stands in output_dir.")
+    output_dir: str = option("outputs/init", "Folder of the new folders model/ and codec/.")
+    overwrite_output_dir: bool = option(False, "Replace an existing output_dir.")
 
     def __post_init__(self) -> None:
         require(bool(self.model_config), "model_config is missing: name a JSON file of a HiggsAudioV2Config")

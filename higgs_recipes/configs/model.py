@@ -1,4 +1,4 @@
-"""Every knob of every recipe: one flat dataclass a stage, declared once, with its reason, and checked here."""
+"""Configs that several scripts share: base model, codec and Hub."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -10,22 +10,26 @@ MODEL_ID = "bosonai/higgs-tts-2-3b-base"
 MODEL_REVISION = "d80c511612b3040ff2877ce3d408747df1739f11"
 CODEC_ID = "bosonai/higgs-audio-v2-tokenizer"
 CODEC_REVISION = "403fbacf2f60caaa102f893fdfabb694619b2417"
-# A text, or a mapping of fields; the parser of flags knows no such union, so to it this is a str.
+# A path, or a mapping of fields. The command-line parser does not support this union and reads it as a str.
 Source = Annotated[str, dict]
 
 
 @dataclass
 class ModelConfig:
-    """The base model: a native transformers checkpoint by folder or Hub id."""
+    """The base model: a transformers checkpoint by folder or Hub id."""
 
     model_name_or_path: str = option(
         MODEL_ID, "Folder or Hub id of a HiggsAudioV2ForConditionalGeneration checkpoint."
     )
-    model_revision: str | None = option(None, "Commit, tag or branch of the base model; the known base is pinned.")
-    dtype: Dtype = option("bfloat16", "Type of the base weights in memory.")
-    attn_implementation: str = option("sdpa", "Attention as transformers names it: sdpa, eager, flash_attention_2 ...")
+    model_revision: str | None = option(
+        None, "Commit, tag or branch of the base model; null: a pinned commit for the default model, else main."
+    )
+    dtype: Dtype = option("bfloat16", "Data type of the base model's weights in memory.")
+    attn_implementation: str = option(
+        "sdpa", "Attention implementation of transformers: sdpa, eager, flash_attention_2 ..."
+    )
     load_in_4bit: bool = option(
-        False, "Round the base's attention and feed-forward weights to NF4, a quarter of bfloat16; with lora: QLoRA."
+        False, "Quantize attention and feed-forward weights to NF4, a quarter of bfloat16's size; with lora: QLoRA."
     )
 
     def __post_init__(self) -> None:
@@ -37,10 +41,12 @@ class ModelConfig:
 
 @dataclass
 class CodecConfig:
-    """The audio tokenizer: a transformers checkpoint by folder or Hub id."""
+    """The codec (audio tokenizer): a transformers checkpoint by folder or Hub id."""
 
     codec_name_or_path: str = option(CODEC_ID, "Folder or Hub id of a HiggsAudioV2TokenizerModel checkpoint.")
-    codec_revision: str | None = option(None, "Commit, tag or branch of the codec; the known codec is pinned.")
+    codec_revision: str | None = option(
+        None, "Commit, tag or branch of the codec; null: a pinned commit for the default codec, else main."
+    )
 
     def __post_init__(self) -> None:
         if self.codec_name_or_path == CODEC_ID and self.codec_revision is None:
@@ -49,7 +55,7 @@ class CodecConfig:
 
 @dataclass
 class HubConfig:
-    """Where results go on the Hub."""
+    """Pushing results to the Hub."""
 
-    push_to_hub: bool = option(False, "Push the result to the Hub when it is complete.")
-    hub_private_repo: bool = option(True, "Create the repository as private. A voice is personal data.")
+    push_to_hub: bool = option(False, "Push the finished result to the Hub.")
+    hub_private_repo: bool = option(True, "Create the repository as private, since a voice is personal data.")

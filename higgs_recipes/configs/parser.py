@@ -1,4 +1,4 @@
-"""Recipe YAML + command line -> one checked config. Strict where trl's parser is lenient."""
+"""Parse a recipe (YAML) and the command line into one checked config; stricter than the parser of trl."""
 
 import argparse
 import difflib
@@ -20,15 +20,15 @@ Config = TypeVar("Config")
 
 
 class _RecipeLoader(yaml.SafeLoader):
-    """PyYAML keeps the last of two equal keys in silence and reads 1e-4 as a text: here an error and a number."""
+    """A YAML loader that rejects duplicate keys and reads 1e-4 as a number; PyYAML keeps the last key and a string."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[Hashable] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
-            if isinstance(key, Hashable):  # of one that is not, PyYAML says so itself
+            if isinstance(key, Hashable):  # PyYAML rejects other keys itself
                 if key in seen:
-                    raise InputError(f"line {key_node.start_mark.line + 1}: field {key!r} stands twice; keep one")
+                    raise InputError(f"line {key_node.start_mark.line + 1}: duplicate field {key!r}; keep one")
                 seen.add(key)
         return super().construct_mapping(node, deep)
 
@@ -39,12 +39,14 @@ _RecipeLoader.add_implicit_resolver(
 
 
 def _options(hint: Any) -> tuple[Any, ...]:
-    """The types that a field may have: one, or those of a union. `Annotated[str, dict]` is a union that the parser of
-    flags takes for a str."""
+    """The types of a hint: one, or the members of a union.
+
+    `Annotated[str, dict]` is read as a union; the command-line parser sees it as a str.
+    """
     if get_origin(hint) not in (Union, types.UnionType, Annotated):
         return (hint,)
-    options = [each for option in get_args(hint) for each in _options(option)]
-    # transformers spells "a member of this Enum, by its value" as `Enum | str`.
+    options = [option for member in get_args(hint) for option in _options(member)]
+    # transformers annotates the value of an Enum member as `Enum | str`.
     has_enum = any(_is_enum(option) for option in options)
     return tuple(option for option in options if not (has_enum and option is str))
 
@@ -54,7 +56,7 @@ def _is_enum(hint: Any) -> bool:
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    """Whether a YAML value is of a field's type; a whole number fits a float."""
+    """Whether a YAML value has the type of a field; integers are valid floats."""
     return any(_fits_one(value, option) for option in _options(hint))
 
 
@@ -68,7 +70,7 @@ def _fits_one(value: Any, hint: Any) -> bool:
         return isinstance(value, list) and all(_fits(item, items[0]) for item in value if items)
     if origin is dict:
         pairs = value.items() if isinstance(value, dict) and items else ()
-        return isinstance(value, dict) and all(_fits(key, items[0]) and _fits(each, items[1]) for key, each in pairs)
+        return isinstance(value, dict) and all(_fits(key, items[0]) and _fits(item, items[1]) for key, item in pairs)
     if _is_enum(hint):
         return value in [member.value for member in hint]
     if isinstance(value, bool):
@@ -77,7 +79,11 @@ def _fits_one(value: Any, hint: Any) -> bool:
 
 
 def _describe(hint: Any) -> str:
-    """The allowed values in words: "one of 'lora', 'full'", "int or null", "list of str or mapping"."""
+    """Describe the allowed values of a field.
+
+    >>> _describe(Literal["lora", "full"]), _describe(int | None), _describe(list[str] | dict)
+    ("one of 'lora', 'full'", 'int or null', 'list of str or mapping')
+    """
     return " or ".join(_describe_one(option) for option in _options(hint))
 
 
@@ -93,16 +99,16 @@ def _describe_one(hint: Any) -> str:
 
 
 def _suggest(name: str, allowed: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, allowed, n=1)
-    return f"did you mean {near[0]!r}?" if near else f"allowed are {', '.join(sorted(allowed))}"
+    matches = difflib.get_close_matches(name, allowed, n=1)
+    return f"did you mean {matches[0]!r}?" if matches else f"allowed: {', '.join(sorted(allowed))}"
 
 
 def read_recipe(path: str | Path, config_class: type) -> dict[str, Any]:
-    """The fields of a recipe file, each checked against the config class.
+    """Read the fields of a recipe file and check them against the config class.
 
     Raises:
-        InputError: no such file, no mapping, a duplicate key, an unknown field (with the nearest name), a value of
-            another type or outside its set; names file and field.
+        InputError: no such file, not a mapping, a duplicate key, an unknown field (with the most similar name), or a
+            value of the wrong type or not among the choices. The message names the file and the field.
     """
     path = Path(path)
     if not path.is_file():
@@ -112,7 +118,7 @@ def read_recipe(path: str | Path, config_class: type) -> dict[str, Any]:
     except (yaml.YAMLError, InputError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: {error}") from error
     if not isinstance(recipe, dict):
-        raise InputError(f"{path}: a recipe is a mapping of fields, got {type(recipe).__name__}")
+        raise InputError(f"{path}: a recipe must be a mapping of fields, got {type(recipe).__name__}")
 
     hints = get_type_hints(config_class, include_extras=True)
     allowed = {field.name for field in fields(config_class) if field.init}
@@ -125,11 +131,11 @@ def read_recipe(path: str | Path, config_class: type) -> dict[str, Any]:
 
 
 class _Parser(TrlParser):
-    """`TrlParser` that takes whole flags only, reads `null` and `{mapping}`, and whose errors are one line."""
+    """`TrlParser` without abbreviated flags, which reads `null` and `{mapping}` and reports errors in one line."""
 
     def __init__(self, config_class: type) -> None:
         super().__init__((config_class,), allow_abbrev=False)
-        self.description = "--config RECIPE.yaml gives any of these fields; the flags override it."
+        self.description = "--config RECIPE.yaml sets any of these fields; flags override the recipe."
         self.hints = get_type_hints(config_class, include_extras=True)
         for action in self._actions:
             if action.dest in self.hints and action.type is not None:
@@ -144,7 +150,7 @@ class _Parser(TrlParser):
             if value == [None]:  # `--codebook_weights null`
                 setattr(namespace, name, None)
             elif isinstance(value, list) and None in value:
-                self.error(f"--{name} takes null alone or values, not both")
+                self.error(f"--{name} takes either null or values, not both")
         return namespace, unknown
 
     def error(self, message: str) -> None:
@@ -152,7 +158,7 @@ class _Parser(TrlParser):
 
 
 def _flag_reader(read_text: Callable[[str], Any], hint: Any) -> Callable[[str], Any]:
-    """argparse's reader of one value, taught `null` and `{mapping}` where the field may hold them."""
+    """Extend argparse's conversion of a value by `null` and `{mapping}`, if the field allows them."""
 
     def read(text: str) -> Any:
         if text == "null" and _fits(None, hint):
@@ -161,19 +167,22 @@ def _flag_reader(read_text: Callable[[str], Any], hint: Any) -> Callable[[str], 
             try:
                 return yaml.load(text, Loader=_RecipeLoader)
             except (yaml.YAMLError, InputError) as error:
-                raise argparse.ArgumentTypeError(f"{text!r} is no mapping: {error}") from error
+                raise argparse.ArgumentTypeError(f"{text!r} is not a mapping: {error}") from error
         return read_text(text)
 
-    read.__name__ = read_text.__name__  # argparse says "invalid int value"
+    read.__name__ = read_text.__name__  # for argparse's message "invalid int value"
     return read
 
 
 def parse_recipe(config_class: type[Config], args: Sequence[str] | None = None) -> Config:
-    """Read `--config recipe.yaml`, let the rest of the command line override its fields, and build the config.
+    """Build a config from `--config recipe.yaml` and the other flags, which override the recipe.
+
+    Args:
+        args: the command line; None: that of the process.
 
     Raises:
-        InputError: what `read_recipe` raises, an unknown flag, a flag's value of another type or outside its set, or
-            what the config's own checks find.
+        InputError: as `read_recipe`; an unknown flag; a flag with a value of the wrong type or not among the choices;
+            or a failed check of the config.
     """
     path, flags = _split(args)
     recipe = {} if path is None else read_recipe(path, config_class)
@@ -189,7 +198,7 @@ def parse_recipe(config_class: type[Config], args: Sequence[str] | None = None) 
 
 
 def given_fields(config_class: type, args: Sequence[str] | None = None) -> set[str]:
-    """The names of the fields that the recipe or the command line sets; the rest of the config are defaults.
+    """Return the names of the fields that the recipe or the command line sets; the others have defaults.
 
     Raises:
         InputError: as `parse_recipe`.
@@ -203,7 +212,7 @@ def given_fields(config_class: type, args: Sequence[str] | None = None) -> set[s
 
 
 def _split(args: Sequence[str] | None) -> tuple[str | None, list[str]]:
-    """The recipe that `--config` names, and the rest of the command line."""
+    """Split the command line into the path given by `--config` and the other flags."""
     config_flag = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     config_flag.add_argument("--config")
     try:

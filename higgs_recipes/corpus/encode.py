@@ -1,11 +1,11 @@
-"""Corpus -> codes: recordings are checked, encoded once, and written as a dataset to train on and to push."""
+"""Encode a corpus: check its recordings, encode each once, and write a dataset of codes for training."""
 
 import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from pathlib import Path, PurePath
 from typing import Any
@@ -15,53 +15,55 @@ from accelerate import PartialState
 
 from higgs_recipes.audio.codec import Codec, load_codec
 from higgs_recipes.configs.corpus import EncodeConfig
-from higgs_recipes.corpus.clip_codes import encode_clips
-from higgs_recipes.corpus.code_cache import CodeCache
-from higgs_recipes.corpus.corpus import Corpus, Row, split_rows
+from higgs_recipes.corpus.code_cache import CodeCache, encode_clips
+from higgs_recipes.corpus.corpus import Corpus, split_rows
 from higgs_recipes.corpus.parquet_writer import plan_shards, write_shard
+from higgs_recipes.corpus.rows import TaskRow
 from higgs_recipes.corpus.streaming import load_corpus
 from higgs_recipes.corpus.task_assignment import assign_tasks, count_cuts, count_tasks
 from higgs_recipes.files import atomic_write, staged_folder
 from higgs_recipes.hub.cards import corpus_card
 from higgs_recipes.hub.public import public_path, public_record
 from higgs_recipes.provenance import git_commit, library_versions
+from higgs_recipes.rejects import Reject
 
 
 logger = logging.getLogger(__name__)
 
-# Clips that are encoded together: enough of one length for whole batches, and not so many that the first file is late.
-STRETCH_SECONDS = 100 * 3600
+# Audio that is encoded before its files are written: enough for full batches of equal length, and little enough that
+# the first file can be uploaded early.
+CHUNK_SECONDS = 100 * 3600
 
 OnShard = Callable[[Path, str], Future]
 
 
 @dataclass(frozen=True)
 class _File:
-    """A parquet file to be: its name in the folder of the corpus, the rows as they are laid out."""
+    """A parquet file to write: its name in the folder of the corpus, and its rows."""
 
     name: str
-    rows: Sequence[Row]
+    rows: Sequence[TaskRow]
     keep_audio: bool
 
 
 def encode_corpus(config: EncodeConfig, *, on_shard: OnShard | None = None) -> Path:
-    """Encode the recipe's corpus into the folder `output_dir` and return it.
+    """Encode the recipe's corpus into the folder `output_dir`, and return it.
 
-    The folder holds data/<split>-*.parquet, corpus.json, rejects.jsonl and README.md, and appears when all is written.
-    Started by `accelerate launch` on several processes, each encodes its share and the main one writes.
+    The folder has data/<split>-*.parquet, corpus.json, rejects.jsonl and README.md; it appears when all of them are
+    written. If `accelerate launch` starts several processes, each encodes its share, and the main process writes.
 
     Args:
-        on_shard: called with each parquet file when it is written, and its name in the folder; the folder appears when
-            the futures that it returns are done, well or not.
+        on_shard: called with the path of each parquet file after it is written, and its name in the folder. The folder
+            appears after the returned futures are done, whether they succeed or fail.
 
     Raises:
-        InputError: what `load_codec`, `load_corpus` and `split_rows` find, a corpus in `output_dir`, a full disk.
+        InputError: as `load_codec`, `load_corpus` and `split_rows`; `output_dir` is not empty; the disk is full.
     """
-    # Unless it is told so, accelerate takes two processes without a GPU for two runs of one. They wait for each other
-    # longer than the ten minutes that torch allows: one reads, or writes, while the others are done.
+    # Without `cpu`, accelerate takes two processes without a GPU for two separate runs. The timeout is longer than the
+    # default of 10 minutes, because processes wait for each other while one reads or writes.
     state = PartialState(cpu=not torch.accelerator.is_available(), timeout=timedelta(days=7))
     with ExitStack() as stack:
-        if state.is_main_process:  # first, so that a folder in the way is found before hours of encoding
+        if state.is_main_process:  # first, so that an existing folder is refused before hours of encoding
             folder = stack.enter_context(staged_folder(config.output_dir, overwrite=config.overwrite_output_dir))
         codec = load_codec(config.codec_name_or_path, revision=config.codec_revision, device=state.device)
         cache = CodeCache(config.cache_dir, codec=codec.revision)
@@ -72,7 +74,7 @@ def encode_corpus(config: EncodeConfig, *, on_shard: OnShard | None = None) -> P
             for split, rows in split_rows(corpus.rows, config).items()
         }
         uploads: list[Future] = []
-        for files in _stretches(_plan_files(splits, config)):
+        for files in _chunks(_plan_files(splits, config)):
             rows = [row for file in files for row in file.rows]
             encode_clips(corpus, rows, codec, cache=cache, batch_seconds=config.batch_seconds)
             if state.is_main_process:
@@ -80,7 +82,7 @@ def encode_corpus(config: EncodeConfig, *, on_shard: OnShard | None = None) -> P
                     path = folder / file.name
                     path.parent.mkdir(exist_ok=True)
                     write_shard(path, corpus, file.rows, cache=cache, codec=codec, keep_audio=file.keep_audio)
-                    logger.info("%s is written: %d rows", file.name, len(file.rows))
+                    logger.info("wrote %s: %d rows", file.name, len(file.rows))
                     uploads += [on_shard(path, file.name)] if on_shard else []
         if state.is_main_process:
             _write_records(folder, corpus, splits, codec=codec, config=config)
@@ -89,54 +91,57 @@ def encode_corpus(config: EncodeConfig, *, on_shard: OnShard | None = None) -> P
     return Path(config.output_dir)
 
 
-def _plan_files(splits: dict[str, list[Row]], config: EncodeConfig) -> list[_File]:
+def _plan_files(splits: dict[str, list[TaskRow]], config: EncodeConfig) -> list[_File]:
     files = []
     for split, rows in splits.items():
         keep_audio = config.keep_audio in (split, "all")
         shards = plan_shards(rows, keep_audio=keep_audio)
         names = [f"data/{split}-{index:05d}-of-{len(shards):05d}.parquet" for index in range(len(shards))]
-        files += [_File(name, mine, keep_audio) for name, mine in zip(names, shards, strict=True)]
+        files += [_File(name, shard, keep_audio) for name, shard in zip(names, shards, strict=True)]
     return files
 
 
-def _stretches(files: Sequence[_File]) -> Iterator[list[_File]]:
-    """Files whose clips are encoded together before they are written, of about `STRETCH_SECONDS`."""
-    stretch: list[_File] = []
+def _chunks(files: Sequence[_File]) -> Iterator[list[_File]]:
+    """Groups of files of about `CHUNK_SECONDS`, whose clips are encoded together before the files are written."""
+    chunk: list[_File] = []
     seconds = 0.0
     for file in files:
-        stretch.append(file)
+        chunk.append(file)
         seconds += sum(row["seconds"] for row in file.rows)
-        if seconds >= STRETCH_SECONDS:
-            yield stretch
-            stretch, seconds = [], 0.0
-    if stretch:
-        yield stretch
+        if seconds >= CHUNK_SECONDS:
+            yield chunk
+            chunk, seconds = [], 0.0
+    if chunk:
+        yield chunk
 
 
 def _write_records(
-    folder: Path, corpus: Corpus, splits: dict[str, list[Row]], *, codec: Codec, config: EncodeConfig
+    folder: Path, corpus: Corpus, splits: dict[str, list[TaskRow]], *, codec: Codec, config: EncodeConfig
 ) -> None:
-    facts = {
-        "codec": codec.revision,
-        "sources": config.sources,
-        "license": config.license,
-        "splits": {
-            split: {
-                "rows": len(rows),
-                "seconds": round(sum(row["seconds"] for row in rows), 2),
-                "tasks": count_tasks(rows),
-                "cut_at_turn": count_cuts(rows),
-            }
-            for split, rows in splits.items()
-        },
-        "rejects": corpus.reject_counts(),
-        "not_drawn": {public_path(source): count for source, count in corpus.num_not_drawn.items()},
-        "recipe": asdict(config),
-        "git_commit": git_commit(),
-        "versions": library_versions(),
-    }
-    record = public_record(facts)
-    rejects = [json.dumps(public_reject(reject, corpus), ensure_ascii=False) + "\n" for reject in corpus.rejects]
+    record = public_record(
+        {
+            "codec": codec.revision,
+            "sources": config.sources,
+            "license": config.license,
+            "splits": {
+                split: {
+                    "rows": len(rows),
+                    "seconds": round(sum(row["seconds"] for row in rows), 2),
+                    "tasks": count_tasks(rows),
+                    "cut_at_turn": count_cuts(rows),
+                }
+                for split, rows in splits.items()
+            },
+            "rejects": corpus.reject_counts(),
+            "not_drawn": {public_path(source): count for source, count in corpus.num_not_sampled.items()},
+            "recipe": asdict(config),
+            "git_commit": git_commit(),
+            "versions": library_versions(),
+        }
+    )
+    rejects = [
+        json.dumps(public_reject(reject, corpus).record(), ensure_ascii=False) + "\n" for reject in corpus.rejects
+    ]
     atomic_write(folder / "corpus.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
     atomic_write(folder / "rejects.jsonl", "".join(rejects))
     name = config.hub_dataset_id or PurePath(config.output_dir).name
@@ -144,12 +149,13 @@ def _write_records(
     _log_summary(record, corpus)
 
 
-def public_reject(reject: dict[str, Any], corpus: Corpus) -> dict[str, Any]:
-    """The reject without the folders of this machine: it is written to be passed on."""
-    reason = reject["reason"]
-    for source in corpus.sources:  # a reason may name a row of any of them, or the file of a recording
-        reason = reason.replace(source.label, public_path(source.label)).replace(f"{source.folder}/", "")
-    return reject | {"file": public_path(reject["file"]), "reason": reason}
+def public_reject(reject: Reject, corpus: Corpus) -> Reject:
+    """The reject without folders of this machine, as it may be published."""
+    detail = reject.detail
+    for source in corpus.sources:  # the detail may name a row of any source, or the file of a recording
+        detail = detail.replace(source.label, public_path(source.label)).replace(f"{source.folder}/", "")
+    columns = dict(reject.columns) | {"file": public_path(reject.columns["file"])}
+    return replace(reject, detail=detail, columns=columns)
 
 
 def _log_summary(record: dict[str, Any], corpus: Corpus) -> None:
@@ -157,5 +163,5 @@ def _log_summary(record: dict[str, Any], corpus: Corpus) -> None:
         logger.info("%s: %d rows, %.2f hours: %s", split, size["rows"], size["seconds"] / 3600, size["tasks"])
     for reason, count in record["rejects"].items():
         logger.warning("rejected: %d rows, %s", count, reason)
-    for source, count in corpus.num_not_drawn.items():
-        logger.info("not drawn from %s by its weight: %d rows", source, count)
+    for source, count in corpus.num_not_sampled.items():
+        logger.info("left out of %s by the weights: %d rows", source, count)

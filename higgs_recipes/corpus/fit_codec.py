@@ -17,38 +17,39 @@ from higgs_recipes.audio.mel_rvq_config import MelRVQConfig
 from higgs_recipes.configs.codec import FitCodecConfig
 from higgs_recipes.configs.corpus import EncodeConfig
 from higgs_recipes.constants import HOP, SAMPLE_RATE
-from higgs_recipes.corpus.corpus import Corpus, Row, load_rows
+from higgs_recipes.corpus.corpus import Corpus, load_rows
+from higgs_recipes.corpus.rows import CheckedRow
 from higgs_recipes.errors import InputError
 from higgs_recipes.files import explain_full_disk, staged_folder
 from higgs_recipes.provenance import git_commit, library_versions
 from higgs_recipes.records import read_config
 
 
-_RIDGE = 1e-6  # of the mean variance: components that hardly vary must not divide by nothing
+_RIDGE = 1e-6  # share of the mean variance, so that nearly constant components do not make the matrix singular
 
 
 def fit_codec(config: FitCodecConfig) -> dict[str, Any]:
-    """Write the codec; returns what fit.json says: speakers, clips and seconds of each, what the codebooks leave over.
+    """Fit a codec and write it, with fit.json, to `output_dir`; returns the content of fit.json.
 
-    The same recipe on the same corpus gives the same weights where torch rounds the same: one thread, one machine.
+    The same recipe and corpus give the same weights on one machine with one thread, where torch rounds the same.
 
     Raises:
-        InputError: what `load_rows` finds, a config that is no MelRVQConfig, fewer steps than a codebook has codes.
+        InputError: as `load_rows`, a config that is not a MelRVQConfig, or fewer steps than a codebook has codes.
     """
     codec_config = read_config(config.codec_config, MelRVQConfig)
     if (codec_config.sample_rate, codec_config.hop_length) != (SAMPLE_RATE, HOP):
         found = f"{codec_config.sample_rate} Hz in hops of {codec_config.hop_length}"
         raise InputError(f"{config.codec_config}: {found}, need {SAMPLE_RATE} and {HOP}")
     corpus = load_rows(EncodeConfig(sources=config.sources, columns=config.columns, seed=config.seed))
-    drawn = draw_rows(corpus.rows, seconds=config.seconds_per_speaker, seed=config.seed)
+    sampled = sample_rows(corpus.rows, seconds=config.seconds_per_speaker, seed=config.seed)
     model = MelRVQModel(codec_config)
-    features = torch.cat([model.features(clip[None])[0] for clip in _clips(corpus, drawn, config=config)])
+    features = torch.cat([model.features(clip[None])[0] for clip in _clips(corpus, sampled, config=config)])
     if len(features) < codec_config.codebook_size:
         raise InputError(
-            f"{len(features)} steps to fit on, need {codec_config.codebook_size}, better fifty times as many: give "
-            "sources with more speech, or raise seconds_per_speaker"
+            f"{len(features)} steps of audio, need at least {codec_config.codebook_size}, better 50 times as many: "
+            "add sources, or raise seconds_per_speaker"
         )
-    left_over = fit_model(
+    residual_shares = fit_model(
         model, features, iterations=config.iterations, refinements=config.refinements, seed=config.seed
     )
 
@@ -56,14 +57,14 @@ def fit_codec(config: FitCodecConfig) -> dict[str, Any]:
         with explain_full_disk(folder):
             model.half().save_pretrained(folder)
         speakers: dict[str, dict[str, float]] = {}
-        for row in drawn:
+        for row in sampled:
             totals = speakers.setdefault(str(row["speaker"]), {"clips": 0, "seconds": 0.0})
             totals["clips"] += 1
             totals["seconds"] = round(totals["seconds"] + row["seconds"], 2)
         record = {
             "codec": local_revision(folder),
             "steps": len(features),
-            "left_over": left_over,
+            "left_over": residual_shares,
             "speakers": speakers,
             "recipe": asdict(config),
             "git_commit": git_commit(),
@@ -73,28 +74,30 @@ def fit_codec(config: FitCodecConfig) -> dict[str, Any]:
     return record
 
 
-def draw_rows(rows: Sequence[Row], *, seconds: float, seed: int) -> list[Row]:
-    """Rows of each speaker in a drawn order, until they are `seconds` long together; rows without one are one speaker.
+def sample_rows(rows: Sequence[CheckedRow], *, seconds: float, seed: int) -> list[CheckedRow]:
+    """Sample rows of each speaker, in random order, until they have `seconds` of audio.
+
+    Rows without a speaker count as one speaker.
 
     >>> rows = [{"speaker": speaker, "seconds": 2.0} for speaker in ("ann", "ann", "bo")]
-    >>> [row["speaker"] for row in draw_rows(rows, seconds=2.0, seed=0)]
+    >>> [row["speaker"] for row in sample_rows(rows, seconds=2.0, seed=0)]
     ['ann', 'bo']
     """
-    by_speaker: dict[str, list[Row]] = {}
+    by_speaker: dict[str, list[CheckedRow]] = {}
     for row in rows:
         by_speaker.setdefault(str(row["speaker"]), []).append(row)
-    drawn = []
+    sampled = []
     for speaker in sorted(by_speaker):
         random.Random(f"{seed} {speaker}").shuffle(by_speaker[speaker])
         total = 0.0
         for row in by_speaker[speaker]:
             if total < seconds:
-                drawn.append(row)
+                sampled.append(row)
                 total += row["seconds"]
-    return drawn
+    return sampled
 
 
-def _clips(corpus: Corpus, rows: Sequence[Row], *, config: FitCodecConfig) -> Iterator[Tensor]:
+def _clips(corpus: Corpus, rows: Sequence[CheckedRow], *, config: FitCodecConfig) -> Iterator[Tensor]:
     generator = random.Random(config.seed)
     for row in tqdm(rows, desc="Reading", unit=" clips"):
         waveform = corpus.waveform(row["own"], name=row["name"])
@@ -103,25 +106,25 @@ def _clips(corpus: Corpus, rows: Sequence[Row], *, config: FitCodecConfig) -> It
 
 @torch.no_grad()
 def fit_model(model: MelRVQModel, features: Tensor, *, iterations: int, refinements: int, seed: int) -> list[float]:
-    """Fill a model's weights from features (F, frames_per_step * M), F >= V.
+    """Fit the weights of a model to features (F, frames_per_step * M), F >= V.
 
-    Residual k-means, then refinements in which all codebooks move together. The weights are rounded as float16 will
-    store them, so that a codec in memory and on disk gives the same codes.
+    Codebooks are fitted by residual k-means, then refined together. Weights are rounded to float16, as they are
+    stored, so that the codec in memory and the one on disk give the same codes.
 
     Returns:
-        Share of the features' variance that is left over: by the components, and by the components and codebooks.
+        Residual share of the features' variance, after the components, and after the components and codebooks.
     """
     config = model.config
     generator = torch.Generator().manual_seed(seed)
-    model.mean.copy_(_as_stored(features.mean(dim=0)))
+    model.mean.copy_(_round_to_float16(features.mean(dim=0)))
     centered = features - model.mean
     total = centered.square().mean(dim=0).sum()
     covariance = (centered.T @ centered).double() / len(centered)
     _, axes = torch.linalg.eigh(covariance)  # columns, ascending
     axes = axes.flip(1)[:, : config.num_components].T  # (D, frames_per_step * M)
-    # An axis may point either way: this fixes which.
+    # The sign of an axis is arbitrary; the largest coefficient is made positive.
     axes = axes * axes.gather(1, axes.abs().argmax(dim=1, keepdim=True)).sign()
-    model.components.copy_(_as_stored(axes.float()))
+    model.components.copy_(_round_to_float16(axes.float()))
     residual = centered @ model.components.T  # (F, D)
     vectors, lost = residual, total - residual.square().mean(dim=0).sum()
     for codebook in tqdm(model.codebooks, desc="Codebooks"):
@@ -129,27 +132,27 @@ def fit_model(model: MelRVQModel, features: Tensor, *, iterations: int, refineme
         residual = residual - codebook[_assign(residual, codebook)]
     for _ in tqdm(range(refinements), desc="Refining"):
         _refine(model, vectors)
-    model.codebooks.copy_(_as_stored(model.codebooks))
+    model.codebooks.copy_(_round_to_float16(model.codebooks))
     _, residual = quantize(vectors, model.codebooks, beam=config.beam)
-    model.restorer.copy_(_as_stored(_restorer(vectors - residual, vectors)))
+    model.restorer.copy_(_round_to_float16(_restorer(vectors - residual, vectors)))
     residual = vectors - with_neighbors((vectors - residual)[None])[0] @ model.restorer.T
     shares = [lost / total, (lost + residual.square().mean(dim=0).sum()) / total]
     return [round(share.item(), 4) for share in shares]
 
 
 def _refine(model: MelRVQModel, vectors: Tensor) -> None:
-    """Move each code to the middle of what it has to be, the other codebooks' codes being as the search finds them."""
+    """Move each code to the mean of the vectors that it should represent, given the codes of the other codebooks."""
     codes, residual = quantize(vectors, model.codebooks, beam=model.config.beam)  # (F, C), (F, D)
     for codebook, chosen in zip(model.codebooks, codes.unbind(dim=1), strict=True):
-        step = _means(residual, chosen, num_codes=len(codebook))  # (V, D); 0 where a code is never chosen
+        step = _means(residual, chosen, num_codes=len(codebook))  # (V, D); 0 for unused codes
         codebook += step
         residual = residual - step[chosen]
 
 
 def _restorer(quantized: Tensor, vectors: Tensor) -> Tensor:
-    """The matrix (D, 3 * D) that gives vectors (F, D) from quantized ones with their neighbors, by least squares.
+    """The matrix (D, 3 * D) that predicts vectors (F, D) from quantized ones with their neighbors, by least squares.
 
-    Where one clip ends and the next begins, neighbors are strangers: 1 step in 60, which hardly weighs.
+    At the ends of clips, about 1 step in 60, neighbors belong to different clips; the effect is small.
     """
     inputs = with_neighbors(quantized[None])[0].double()  # (F, 3 * D)
     products = inputs.T @ inputs
@@ -158,9 +161,9 @@ def _restorer(quantized: Tensor, vectors: Tensor) -> Tensor:
 
 
 def k_means(vectors: Tensor, num_codes: int, *, iterations: int, generator: torch.Generator) -> Tensor:
-    """Centers (num_codes, D) of vectors (F, D), F >= num_codes, from drawn ones by Lloyd's iterations.
+    """Centers (num_codes, D) of vectors (F, D), F >= num_codes, by Lloyd's iterations from randomly chosen vectors.
 
-    A center that no vector is nearest to moves to the vector that lies farthest from its own.
+    A center that is nearest to no vector moves to the vector that is farthest from its center.
     """
     centers = vectors[torch.randperm(len(vectors), generator=generator)[:num_codes]]
     for _ in range(iterations):
@@ -176,15 +179,15 @@ def k_means(vectors: Tensor, num_codes: int, *, iterations: int, generator: torc
 
 
 def _means(vectors: Tensor, indexes: Tensor, *, num_codes: int) -> Tensor:
-    """Means (num_codes, D) of the vectors (F, D) at each index (F,); 0 where there is none."""
+    """Means (num_codes, D) of the vectors (F, D) by index (F,); 0 for unused indexes."""
     sums = vectors.new_zeros(num_codes, vectors.shape[1]).index_add_(0, indexes, vectors)
     return sums / torch.bincount(indexes, minlength=num_codes).clamp_min(1)[:, None]
 
 
 def _assign(vectors: Tensor, centers: Tensor) -> Tensor:
-    """Index (F,) of the center nearest to each vector."""
+    """Index (F,) of the nearest center of each vector."""
     return quantize(vectors, centers[None], beam=1)[0][:, 0]
 
 
-def _as_stored(weights: Tensor) -> Tensor:
+def _round_to_float16(weights: Tensor) -> Tensor:
     return weights.half().float()

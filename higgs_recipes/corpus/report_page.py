@@ -1,4 +1,4 @@
-"""The record of a corpus's check as a page. Names and texts come from anywhere: all are escaped."""
+"""Render the record of a corpus check as a page. Names and texts are untrusted: all are escaped."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,16 +7,16 @@ from higgs_recipes.corpus.report_summary import Record, cuts, epoch_cost, findin
 from higgs_recipes.pages import render_page
 
 
-SHOWN = 10  # rows of a table; the record has them all
-MOST_CHARACTERS = 40
-REACH = (
-    "The model's tokenizer works on the bytes of UTF-8, so no character is out of its reach. Unusual are those that "
-    "nobody sees, and those in fewer than 1 of 1,000 rows: whether the model can speak them, no table tells."
+SHOWN = 10  # rows of a table; the record has all
+MAX_CHARACTERS = 40
+UNUSUAL = (
+    "The tokenizer works on UTF-8 bytes, so it can represent any character. Unusual characters are invisible ones and "
+    "those in fewer than 1 of 1,000 rows: the model may not know how to speak them."
 )
 
 
 def render_report(record: Record) -> str:
-    """corpus_report.html: one file that needs no network."""
+    """corpus_report.html, a single file that loads nothing from the network."""
     sources = ", ".join(source if isinstance(source, str) else source["path"] for source in record["sources"])
     return render_page(
         "corpus",
@@ -33,7 +33,7 @@ def _finalize(value: Any) -> Any:
 
 
 def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[Any]], *, note: str = "") -> dict[str, Any]:
-    """Columns of numbers stand to the right. Of more rows than are shown, the title says so."""
+    """A table for the template; columns of numbers are right-aligned."""
     numbers = [index for index, cell in enumerate(rows[0]) if isinstance(cell, (int, float))] if rows else []
     cells = [[_cell(cell) for cell in row] for row in rows]
     return {"title": title, "note": note, "head": head, "rows": cells, "numbers": numbers}
@@ -45,10 +45,12 @@ def _cell(value: Any) -> Any:
     return f"{value:,}" if isinstance(value, int) else value
 
 
-def _listed(title: str, head: Sequence[str], rows: Sequence[Sequence[Any]], *, most: int = SHOWN) -> dict[str, Any]:
-    """A table of the first rows, which says how many there are; none is said too."""
-    some = f"The first {most}; corpus_report.json has all." if len(rows) > most else ""
-    return _table(f"{title}: {len(rows):,}", head, rows[:most], note=some)
+def _first_rows(
+    title: str, head: Sequence[str], rows: Sequence[Sequence[Any]], *, limit: int = SHOWN
+) -> dict[str, Any]:
+    """A table of the first rows, with the number of all rows in its title."""
+    note = f"The first {limit}; corpus_report.json has all." if len(rows) > limit else ""
+    return _table(f"{title}: {len(rows):,}", head, rows[:limit], note=note)
 
 
 def _groups(groups: Sequence[Sequence[str]]) -> list[tuple[int, str]]:
@@ -61,32 +63,32 @@ def _sections(record: Record) -> list[dict[str, Any]]:
         {"key": "speakers", "title": "Speakers and languages", "tables": _speaker_tables(record)},
         {
             "key": "sound",
-            "title": "Sound",
-            "plots": [_plot("Length of clips", record["durations"], unit="seconds", what="clips")],
-            "tables": _sound_tables(record),
+            "title": "Audio",
+            "plots": [_plot("Duration of clips", record["durations"], unit="seconds", items="clips")],
+            "tables": _audio_tables(record),
         },
         {
             "key": "text",
             "title": "Text",
             "plots": [
-                _plot("Length of texts", record["text_lengths"], unit="characters", what="texts"),
-                _plot("Speaking rate", record["speaking_rates"], unit="characters a second", what="rows"),
+                _plot("Length of texts", record["text_lengths"], unit="characters", items="texts"),
+                _plot("Speaking rate", record["speaking_rates"], unit="characters per second", items="rows"),
             ],
             "tables": _text_tables(record),
         },
         {"key": "tasks", "title": "Splits and tasks", "tables": _task_tables(record)},
         {
             "key": "cost",
-            "title": "What an epoch costs",
+            "title": "Cost of an epoch",
             "note": epoch_cost(record)
-            + ". Codes are counted; text is an estimate, one token for four bytes of UTF-8, as without the "
-            "model's tokenizer it cannot be known; at most it is one a byte. Your GPU and batch have another speed.",
+            + ". Codes are counted. Text is estimated at one token per four bytes of UTF-8, because the model's "
+            "tokenizer is not used here; the maximum is one token per byte. The speed depends on GPU and batch size.",
             "plots": [
-                _plot("Length of rows, train", record["splits"]["train"]["lengths"], unit="positions", what="rows")
+                _plot("Length of rows, train", record["splits"]["train"]["lengths"], unit="positions", items="rows")
             ],
             "tables": _cost_tables(record),
         },
-        {"key": "method", "title": "How it was measured", "facts": _facts(record)},
+        {"key": "method", "title": "Method", "facts": _facts(record)},
     ]
 
 
@@ -100,14 +102,14 @@ def _row_tables(record: Record) -> list[dict[str, Any]]:
     tables = [
         _table(
             f"Rejected: {record['rejected']:,}",
-            ["reason", "rows", "corpus", "row", "id", "the first of them"],
+            ["category", "rows", "corpus", "row", "id", "first reasons"],
             first,
-            note="A row counts from 0. Encoding writes all of them to rejects.jsonl.",
+            note="Rows count from 0. Encoding writes all rejects to rejects.jsonl.",
         ),
         _table(
-            "What the recipe's filters drop",
+            "Rows removed by filters",
             ["field", "value", "rows"],
-            [(each["filter"], str(each["value"]), each["rows"]) for each in record["filters"]],
+            [(effect["filter"], str(effect["value"]), effect["rows"]) for effect in record["filters"]],
         ),
     ]
     if record["not_drawn"]:
@@ -119,86 +121,93 @@ def _speaker_tables(record: Record) -> list[dict[str, Any]]:
     tables = []
     for title in ("speakers", "languages"):
         rows = [(name_of(size), size["rows"], hours(size["seconds"])) for size in record[title]]
-        head, few = [title[:-1], "rows", "time"], len(rows) <= 2 * SHOWN
+        head, few = [title[:-1], "rows", "duration"], len(rows) <= 2 * SHOWN
         tables.append(_table(f"{title.capitalize()}: {len(rows):,}", head, rows if few else rows[:SHOWN]))
         if not few:
-            tables.append(_table(f"The smallest {SHOWN}", head, rows[-SHOWN:]))
+            tables.append(_table(f"Smallest {SHOWN}", head, rows[-SHOWN:]))
     return tables
 
 
-def _sound_tables(record: Record) -> list[dict[str, Any]]:
+def _audio_tables(record: Record) -> list[dict[str, Any]]:
     clipped = [(row["id"], row["samples"]) for row in record["clipped"]]
     edges = [(row["id"], row["start"], row["end"]) for row in record["silent_edges"]]
-    clipping = _listed("Clipped", ["row", "samples"], clipped)
-    clipping["note"] += " Three samples or more in a row at full scale; a clip made quieter afterwards is not found."
-    silence = _listed("Silent at an end", ["row", "start, s", "end, s"], edges)
-    silence["note"] += " More than 0.5 s that is 40 dB below the loudest 20 ms; louder noise is not found."
+    clipping = _first_rows("Clipped", ["row", "samples"], clipped)
+    clipping["note"] += (
+        " Three or more samples in a row at full scale; clips that were made quieter afterwards are not detected."
+    )
+    silence = _first_rows("Silence at an end", ["row", "start, s", "end, s"], edges)
+    silence["note"] += " More than 0.5 s that is 40 dB below the loudest 20 ms; louder noise is not detected."
     return [
-        _table("Sample rates", ["Hz", "rows"], [(each["rate"], each["rows"]) for each in record["sample_rates"]]),
+        _table("Sample rates", ["Hz", "rows"], [(size["rate"], size["rows"]) for size in record["sample_rates"]]),
         clipping,
         silence,
-        _listed("The same sound", ["rows", "ids"], _groups(record["same_sound"])),
+        _first_rows("Same audio", ["rows", "ids"], _groups(record["same_sound"])),
     ]
 
 
 def _text_tables(record: Record) -> list[dict[str, Any]]:
     rates, characters = record["speaking_rates"], record["unusual_characters"]
     languages = [
-        (each["language"] or "not given", each["rows"], each["median"], each["deviation"])
-        + ("yes" if each["judged"] else "no: too few rows, or all alike",)
-        for each in rates["languages"]
+        (rate["language"] or "not given", rate["rows"], rate["median"], rate["deviation"])
+        + ("yes" if rate["judged"] else "no: too few rows, or no spread",)
+        for rate in rates["languages"]
     ]
     outliers = [
         (row["id"], row["rate"], f"{row['deviations']:+.1f}", row["seconds"], row["text"]) for row in rates["outliers"]
     ]
     head = ["row", "characters/s", "deviations", "seconds", "text"]
-    unusual = [(each["code"], each["name"], each["kind"], each["rows"]) for each in characters]
-    odd = _listed("Unusual characters", ["code", "name", "kind", "rows"], unusual, most=MOST_CHARACTERS)
-    odd["note"] += f" {record['characters']:,} different characters in all. {REACH}"
+    unusual = [
+        (character["code"], character["name"], character["kind"], character["rows"]) for character in characters
+    ]
+    character_table = _first_rows(
+        "Unusual characters", ["code", "name", "kind", "rows"], unusual, limit=MAX_CHARACTERS
+    )
+    character_table["note"] += f" {record['characters']:,} different characters in total. {UNUSUAL}"
     return [
-        _table("Speaking rate by language", ["language", "rows", "median", "robust deviation", "judged"], languages),
-        _listed("More than 3 robust deviations off", head, outliers),
-        odd,
-        _listed("Letters and accents apart (not NFC)", ["row"], [(row_id,) for row_id in record["not_composed"]]),
-        _listed("The same words", ["rows", "ids"], _groups(record["same_text"])),
+        _table(
+            "Speaking rate by language",
+            ["language", "rows", "median", "robust deviation", "outliers searched"],
+            languages,
+        ),
+        _first_rows("More than 3 robust deviations from the median", head, outliers),
+        character_table,
+        _first_rows("Not in Unicode NFC", ["row"], [(row_id,) for row_id in record["not_composed"]]),
+        _first_rows("Same words", ["rows", "ids"], _groups(record["same_text"])),
     ]
 
 
 def _task_tables(record: Record) -> list[dict[str, Any]]:
-    asked = record["tasks"]
+    weights = record["tasks"]
     rows = [
-        (split, task, taught["tasks"].get(task, 0), f"{taught['tasks'].get(task, 0) / taught['rows']:.1%}")
-        + (f"{asked[task]:.1%}" if task in asked else "by rows that name it",)
-        for split, taught in record["splits"].items()
-        for task in dict.fromkeys((*asked, *taught["tasks"]))
+        (name, task, split["tasks"].get(task, 0), f"{split['tasks'].get(task, 0) / split['rows']:.1%}")
+        + (f"{weights[task]:.1%}" if task in weights else "only rows that name it",)
+        for name, split in record["splits"].items()
+        for task in dict.fromkeys((*weights, *split["tasks"]))
     ]
-    sizes = [
-        (split, taught["rows"], hours(taught["seconds"]), cuts(taught)) for split, taught in record["splits"].items()
-    ]
+    sizes = [(name, split["rows"], hours(split["seconds"]), cuts(split)) for name, split in record["splits"].items()]
     note = (
-        "A dialogue takes the place of the utterances that it is joined from, so its share of rows is smaller. Rows "
-        "that name their task are counted too, and not drawn."
+        "A dialogue replaces the utterances that it is joined from, so its share of rows is smaller than its weight. "
+        "Rows that name their task are included."
     )
     return [
-        _table("Splits", ["split", "rows", "time", "too long"], sizes),
-        _table("Tasks", ["split", "task", "rows", "share", "asked for"], rows, note=note),
+        _table("Splits", ["split", "rows", "duration", "too long"], sizes),
+        _table("Tasks", ["split", "task", "rows", "share", "weight"], rows, note=note),
     ]
 
 
 def _cost_tables(record: Record) -> list[dict[str, Any]]:
     rows = [
         (
-            split,
-            each["codes"],
-            each["text"],
-            each["text_at_most"],
-            taught["longest"]["positions"],
-            taught["longest"]["id"],
+            name,
+            split["positions"]["codes"],
+            split["positions"]["text"],
+            split["positions"]["text_at_most"],
+            split["longest"]["positions"],
+            split["longest"]["id"],
         )
-        for split, taught in record["splits"].items()
-        for each in [taught["positions"]]
+        for name, split in record["splits"].items()
     ]
-    return [_table("Positions", ["split", "codes", "text", "text at most", "longest row", "which"], rows)]
+    return [_table("Positions", ["split", "codes", "text", "text at most", "longest row", "its id"], rows)]
 
 
 def _facts(record: Record) -> list[tuple[str, str]]:
@@ -207,23 +216,23 @@ def _facts(record: Record) -> list[tuple[str, str]]:
     return [*recipe, ("commit", record["git_commit"] or "not recorded"), ("versions", versions)]
 
 
-def _plot(title: str, spread: Record, *, unit: str, what: str) -> dict[str, Any]:
-    """A histogram's bars in the template's box: 50 to 550 across, 260 up to 40."""
+def _plot(title: str, spread: Record, *, unit: str, items: str) -> dict[str, Any]:
+    """The bars of a histogram in the coordinates of the template: x from 50 to 550, y from 260 up to 40."""
     start, step, counts = (spread["histogram"][name] for name in ("start", "step", "counts"))
     width, top = 500 / len(counts), max(counts)
     bars, ticks = [], []
-    every = -(-len(counts) // 8)
+    tick_step = -(-len(counts) // 8)
     for index, count in enumerate(counts):
         left, height = 50 + index * width, 220 * count / top
         edges = f"{start + index * step:,.4g} to {start + (index + 1) * step:,.4g}"
         if count:
             bars.append({"x": round(left, 1), "y": round(260 - height, 1), "label": f"{edges} {unit}: {count:,}"})
             bars[-1] |= {"width": round(max(width - 1, 0.5), 1), "height": round(height, 1)}
-        if index % every == 0:
+        if index % tick_step == 0:
             ticks.append({"x": round(left, 1), "label": f"{start + index * step:,.4g}"})
     caption = (
-        f"{spread['least']:,.4g} to {spread['most']:,.4g} {unit}, median {spread['median']:,.4g}; 9 in 10 {what} have "
-        f"{spread['p5']:,.4g} to {spread['p95']:,.4g}."
+        f"{spread['least']:,.4g} to {spread['most']:,.4g} {unit}, median {spread['median']:,.4g}; 90 % of {items} "
+        f"have {spread['p5']:,.4g} to {spread['p95']:,.4g}."
     )
     lines = [{"y": 260, "label": "0"}, {"y": 40, "label": f"{top:,}"}]
     return {"title": title, "caption": caption, "unit": unit, "bars": bars, "ticks": ticks, "lines": lines}

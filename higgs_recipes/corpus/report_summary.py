@@ -1,7 +1,8 @@
-"""The record of a corpus's check in a few lines: what is there, what to look at first."""
+"""Summarize the record of a corpus check in a few lines."""
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,34 +13,34 @@ Record = Mapping[str, Any]
 
 
 def render_text(record: Record) -> str:
-    """What the terminal shows."""
+    """The summary for the terminal."""
     durations, lengths, rates = record["durations"], record["text_lengths"], record["speaking_rates"]
     lines = [
         lead(record),
         f"clips: {durations['least']:.1f} to {durations['most']:.1f} s, median {durations['median']:.1f} s; "
-        + ", ".join(f"{each['rate']:,} Hz {each['rows']:,} rows" for each in record["sample_rates"]),
+        + ", ".join(f"{size['rate']:,} Hz {size['rows']:,} rows" for size in record["sample_rates"]),
         f"lengths: [{bars(durations['histogram'])}] from {durations['least']:.1f} to {durations['most']:.1f} s",
         f"speakers: {_named(record['speakers'])}",
         f"languages: {_named(record['languages'])}",
         f"text: {lengths['least']:,} to {lengths['most']:,} characters, median {lengths['median']:,.0f}; "
-        f"{rates['median']:.1f} characters a second",
+        f"{rates['median']:.1f} characters per second",
     ]
-    for split, taught in record["splits"].items():
-        tasks = ", ".join(f"{task} {count:,}" for task, count in taught["tasks"].items())
-        lines.append(f"{split}: {taught['rows']:,} rows, {hours(taught['seconds'])}: {tasks}")
-        if taught["cut_at_turn"]["dialogues"]:
-            lines.append(f"{split}: {cuts(taught)}")
+    for name, split in record["splits"].items():
+        tasks = ", ".join(f"{task} {count:,}" for task, count in split["tasks"].items())
+        lines.append(f"{name}: {split['rows']:,} rows, {hours(split['seconds'])}: {tasks}")
+        if split["cut_at_turn"]["dialogues"]:
+            lines.append(f"{name}: {cuts(split)}")
     lines.append("epoch: " + epoch_cost(record))
-    for each in record["filters"]:
-        value = f" ({each['value']})" if each["value"] else ""
-        lines.append(f"filter: {each['filter']}{value} drops {counted(each['rows'], 'row')}")
+    for effect in record["filters"]:
+        value = f" ({effect['value']})" if effect["value"] else ""
+        lines.append(f"filter: {effect['filter']}{value} removes {counted(effect['rows'], 'row')}")
     lines += [f"rejected: {counted(group['rows'], 'row')}, {group['reason']}" for group in record["rejects"]]
-    lines += [f"look at: {finding}" for finding in findings(record)]
+    lines += [f"check: {finding}" for finding in findings(record)]
     return "\n".join(visible(line) for line in lines)
 
 
 def lead(record: Record) -> str:
-    """The whole in one sentence."""
+    """The result in one sentence."""
     speakers = sum(size["name"] is not None for size in record["speakers"])
     voices = counted(speakers, "named speaker") if speakers else "no named speaker"
     read = counted(record["read"], "row")
@@ -47,39 +48,35 @@ def lead(record: Record) -> str:
 
 
 def findings(record: Record) -> list[str]:
-    """What a person should look at first, a line each."""
+    """Possible problems, most important first, one line each."""
     edges, characters = record["silent_edges"], record["unusual_characters"]
-    kinds = {kind: sum(each["kind"] == kind for each in characters) for kind in {each["kind"] for each in characters}}
-    unseen = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()) if kind != "rare")
-    low = sum(each["rows"] for each in record["sample_rates"] if each["rate"] < SAMPLE_RATE)
-    sounds, texts = (sum(len(group) - 1 for group in record[name]) for name in ("same_sound", "same_text_and_speaker"))
+    kinds = Counter(character["kind"] for character in characters)
+    invisible = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()) if kind != "rare")
+    low = sum(size["rows"] for size in record["sample_rates"] if size["rate"] < SAMPLE_RATE)
+    recordings, texts = (
+        sum(len(group) - 1 for group in record[name]) for name in ("same_sound", "same_text_and_speaker")
+    )
     silence = hours(sum(row["start"] + row["end"] for row in edges))
-    not_drawn = sum(record["not_drawn"].values())
-    untaught = record["rejected"] - (record["read"] - record["kept"] - not_drawn)
-    found = [
-        (record["rejected"] - untaught, "rejected by the checks"),
-        (untaught, "rejected by their task: they lack what it needs"),
-        (not_drawn, "left out by the weights of the sources"),
-        (len(record["clipped"]), "clipped: samples in a row at full scale"),
-        (len(edges), f"silent for more than 0.5 s at an end, {silence} in all: the model learns to pause there"),
-        (low, f"recorded below {SAMPLE_RATE:,} Hz: they teach a dull sound"),
-        (sounds, "the same sound as a row before"),
-        (texts, "the same words as another row of the same speaker"),
-        (
-            len(record["speaking_rates"]["outliers"]),
-            "far faster or slower than the rest: is the transcript the clip's?",
-        ),
-        (
-            len(record["not_composed"]),
-            "letters and their accents are apart (not NFC): the tokenizer reads other bytes",
-        ),
+    not_sampled = sum(record["not_drawn"].values())
+    without_task = record["rejected"] - (record["read"] - record["kept"] - not_sampled)
+    counts = [
+        (record["rejected"] - without_task, "rejected by the checks"),
+        (without_task, "rejected because they lack what their task needs"),
+        (not_sampled, "left out by the weights of the sources"),
+        (len(record["clipped"]), "clipped: several samples in a row at full scale"),
+        (len(edges), f"more than 0.5 s of silence at an end, {silence} in total: the model learns to pause there"),
+        (low, f"sample rate below {SAMPLE_RATE:,} Hz: high frequencies are missing"),
+        (recordings, "same audio as an earlier row"),
+        (texts, "same words as another row of the same speaker"),
+        (len(record["speaking_rates"]["outliers"]), "unusual speaking rate: the transcript may not match the clip"),
+        (len(record["not_composed"]), "text not in Unicode NFC: the tokenizer sees other bytes than usual"),
     ]
-    lines = [f"{counted(count, 'row')}: {what}" for count, what in found if count]
-    return lines + ([f"characters that nobody sees: {unseen}"] if unseen else [])
+    lines = [f"{counted(count, 'row')}: {problem}" for count, problem in counts if count]
+    return lines + ([f"invisible characters: {invisible}"] if invisible else [])
 
 
 def hours(seconds: float) -> str:
-    """A time in the unit that fits it.
+    """A duration in seconds, minutes or hours.
 
     >>> hours(40), hours(300), hours(9000)
     ('40.0 s', '5.0 min', '2.50 h')
@@ -90,7 +87,7 @@ def hours(seconds: float) -> str:
 
 
 def bars(histogram: Record) -> str:
-    """A histogram as a line of text, a character for each bin.
+    """A histogram as one line of text, one character for each bin.
 
     >>> bars({"start": 0, "step": 1, "counts": [1, 0, 4, 8]})
     '▁ ▄█'
@@ -99,24 +96,28 @@ def bars(histogram: Record) -> str:
     return "".join(" ▁▂▃▄▅▆▇█"[-(-8 * count // top)] for count in histogram["counts"])
 
 
-def cuts(taught: Record) -> str:
-    """What became of dialogues that were too long."""
-    cut = taught["cut_at_turn"]
+def cuts(split: Record) -> str:
+    """How many long dialogues were cut."""
+    cut = split["cut_at_turn"]
     return f"{counted(cut['dialogues'], 'dialogue')} cut at turns into {cut['pieces']:,}"
 
 
 def visible(text: str) -> str:
-    """Text on one line, what is unseen or steers a terminal or the direction as its code.
+    """Text on one line, with invisible and control characters as escapes.
 
     >>> print(visible("a\\nb\\x1b[2J\\u202e"))
     a / b\\u001b[2J\\u202e
     """
     one_line = re.sub(r"\s*\n\s*", " / ", text)
-    return "".join(f"\\u{ord(each):04x}" if unicodedata.category(each)[0] == "C" else each for each in one_line)
+    return "".join(
+        f"\\u{ord(character):04x}" if unicodedata.category(character)[0] == "C" else character
+        for character in one_line
+    )
 
 
 def counted(number: int, noun: str) -> str:
-    """
+    """A number with its noun, in the plural where needed.
+
     >>> counted(1, "row"), counted(1200, "row")
     ('1 row', '1,200 rows')
     """
@@ -124,7 +125,7 @@ def counted(number: int, noun: str) -> str:
 
 
 def _named(sizes: Sequence[Record]) -> str:
-    """The largest of them and the smallest, with their time."""
+    """Names with durations; of more than four, the largest and the smallest."""
     if len(sizes) <= 4:
         return ", ".join(f"{name_of(size)} {hours(size['seconds'])}" for size in sizes)
     ends = [f"{name_of(size)} {hours(size['seconds'])}" for size in (sizes[0], sizes[-1])]
@@ -132,21 +133,21 @@ def _named(sizes: Sequence[Record]) -> str:
 
 
 def name_of(size: Record) -> str:
-    """Of a speaker or a language."""
+    """The name of a speaker or language."""
     return "not given" if size["name"] is None else size["name"]
 
 
 def epoch_cost(record: Record) -> str:
-    """Positions, steps and time of one pass over the training rows."""
-    taught = record["splits"]["train"]
-    counts, epoch = taught["positions"], taught["epoch"]
-    took = "its time is not measured"
+    """Positions, steps and duration of one epoch."""
+    train = record["splits"]["train"]
+    counts, epoch = train["positions"], train["epoch"]
+    duration = "its duration is not measured"
     if epoch["seconds"] is not None:
-        took = (
-            f"{hours(epoch['seconds'])} at {epoch['positions_per_second']:,.0f} positions a second (measured on "
+        duration = (
+            f"{hours(epoch['seconds'])} at {epoch['positions_per_second']:,.0f} positions per second (measured on "
             f"{epoch['hardware']} with 10 s clips)"
         )
     return (
-        f"{counts['codes'] + counts['text']:,} positions, of which {counts['codes']:,} are codes; "
-        f"{counted(epoch['steps'], 'step')} of {epoch['pack_to']:,} with voice_lora.yaml; {took}"
+        f"{counts['codes'] + counts['text']:,} positions, {counts['codes']:,} of them codes; "
+        f"{counted(epoch['steps'], 'step')} of {epoch['pack_to']:,} with voice_lora.yaml; {duration}"
     )

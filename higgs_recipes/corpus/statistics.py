@@ -1,4 +1,4 @@
-"""What is in a corpus, in numbers: pure measures of its checked rows, its rejects and of what its rows teach."""
+"""Measures of a corpus: its checked rows, its rejects, and the length of its rows in training."""
 
 import json
 import math
@@ -12,24 +12,26 @@ from higgs_recipes.audio.codec import num_steps
 from higgs_recipes.configs.corpus import EncodeConfig
 from higgs_recipes.configs.measured_speeds import SETTINGS, find_speed
 from higgs_recipes.constants import NUM_CODEBOOKS, SAMPLE_RATE
-from higgs_recipes.corpus.corpus import Row, sentence, short_reason
+from higgs_recipes.corpus.corpus import sentence
+from higgs_recipes.corpus.rows import CheckedRow, TaskRow
+from higgs_recipes.rejects import Reject, RejectCode
 
 
 FIRST = 5  # rows that a report shows of each kind
 NUM_BINS = 24
-LONG_EDGE = 0.5  # seconds of silence at an end of a clip that the model would learn to speak
+LONG_EDGE = 0.5  # seconds of silence at an end of a clip; more is reported
 RARE = 1 / 1000  # share of rows
 OUTLIER = 3.0  # robust standard deviations
-LEAST_JUDGED = 10  # rows of a language; of fewer the spread is not known
-BYTES_PER_TOKEN = 4  # of UTF-8; what Llama 3's tokenizer makes of English, and an estimate for all else
-# What of recipes/higgs-3b/voice_lora.yaml an epoch's steps and time hang on.
+MIN_ROWS = 10  # rows of a language; with fewer, the spread of speaking rates is not known
+BYTES_PER_TOKEN = 4  # bytes of UTF-8; measured for English with Llama 3's tokenizer, an estimate for other languages
+# The fields of recipes/higgs-3b/voice_lora.yaml that the steps and the duration of an epoch depend on.
 VOICE_LORA = {"pack_to": 8192, "gradient_checkpointing": True, "compile_layers": True}
 
-UNSEEN = {"Cc": "control", "Cf": "format", "Co": "private use", "Cn": "unassigned", "Cs": "half of a surrogate pair"}
+INVISIBLE = {"Cc": "control", "Cf": "format", "Co": "private use", "Cn": "unassigned", "Cs": "lone surrogate"}
 
 
 def spread(values: Sequence[float], *, least_step: float = 0.0) -> dict[str, Any]:
-    """Least, most, mean, median, 5th and 95th percentile of some values, and their `histogram`."""
+    """Minimum, maximum, mean, median, 5th and 95th percentile of values, and their `histogram`."""
     ordered = sorted(values)
     last = len(ordered) - 1
     return {
@@ -44,7 +46,7 @@ def spread(values: Sequence[float], *, least_step: float = 0.0) -> dict[str, Any
 
 
 def histogram(values: Sequence[float], *, least_step: float = 0.0) -> dict[str, Any]:
-    """Counts in about `NUM_BINS` bins whose width is 1, 2 or 5 times a power of ten; count i begins at start + i step.
+    """Counts in about `NUM_BINS` bins of width 1, 2 or 5 times a power of ten; bin i starts at start + i * step.
 
     >>> histogram([0.0, 1.0, 1.5, 30.0], least_step=10)
     {'start': 0, 'step': 10, 'counts': [3, 0, 0, 1]}
@@ -52,23 +54,25 @@ def histogram(values: Sequence[float], *, least_step: float = 0.0) -> dict[str, 
     width = (max(values) - min(values)) / NUM_BINS
     scale = 10.0 ** math.floor(math.log10(width)) if width else 1.0
     step = max(least_step, next(scale * factor for factor in (1, 2, 5, 10) if scale * factor >= width))
-    # 0.44 / 0.02 is not quite 22.
+    # 0.44 / 0.02 is slightly below 22 in floating point.
     bins = Counter(math.floor(value / step + 1e-9) for value in values)
     first = min(bins)
-    return {"start": first * step, "step": step, "counts": [bins[each] for each in range(first, max(bins) + 1)]}
+    return {"start": first * step, "step": step, "counts": [bins[index] for index in range(first, max(bins) + 1)]}
 
 
-def sizes(rows: Iterable[Row], field: str) -> list[dict[str, Any]]:
-    """{"name" (None: the rows have none), "rows", "seconds"} of each value of a field, the longest first."""
-    found: dict[Any, list[float]] = defaultdict(list)
+def sizes(rows: Iterable[CheckedRow], field: str) -> list[dict[str, Any]]:
+    """{"name" (None if not given), "rows", "seconds"} of each value of a field, longest first."""
+    seconds_by_name: dict[Any, list[float]] = defaultdict(list)
     for row in rows:
-        found[row[field]].append(row["seconds"])
-    named = [{"name": name, "rows": len(each), "seconds": sum(each)} for name, each in found.items()]
-    return sorted(named, key=lambda size: -size["seconds"])
+        seconds_by_name[row[field]].append(row["seconds"])
+    found = [
+        {"name": name, "rows": len(seconds), "seconds": sum(seconds)} for name, seconds in seconds_by_name.items()
+    ]
+    return sorted(found, key=lambda size: -size["seconds"])
 
 
-def repeated(rows: Iterable[Row], key: Callable[[Row], Hashable]) -> list[list[str]]:
-    """The ids of rows that share a key, in groups of two or more.
+def repeated(rows: Iterable[CheckedRow], key: Callable[[CheckedRow], Hashable]) -> list[list[str]]:
+    """Ids of rows with the same key, in groups of two or more.
 
     >>> repeated([{"id": "a", "n": 1}, {"id": "b", "n": 2}, {"id": "c", "n": 1}], lambda row: row["n"])
     [['a', 'c']]
@@ -79,15 +83,15 @@ def repeated(rows: Iterable[Row], key: Callable[[Row], Hashable]) -> list[list[s
     return [group for group in groups.values() if len(group) > 1]
 
 
-def same_words(row: Row) -> str:
-    """What rows of one sentence share, whatever its case and punctuation."""
+def same_words(row: CheckedRow) -> str:
+    """Key of rows with the same words; case and punctuation are ignored."""
     return sentence(row["text"]) or row["text"]
 
 
 def unusual_characters(texts: Sequence[str]) -> list[dict[str, Any]]:
-    """{"code", "name", "kind", "rows"} of characters that nobody sees, or that less than `RARE` of the texts have.
+    """{"code", "name", "kind", "rows"} of characters that are invisible, or in less than `RARE` of the texts.
 
-    None is out of a tokenizer's reach that works on bytes; these are those that the model may not know how to speak.
+    The tokenizer works on bytes and can represent all of them, but the model may not know how to speak them.
 
     >>> unusual_characters(["zero\\u200bwidth", "plain"])
     [{'code': 'U+200B', 'name': 'ZERO WIDTH SPACE', 'kind': 'format', 'rows': 1}]
@@ -95,7 +99,7 @@ def unusual_characters(texts: Sequence[str]) -> list[dict[str, Any]]:
     num_rows = Counter(character for text in texts for character in set(text) - {"\n"})
     found = []
     for character, count in num_rows.items():
-        kind = UNSEEN.get(unicodedata.category(character))
+        kind = INVISIBLE.get(unicodedata.category(character))
         if character == "\ufffd":
             kind = "lost in decoding"
         elif kind is None and count < RARE * len(texts):
@@ -103,98 +107,106 @@ def unusual_characters(texts: Sequence[str]) -> list[dict[str, Any]]:
         if kind:
             name = unicodedata.name(character, "no name")
             found.append({"code": f"U+{ord(character):04X}", "name": name, "kind": kind, "rows": count})
-    return sorted(found, key=lambda each: (each["kind"] == "rare", each["rows"], each["code"]))
+    return sorted(found, key=lambda entry: (entry["kind"] == "rare", entry["rows"], entry["code"]))
 
 
-def speaking_rates(rows: Sequence[Row]) -> dict[str, Any]:
-    """Characters a second, and the rows beyond `OUTLIER` robust deviations (1.4826 x the median deviation).
+def speaking_rates(rows: Sequence[CheckedRow]) -> dict[str, Any]:
+    """Characters per second, and the rows beyond `OUTLIER` robust deviations (1.4826 x the median deviation).
 
-    Each language is judged by itself: a second holds 5 characters of Chinese and 15 of English.
+    Outliers are searched within each language: typical rates are 5 characters per second for Chinese and 15 for
+    English.
     """
-    by_language: dict[str | None, list[Row]] = defaultdict(list)
+    by_language: dict[str | None, list[CheckedRow]] = defaultdict(list)
     for row in rows:
         by_language[row["language"]].append(row)
     languages, outliers = [], []
-    for language, mine in by_language.items():
-        rates = [len(row["text"]) / row["seconds"] for row in mine]
+    for language, own_rows in by_language.items():
+        rates = [len(row["text"]) / row["seconds"] for row in own_rows]
         median = statistics.median(rates)
         deviation = 1.4826 * statistics.median(abs(rate - median) for rate in rates)
-        judged = len(mine) >= LEAST_JUDGED and deviation > 0
-        languages.append({"language": language, "rows": len(mine), "median": median, "deviation": deviation})
+        judged = len(own_rows) >= MIN_ROWS and deviation > 0
+        languages.append({"language": language, "rows": len(own_rows), "median": median, "deviation": deviation})
         languages[-1]["judged"] = judged
-        for row, rate in zip(mine, rates, strict=True):
+        for row, rate in zip(own_rows, rates, strict=True):
             if judged and abs(rate - median) > OUTLIER * deviation:
-                off = (rate - median) / deviation
-                outliers.append({"id": row["id"], "rate": rate, "deviations": off, "seconds": row["seconds"]})
+                deviations = (rate - median) / deviation
+                outliers.append({"id": row["id"], "rate": rate, "deviations": deviations, "seconds": row["seconds"]})
                 outliers[-1]["text"] = row["text"][:200]
     outliers.sort(key=lambda row: -abs(row["deviations"]))
     rates = [len(row["text"]) / row["seconds"] for row in rows]
     return spread(rates) | {"languages": languages, "outliers": outliers}
 
 
-def clipped(rows: Iterable[Row]) -> list[dict[str, Any]]:
-    """{"id", "samples"} of rows with flat tops, the worst first."""
+def clipped(rows: Iterable[CheckedRow]) -> list[dict[str, Any]]:
+    """{"id", "samples"} of rows with clipped samples, most first."""
     found = [{"id": row["id"], "samples": row["own"].levels.clipped} for row in rows if row["own"].levels.clipped]
     return sorted(found, key=lambda row: -row["samples"])
 
 
-def silent_edged(rows: Iterable[Row]) -> list[dict[str, Any]]:
-    """{"id", "start", "end"} of rows with more than `LONG_EDGE` seconds of silence at an end, the longest first."""
+def silent_edged(rows: Iterable[CheckedRow]) -> list[dict[str, Any]]:
+    """{"id", "start", "end"} of rows with more than `LONG_EDGE` seconds of silence at an end, longest first."""
     levels = [(row["id"], row["own"].levels) for row in rows]
     found = [
-        {"id": row_id, "start": each.silent_start, "end": each.silent_end}
-        for row_id, each in levels
-        if max(each.silent_start, each.silent_end) > LONG_EDGE
+        {"id": row_id, "start": level.silent_start, "end": level.silent_end}
+        for row_id, level in levels
+        if max(level.silent_start, level.silent_end) > LONG_EDGE
     ]
     return sorted(found, key=lambda row: -(row["start"] + row["end"]))
 
 
-def rejects_by_reason(rejects: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """{"reason", "rows", "first"} of each reason, the commonest first; `first` holds the first rejects themselves."""
-    groups: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+def rejects_by_category(rejects: Iterable[Reject]) -> list[dict[str, Any]]:
+    """{"reason" (the category), "rows", "first" (records)} of each category, most frequent first."""
+    groups: dict[str, list[Reject]] = defaultdict(list)
     for reject in rejects:
-        groups[short_reason(reject["reason"])].append(reject)
-    counted = [{"reason": name, "rows": len(each), "first": each[:FIRST]} for name, each in groups.items()]
+        groups[reject.category].append(reject)
+    counted = [
+        {"reason": category, "rows": len(group), "first": [reject.record() for reject in group[:FIRST]]}
+        for category, group in groups.items()
+    ]
     return sorted(counted, key=lambda group: -group["rows"])
 
 
 def dropped_by_filters(
-    rejects: Sequence[Mapping[str, Any]], not_drawn: Mapping[str, int], config: EncodeConfig
+    rejects: Sequence[Reject], not_sampled: Mapping[str, int], config: EncodeConfig
 ) -> list[dict[str, Any]]:
-    """{"filter", "value", "rows"} of each field of the recipe that drops rows."""
-    reasons = [reject["reason"] for reject in rejects]
-    lengths = ("min_seconds", "max_seconds", "max_chars_per_second")
-    # A reason names the field that it comes from: "too short: 0.05 s, min_seconds is 0.3".
-    counts = [(name, getattr(config, name), sum(f" {name} is " in each for each in reasons)) for name in lengths]
-    references = sum("no reference;" in reason for reason in reasons)
+    """{"filter", "value", "rows"} of each field of the recipe that removes rows."""
+    codes = Counter(reject.code for reject in rejects)
+    counts = [
+        ("min_seconds", config.min_seconds, codes[RejectCode.TOO_SHORT]),
+        ("max_seconds", config.max_seconds, codes[RejectCode.TOO_LONG]),
+        ("max_chars_per_second", config.max_chars_per_second, codes[RejectCode.TOO_MANY_CHARACTERS]),
+    ]
+    references = codes[RejectCode.NO_REFERENCE]
     if references or any("cloning" in task for task in config.tasks):
         span = f"{config.ref_min_seconds} to {config.ref_max_seconds}"
         counts.append(("ref_min_seconds, ref_max_seconds", span, references))
-    if not_drawn:
-        counts.append(("weights of sources", "", sum(not_drawn.values())))
+    if not_sampled:
+        counts.append(("weights of sources", "", sum(not_sampled.values())))
     return [{"filter": name, "value": value, "rows": count} for name, value, count in counts]
 
 
-def positions(row: Row) -> dict[str, int]:
-    """{"codes", "text", "text_at_most"}: what a laid-out row takes in training; the text's tokens are an estimate.
+def positions(row: TaskRow) -> dict[str, int]:
+    """{"codes", "text", "text_at_most"}: positions of a row in training; the number of text tokens is an estimate.
 
-    A clip of T steps takes T + C + 1. Marks are counted; the words are taken for a token in `BYTES_PER_TOKEN` bytes,
-    and are at most a token a byte.
+    A clip of T steps takes T + C + 1 positions. Special tokens are counted; text is estimated at one token per
+    `BYTES_PER_TOKEN` bytes, and at most one per byte.
     """
     codes = sum(num_steps(round(clip.seconds * SAMPLE_RATE)) + NUM_CODEBOOKS + 1 for clip in row["clips"])
-    num_marks, num_bytes = 1, 0
+    num_special, num_bytes = 1, 0
     for turn in json.loads(row["messages"]):
-        num_marks += 5  # the head of a turn and its end
+        num_special += 5  # the header of a turn and its end
         for item in turn["content"]:
-            num_marks += 2 * (item["type"] == "audio")
+            num_special += 2 * (item["type"] == "audio")
             num_bytes += len(item.get("text", "").encode("utf-8", "surrogatepass"))
-    text = num_marks + math.ceil(num_bytes / BYTES_PER_TOKEN)
-    return {"codes": codes, "text": text, "text_at_most": num_marks + num_bytes}
+    text = num_special + math.ceil(num_bytes / BYTES_PER_TOKEN)
+    return {"codes": codes, "text": text, "text_at_most": num_special + num_bytes}
 
 
 def epoch(num_positions: Sequence[int]) -> dict[str, Any]:
-    """Steps and time of one pass over rows of these positions, packed as `VOICE_LORA` has it; times are None where the
-    speed is not measured."""
+    """Steps and duration of an epoch over rows of these lengths, packed as in `VOICE_LORA`.
+
+    The speed and the duration are None if the speed is not measured.
+    """
     speed, total = find_speed(SETTINGS | VOICE_LORA), sum(num_positions)
     return {
         "pack_to": VOICE_LORA["pack_to"],

@@ -1,4 +1,4 @@
-"""What the judges hear in clips: the words, and the voice of each clip or, in a dialogue, of each turn."""
+"""Judge clips with an ASR model and a speaker model: the transcript, and the voice of each speaker segment."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -11,159 +11,231 @@ from torch import Tensor
 
 from higgs_recipes.audio.asr import ASRModel
 from higgs_recipes.audio.speaker import SpeakerModel
-from higgs_recipes.audio.word_errors import WordErrors, utterance_errors
+from higgs_recipes.audio.word_errors import ErrorCounts, utterance_errors
 from higgs_recipes.constants import SAMPLE_RATE
 from higgs_recipes.errors import InputError
-from higgs_recipes.evaluation.turn_alignment import spoken_text, turn_spans, turn_texts
+from higgs_recipes.evaluation.turn_alignment import (
+    spoken_text,
+    text_before_turns,
+    turn_spans,
+    turn_texts,
+    turn_units,
+)
+from higgs_recipes.normalizers import TextRule
 
 
-MIN_TURN_SECONDS = 1.0  # a shorter span says too little about a voice
+MIN_TURN_SECONDS = 1.0  # the embedding of a shorter turn is not reliable
 
 Span = tuple[float, float]  # start and end in seconds
+State = Literal["heard", "empty", "not_found", "too_short", "no_voice"]
 
 
 @dataclass(frozen=True)
-class Part:
-    """What one speaker says in a clip: all of it, or a turn of a dialogue.
+class SpeakerSegment:
+    """The part of a clip that one speaker speaks: the whole clip, or one turn of a dialogue.
 
     Attributes:
-        span: None of a turn that was not found.
-        embedding: of the voice; None where `state` is not "heard".
-        state: "no_voice" where there is sound and the speaker model finds no voice in it.
+        speaker: None if unknown.
+        span: None if the turn was not found in the clip.
+        embedding: speaker embedding (D,); None unless `state` is "heard".
+        state: "heard" if the segment has an embedding, "no_voice" if the speaker model finds no voice in it, "empty"
+            for a turn without words, which cannot be found.
     """
 
     speaker: str | None
     span: Span | None
     embedding: Tensor | None
-    state: Literal["heard", "not_found", "too_short", "no_voice"]
+    state: State
 
 
 @dataclass(frozen=True)
 class Transcription:
-    """What was heard in one clip; `parts` has one for a single speaker, and one for each turn of a dialogue."""
+    """One judged clip.
 
+    Attributes:
+        text: the spoken text, without speaker tags.
+        transcript: the words that the ASR model recognized.
+        word_errors: of the transcript against the text.
+        segments: one for a single speaker, one per turn for a dialogue.
+    """
+
+    text: str
     transcript: str
-    words: WordErrors
-    characters: WordErrors
-    parts: list[Part]
+    word_errors: ErrorCounts
+    segments: list[SpeakerSegment]
 
 
 def check_turn_speakers(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Raise `InputError` unless each dialogue names a speaker, known or None, for each turn of its text."""
+    """Check that each dialogue has one entry in `turn_speakers` (a name or None) per turn of its text.
+
+    Raises:
+        InputError: the numbers of turns and entries differ, or there is text before the first turn; names the row.
+    """
     for row in rows:
+        before = text_before_turns(row["text"])
+        if row["turn_speakers"] and before:
+            raise InputError(
+                f"row {row['id']}: text before the first speaker tag, which belongs to no turn: {before!r}; correct "
+                "it and encode the corpus again"
+            )
         num_turns, num_speakers = len(turn_texts(row["text"])), len(row["turn_speakers"])
         if num_speakers and num_turns != num_speakers:
             raise InputError(
-                f"row {row['id']}: {num_turns} turns in its text and {num_speakers} turn_speakers; encode it again"
+                f"row {row['id']}: the text has {num_turns} turns and turn_speakers has {num_speakers} entries; "
+                "encode the corpus again"
             )
 
 
-def hear(
+def judge_clips(
     rows: Sequence[Mapping[str, Any]],
     waveforms: Sequence[Tensor],
     *,
     asr_model: ASRModel,
     speaker_model: SpeakerModel,
-    normalizer: str,
+    rules: Sequence[TextRule],
 ) -> list[Transcription]:
-    """What is heard in the clips (N_i,) of the rows: `text`, `speaker` and `turn_speakers`, empty where a row is no
-    dialogue. The tags of a dialogue are not read out, and no words of its reference.
+    """Transcribe the clips and embed the voices in them.
+
+    Args:
+        rows: `text`, `speaker` and `turn_speakers` (empty unless the row is a dialogue) of each clip.
+        waveforms: the clips (N_i,).
+        rules: language, normalizer and unit of each text.
 
     Raises:
-        InputError: as `check_turn_speakers`.
+        InputError: as `check_turn_speakers`, or the ASR model does not transcribe a language.
     """
     check_turn_speakers(rows)
-    recognized = _recognize(rows, waveforms, asr_model=asr_model, normalizer=normalizer)
-    transcripts = [transcript for transcript, _ in recognized]
     texts = [spoken_text(row["text"]) for row in rows]
-    words = utterance_errors(texts, transcripts, normalizer=normalizer)
-    characters = utterance_errors(texts, transcripts, normalizer=normalizer, unit="character")
+    transcripts, spans = _transcribe(rows, waveforms, asr_model=asr_model, rules=rules)
+    word_errors = utterance_errors(texts, transcripts, rules=rules)
     states = [
-        [_state(span, is_turn=bool(row["turn_speakers"])) for span in spans]
-        for row, (_, spans) in zip(rows, recognized, strict=True)
+        [_state(span, text, rule=rule) for span, text in zip(clip_spans, turn_texts(row["text"]), strict=True)]
+        if row["turn_speakers"]
+        else ["heard"]
+        for row, clip_spans, rule in zip(rows, spans, rules, strict=True)
     ]
-    pieces = [
-        _cut(waveform, span if state == "heard" else (0.0, 0.0))
-        for waveform, (_, spans), of_row in zip(waveforms, recognized, states, strict=True)
-        for span, state in zip(spans, of_row, strict=True)
+    segments = _speaker_segments(rows, waveforms, spans, states, speaker_model=speaker_model)
+    return [Transcription(*fields) for fields in zip(texts, transcripts, word_errors, segments, strict=True)]
+
+
+def _transcribe(
+    rows: Sequence[Mapping[str, Any]],
+    waveforms: Sequence[Tensor],
+    *,
+    asr_model: ASRModel,
+    rules: Sequence[TextRule],
+) -> tuple[list[str], list[list[Span | None]]]:
+    """The transcript of each clip, and the spans of its speaker segments."""
+    # Only dialogues need word times, which not every ASR model has.
+    groups: dict[tuple[str, bool], list[int]] = defaultdict(list)
+    for index, (row, rule) in enumerate(zip(rows, rules, strict=True)):
+        groups[rule.language, bool(row["turn_speakers"])].append(index)
+    transcripts: dict[int, str] = {}
+    spans: dict[int, list[Span | None]] = {}
+    for (language, are_dialogues), indexes in groups.items():
+        clips = [waveforms[index] for index in indexes]
+        if are_dialogues:
+            for index, words in zip(indexes, asr_model.timed_words(clips, language=language), strict=True):
+                transcripts[index] = _word_separator(rules[index]).join(word.text for word in words)
+                spans[index] = turn_spans(turn_texts(rows[index]["text"]), words, rule=rules[index])
+        else:
+            transcripts |= zip(indexes, asr_model.transcribe(clips, language=language), strict=True)
+            spans |= {index: [(0.0, len(waveforms[index]) / SAMPLE_RATE)] for index in indexes}
+    return [transcripts[index] for index in range(len(rows))], [spans[index] for index in range(len(rows))]
+
+
+def _word_separator(rule: TextRule) -> str:
+    """What stands between the timed words of a transcript. Korean has spaces, though its errors are in syllables."""
+    return "" if rule.unit == "character" and rule.language != "ko" else " "
+
+
+def _speaker_segments(
+    rows: Sequence[Mapping[str, Any]],
+    waveforms: Sequence[Tensor],
+    spans: Sequence[Sequence[Span | None]],
+    states: Sequence[Sequence[State]],
+    *,
+    speaker_model: SpeakerModel,
+) -> list[list[SpeakerSegment]]:
+    """The segments of each clip, from their spans. The speaker model runs once, on all of them."""
+    audio = [
+        _cut(waveform, span) if state == "heard" else waveform[:0]
+        for waveform, clip_spans, clip_states in zip(waveforms, spans, states, strict=True)
+        for span, state in zip(clip_spans, clip_states, strict=True)
     ]
-    embeddings = iter(speaker_model.embed(pieces))
-    heard = []
-    for index, (row, (transcript, spans)) in enumerate(zip(rows, recognized, strict=True)):
-        parts = []
-        for speaker, span, state in zip(row["turn_speakers"] or [row["speaker"]], spans, states[index], strict=True):
-            embedding = next(embeddings)
-            is_mute = state == "heard" and embedding is None
-            parts.append(Part(speaker, span, embedding, "no_voice" if is_mute else state))
-        heard.append(Transcription(transcript, words[index], characters[index], parts))
-    return heard
+    embeddings = iter(speaker_model.embed(audio))
+    segments = []
+    for row, clip_spans, clip_states in zip(rows, spans, states, strict=True):
+        speakers = row["turn_speakers"] or [row["speaker"]]
+        segments.append(
+            [
+                _segment(speaker, span, next(embeddings), state)
+                for speaker, span, state in zip(speakers, clip_spans, clip_states, strict=True)
+            ]
+        )
+    return segments
 
 
-def _recognize(
-    rows: Sequence[Mapping[str, Any]], waveforms: Sequence[Tensor], *, asr_model: ASRModel, normalizer: str
-) -> list[tuple[str, list[Span | None]]]:
-    """For each row its transcript and where its parts lie."""
-    dialogues = [index for index, row in enumerate(rows) if row["turn_speakers"]]
-    singles = [index for index, row in enumerate(rows) if not row["turn_speakers"]]
-    recognized: dict[int, tuple[str, list[Span | None]]] = {}
-    # Not every ASR model can time words; those of single clips need no times.
-    timed = asr_model.timed_words([waveforms[index] for index in dialogues]) if dialogues else []
-    for index, words in zip(dialogues, timed, strict=True):
-        spans = turn_spans(turn_texts(rows[index]["text"]), words, normalizer=normalizer)
-        recognized[index] = " ".join(word.text for word in words), spans
-    for index, transcript in zip(singles, asr_model.transcribe([waveforms[index] for index in singles]), strict=True):
-        recognized[index] = transcript, [(0.0, len(waveforms[index]) / SAMPLE_RATE)]
-    return [recognized[index] for index in range(len(rows))]
-
-
-def _state(span: Span | None, *, is_turn: bool) -> Literal["heard", "not_found", "too_short"]:
+def _state(span: Span | None, text: str, *, rule: TextRule) -> State:
+    """The state of a turn before its embedding is known."""
     if span is None:
-        return "not_found"
-    return "too_short" if is_turn and span[1] - span[0] < MIN_TURN_SECONDS else "heard"
+        return "not_found" if turn_units(text, rule=rule) else "empty"
+    return "too_short" if span[1] - span[0] < MIN_TURN_SECONDS else "heard"
+
+
+def _segment(speaker: str | None, span: Span | None, embedding: Tensor | None, state: State) -> SpeakerSegment:
+    has_no_voice = state == "heard" and embedding is None
+    return SpeakerSegment(speaker, span, embedding, "no_voice" if has_no_voice else state)
 
 
 def _cut(waveform: Tensor, span: Span) -> Tensor:
-    start, end = (round(edge * SAMPLE_RATE) for edge in span)
+    start, end = (round(seconds * SAMPLE_RATE) for seconds in span)
     return waveform[start:end]
 
 
 class SpeakerCentroids:
-    """The voice of each speaker, as the held-out recordings have it.
+    """The mean embedding of each speaker over the real recordings.
 
     Args:
-        recorded: what was heard in the recordings; of a dialogue each turn is one of its speaker.
+        recordings: the judged recordings. Each turn of a dialogue counts as a recording of its speaker.
     """
 
-    def __init__(self, recorded: Sequence[Transcription]) -> None:
-        found: dict[str, list[tuple[int, Tensor]]] = defaultdict(list)
-        for row, heard in enumerate(recorded):
-            for part in heard.parts:
-                if part.speaker is not None and part.embedding is not None:
-                    found[part.speaker].append((row, part.embedding))
-        self.speakers = sorted(found)
-        self._rows = {speaker: torch.tensor([row for row, _ in found[speaker]]) for speaker in found}
-        self._embeddings = {speaker: torch.stack([each for _, each in found[speaker]]) for speaker in found}
+    def __init__(self, recordings: Sequence[Transcription]) -> None:
+        by_speaker: dict[str, list[tuple[int, Tensor]]] = defaultdict(list)
+        for row_index, recording in enumerate(recordings):
+            for segment in recording.segments:
+                if segment.speaker is not None and segment.embedding is not None:
+                    by_speaker[segment.speaker].append((row_index, segment.embedding))
+        self.speakers = sorted(by_speaker)
+        self._row_indexes = {
+            speaker: torch.tensor([index for index, _ in pairs]) for speaker, pairs in by_speaker.items()
+        }
+        self._embeddings = {
+            speaker: torch.stack([embedding for _, embedding in pairs]) for speaker, pairs in by_speaker.items()
+        }
 
-    def of(self, speaker: str | None, *, without: int) -> Tensor | None:
-        """The mean embedding (D,) of the speaker's recordings but those of the row `without`; None if none is left."""
-        if speaker not in self._rows:
+    def centroid(self, speaker: str | None, *, without: int) -> Tensor | None:
+        """The speaker's mean embedding (D,) over all rows except `without`; None if no other row has the speaker."""
+        if speaker not in self._row_indexes:
             return None
-        others = self._embeddings[speaker][self._rows[speaker] != without]
-        return others.mean(dim=0) if len(others) else None
+        embeddings = self._embeddings[speaker][self._row_indexes[speaker] != without]
+        return embeddings.mean(dim=0) if len(embeddings) else None
 
-    def similarity(self, part: Part, *, without: int) -> float | None:
-        """The cosine of a part to its own speaker's voice."""
-        own = self.of(part.speaker, without=without)
-        return None if part.embedding is None or own is None else _cosine(part.embedding, own)
+    def similarity(self, segment: SpeakerSegment, *, without: int) -> float | None:
+        """The cosine of a segment's embedding and its own speaker's centroid; None if either is missing."""
+        own = self.centroid(segment.speaker, without=without)
+        return None if segment.embedding is None or own is None else _cosine(segment.embedding, own)
 
-    def nearest(self, part: Part, speakers: Sequence[str | None], *, without: int) -> str | None:
-        """Whose voice of these speakers a part is nearest to; None where it has no voice, its own speaker has none, or
-        no other speaker has."""
-        voices = {speaker: self.of(speaker, without=without) for speaker in dict.fromkeys(speakers)}
-        known = {speaker: voice for speaker, voice in voices.items() if voice is not None}
-        if part.embedding is None or part.speaker not in known or len(known) < 2:
+    def nearest(self, segment: SpeakerSegment, speakers: Sequence[str | None], *, without: int) -> str | None:
+        """The speaker, of `speakers`, whose centroid is closest to a segment's embedding.
+
+        None if the segment has no embedding, its own speaker has no centroid, or no other speaker has one.
+        """
+        centroids = {speaker: self.centroid(speaker, without=without) for speaker in dict.fromkeys(speakers)}
+        known = {speaker: centroid for speaker, centroid in centroids.items() if centroid is not None}
+        if segment.embedding is None or segment.speaker not in known or len(known) < 2:
             return None
-        return max(known, key=lambda speaker: _cosine(part.embedding, known[speaker]))
+        return max(known, key=lambda speaker: _cosine(segment.embedding, known[speaker]))
 
 
 def _cosine(one: Tensor, other: Tensor) -> float:

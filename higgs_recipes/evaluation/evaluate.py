@@ -1,7 +1,7 @@
-"""Held-out texts -> speech -> what an ASR model and a speaker model make of it, beside the real recordings.
+"""Generate speech for held-out texts and score it with an ASR model and a speaker model.
 
-Four rows on the same texts: the real recordings, the codec's resynthesis of them (the ceiling of any model that speaks
-in its codes), the base model, and the fine-tuned model with the base's seeds.
+Four systems on the same texts: the real recordings, the codec's resynthesis of them (the upper bound for a model that
+generates its codes), the base model, and the fine-tuned model with the same seeds as the base model.
 """
 
 import json
@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
@@ -17,36 +19,42 @@ from higgs_recipes.audio.asr import ASRModel, load_asr_model
 from higgs_recipes.audio.codec import Codec, load_codec
 from higgs_recipes.audio.io import read_audio
 from higgs_recipes.audio.speaker import load_speaker_model
-from higgs_recipes.audio.word_errors import utterance_errors
 from higgs_recipes.configs.inference import EvaluateConfig, SamplingConfig
 from higgs_recipes.constants import SAMPLE_RATE
 from higgs_recipes.corpus.encoded import check_codec, fetch_encoded, load_encoded
 from higgs_recipes.devices import single_device
 from higgs_recipes.errors import InputError
 from higgs_recipes.evaluation.clip_judgments import check_turn_speakers
-from higgs_recipes.evaluation.scoring import Clip, score_clips
-from higgs_recipes.generation.generate import Generation, Request, generate
+from higgs_recipes.evaluation.scoring import SpokenClip, score_clips
+from higgs_recipes.generation.finished_clips import FinishedClips, clip_settings, generate_rest
+from higgs_recipes.generation.generate import Generation, Request
 from higgs_recipes.hub.download import Snapshot
 from higgs_recipes.hub.public import public_name
 from higgs_recipes.hub.run_record import read_run
+from higgs_recipes.languages import language_code
+from higgs_recipes.metrics_schema import SYSTEMS
 from higgs_recipes.modeling.base_files import fetch_base
 from higgs_recipes.modeling.fingerprint import folder_fingerprint
 from higgs_recipes.modeling.lora import fetch_adapter
 from higgs_recipes.modeling.model import load_model
+from higgs_recipes.normalizers import TextRule, choose_normalizer
 from higgs_recipes.provenance import run_environment
 
 
 logger = logging.getLogger(__name__)
 
+TRAIN_SPLIT = "train"  # as scripts/encode.py names it
+HASH = "content_hash"
+
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What `report.write_report` takes.
+    """The input of `report.write_report`.
 
     Attributes:
-        metrics: metrics.json.
-        waveforms: for each of its rows the clips (N_i,), in the order of `metrics["clips"]`.
-        run: run.json of the fine-tuning; None where none lies beside the adapter or the model.
+        metrics: the content of metrics.json.
+        waveforms: the clips (N_i,) of each system, in the order of `metrics["clips"]`.
+        run: run.json of the fine-tuning; None if the folder of the adapter or the model has none.
     """
 
     metrics: dict[str, Any]
@@ -55,41 +63,52 @@ class Evaluation:
 
 
 def evaluate_model(config: EvaluateConfig) -> Evaluation:
-    """Run the whole protocol. What can be wrong with the input is found before the first clip is generated.
+    """Run the whole protocol. All input is checked before the first clip is generated.
+
+    Generated clips are kept on disk next to `output_dir`, so that a killed run goes on with the rest; remove them with
+    `remove_finished_clips` when the report is written.
 
     Raises:
-        InputError: another codec than the corpus's, a row without its recording, a clip longer than the ASR model
-            hears, more than one process, or what loading the corpus, the models and the judges raises.
+        InputError: the corpus was encoded with a different codec, a row has no recording, a clip is longer than the
+            window of the ASR model, the ASR model or the normalizer does not fit the language of a row, more than one
+            process was launched, or a corpus or model cannot be loaded.
     """
     device = single_device()
     codec = load_codec(config.codec_name_or_path, revision=config.codec_revision, device=device)
     corpus, base = fetch_encoded(config.dataset), fetch_base(config)
     adapter = config.adapter and fetch_adapter(config.adapter, revision=config.adapter_revision)
-    encoded, where = load_encoded(corpus, split=config.split), f"{config.dataset}, split {config.split}"
+    encoded = load_encoded(corpus, split=config.split)
+    where = f"{config.dataset}, split {config.split}"
     check_codec(encoded, codec.revision, where=where)
+    run = read_run((adapter or base).folder)  # a model fine-tuned without an adapter has run.json in its own folder
+    train_fingerprints = None if run is None else {dataset["fingerprint"] for dataset in run["datasets"]}
     rows = [dict(row) for row in encoded.select(range(min(config.max_rows or len(encoded), len(encoded))))]
     check_turn_speakers(rows)
-    real = load_recordings(rows, where=where)
-    # A normalizer that does not exist shows here, and not after a night of generating.
-    utterance_errors([], [], normalizer=config.normalizer)
-    asr_model = load_asr_model(config.asr, revision=config.asr_revision, language=config.asr_language, device=device)
-    if any(row["turn_speakers"] for row in rows):
-        asr_model.timed_words([])  # an ASR model that cannot time words says so now
+    recordings = load_recordings(rows, where=where)
+    shared = shared_with_train(corpus, rows)
+    asr_model = load_asr_model(config.asr, revision=config.asr_revision, device=device)
+    rules = choose_rules(rows, config=config, asr_model=asr_model)
+    for row, rule in zip(rows, rules, strict=True):
+        if row["turn_speakers"]:
+            asr_model.timed_words([], language=rule.language)  # raises if the ASR model has no word times
     speaker_model = load_speaker_model(config.speaker, revision=config.speaker_revision, device=device)
-    _check_lengths(rows, real, config=config, asr_model=asr_model)
+    _check_lengths(rows, recordings, config=config, asr_model=asr_model)
 
     resynthesis = codec.decode([torch.as_tensor(row["codes"], dtype=torch.int16) for row in rows])
-    clips = {"real": [Clip(waveform) for waveform in real], "codec": [Clip(waveform) for waveform in resynthesis]}
-    clips |= _speak(rows, config=config, base=base, adapter=adapter, codec=codec, device=device)
-    logger.info("scoring %d texts in %d rows", len(rows), len(clips))
+    clips = {
+        "real": [SpokenClip(waveform) for waveform in recordings],
+        "codec": [SpokenClip(waveform) for waveform in resynthesis],
+    }
+    clips |= _generate_clips(rows, config=config, base=base, adapter=adapter, codec=codec, device=device)
+    logger.info("scoring %d texts, spoken by %d systems", len(rows), len(clips))
     scored = score_clips(
         [row | {"seed": config.seed + index} for index, row in enumerate(rows)],
         clips,
         asr_model=asr_model,
         speaker_model=speaker_model,
-        normalizer=config.normalizer,
+        rules=rules,
     )
-    facts = {
+    setup = {
         "asr": public_name(config.asr),
         "asr_revision": asr_model.revision,
         "asr_language": config.asr_language,
@@ -98,11 +117,13 @@ def evaluate_model(config: EvaluateConfig) -> Evaluation:
         "speaker_score": speaker_model.score_name,
         "normalizer": config.normalizer,
         "seeds": f"{config.seed} to {config.seed + len(rows) - 1}, one for each text",
-        "sampling": {each.name: getattr(config, each.name) for each in fields(SamplingConfig)},
+        "sampling": {field.name: getattr(config, field.name) for field in fields(SamplingConfig)},
         "dataset": public_name(config.dataset),
         "dataset_revision": corpus.commit,
         "dataset_fingerprint": encoded._fingerprint,
         "split": config.split,
+        "held_out": None if train_fingerprints is None else encoded._fingerprint not in train_fingerprints,
+        "shared_with_train": shared,
         "codec": codec.revision,
         "base_model": public_name(config.model_name_or_path),
         "base_revision": base.commit,
@@ -111,44 +132,92 @@ def evaluate_model(config: EvaluateConfig) -> Evaluation:
         "adapter_revision": None if adapter is None else adapter.commit,
         "untrained_base": config.untrained_base,
     }
-    run = read_run((adapter or base).folder)  # a fully fine-tuned model has its run.json too
-    waveforms = {name: [clip.waveform for clip in row_clips] for name, row_clips in clips.items()}
-    return Evaluation(metrics=scored | facts | run_environment(), waveforms=waveforms, run=run)
+    waveforms = {system: [clip.waveform for clip in system_clips] for system, system_clips in clips.items()}
+    return Evaluation(metrics=scored | setup | run_environment(), waveforms=waveforms, run=run)
+
+
+def choose_rules(rows: Sequence[Mapping[str, Any]], *, config: EvaluateConfig, asr_model: ASRModel) -> list[TextRule]:
+    """The language, normalizer and unit of each row: of its own language, or of `asr_language` if it names none.
+
+    Raises:
+        InputError: not a language, the ASR model does not transcribe it, or the normalizer does not fit the ASR model;
+            names the first such row.
+    """
+    rules: dict[str, TextRule] = {}
+    for row in rows:
+        language = row["language"] or config.asr_language
+        if language in rules:
+            continue
+        try:
+            asr_model.check_language(language_code(language))
+            rules[language] = choose_normalizer(config.normalizer, language, spelling=asr_model.spelling)
+        except InputError as error:
+            source = "language" if row["language"] else "asr_language"
+            raise InputError(f"row {row['id']}, {source} {language!r}: {error}") from error
+    return [rules[row["language"] or config.asr_language] for row in rows]
+
+
+def shared_with_train(corpus: Snapshot, rows: Sequence[Mapping[str, Any]]) -> int | None:
+    """How many of the recordings are also in the corpus's train split; None if it has no train split.
+
+    Raises:
+        InputError: a file of the train split cannot be read.
+    """
+    paths = sorted((corpus.folder / "data").glob(f"{TRAIN_SPLIT}-*-of-*.parquet"))
+    hashes: set[str] = set()
+    for path in paths:
+        try:
+            hashes.update(pq.read_table(path, columns=[HASH])[HASH].to_pylist())
+        except (pa.ArrowException, OSError) as error:
+            raise InputError(
+                f"{corpus.name}: {path.name} cannot be read ({error}): encode the corpus again"
+            ) from error
+    return sum(row[HASH] in hashes - {None} for row in rows) if paths else None
 
 
 def load_recordings(rows: Sequence[Mapping[str, Any]], *, where: str) -> list[Tensor]:
-    """The real recordings (N_i,) of the rows' column `audio`.
+    """Read the real recordings (N_i,) from the column `audio`.
+
+    Only embedded bytes are read: the corpus may be a stranger's, and its paths may name private files of this machine,
+    whose audio the report would publish.
 
     Raises:
-        InputError: no rows, no such column, or a row whose recording was not kept or cannot be read; names the row.
+        InputError: there are no rows, or a row has no readable recording; names the row.
     """
     if not rows:
-        raise InputError(f"{where}: no rows to evaluate; encode again with test_size above 0")
+        raise InputError(f"{where}: no rows to evaluate; encode the corpus again with test_size above 0")
     waveforms = []
     for row in rows:
         if row.get("audio") is None:
             raise InputError(
-                f"{where}: row {row['id']} has no recording in column 'audio'; encode again with keep_audio set"
+                f"{where}: row {row['id']} has no recording in column 'audio'; encode the corpus again with keep_audio"
             )
-        waveforms.append(read_audio(row["audio"], name=f"row {row['id']}"))
+        recording = row["audio"]["bytes"]
+        if recording is None:
+            raise InputError(
+                f"{where}: row {row['id']}: column audio has no bytes: embed the recording; a path is never opened"
+            )
+        waveforms.append(read_audio(recording, name=f"row {row['id']}"))
     return waveforms
 
 
 def _check_lengths(
-    rows: Sequence[Mapping[str, Any]], real: Sequence[Tensor], *, config: EvaluateConfig, asr_model: ASRModel
+    rows: Sequence[Mapping[str, Any]], recordings: Sequence[Tensor], *, config: EvaluateConfig, asr_model: ASRModel
 ) -> None:
     window = asr_model.window_seconds
     if config.max_seconds > window:
-        raise InputError(f"max_seconds is {config.max_seconds}, but {config.asr} hears {window:.0f} s: lower it")
-    for row, waveform in zip(rows, real, strict=True):
-        if len(waveform) > window * SAMPLE_RATE:
+        raise InputError(
+            f"max_seconds is {config.max_seconds}, but {config.asr} transcribes at most {window:.0f} s: lower it"
+        )
+    for row, recording in zip(rows, recordings, strict=True):
+        if len(recording) > window * SAMPLE_RATE:
             raise InputError(
-                f"row {row['id']}: {len(waveform) / SAMPLE_RATE:.1f} s, but {config.asr} hears {window:.0f} s: drop "
-                "the row or use another ASR model"
+                f"row {row['id']} has {len(recording) / SAMPLE_RATE:.1f} s, but {config.asr} transcribes at most "
+                f"{window:.0f} s: remove the row or use another ASR model"
             )
 
 
-def _speak(
+def _generate_clips(
     rows: Sequence[Mapping[str, Any]],
     *,
     config: EvaluateConfig,
@@ -156,23 +225,28 @@ def _speak(
     adapter: Snapshot | None,
     codec: Codec,
     device: torch.device,
-) -> dict[str, list[Clip]]:
+) -> dict[str, list[SpokenClip]]:
+    """The clips of the base model and, if there is an adapter, of the fine-tuned model."""
     model, tokenizer = load_model(config, base=base, adapter=adapter, device=device)
     requests = make_requests(rows, seed=config.seed)
-    generations = {}
+
+    def generate_clips(system: str, used_adapter: Snapshot | None) -> list[Generation]:
+        logger.info("generating %d clips with the %s", len(rows), SYSTEMS[system])
+        made_by = clip_settings(config, base=base, adapter=used_adapter)
+        finished = FinishedClips(config.output_dir, made_by)
+        return generate_rest(model, tokenizer, requests, sampling=config, finished=finished)
+
     if adapter is None:
-        logger.info("generating %d clips with the base model", len(rows))
-        generations["base"] = generate(model, tokenizer, requests, sampling=config)
+        generations = {"base": generate_clips("base", None)}
     else:
-        logger.info("generating %d clips with the base model and as many with the adapter", len(rows))
         with model.disable_adapter():
-            generations["base"] = generate(model, tokenizer, requests, sampling=config)
-        generations["finetuned"] = generate(model, tokenizer, requests, sampling=config)
-    return {name: decoded_clips(made, codec) for name, made in generations.items()}
+            generations = {"base": generate_clips("base", None)}
+        generations["finetuned"] = generate_clips("finetuned", adapter)
+    return {system: decode_clips(system_generations, codec) for system, system_generations in generations.items()}
 
 
 def make_requests(rows: Sequence[Mapping[str, Any]], *, seed: int) -> list[Request]:
-    """What asks the model for the audio of rows of an encoded corpus, row i with seed + i."""
+    """Build a generation request for each row of an encoded corpus; row i has seed + i."""
     return [
         Request(
             conversation=json.loads(row["messages"]),
@@ -183,7 +257,9 @@ def make_requests(rows: Sequence[Mapping[str, Any]], *, seed: int) -> list[Reque
     ]
 
 
-def decoded_clips(made: Sequence[Generation], codec: Codec) -> list[Clip]:
-    """What was generated, as sound."""
-    waveforms = codec.decode([generation.codes for generation in made])
-    return [Clip(waveform, each.stopped) for waveform, each in zip(waveforms, made, strict=True)]
+def decode_clips(generations: Sequence[Generation], codec: Codec) -> list[SpokenClip]:
+    """Decode generated codes to waveforms."""
+    waveforms = codec.decode([generation.codes for generation in generations])
+    return [
+        SpokenClip(waveform, generation.stopped) for waveform, generation in zip(waveforms, generations, strict=True)
+    ]

@@ -1,4 +1,4 @@
-"""Training curves as SVG for the report's page: its colors, light and dark, and its own ids."""
+"""Training curves as SVG for the report page. They use the page's colors in light and dark mode."""
 
 import io
 import math
@@ -11,24 +11,30 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 
-# Matplotlib writes colors as numbers; these stand for the page's own, which change with light and dark.
+# Matplotlib writes colors as numbers. These placeholders are replaced by the CSS variables of the page.
 _INK, _LINE = "#010203", "#040506"
 _SERIES = {f"#0708{index:02x}": f"var(--c{index})" for index in range(8)}
 _PAGE_COLORS = {_INK: "currentColor", _LINE: "var(--line)", **_SERIES}
 
+_CODEBOOKS = {f"loss_codebook_{index}": f"codebook {index}" for index in range(8)}
+# (title, {name in the log: label}, unit)
+_PLOTS = [
+    ("Loss", {"loss": "training", "loss_text": "text", "eval_loss": "held-out"}, "nats"),
+    ("Loss per codebook", _CODEBOOKS, "nats"),
+    ("EOS accuracy", {"eos_accuracy": "training", "eval_eos_accuracy": "held-out"}, "share correct"),
+    ("EOS loss", {"eos_loss": "training", "eval_eos_loss": "held-out"}, "nats"),
+]
+
 
 def training_plots(log_history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The curves that the log holds, as {"svg", "caption"}; a curve that was never logged is left out."""
-    codebooks = {f"loss_codebook_{index}": f"codebook {index}" for index in range(8)}
-    wanted = [
-        ("Loss", {"loss": "training", "loss_text": "text", "eval_loss": "held-out"}, "nats"),
-        ("Loss of each codebook", codebooks, "nats"),
-        ("Accuracy of the end mark", {"eos_accuracy": "training", "eval_eos_accuracy": "held-out"}, "share right"),
-        ("Loss of the end mark", {"eos_loss": "training", "eval_eos_loss": "held-out"}, "nats"),
-    ]
+    """Plot the logged curves, as {"svg", "caption"} each. A plot without logged values is left out.
+
+    Args:
+        log_history: entries of `TrainerState.log_history`.
+    """
     plots = []
-    for title, names, unit in wanted:
-        curves = {label: _curve(log_history, name) for name, label in names.items()}
+    for title, labels, unit in _PLOTS:
+        curves = {label: _curve(log_history, name) for name, label in labels.items()}
         curves = {label: curve for label, curve in curves.items() if curve}
         if curves:
             steps = [step for curve in curves.values() for step, _ in curve]
@@ -39,7 +45,8 @@ def training_plots(log_history: Sequence[Mapping[str, Any]]) -> list[dict[str, A
 
 
 def _curve(log_history: Sequence[Mapping[str, Any]], name: str) -> list[tuple[int, float]]:
-    return [(logged["step"], logged[name]) for logged in log_history if math.isfinite(logged.get(name, math.nan))]
+    """The finite values of one name as (step, value)."""
+    return [(entry["step"], entry[name]) for entry in log_history if math.isfinite(entry.get(name, math.nan))]
 
 
 def _svg(title: str, curves: Mapping[str, Sequence[tuple[int, float]]], *, unit: str, caption: str) -> str:
@@ -61,9 +68,9 @@ def _svg(title: str, curves: Mapping[str, Sequence[tuple[int, float]]], *, unit:
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     svg = re.sub(r"<metadata>.*?</metadata>", "", buffer.getvalue(), flags=re.DOTALL)
     svg = svg[svg.index("<svg") :]
-    for number, color in _PAGE_COLORS.items():
-        svg = svg.replace(number, color)
-    # Every figure numbers its parts alike; in one page an id stands once.
+    for placeholder, color in _PAGE_COLORS.items():
+        svg = svg.replace(placeholder, color)
+    # Matplotlib uses the same ids in every figure; on one page they must be unique.
     prefix = re.sub(r"\W+", "-", title.lower())
     svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}-", svg)
     return svg.replace("<svg ", f'<svg role="img" aria-label="{Markup.escape(caption)}" ', 1)

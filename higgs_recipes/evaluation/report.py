@@ -1,12 +1,12 @@
-"""An evaluation as a folder: metrics.json, report.md, samples/*.wav, and report.html, one file that needs no network.
+"""Write an evaluation as a folder: metrics.json, report.md, samples/*.wav, and report.html, which needs no network.
 
-Texts, transcripts and names come from anywhere: whatever is shown is escaped, and no file is named by them.
+Texts, transcripts and names are untrusted: they are escaped wherever they are shown, and never used in file names.
 """
 
 import base64
 import difflib
 import json
-import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,17 +17,25 @@ from higgs_recipes.audio.io import wav_bytes
 from higgs_recipes.evaluation.plots import training_plots
 from higgs_recipes.evaluation.report_tables import cell_text, cells, grouped_tables, titles_of
 from higgs_recipes.files import staged_folder
+from higgs_recipes.hub.markdown import cell, escape_marks, facts, table
 from higgs_recipes.hub.public import with_revision
-from higgs_recipes.metrics_schema import SYSTEMS
+from higgs_recipes.metrics_schema import (
+    SYSTEMS,
+    describe_languages,
+    held_out_warning,
+    is_held_out,
+    languages_in_characters,
+    unit_note,
+)
 from higgs_recipes.pages import render_page
 
 
 UNTRAINED = (
-    "The base model is untrained: its weights are random, so nothing that it says is speech. This report shows that "
-    "the chain runs from text to scores; only the row of the real recordings is a measurement."
+    "The base model is untrained: its weights are random, so its output is not speech. This report only shows that "
+    "the pipeline runs from text to scores; only the scores of the real recordings are meaningful."
 )
-NO_RUN = "There are no training curves: no run.json lies beside what was evaluated."
-MAX_PLAYED_TEXTS = 24  # whose players lie in the page, 50 kB for each second of audio; the rest are files in samples/
+NO_RUN = "No training curves: there is no run.json in the folder of the evaluated model."
+MAX_PLAYED_TEXTS = 24  # texts whose audio is embedded in the page, at 50 kB per second; the rest is in samples/
 
 
 def write_report(
@@ -41,9 +49,10 @@ def write_report(
     """Write the whole folder, or nothing.
 
     Args:
-        metrics: metrics.json, as `evaluation.evaluate_model` makes it.
-        waveforms: for each of its rows the clips (N_i,), in the order of `metrics["clips"]`.
-        run: run.json of the training, if there was one.
+        metrics: the content of metrics.json, from `evaluate_model`.
+        waveforms: the clips (N_i,) of each system, in the order of `metrics["clips"]`.
+        run: run.json of the training; None if there is none.
+        overwrite: replace an existing folder.
 
     Raises:
         InputError: the folder exists and is not empty, or the disk is full.
@@ -51,9 +60,9 @@ def write_report(
     with staged_folder(output_dir, overwrite=overwrite) as folder:
         (folder / "samples").mkdir()
         wavs: dict[str, bytes] = {}
-        for row, clips in waveforms.items():
-            for clip, waveform in zip(metrics["clips"], clips, strict=True):
-                wavs[clip[row]["wav"]] = wav_bytes(waveform)
+        for system, system_waveforms in waveforms.items():
+            for clip, waveform in zip(metrics["clips"], system_waveforms, strict=True):
+                wavs[clip[system]["wav"]] = wav_bytes(waveform)
         for path, wav in wavs.items():
             (folder / path).write_bytes(wav)
         encoded = json.dumps(metrics, indent=2, ensure_ascii=False, allow_nan=False)
@@ -63,116 +72,150 @@ def write_report(
 
 
 def render_html(metrics: Mapping[str, Any], wavs: Mapping[str, bytes], *, run: Mapping[str, Any] | None) -> str:
-    """report.html; `wavs` holds the files that the clips name."""
-    shown = [name for name in SYSTEMS if name in metrics["rows"]]
-    log_history = run["log_history"] if run else []
+    """Render report.html.
+
+    Args:
+        wavs: content of each wav file that `metrics["clips"]` names.
+    """
+    systems, in_characters = _systems(metrics), languages_in_characters(metrics["languages"])
     return render_page(
         "evaluation",
         title=_title(metrics),
-        verdict=_verdict(metrics),
-        untrained=UNTRAINED if metrics["untrained_base"] else None,
+        summary=_summary(metrics),
+        warnings=_warnings(metrics),
         columns=titles_of(metrics["rows"]),
-        table=[{"key": name, "title": SYSTEMS[name], "cells": cells(metrics["rows"], name)} for name in shown],
+        results=[{"key": key, "title": SYSTEMS[key], "cells": cells(metrics["rows"], key)} for key in systems],
         grouped=grouped_tables(metrics),
         table_note=_table_note(metrics),
         listen_note=_listen_note(metrics),
-        texts=[_text(clip, shown, _sources(clip, shown, wavs, index)) for index, clip in enumerate(metrics["clips"])],
+        texts=[
+            _text_section(
+                clip, systems, _sources(clip, systems, wavs, index), in_characters=clip["language"] in in_characters
+            )
+            for index, clip in enumerate(metrics["clips"])
+        ],
         training_note=None if run else NO_RUN,
-        plots=training_plots(log_history),
-        facts=_facts(metrics, run),
+        plots=training_plots(run["log_history"]) if run else [],
+        setup=_setup(metrics, run),
     )
 
 
 def render_markdown(metrics: Mapping[str, Any]) -> str:
-    """report.md: the same table, transcripts and facts, with links to the wav files."""
-    shown = [name for name in SYSTEMS if name in metrics["rows"]]
-    lines = [f"# {_plain(_title(metrics))}", "", _plain(_verdict(metrics)), ""]
-    if metrics["untrained_base"]:
-        lines += [f"> **{UNTRAINED}**", ""]
-    titles = titles_of(metrics["rows"])
-    lines += _table_head("row", *titles)
-    for name in shown:
-        lines.append(_table_line(SYSTEMS[name], *map(cell_text, cells(metrics["rows"], name))))
-    lines += ["", _table_note(metrics), ""]
-    for table in grouped_tables(metrics):
-        lines += [f"## {table['title']}", "", *_table_head(table["head"], "row", *table["columns"])]
-        for group in table["groups"]:
-            for line in group["lines"]:
-                lines.append(_table_line(_plain(group["value"]), line["title"], *map(cell_text, line["cells"])))
-        lines.append("")
-    lines += ["## Clips", ""]
+    """Render report.md: the tables, transcripts and setup of report.html, with links to the wav files."""
+    systems = _systems(metrics)
+    results = [[SYSTEMS[key], *map(cell_text, cells(metrics["rows"], key))] for key in systems]
+    sections = [
+        f"# {_literal(_title(metrics))}\n",
+        f"{_literal(_summary(metrics))}\n",
+        *(f"> **{_literal(warning)}**\n" for warning in _warnings(metrics)),
+        table(["system", *titles_of(metrics["rows"])], results),
+        f"{_literal(_table_note(metrics))}\n",
+    ]
+    for grouped in grouped_tables(metrics):
+        lines = [
+            [escape_marks(group["value"]), line["title"], *map(cell_text, line["cells"])]
+            for group in grouped["groups"]
+            for line in group["lines"]
+        ]
+        head = [grouped["head"], "system", *grouped["columns"]]
+        sections.append(f"## {grouped['title']}\n\n{table(head, lines)}")
+    sections.append("## Clips\n")
     for clip in metrics["clips"]:
-        lines += [f"### {_plain(clip['text'])}", "", _plain(_text_note(clip)), ""]
-        for name in shown:
-            heard = clip[name]
-            title = f"[{SYSTEMS[name]}]({heard['wav']})"
-            lines.append(f"- {title}: {_plain(heard['transcript']) or 'nothing heard'} ({_plain(_clip_note(heard))})")
-        lines.append("")
-    lines += ["## How it was measured", ""]
-    lines += [f"- {name}: {_plain(value)}" for name, value in _facts(metrics, None)]
-    return "\n".join(lines) + "\n"
+        lines = [
+            f"- [{SYSTEMS[key]}]({clip[key]['wav']}): {_literal(clip[key]['transcript']) or 'empty transcript'} "
+            f"({_literal(_clip_note(clip[key]))})\n"
+            for key in systems
+        ]
+        sections.append(f"### {_literal(clip['text'])}\n\n{_literal(_text_note(clip))}\n\n{''.join(lines)}")
+    setup = {name: escape_marks(value) for name, value in _setup(metrics, None).items()}
+    sections.append(f"## Method\n\n{facts(setup)}")
+    return "\n".join(section for section in sections if section)
 
 
-def _table_head(*titles: str) -> list[str]:
-    return [_table_line(*titles), "|---" * len(titles) + "|"]
+def _literal(text: str) -> str:
+    """Text that Markdown shows unchanged, on one line."""
+    return cell(escape_marks(text))
 
 
-def _table_line(*texts: str) -> str:
-    return "| " + " | ".join(texts) + " |"
+def _systems(metrics: Mapping[str, Any]) -> list[str]:
+    return [key for key in SYSTEMS if key in metrics["rows"]]
 
 
 def _title(metrics: Mapping[str, Any]) -> str:
     return f"Evaluation of {metrics['adapter'] or metrics['base_model']}"
 
 
-def _verdict(metrics: Mapping[str, Any]) -> str:
+def _warnings(metrics: Mapping[str, Any]) -> list[str]:
+    warnings = [UNTRAINED if metrics["untrained_base"] else None, held_out_warning(metrics)]
+    return [warning for warning in warnings if warning]
+
+
+def _summary(metrics: Mapping[str, Any]) -> str:
     rates = [
-        f"{SYSTEMS[name]} {100 * metrics['rows'][name]['wer']['value']:.1f}\u00a0%"
-        for name in reversed(SYSTEMS)
-        if name in metrics["rows"] and metrics["rows"][name]["wer"]["value"] is not None
+        f"{SYSTEMS[key]} {100 * metrics['rows'][key]['wer']['value']:.1f}\u00a0%"
+        for key in reversed(_systems(metrics))
+        if metrics["rows"][key]["wer"]["value"] is not None
     ]
-    heard = f"Of the words in {metrics['n']} held-out texts the ASR model got wrong: {', '.join(rates)}."
-    return heard if rates else "No text could be scored: none holds a word once normalized."
+    if not rates:
+        return "No text could be scored: none has words after normalization."
+    num_in_characters = len(languages_in_characters(metrics["languages"]))
+    if not num_in_characters:
+        rate = "Word error rate"
+    elif num_in_characters == len(metrics["languages"]):
+        rate = "Character error rate"
+    else:
+        rate = "Error rate, in words or characters by language,"
+    texts = "held-out texts" if is_held_out(metrics) else "texts"
+    return f"{rate} on {metrics['n']} {texts}: {', '.join(rates)}."
 
 
 def _table_note(metrics: Mapping[str, Any]) -> str:
     note = (
-        "Below each value its 95 % bootstrap interval over the texts; n is how many clips have the score. "
-        f"{metrics['n']} texts scored, {metrics['skipped']} skipped (no word once normalized). Similarity is "
-        f"{metrics['speaker_score']}, the cosine of a clip to the centroid of the same speaker's other held-out "
-        "recordings, never the row's own; a clip without voice, or of a speaker with a single recording, has none."
+        "Each value has its 95 % interval over the texts; n is the number of clips with a score. "
+        f"{metrics['n']} texts were scored and {metrics['skipped']} skipped (no words after normalization). Speaker "
+        f"similarity ({metrics['speaker_score']}) is the cosine of a clip to the centroid of the same speaker's other "
+        "recordings in the split, never the row's own. A clip without a voice, or of a speaker with a single "
+        "recording, has no similarity."
     )
+    units = unit_note(metrics["languages"])
+    if units:
+        note += f" {units}."
     if "turn_voice" in metrics["rows"]["real"]:
-        note += " Of dialogues the turns have it; n of turns nearest to the own speaker is how many could be judged."
+        note += " A dialogue has no similarity as a whole: its turns are compared, and n counts the turns compared."
     return note
 
 
 def _listen_note(metrics: Mapping[str, Any]) -> str:
-    note = "The same texts and seeds side by side, with what the ASR model heard; words out of place are marked."
+    note = "All systems on the same texts and seeds, with ASR transcripts. What differs from the text is marked."
     if len(metrics["clips"]) > MAX_PLAYED_TEXTS:
-        note += f" The first {MAX_PLAYED_TEXTS} texts play from this page itself, the rest from the folder samples/."
+        note += f" The audio of the first {MAX_PLAYED_TEXTS} texts is in this page, the rest in the folder samples/."
     return note
 
 
-def _sources(clip: Mapping[str, Any], shown: Sequence[str], wavs: Mapping[str, bytes], index: int) -> dict[str, str]:
-    paths = {name: clip[name]["wav"] for name in shown}
+def _sources(clip: Mapping[str, Any], systems: Sequence[str], wavs: Mapping[str, bytes], index: int) -> dict[str, str]:
+    """The URL of the audio of each system: embedded for the first texts, else the path of the wav file."""
+    paths = {key: clip[key]["wav"] for key in systems}
     if index >= MAX_PLAYED_TEXTS:
         return paths
-    return {name: "data:audio/wav;base64," + base64.b64encode(wavs[path]).decode() for name, path in paths.items()}
+    return {key: "data:audio/wav;base64," + base64.b64encode(wavs[path]).decode() for key, path in paths.items()}
 
 
-def _text(clip: Mapping[str, Any], shown: Sequence[str], sources: Mapping[str, str]) -> dict[str, Any]:
+def _text_section(
+    clip: Mapping[str, Any], systems: Sequence[str], sources: Mapping[str, str], *, in_characters: bool
+) -> dict[str, Any]:
+    """One text with the clips of all systems, for the template."""
     clips = [
         {
-            "key": name,
-            "title": SYSTEMS[name],
-            "source": sources[name],
-            "words": _marked_words(clip["text"], clip[name]["transcript"]),
-            "note": _clip_note(clip[name]),
+            "key": key,
+            "title": SYSTEMS[key],
+            "source": sources[key],
+            "units": _compared(clip["text"], clip[key]["transcript"], in_characters=in_characters),
+            "note": _clip_note(clip[key]),
         }
-        for name in shown
+        for key in systems
     ]
-    return {"text": clip["text"], "note": _text_note(clip), "clips": clips}
+    separator = "" if in_characters else " "
+    return {"text": clip["text"], "note": _text_note(clip), "separator": separator, "clips": clips}
 
 
 def _text_note(clip: Mapping[str, Any]) -> str:
@@ -180,41 +223,52 @@ def _text_note(clip: Mapping[str, Any]) -> str:
     return f"row {clip['id']}{speaker}, seed {clip['seed']}"
 
 
-def _clip_note(heard: Mapping[str, Any]) -> str:
-    wer = "not scored" if heard["wer"] is None else f"WER {100 * heard['wer']:.0f}\u00a0%"
-    similarity = "no similarity" if heard["similarity"] is None else f"similarity {heard['similarity']:.3f}"
-    stopped = {None: "", True: ", stopped by itself", False: ", cut at the cap"}[heard["stopped"]]
-    said = f"{wer}, {similarity}, {heard['seconds']:.1f} s{stopped}"
-    return said + "".join(_turn_note(number, turn) for number, turn in enumerate(heard["turns"], 1))
+def _clip_note(scores: Mapping[str, Any]) -> str:
+    wer = "no WER" if scores["wer"] is None else f"WER {100 * scores['wer']:.0f}\u00a0%"
+    similarity = "no similarity" if scores["similarity"] is None else f"similarity {scores['similarity']:.3f}"
+    stopped = {None: "", True: ", stopped by itself", False: ", cut at the maximum length"}[scores["stopped"]]
+    turns = "".join(_turn_note(number, turn) for number, turn in enumerate(scores["turns"], 1))
+    return f"{wer}, {similarity}, {scores['seconds']:.1f} s{stopped}{turns}"
 
 
 def _turn_note(number: int, turn: Mapping[str, Any]) -> str:
-    """One turn of a dialogue: where it lies and whose voice it has."""
     if turn["span"] is None:
-        return f"; turn {number} not found"
+        return f"; turn {number} {'has no words' if turn['state'] == 'empty' else 'not found'}"
     start, end = turn["span"]
-    nearest = f", nearest to {turn['nearest_speaker']}" if turn["nearest_speaker"] else ", voice not judged"
-    return f"; turn {number} of {turn['speaker'] or 'unknown'} from {start:.1f} to {end:.1f} s{nearest}"
+    nearest = f"closest to {turn['nearest_speaker']}" if turn["nearest_speaker"] else "voice not compared"
+    return f"; turn {number} ({turn['speaker'] or 'unknown speaker'}), {start:.1f} to {end:.1f} s, {nearest}"
 
 
-def _marked_words(text: str, transcript: str) -> list[tuple[str, bool]]:
-    """The transcript's words, and whether each is out of place in the text; case and punctuation do not count."""
-    heard = transcript.split()
-    bare = [[re.sub(r"[^\w']", "", word).lower() for word in words] for words in (text.split(), heard)]
+def _compared(text: str, transcript: str, *, in_characters: bool) -> list[tuple[str, bool]]:
+    """The words or characters of the transcript, each with whether it differs from the text.
+
+    Case and punctuation do not count.
+    """
+    units = list(transcript) if in_characters else transcript.split()
+    recognized = [_letters(unit) for unit in units]
+    expected = [letters for unit in (text if in_characters else text.split()) if (letters := _letters(unit))]
     matched = {
         block.b + offset
-        for block in difflib.SequenceMatcher(None, *bare, autojunk=False).get_matching_blocks()
+        for block in difflib.SequenceMatcher(None, expected, recognized, autojunk=False).get_matching_blocks()
         for offset in range(block.size)
     }
-    return [(word, index not in matched) for index, word in enumerate(heard)]
+    return [(unit, bool(recognized[index]) and index not in matched) for index, unit in enumerate(units)]
 
 
-def _facts(metrics: Mapping[str, Any], run: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+def _letters(unit: str) -> str:
+    """The letters, digits and combining marks, which are the vowels and tones of many scripts; and apostrophes."""
+    composed = unicodedata.normalize("NFC", unit).casefold()
+    return "".join(char for char in composed if unicodedata.category(char)[0] in "LMN" or char == "'")
+
+
+def _setup(metrics: Mapping[str, Any], run: Mapping[str, Any] | None) -> dict[str, str]:
+    """Models, data and settings behind the scores."""
     asr_model = with_revision(metrics["asr"], metrics["asr_revision"])
     speaker_model = with_revision(metrics["speaker"], metrics["speaker_revision"])
-    named = {
+    setup = {
         "protocol": metrics["protocol"],
-        "ASR model": f"{asr_model}, greedy, language {metrics['asr_language']}",
+        "ASR model": f"{asr_model}, greedy",
+        "languages": describe_languages(metrics["languages"]),
         "normalizer": metrics["normalizer"],
         "speaker model": f"{speaker_model}, score {metrics['speaker_score']}",
         "texts": f"{metrics['n']} scored, {metrics['skipped']} skipped",
@@ -228,10 +282,5 @@ def _facts(metrics: Mapping[str, Any], run: Mapping[str, Any] | None) -> list[tu
         "versions": ", ".join(f"{name} {version}" for name, version in metrics["versions"].items() if version),
     }
     if run:
-        named["training"] = f"{run['method']}, {run['steps']} steps on {run['hardware']}, commit {run['git_commit']}"
-    return list(named.items())
-
-
-def _plain(text: str) -> str:
-    """Text that Markdown shows as it is: on one line, its marks escaped."""
-    return re.sub(r"([\\`*_{}\[\]<>()#|~!&])", r"\\\1", " ".join(str(text).split()))
+        setup["training"] = f"{run['method']}, {run['steps']} steps on {run['hardware']}, commit {run['git_commit']}"
+    return setup

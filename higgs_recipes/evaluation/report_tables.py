@@ -1,75 +1,87 @@
-"""The tables of a report: which scores there are, and the cells that show them."""
+"""The tables of a report: their columns, and the cells with value, interval and n."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from higgs_recipes.metrics_schema import METRICS, SYSTEMS
+from higgs_recipes.metrics_schema import GROUPS, METRICS, SYSTEMS
 
 
-GROUPS = {"by_task": ("By task", "task"), "by_speaker": ("By speaker", "speaker")}
-
-# Row of the report -> score -> {"value", "low", "high", "n", ...}; in a table of groups a row is (group, row).
-Rows = Mapping[str | tuple[str, str], Mapping[str, Any]]
+# System -> metric -> {"value", "low", "high", "n", ...}; in a table of groups the key is (group, system).
+Scores = Mapping[str | tuple[str, str], Mapping[str, Any]]
 
 
-def metrics_of(rows: Rows) -> list[str]:
-    """The scores that any of the rows has, in the order of their columns."""
-    return [metric for metric in METRICS if any(metric in scores for scores in rows.values())]
+def metrics_of(scores: Scores) -> list[str]:
+    """The metrics that any system has, in the order of `METRICS`."""
+    return [metric for metric in METRICS if any(metric in of_system for of_system in scores.values())]
 
 
-def titles_of(rows: Rows) -> list[str]:
-    return [METRICS[metric].title for metric in metrics_of(rows)]
+def titles_of(scores: Scores) -> list[str]:
+    """The column titles of `metrics_of`."""
+    return [METRICS[metric].title for metric in metrics_of(scores)]
 
 
-def cells(rows: Rows, name: str | tuple[str, str]) -> list[dict[str, Any]]:
-    """The cells of one row; left, width and at place its interval on the column's scale, in percent."""
-    return [_cell(rows, name, metric) for metric in metrics_of(rows)]
+def cells(scores: Scores, key: str | tuple[str, str]) -> list[dict[str, Any]]:
+    """The cells of one table row: {"text", "interval", "bar"}, or {"text": None, "missing"} without a score.
+
+    The bar of the interval is {"left", "width", "at"} in percent of the column's scale, or None without an interval.
+    """
+    return [_cell(scores, key, metric) for metric in metrics_of(scores)]
 
 
-def _cell(rows: Rows, name: str | tuple[str, str], metric: str) -> dict[str, Any]:
-    score, factor = rows[name].get(metric), METRICS[metric].factor
+def _cell(scores: Scores, key: str | tuple[str, str], metric: str) -> dict[str, Any]:
+    score, factor = scores[key].get(metric), METRICS[metric].factor
     if score is None or score["value"] is None:
-        # Recordings were not generated, so they neither stop nor run on.
+        # A dash where a metric does not apply: real recordings have no stop rate.
         return {"text": None, "missing": "–" if score is None else "not measured"}
-    unit = "\u00a0%" if factor == 100 else ""
-    low, high = score["low"], score["high"]
-    others = (row[metric] for row in rows.values() if metric in row)
-    top = max([1e-9, *(other["high"] for other in others if other["high"] is not None)])
-    left, right = (100 * min(max(edge / top, 0), 1) for edge in (low, high))
+    unit = "\u00a0%" if METRICS[metric].is_share else ""
+    text, low, high = _number(score["value"], factor) + unit, score["low"], score["high"]
+    if low is None or high is None:
+        return {"text": text, "interval": f"n={score['n']}, no interval: {score['note']}", "bar": None}
+    column = (of_system[metric] for of_system in scores.values() if metric in of_system)
+    scale = max([1e-9, *(other["high"] for other in column if other["high"] is not None)])
+    left, right, at = (100 * min(max(edge / scale, 0), 1) for edge in (low, high, score["value"]))
     return {
-        "text": _number(score["value"], factor) + unit,
+        "text": text,
         "interval": f"{_number(low, factor)} to {_number(high, factor)}{unit}, n={score['n']}",
-        "left": round(left, 1),
-        "width": round(right - left, 1),
-        "at": round(100 * min(max(score["value"] / top, 0), 1), 1),
+        "bar": {"left": round(left, 1), "width": round(right - left, 1), "at": round(at, 1)},
     }
 
 
 def grouped_tables(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The tables by task and by speaker that the record has: {"key", "title", "head" (what a group is), "columns",
-    "groups": [{"value", "lines": as those of the first table}]}."""
+    """The tables by task, by speaker and by language, if metrics.json has several of them.
+
+    Returns:
+        {"key", "title", "head" (the title of the group column), "columns", "groups"} of each table; a group is
+        {"value", "lines"}, and a line {"key", "title", "cells"} shows one system.
+    """
     tables = []
-    for field, (title, head) in GROUPS.items():
+    for field, column in GROUPS.items():
         if not metrics[field]:
             continue
-        rows = {(value, name): scores for value, group in metrics[field].items() for name, scores in group.items()}
+        scores = {
+            (value, system): of_system
+            for value, group in metrics[field].items()
+            for system, of_system in group.items()
+        }
         groups = [
             {
                 "value": value,
                 "lines": [
-                    {"key": name, "title": system, "cells": cells(rows, (value, name))}
-                    for name, system in SYSTEMS.items()
-                    if name in group
+                    {"key": system, "title": title, "cells": cells(scores, (value, system))}
+                    for system, title in SYSTEMS.items()
+                    if system in group
                 ],
             }
             for value, group in metrics[field].items()
         ]
-        tables.append({"key": field, "title": title, "head": head, "columns": titles_of(rows), "groups": groups})
+        tables.append(
+            {"key": field, "title": f"By {column}", "head": column, "columns": titles_of(scores), "groups": groups}
+        )
     return tables
 
 
 def cell_text(cell: Mapping[str, Any]) -> str:
-    """A cell in a line of Markdown."""
+    """A cell as one line of text."""
     return cell["missing"] if cell["text"] is None else f"{cell['text']} ({cell['interval']})"
 
 

@@ -1,51 +1,32 @@
-"""Waveforms and texts -> scores: words by an ASR model, voices by a speaker model, each with its interval and n."""
+"""Score clips: words with an ASR model, voices with a speaker model; each score has an interval and n."""
 
-from collections import defaultdict
+import math
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from torch import Tensor
 
 from higgs_recipes.audio.asr import ASRModel
 from higgs_recipes.audio.speaker import SpeakerModel
-from higgs_recipes.audio.word_errors import WordErrors, bootstrap_interval
+from higgs_recipes.audio.word_errors import ErrorCounts, utterance_errors
 from higgs_recipes.constants import SAMPLE_RATE
-from higgs_recipes.evaluation.clip_judgments import MIN_TURN_SECONDS, Part, SpeakerCentroids, Transcription, hear
-from higgs_recipes.evaluation.turn_alignment import FOUND_SHARE
+from higgs_recipes.evaluation.clip_judgments import SpeakerCentroids, SpeakerSegment, Transcription, judge_clips
+from higgs_recipes.evaluation.intervals import Interval, mean_interval, rate_interval, share_interval
+from higgs_recipes.evaluation.protocol import describe_protocol
+from higgs_recipes.languages import Unit
+from higgs_recipes.metrics_schema import GROUPS
+from higgs_recipes.normalizers import TextRule
 
 
-PROTOCOL = (
-    "fine-tuned voice: every held-out text is spoken once, row i with seed + i; WER and CER are corpus rates (edits "
-    "of all texts over their words or characters); similarity is the cosine to the centroid of the speaker's other "
-    "held-out recordings (never the row's own), mean over clips; duration ratio is generated over real length, mean "
-    "over clips; intervals are 95 % percentile bootstraps over the texts (1,000 resamples)"
-)
-PROTOCOL_OF = {  # where a corpus has what is measured
-    "nearest_speaker": (
-        "nearest speaker: the share of single speakers' clips whose cosine to their own speaker's centroid is larger "
-        "than to the centroid of any other speaker of the split, the row's own recording left out of both"
-    ),
-    "turns_in_order": (
-        "dialogues: words are decoded with their times, and WER is of the whole text without its tags; the words, "
-        "normalized one by one, are aligned with the text's by fewest edits, and a turn is found where at least "
-        f"{FOUND_SHARE:.0%} of its words are heard right; turns in order is the share of dialogues whose every turn "
-        "is found, which an alignment leaves in order"
-    ),
-    "turn_voice": (
-        "turn voice: a found turn is cut from the first to the last of its words heard right, and the measure is the "
-        "share of turns nearer to their own speaker's centroid than to that of any other speaker of the dialogue; "
-        f"turns below {MIN_TURN_SECONDS:g} s, not found, or without a voice to compare are counted and not judged; "
-        "the interval draws dialogues; the turns of recorded dialogues, cut alike, are recordings of their speakers"
-    ),
-}
 BOOTSTRAP_SEED = 0
-GROUPS = {"by_speaker": "speaker", "by_task": "task"}  # field of metrics.json to the column of the rows
+UNNAMED_SPEAKER = ""  # of all single-speaker rows, if no row names a speaker
 
 
 @dataclass(frozen=True)
-class Clip:
-    """A waveform (N,) and whether its generation ended by itself; None where nothing was generated."""
+class SpokenClip:
+    """A waveform (N,), and whether its generation stopped by itself; None for a clip that was not generated."""
 
     waveform: Tensor
     stopped: bool | None = None
@@ -56,177 +37,252 @@ class Clip:
 
 
 @dataclass(frozen=True)
-class _Verdict:
-    """One clip with all that is scored in it: `nearest` whose voice it is nearest to, by part as the others."""
+class _ScoredClip:
+    """One clip with its scores.
 
-    clip: Clip
-    heard: Transcription
+    Attributes:
+        similarities: of each speaker segment to its own speaker.
+        nearest: the speaker that each speaker segment is closest to.
+        duration_ratio: length over the length of the real recording.
+    """
+
+    clip: SpokenClip
+    transcription: Transcription
     is_dialogue: bool
     similarities: list[float | None]
     nearest: list[str | None]
     duration_ratio: float
 
     @property
-    def is_in_order(self) -> bool:
-        return all(part.span is not None for part in self.heard.parts)
+    def has_all_turns(self) -> bool | None:
+        """Whether every turn that has words was found; None if none has words."""
+        found = [segment.span is not None for segment in self.transcription.segments if segment.state != "empty"]
+        return all(found) if found else None
 
     @property
-    def judged_turns(self) -> list[bool]:
-        """Of the turns that could be judged, whether each is nearest to its own speaker."""
-        pairs = zip(self.heard.parts, self.nearest, strict=True)
-        return [part.speaker == nearest for part, nearest in pairs if nearest is not None]
+    def is_own_voice(self) -> list[bool]:
+        """For each speaker segment that can be compared, whether it is closest to its own speaker."""
+        pairs = zip(self.transcription.segments, self.nearest, strict=True)
+        return [segment.speaker == nearest for segment, nearest in pairs if nearest is not None]
 
 
 def score_clips(
     rows: Sequence[Mapping[str, Any]],
-    clips: Mapping[str, Sequence[Clip]],
+    clips: Mapping[str, Sequence[SpokenClip]],
     *,
     asr_model: ASRModel,
     speaker_model: SpeakerModel,
-    normalizer: str,
+    rules: Sequence[TextRule],
 ) -> dict[str, Any]:
-    """The fields rows, by_speaker, by_task, n, skipped, clips and protocol of metrics.json.
+    """Compute the fields rows, by_speaker, by_task, by_language, languages, n, skipped, clips and protocol of
+    metrics.json.
+
+    A score that cannot be computed is None and not counted in n: WER if the normalized text has no words, similarity
+    if the clip is a dialogue, has no voice, or its speaker has no other recording. If no row names a speaker, the
+    single-speaker rows are compared as those of one speaker.
 
     Args:
-        rows: of each text `id`, `text` (what is said), `speaker` (None if unknown), `task`, `turn_speakers` (who
-            speaks each turn of a dialogue; empty where it is none) and `seed`.
-        clips: for "real", and any of "codec", "base" and "finetuned", a clip for each row.
+        rows: `id`, `text`, `speaker` (None if unknown), `task`, `turn_speakers` (the speaker of each turn; empty
+            unless the row is a dialogue) and `seed` of each text.
+        clips: for "real", and any of the other `SYSTEMS`, one clip per row.
+        rules: language, normalizer and unit of each text.
 
-    A score that cannot be had is None and not in the row's n: WER where the text holds no word once normalized,
-    similarity where the clip is a dialogue, holds no voice or its speaker has no other recording.
+    Raises:
+        InputError: as `judge_clips`.
     """
-    heard = {}
-    for name, row_clips in clips.items():
-        assert len(row_clips) == len(rows), (name, len(row_clips), len(rows))
-        waveforms = [clip.waveform for clip in row_clips]
-        heard[name] = hear(rows, waveforms, asr_model=asr_model, speaker_model=speaker_model, normalizer=normalizer)
-    voices = SpeakerCentroids(heard["real"])
-    verdicts = {
-        name: [
-            _judge(index, row, clips[name][index], heard[name][index], voices, real=clips["real"][index])
+    is_unnamed_speaker = all(row["speaker"] is None and not any(row["turn_speakers"]) for row in rows)
+    compared = [row | {"speaker": UNNAMED_SPEAKER} for row in rows] if is_unnamed_speaker else rows
+    judged = {}
+    for system, system_clips in clips.items():
+        assert len(system_clips) == len(rows), (system, len(system_clips), len(rows))
+        judged[system] = judge_clips(
+            compared,
+            [clip.waveform for clip in system_clips],
+            asr_model=asr_model,
+            speaker_model=speaker_model,
+            rules=rules,
+        )
+    centroids = SpeakerCentroids(judged["real"])
+    scored = {
+        system: [
+            _scored_clip(index, row, clips[system][index], judged[system][index], centroids, real=clips["real"][index])
             for index, row in enumerate(rows)
         ]
-        for name in clips
+        for system in clips
     }
-    scored = {"rows": _summary(verdicts, range(len(rows)), voices)} | {
-        field: _grouped(verdicts, rows, voices, column=column) for field, column in GROUPS.items()
+
+    def summary(indexes: Sequence[int]) -> dict[str, dict[str, Any]]:
+        """The scores of each system on these rows."""
+        return {
+            system: _scores(
+                [system_clips[index] for index in indexes],
+                rules=[rules[index] for index in indexes],
+                is_generated=system not in ("real", "codec"),
+                has_other_speakers=len(centroids.speakers) > 1,
+            )
+            for system, system_clips in scored.items()
+        }
+
+    scores = summary(range(len(rows)))
+    rows = [row | {"language": rule.language} for row, rule in zip(rows, rules, strict=True)]
+    grouped = {
+        field: {value: summary(indexes) for value, indexes in _groups(rows, column=column).items()}
+        for field, column in GROUPS.items()
     }
-    details = [{name: row[name] for name in ("id", "text", "speaker", "task", "seed")} for row in rows]
-    for name in clips:
-        for index, verdict in enumerate(verdicts[name]):
-            # By number: a row's id is anybody's text, and no file name.
-            details[index][name] = {"wav": f"samples/{index:04d}_{name}.wav"} | _detail(verdict)
-    skipped = sum(each.words.skipped for each in heard["real"])  # by the texts alone, so the same in every row
-    measured = [PROTOCOL, *(text for name, text in PROTOCOL_OF.items() if name in scored["rows"]["real"])]
-    return scored | {"n": len(rows) - skipped, "skipped": skipped, "clips": details, "protocol": "; ".join(measured)}
+    details = [{name: row[name] for name in ("id", "text", "speaker", "language", "task", "seed")} for row in rows]
+    for system, system_clips in scored.items():
+        for index, clip in enumerate(system_clips):
+            # Numbered: a row's id can be any text, so it is not used in a file name.
+            details[index][system] = {"wav": f"samples/{index:04d}_{system}.wav"} | _detail(clip)
+    # Depends only on the texts, so it is the same for all systems.
+    skipped = sum(transcription.word_errors.skipped for transcription in judged["real"])
+    languages = _languages(rules)
+    return {
+        "rows": scores,
+        **grouped,
+        "languages": languages,
+        "n": len(rows) - skipped,
+        "skipped": skipped,
+        "clips": details,
+        "protocol": describe_protocol(scores["real"], languages=languages, is_unnamed_speaker=is_unnamed_speaker),
+    }
 
 
-def _judge(
-    index: int, row: Mapping[str, Any], clip: Clip, heard: Transcription, voices: SpeakerCentroids, *, real: Clip
-) -> _Verdict:
-    speakers = row["turn_speakers"] or voices.speakers
-    return _Verdict(
+def _languages(rules: Sequence[TextRule]) -> dict[str, dict[str, Any]]:
+    """The normalizer, the unit and the number of texts of each language, sorted by code."""
+    counts = Counter(rule.language for rule in rules)
+    rule_of = {rule.language: rule for rule in rules}
+    return {
+        code: {"normalizer": rule_of[code].name, "unit": rule_of[code].unit, "n": n}
+        for code, n in sorted(counts.items())
+    }
+
+
+def _scored_clip(
+    index: int,
+    row: Mapping[str, Any],
+    clip: SpokenClip,
+    transcription: Transcription,
+    centroids: SpeakerCentroids,
+    *,
+    real: SpokenClip,
+) -> _ScoredClip:
+    speakers = row["turn_speakers"] or centroids.speakers
+    return _ScoredClip(
         clip=clip,
-        heard=heard,
+        transcription=transcription,
         is_dialogue=bool(row["turn_speakers"]),
-        similarities=[voices.similarity(part, without=index) for part in heard.parts],
-        nearest=[voices.nearest(part, speakers, without=index) for part in heard.parts],
+        similarities=[centroids.similarity(segment, without=index) for segment in transcription.segments],
+        nearest=[centroids.nearest(segment, speakers, without=index) for segment in transcription.segments],
         duration_ratio=clip.seconds / real.seconds,
     )
 
 
-def _summary(
-    verdicts: Mapping[str, Sequence[_Verdict]], indexes: Sequence[int], voices: SpeakerCentroids
-) -> dict[str, dict[str, Any]]:
-    """The scores of each row of the report on these texts."""
-    summary = {}
-    for name, of_row in verdicts.items():
-        chosen = [of_row[index] for index in indexes]
-        singles = [each for each in chosen if not each.is_dialogue]
-        dialogues = [each for each in chosen if each.is_dialogue]
-        scores = {
-            "wer": corpus_rate([each.heard.words for each in chosen]),
-            "cer": corpus_rate([each.heard.characters for each in chosen]),
-            "similarity": _mean([None if each.is_dialogue else each.similarities[0] for each in chosen]),
-        }
-        if name not in ("real", "codec"):
-            scores["stop_rate"] = _mean([float(bool(each.clip.stopped)) for each in chosen])
-            scores["duration_ratio"] = _mean([each.duration_ratio for each in chosen])
-        if len(voices.speakers) > 1 and singles:
-            judged = [each.judged_turns for each in singles]
-            scores["nearest_speaker"] = _mean([float(turns[0]) if turns else None for turns in judged])
-        if dialogues:
-            scores["turns_in_order"] = _mean([float(each.is_in_order) for each in dialogues])
-            scores["turn_voice"] = _turn_voice(dialogues)
-        summary[name] = scores
-    return summary
+def _groups(rows: Sequence[Mapping[str, Any]], *, column: str) -> dict[str, list[int]]:
+    """The row indexes of each value of a column, sorted; empty if there are fewer than two values.
 
-
-def _turn_voice(dialogues: Sequence[_Verdict]) -> dict[str, Any]:
-    judged = [(sum(each.judged_turns), len(each.judged_turns)) for each in dialogues]
-    right, num_judged = (sum(column) for column in zip(*judged, strict=True))
-    parts = [part for each in dialogues for part in each.heard.parts]
-    states = {state: sum(part.state == state for part in parts) for state in ("not_found", "too_short", "no_voice")}
-    interval = bootstrap_interval(judged, seed=BOOTSTRAP_SEED)
-    value = right / num_judged if num_judged else None
-    return _score(value, interval, n=num_judged, skipped=len(parts) - num_judged) | states
-
-
-def _grouped(
-    verdicts: Mapping[str, Sequence[_Verdict]],
-    rows: Sequence[Mapping[str, Any]],
-    voices: SpeakerCentroids,
-    *,
-    column: str,
-) -> dict[str, dict[str, Any]]:
-    """A summary for each value of a column; none where it has not two. A dialogue is no one speaker's."""
-    members: dict[str, list[int]] = defaultdict(list)
+    A dialogue belongs to no single speaker.
+    """
+    indexes: dict[str, list[int]] = defaultdict(list)
     for index, row in enumerate(rows):
         if row[column] is not None and not (column == "speaker" and row["turn_speakers"]):
-            members[row[column]].append(index)
-    if len(members) < 2:
-        return {}
-    return {value: _summary(verdicts, members[value], voices) for value in sorted(members)}
+            indexes[row[column]].append(index)
+    return dict(sorted(indexes.items())) if len(indexes) > 1 else {}
 
 
-def _detail(verdict: _Verdict) -> dict[str, Any]:
-    heard = verdict.heard
-    detail = {
-        "transcript": heard.transcript,
-        "wer": heard.words.rate,
-        "similarity": None if verdict.is_dialogue else verdict.similarities[0],
-        "nearest_speaker": None if verdict.is_dialogue else verdict.nearest[0],
-        "stopped": verdict.clip.stopped,
-        "seconds": verdict.clip.seconds,
+def _scores(
+    clips: Sequence[_ScoredClip], *, rules: Sequence[TextRule], is_generated: bool, has_other_speakers: bool
+) -> dict[str, dict[str, Any]]:
+    """The scores of one system on some rows, by metric."""
+    singles = [clip for clip in clips if not clip.is_dialogue]
+    dialogues = [clip for clip in clips if clip.is_dialogue]
+    texts = [clip.transcription.text for clip in clips]
+    transcripts = [clip.transcription.transcript for clip in clips]
+    similarities = [None if clip.is_dialogue else clip.similarities[0] for clip in clips]
+    scores = {
+        "wer": corpus_rate(texts, transcripts, rules=rules, unit="word"),
+        "cer": corpus_rate(texts, transcripts, rules=rules, unit="character"),
+        "similarity": _mean(similarities, low=-1.0, high=1.0),
     }
-    turns = zip(heard.parts, verdict.similarities, verdict.nearest, strict=True)
-    return detail | {"turns": [_turn(*each) for each in turns if verdict.is_dialogue]}
+    if is_generated:
+        scores["stop_rate"] = _share([bool(clip.clip.stopped) for clip in clips])
+        scores["duration_ratio"] = _mean([clip.duration_ratio for clip in clips], low=0.0, high=math.inf)
+    if has_other_speakers and singles:
+        own_voice = [clip.is_own_voice for clip in singles]
+        scores["nearest_speaker"] = _share([is_own[0] if is_own else None for is_own in own_voice])
+    if dialogues:
+        scores["turns_in_order"] = _share([clip.has_all_turns for clip in dialogues])
+        scores["turn_voice"] = _turn_voice(dialogues)
+    return scores
 
 
-def _turn(part: Part, similarity: float | None, nearest: str | None) -> dict[str, Any]:
+def _turn_voice(dialogues: Sequence[_ScoredClip]) -> dict[str, Any]:
+    """The share of turns closest to their own speaker, with the number of turns in each state that is not scored."""
+    counts = [(sum(clip.is_own_voice), len(clip.is_own_voice)) for clip in dialogues]
+    num_own, num_compared = (sum(column) for column in zip(*counts, strict=True))
+    segments = [segment for clip in dialogues for segment in clip.transcription.segments]
+    states = {
+        state: sum(segment.state == state for segment in segments)
+        for state in ("empty", "not_found", "too_short", "no_voice")
+    }
+    interval = rate_interval(counts, seed=BOOTSTRAP_SEED, high=1.0)
+    value = num_own / num_compared if num_compared else None
+    return _score(value, interval, n=num_compared, skipped=len(segments) - num_compared) | states
+
+
+def _detail(clip: _ScoredClip) -> dict[str, Any]:
+    """The entry of one clip in metrics.json."""
+    transcription = clip.transcription
+    turns = zip(transcription.segments, clip.similarities, clip.nearest, strict=True)
     return {
-        "speaker": part.speaker,
-        "span": None if part.span is None else list(part.span),
-        "state": part.state,
+        "transcript": transcription.transcript,
+        "wer": transcription.word_errors.rate,
+        "similarity": None if clip.is_dialogue else clip.similarities[0],
+        "nearest_speaker": None if clip.is_dialogue else clip.nearest[0],
+        "stopped": clip.clip.stopped,
+        "seconds": clip.clip.seconds,
+        "turns": [_turn_detail(*turn) for turn in turns] if clip.is_dialogue else [],
+    }
+
+
+def _turn_detail(segment: SpeakerSegment, similarity: float | None, nearest: str | None) -> dict[str, Any]:
+    return {
+        "speaker": segment.speaker,
+        "span": None if segment.span is None else list(segment.span),
+        "state": segment.state,
         "similarity": similarity,
         "nearest_speaker": nearest,
     }
 
 
-def corpus_rate(errors: Sequence[WordErrors]) -> dict[str, Any]:
-    """The error rate of all texts together: value, its interval from low to high, n and what was skipped."""
-    total = sum(errors, WordErrors(0, 0))
-    interval = bootstrap_interval([(each.edits, each.words) for each in errors], seed=BOOTSTRAP_SEED)
+def corpus_rate(
+    references: Sequence[str], predictions: Sequence[str], *, rules: Sequence[TextRule], unit: Unit
+) -> dict[str, Any]:
+    """Compute the error rate over all texts: value, interval (low, high), number of scored and of skipped texts.
+
+    Args:
+        unit: as in `utterance_errors`: "word" for WER, "character" for CER.
+    """
+    errors = utterance_errors(references, predictions, rules=rules, unit=unit)
+    interval = rate_interval([(count.edits, count.length) for count in errors], seed=BOOTSTRAP_SEED)
+    total = sum(errors, ErrorCounts(0, 0))
     return _score(total.rate, interval, n=len(errors) - total.skipped, skipped=total.skipped)
 
 
-def _mean(values: Sequence[float | None]) -> dict[str, Any]:
+def _mean(values: Sequence[float | None], *, low: float, high: float) -> dict[str, Any]:
+    """The mean of the known values, which are between `low` and `high`."""
     known = [value for value in values if value is not None]
-    interval = bootstrap_interval(known, seed=BOOTSTRAP_SEED)
+    interval = mean_interval(known, seed=BOOTSTRAP_SEED, low=low, high=high)
     value = sum(known) / len(known) if known else None
     return _score(value, interval, n=len(known), skipped=len(values) - len(known))
 
 
-def _score(value: float | None, interval: tuple[float, float] | None, *, n: int, skipped: int) -> dict[str, Any]:
-    low, high = interval or (None, None)
-    return {"value": value, "low": low, "high": high, "n": n, "skipped": skipped}
+def _share(outcomes: Sequence[bool | None]) -> dict[str, Any]:
+    """The share of the known outcomes that are true."""
+    known = [outcome for outcome in outcomes if outcome is not None]
+    value = sum(known) / len(known) if known else None
+    return _score(value, share_interval(sum(known), len(known)), n=len(known), skipped=len(outcomes) - len(known))
+
+
+def _score(value: float | None, interval: Interval, *, n: int, skipped: int) -> dict[str, Any]:
+    return {"value": value, **asdict(interval), "n": n, "skipped": skipped}

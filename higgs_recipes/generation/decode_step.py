@@ -26,7 +26,7 @@ class DecodeState(NamedTuple):
     codes: Tensor  # (N, C) the frame that the next step reads
     positions: Tensor  # (N,) its position in the cache
     frame: Tensor  # (N,) index of the frame that the next step samples
-    num_ended: Tensor  # (N,) frames since the first codebook ended
+    num_ended: Tensor  # (N,) number of codebooks that have ended
     num_frames: Tensor  # (N,) frames of the clip once it has ended, else 0
     recent: Tensor  # (N, W, C) the last frames
     uniforms: Tensor  # (N, F + 1, 2, C) random numbers of each frame; one row more than is used

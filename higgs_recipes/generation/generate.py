@@ -1,6 +1,6 @@
-"""Conversations -> codes, each clip with a seed of its own."""
+"""Generate codes for conversations, with one seed per clip."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,7 +20,7 @@ class Request:
     """One clip to generate.
 
     Attributes:
-        conversation: the turns of `chatml.conversation`; the last one, the assistant's, is what is generated.
+        conversation: the turns of `chatml.conversation`; the last turn, of the assistant, is generated.
         ref_codes: codes (T, C) of the reference clips, in the order of the turns.
         seed: of all random numbers of this clip.
     """
@@ -32,7 +32,13 @@ class Request:
 
 @dataclass(frozen=True)
 class Generation:
-    """The result of a request: codes (T, C) int16 on CPU, and whether the model ended the clip before the cap."""
+    """The result of a request.
+
+    Attributes:
+        codes: codes (T, C) int16 on CPU.
+        stopped: whether the model ended the clip before `max_seconds`.
+        seed: of the request.
+    """
 
     codes: Tensor
     stopped: bool
@@ -45,18 +51,24 @@ def generate(
     requests: Sequence[Request],
     *,
     sampling: SamplingConfig,
+    on_clip: Callable[[int, Generation], None] | None = None,
 ) -> list[Generation]:
     """Generate a clip for each request, at most `sampling.batch_size` at a time.
 
-    A seed gives the same codes whatever the other requests are, as long as the arithmetic rounds alike (batches of
-    different size may differ where a random number lies on the very edge of a code; in float32 practically never).
+    Each clip has its own random generator, so its codes do not depend on the rest of the batch, apart from rounding:
+    batch size can change the last digits of the logits, which in float32 rarely changes a sampled code.
 
     Args:
-        model: a model or one with an adapter, which is folded into the weights meanwhile, unless it is disabled.
+        model: the model, or the model with an adapter, which is folded into the weights meanwhile, unless it is
+            disabled.
+        on_clip: called as `on_clip(index, generation)` when a clip ends, in the order in which they end.
+
+    Returns:
+        The clips in the order of the requests.
 
     Raises:
-        InputError: a request has more or fewer reference clips than its conversation, or not even one clip fits into
-            memory.
+        InputError: the number of reference clips of a request differs from the number in its conversation, or not even
+            one clip fits into memory.
     """
     if not requests:
         return []
@@ -68,10 +80,15 @@ def generate(
     ):
         num_placeholders = ids.count(bare.config.audio_token_id)
         if num_placeholders != len(request.ref_codes):
-            raise InputError(f"{num_placeholders} reference turns for {len(request.ref_codes)} reference clips")
+            raise InputError(
+                f"the conversation has {num_placeholders} reference turns, but there are {len(request.ref_codes)} "
+                "reference clips"
+            )
         prompts.append(build_prompt(torch.tensor(ids), request.ref_codes, seed=request.seed, config=bare.config))
+    generations: dict[int, Generation] = {}
     with open_engine(bare, sampling=sampling) as engine:
-        clips = engine.generate(prompts)
-    return [
-        Generation(clip.codes, clip.stopped, seed=request.seed) for clip, request in zip(clips, requests, strict=True)
-    ]
+        for index, clip in engine.stream(prompts):
+            generations[index] = Generation(clip.codes, clip.stopped, requests[index].seed)
+            if on_clip is not None:
+                on_clip(index, generations[index])
+    return [generations[index] for index in range(len(requests))]

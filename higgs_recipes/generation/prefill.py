@@ -43,17 +43,17 @@ def prefill(
 ) -> None:
     """Write the keys and values of each prompt to its slot, from position 0."""
     lengths = [len(prompt.ids) for prompt in prompts]
-    positions = np.concatenate([np.arange(length) for length in lengths])
+    position_ids = np.concatenate([np.arange(length) for length in lengths])  # (P,)
     batch = flatten_positions(
         np.concatenate([prompt.ids for prompt in prompts]),
-        positions,
+        position_ids,
         np.concatenate([prompt.frames for prompt in prompts]),
         model.config,
     )
     batch["slots"] = torch.from_numpy(np.repeat(np.array(slots), lengths))  # (P,)
     batch = {name: to_device(value, model.device) for name, value in batch.items()}
     for layer, (keys, values) in enumerate(keys_and_values(model.model, batch)):
-        cache.write(layer, batch["slots"], batch["positions"], keys=keys, values=values)
+        cache.write(layer, batch["slots"], batch["position_ids"], keys=keys, values=values)
 
 
 def to_device(value: Tensor | int, device: torch.device) -> Tensor | int:

@@ -1,9 +1,10 @@
-"""Logits of a frame -> its codes: delay pattern, temperature, top-k, top-p and repetition-aware sampling.
+"""Sample the codes of a frame: delay pattern, temperature, top-k, top-p and repetition-aware sampling.
 
 Everything is a tensor operation without data-dependent shapes, so that a step of the engine can be captured as a CUDA
-graph. The distribution is that of transformers' warpers and its `HiggsAudioV2GenerationMixin._sample`, with two
-differences: EOS ends codebook k exactly k frames after the first codebook, as in training (transformers is one frame
-late), and the random numbers are given, two for each codebook and frame.
+graph. The distribution is that of `HiggsAudioV2GenerationMixin._sample` of transformers, with two differences:
+
+- Codebook k ends k frames after the first, as in training. transformers ends it one frame late.
+- The random numbers are given, two for each codebook and frame.
 """
 
 from typing import NamedTuple
@@ -18,7 +19,7 @@ class FrameContext(NamedTuple):
     """What sampling one frame of B streams depends on, besides the logits."""
 
     frame: Tensor  # (B,) index of the frame in its clip; frame 0 is all BOS and is not sampled
-    num_ended: Tensor  # (B,) frames since the first codebook ended, 0 while it has not
+    num_ended: Tensor  # (B,) number of codebooks that have ended
     recent: Tensor  # (B, W, C) the last W frames, BOS before the clip; W is 0 without repetition-aware sampling
     uniforms: Tensor  # (B, 2, C) random numbers in [0, 1): first draw, second draw of repeated codes
 
@@ -67,15 +68,18 @@ def _warp(scores: Tensor, sampling: SamplingConfig) -> Tensor:
     if sampling.top_p == 1:
         lowest = rising[..., :1]
     else:  # as TopPLogitsWarper: what has at most 1 - top_p at and below it goes, but never the highest
-        cumulated = rising.softmax(dim=-1).cumsum(dim=-1)
-        num_removed = (cumulated[..., :-1] <= 1 - sampling.top_p).sum(dim=-1, keepdim=True)
+        cumulative = rising.softmax(dim=-1).cumsum(dim=-1)
+        num_removed = (cumulative[..., :-1] <= 1 - sampling.top_p).sum(dim=-1, keepdim=True)
         lowest = rising.gather(-1, num_removed)
     return scores.masked_fill(scores < lowest, -torch.inf)
 
 
 def _inverse_cdf(scores: Tensor, uniform: Tensor) -> Tensor:
-    """The code at which the cumulated probability exceeds a number in [0, 1): (B, C, V), (B, C) -> (B, C)."""
-    cumulated = scores.double().softmax(dim=-1).cumsum(dim=-1)
-    # The sum of all probabilities may round to just below 1.
-    threshold = uniform.double() * cumulated[..., -1]
-    return (cumulated <= threshold[..., None]).sum(dim=-1)
+    """Sample by inverse transform: the first code whose cumulative probability exceeds a number in [0, 1).
+
+    (B, C, V), (B, C) -> (B, C)
+    """
+    cumulative = scores.double().softmax(dim=-1).cumsum(dim=-1)
+    # Scaled, because rounding can make the sum of all probabilities less than 1.
+    threshold = uniform.double() * cumulative[..., -1]
+    return (cumulative <= threshold[..., None]).sum(dim=-1)

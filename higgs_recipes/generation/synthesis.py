@@ -1,4 +1,4 @@
-"""A recipe's texts -> requests; what was generated -> wav files and a record of them."""
+"""Build generation requests from a recipe's texts, and write the generated clips as wav files with a record."""
 
 import json
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from higgs_recipes.audio.codec import Codec
 from higgs_recipes.audio.io import read_audio, write_wav
-from higgs_recipes.chatml import conversation, is_dialogue
+from higgs_recipes.chatml import canonical_speaker_tags, conversation, is_dialogue
 from higgs_recipes.configs.inference import GenerateConfig, SamplingConfig
 from higgs_recipes.constants import FRAMES_PER_SECOND
 from higgs_recipes.errors import InputError
@@ -22,10 +22,10 @@ RECORD = "generations.jsonl"
 
 
 def read_texts(config: GenerateConfig) -> list[str]:
-    """The texts of the recipe and the lines of its text file, blank lines left out.
+    """Read the texts of the recipe and the non-blank lines of its text file.
 
     Raises:
-        InputError: no such file, one that is not UTF-8, or no text at all.
+        InputError: the file does not exist or is not UTF-8, or there is no text at all.
     """
     texts = list(config.text)
     if config.text_file is not None:
@@ -37,33 +37,34 @@ def read_texts(config: GenerateConfig) -> list[str]:
         except UnicodeDecodeError as error:
             raise InputError(f"text_file: {path} is not UTF-8 ({error}); save it as UTF-8") from error
     if not texts:
-        raise InputError(f"text_file: {config.text_file} holds no text")
+        raise InputError(f"text_file: {config.text_file} has no text")
     return texts
 
 
 def build_requests(config: GenerateConfig, codec: Codec) -> list[Request]:
-    """One request a text, text i with seed + i; with `ref_audio` in the voices of those clips.
+    """Build one request per text; text i has seed + i. If the recipe has `ref_audio`, their voices are cloned.
 
-    A text with speaker tags is a dialogue, and clip i is the voice of [SPEAKERi]; a text without them takes one clip.
+    A text with speaker tags is a dialogue: reference clip i gives the voice of [SPEAKERi]. Any other text takes at
+    most one reference clip.
 
     Raises:
-        InputError: what is wrong with a text or a reference clip, and which.
+        InputError: a text or a reference clip is invalid; names it.
     """
     ref_codes = codec.encode([read_audio(path, name=f"ref_audio {path}") for path in config.ref_audio])
-    ref_texts = [normalize_transcript(text) for text in config.ref_text or []] or [None] * len(config.ref_audio)
+    ref_texts = [_normalized(text) for text in config.ref_text or []] or [None] * len(config.ref_audio)
     references = [
         {"speaker_tag": f"SPEAKER{index}", "ref_audio": path, "ref_text": text}
         for index, (path, text) in enumerate(zip(config.ref_audio, ref_texts, strict=True))
     ]
     requests = []
     for index, text in enumerate(read_texts(config)):
-        row = {"id": f"text {index}", "text": normalize_transcript(text), "scene": config.scene}
+        row = {"id": f"text {index}", "text": _normalized(text), "scene": config.scene}
         if is_dialogue(row["text"]):
             task = "multi_speaker_voice_cloning" if references else "multi_speaker_smart_voice"
             row["ref_speakers"] = references
         elif len(references) > 1:
             raise InputError(
-                f"text {index} has no speaker tag, and there are {len(references)} ref_audio; give it one"
+                f"text {index} has no speaker tags, but there are {len(references)} ref_audio clips: give one clip"
             )
         else:
             task = "zero_shot_voice_cloning" if references else "single_speaker_smart_voice"
@@ -73,14 +74,22 @@ def build_requests(config: GenerateConfig, codec: Codec) -> list[Request]:
     return requests
 
 
+def _normalized(text: str) -> str:
+    return canonical_speaker_tags(normalize_transcript(text))
+
+
 def write_speech(config: GenerateConfig, codec: Codec, generations: Sequence[Generation]) -> list[str]:
-    """Write 000.wav ... and `generations.jsonl` (text, seed, whether it stopped, seconds, codes), and say so in lines.
+    """Write 000.wav, 001.wav, ... and `generations.jsonl` (wav, text, seed, stopped, seconds, codes).
+
+    Returns:
+        One line per clip to print.
 
     Raises:
-        InputError: the folder is in use, or the disk full.
+        InputError: the output folder is not empty, or the disk is full.
     """
-    texts, lines = read_texts(config), []
-    waveforms, records = codec.decode([generation.codes for generation in generations]), []
+    texts = read_texts(config)
+    waveforms = codec.decode([generation.codes for generation in generations])
+    lines, records = [], []
     with staged_folder(config.output_dir, overwrite=config.overwrite_output_dir) as staging:
         for index, (text, waveform, generation) in enumerate(zip(texts, waveforms, generations, strict=True)):
             seconds, wav = len(generation.codes) / FRAMES_PER_SECOND, f"{index:03d}.wav"
@@ -104,7 +113,7 @@ def write_speech(config: GenerateConfig, codec: Codec, generations: Sequence[Gen
 def speak_greedily(
     model: nn.Module, tokenizer: PreTrainedTokenizerBase, turns: list[dict], *, max_seconds: float
 ) -> Tensor:
-    """The codes (T, C) that a model answers to one conversation with temperature 0."""
+    """Generate the codes (T, C) of one conversation without reference clips, at temperature 0."""
     sampling = SamplingConfig(temperature=0, max_seconds=max_seconds)
-    (clip,) = generate(model, tokenizer, [Request(turns, [], seed=0)], sampling=sampling)
-    return clip.codes
+    (generation,) = generate(model, tokenizer, [Request(turns, [], seed=0)], sampling=sampling)
+    return generation.codes

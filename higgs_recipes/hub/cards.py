@@ -1,6 +1,6 @@
-"""Model and dataset cards, made from the records that runs leave behind: pure functions, nothing written by hand.
+"""Model and dataset cards, rendered from the records of runs. The functions write no files.
 
-A field that a card needs and its record lacks is an `InputError` that names file and field.
+A missing field is an `InputError` that names the record and the field.
 """
 
 import json
@@ -25,7 +25,7 @@ LICENSE = {
     "license_name": "boson-higgs-audio-2-community-license",
     "license_link": "https://huggingface.co/bosonai/higgs-tts-2-3b-base",
 }
-# The license of the weights asks whoever passes on a derivative to display this sentence, to the letter.
+# The license of the weights requires this exact sentence in every distributed derivative.
 LICENSE_NOTICE = (
     "Built with Higgs Materials licensed from Boson AI USA, Inc., Copyright Boson AI USA, Inc., All Rights Reserved "
     "and Meta Llama 3 licensed under the Meta Llama 3 Community License, Copyright Meta Platforms, Inc., "
@@ -39,48 +39,51 @@ LOSS_COLUMNS = (
 MAX_LOSS_ROWS = 12
 CORPUS_COLUMNS = {
     "id": "name of the row",
-    "text": "normalized transcript, as the model reads it",
-    "raw_text": "transcript as the source has it",
+    "text": "normalized transcript, the input of the model",
+    "raw_text": "transcript of the source",
     "speaker": "speaker",
     "language": "language",
     "scene": "description of the scene, or null",
-    "task": "what the row teaches",
-    "messages": "the conversation, a JSON string",
+    "task": "task of the row",
+    "messages": "the conversation, as a JSON string",
     "codes": "codes of the recording, undelayed (T, C): T steps of 40 ms, C codebooks",
     "ref_codes": "codes of the reference clips",
-    "ref_texts": "what the reference clips say",
-    "turn_speakers": "who speaks each turn of a dialogue",
+    "ref_texts": "transcripts of the reference clips",
+    "turn_speakers": "speaker of each turn of a dialogue",
     "seconds": "length of the recording",
-    "codec": "audio tokenizer that made the codes",
+    "codec": "audio tokenizer of the codes",
     "content_hash": "hash of the recording",
-    "audio": "the recording itself, or null",
+    "audio": "the recording, or null",
 }
 
 
 def adapter_card(run: Record, *, name: str, metrics: Record | None = None) -> str:
-    """The card of an adapter, or of a whole fine-tuned model where the method was "full".
+    """Render the card of an adapter, or of a fully fine-tuned model (method "full").
 
     Args:
         run: run.json.
-        name: what a reader gives to load it: the Hub id, else the folder.
-        metrics: metrics.json of its evaluation, if there is one.
+        name: Hub id, or folder, by which the model is loaded.
+        metrics: metrics.json of its evaluation, if it was evaluated.
+
+    Raises:
+        InputError: a field is missing, or the recipe contains a token.
     """
     run = Fields(run, "run.json")
     base, is_adapter, untrained = run["base_model"], run["method"] == "lora", _is_untrained(run, metrics)
     data = ModelCardData(
         base_model=base if is_hub_id(base) else None,
-        datasets=[each["path"] for each in _datasets(run) if is_hub_id(each["path"])] or None,
+        datasets=[dataset["path"] for dataset in _datasets(run) if is_hub_id(dataset["path"])] or None,
         library_name="peft" if is_adapter else "transformers",
         pipeline_tag="text-to-speech",
         tags=["higgs-audio-v2", "text-to-speech", "lora" if is_adapter else "full-fine-tuning"],
-        **({} if untrained else LICENSE),  # random weights derive from nobody's
+        **({} if untrained else LICENSE),  # random weights are not a derivative
     )
     kind = "A LoRA adapter" if is_adapter else "A fine-tuned model"
     sections = [
         f"# {public_name(name)}\n",
         UNTRAINED if untrained else "",
-        f"{kind} for speech, made from the Higgs Audio v2 model "
-        f"`{with_revision(base, run['base_revision'])}` in {run['steps']} steps with higgs_recipes.\n",
+        f"{kind} for speech, trained from the Higgs Audio v2 model "
+        f"`{with_revision(base, run['base_revision'])}` for {run['steps']} steps with higgs_recipes.\n",
         _loading(name, base=base if is_adapter else None, revision=run["base_revision"]),
         _training(run),
         _license(untrained),
@@ -90,34 +93,33 @@ def adapter_card(run: Record, *, name: str, metrics: Record | None = None) -> st
 
 
 def merged_card(merge: Record, *, name: str, run: Record | None = None) -> str:
-    """The card of a merged checkpoint.
+    """Render the card of a merged checkpoint.
 
     Args:
         merge: merge.json: {"base_model", "base_revision", "adapter", "adapter_revision", "dtype", "git_commit",
-            "versions", "hardware", and the comparison of its logits with the adapter's, null unless checked:
-            "max_logit_difference", "mean_logit_difference", "likeliest_codes_equal"}.
-        name: what a reader gives to load it: the Hub id, else the folder.
+            "versions", "hardware", "max_logit_difference", "mean_logit_difference", "likeliest_codes_equal"}; the last
+            three compare its logits with the adapter's and are null unless checked.
+        name: Hub id, or folder, by which the model is loaded.
         run: run.json of the adapter, if it has one.
+
+    Raises:
+        InputError: a field is missing, or the recipe contains a token.
     """
     merge, run = Fields(merge, "merge.json"), run and Fields(run, "run.json")
-    base, difference = merge["base_model"], merge["max_logit_difference"]
-    check = "not checked"
-    if difference is not None:
-        check = f"logits differ by at most {difference:.3g}, on average {merge['mean_logit_difference']:.3g}; "
-        check += f"the likeliest codes are equal in {merge['likeliest_codes_equal']:.2%}"
+    base = merge["base_model"]
     untrained = run is not None and _is_untrained(run, None)
     data = ModelCardData(
         base_model=base if is_hub_id(base) else None,
         library_name="transformers",
         pipeline_tag="text-to-speech",
         tags=["higgs-audio-v2", "text-to-speech", "merged"],
-        **({} if untrained else LICENSE),  # random weights derive from nobody's
+        **({} if untrained else LICENSE),  # random weights are not a derivative
     )
     about = {
         "base model": with_revision(base, merge["base_revision"]),
         "adapter": with_revision(merge["adapter"], merge["adapter_revision"]),
         "weights": merge["dtype"],
-        "merged against adapter": check,
+        "merged against adapter": describe_logit_check(merge),
         "commit": merge["git_commit"],
         "hardware": merge["hardware"],
         "versions": merge["versions"],
@@ -128,25 +130,39 @@ def merged_card(merge: Record, *, name: str, run: Record | None = None) -> str:
         "A Higgs Audio v2 checkpoint: an adapter merged into its base model. It loads with plain transformers.\n",
         _loading(name, base=None, revision=None),
         "## Merge\n\n" + facts(about),
-        _training(run) if run else "How the adapter was trained is not recorded: it came without run.json.\n",
+        _training(run) if run else "The training of the adapter is not recorded: it has no run.json.\n",
         _license(untrained),
     ]
     return _assemble(data, sections)
 
 
+def describe_logit_check(merge: Record) -> str:
+    """Summarize the comparison of a merged model's logits with the adapter's, from merge.json."""
+    if merge["max_logit_difference"] is None:
+        return "not checked"
+    return (
+        f"logits differ by at most {merge['max_logit_difference']:.3g}, on average "
+        f"{merge['mean_logit_difference']:.3g}; the most likely codes are equal in "
+        f"{merge['likeliest_codes_equal']:.2%}"
+    )
+
+
 def corpus_card(corpus: Record, *, name: str) -> str:
-    """The card of an encoded corpus.
+    """Render the card of an encoded corpus.
 
     Args:
-        corpus: corpus.json: {"codec", "sources": [name or {"path", ...}, ...], "license" (the Hub's id of the
-            recordings' license, e.g. cc0-1.0, or None), "splits": {split: {"rows", "seconds"}}, "rejects": {reason:
-            rows}, "recipe", "git_commit", "versions"}.
-        name: what a reader gives to load it: the Hub id, else the folder.
+        corpus: corpus.json: {"codec", "sources": [name or {"path", ...}, ...], "license" (Hub identifier of the
+            recordings' license, such as cc0-1.0, or None), "splits": {split: {"rows", "seconds"}},
+            "rejects": {reason: rows}, "recipe", "git_commit", "versions"}.
+        name: Hub id, or folder, by which the corpus is loaded.
+
+    Raises:
+        InputError: a field is missing, a split has an invalid name, or the recipe contains a token.
     """
     corpus = Fields(corpus, "corpus.json")
-    splits, rejects, sources = corpus["splits"], corpus["rejects"], [_path(each) for each in corpus["sources"]]
+    splits, rejects, sources = corpus["splits"], corpus["rejects"], [_path(source) for source in corpus["sources"]]
     for split in splits:
-        if re.fullmatch(r"\w+", split) is None:  # it becomes a pattern of file names
+        if re.fullmatch(r"\w+", split) is None:  # it is used in file name patterns
             raise InputError(f"corpus.json: split {split!r}: use letters, digits and _ only")
     files = [{"split": split, "path": f"data/{split}-*.parquet"} for split in splits]
     data = DatasetCardData(
@@ -156,7 +172,7 @@ def corpus_card(corpus: Record, *, name: str) -> str:
         tags=["higgs-audio-v2", "audio-codes"],
         configs=[{"config_name": "default", "data_files": files}],
     )
-    split_rows = [[split, each["rows"], f"{each['seconds'] / 3600:.2f}"] for split, each in splits.items()]
+    split_rows = [[split, size["rows"], f"{size['seconds'] / 3600:.2f}"] for split, size in splits.items()]
     column_rows = [[f"`{column}`", content] for column, content in CORPUS_COLUMNS.items()]
     about = {
         "codec": corpus["codec"],
@@ -173,14 +189,14 @@ def corpus_card(corpus: Record, *, name: str) -> str:
         facts(about),
         "## Splits\n\n" + table(["split", "rows", "hours"], split_rows),
         "## Columns\n\n" + table(["column", "content"], column_rows),
-        "## Rejected\n\n" + (table(["reason", "rows"], list(rejects.items())) if rejects else "No row.\n"),
+        "## Rejected\n\n" + (table(["reason", "rows"], list(rejects.items())) if rejects else "No rows.\n"),
         _recipe(corpus),
     ]
     return _assemble(data, sections)
 
 
 def _is_untrained(run: Fields, metrics: Record | None) -> bool:
-    # allow_untrained is the one flag that lets a model with random weights pass the trainer's pre-flight.
+    # Without allow_untrained the trainer refuses a model with random weights.
     allowed = Fields(run["recipe"], "run.json: recipe")["allow_untrained"]
     return allowed or (metrics is not None and Fields(metrics, "metrics.json")["untrained_base"])
 
@@ -194,7 +210,7 @@ def _path(source: str | Record) -> str:
 
 
 def _loading(name: str, *, base: str | None, revision: str | None) -> str:
-    """Five lines that load it: over `base` where it is an adapter, alone where `base` is None."""
+    """The section with the code that loads a model: as an adapter of `base`, or without a base if it is None."""
     model = base or name
     pin = f', model_revision="{revision}"' if base and revision and is_hub_id(base) else ""
     adapter = f', adapter="{public_name(name)}"' if base else ""
@@ -210,8 +226,13 @@ def _loading(name: str, *, base: str | None, revision: str | None) -> str:
 
 def _training(run: Fields) -> str:
     datasets = [
-        [public_name(each["path"]), each["rows"], f"{each['seconds'] / 3600:.2f}", f"`{each['fingerprint']}`"]
-        for each in _datasets(run)
+        [
+            public_name(dataset["path"]),
+            dataset["rows"],
+            f"{dataset['seconds'] / 3600:.2f}",
+            f"`{dataset['fingerprint']}`",
+        ]
+        for dataset in _datasets(run)
     ]
     about = {
         "base model": with_revision(run["base_model"], run["base_revision"]),
@@ -229,9 +250,9 @@ def _training(run: Fields) -> str:
 
 
 def _losses(log_history: Sequence[Record]) -> str:
-    """The logged losses, a line for each step, thinned evenly; the first and the last stay."""
+    """The table of logged losses: at most `MAX_LOSS_ROWS` evenly spaced steps, with the first and the last."""
     steps: dict[int, dict[str, Any]] = {}
-    for logged in log_history:  # training and evaluation log the same step in two records
+    for logged in log_history:  # training and evaluation log a step in separate records
         steps.setdefault(logged["step"], {}).update(logged)
     if not steps:
         return "No losses were logged.\n"
@@ -245,11 +266,13 @@ def _losses(log_history: Sequence[Record]) -> str:
 def _recipe(record: Fields) -> str:
     recipe = record["recipe"]
     for field, value in recipe.items():
-        # transformers writes "<HUB_TOKEN>" in the place of a token; anything else would be one.
+        # transformers replaces a token by "<HUB_TOKEN>"; any other value is a real token.
         if field.endswith("token") and value is not None and not str(value).startswith("<"):
-            raise InputError(f"{record.file}: field 'recipe.{field}' holds a token: remove it, the file is published")
+            raise InputError(
+                f"{record.file}: field 'recipe.{field}' contains a token: remove it, the file is published"
+            )
     shown = {field: value for field, value in recipe.items() if not field.endswith("token")}
-    plain = json.loads(json.dumps(shown))  # YAML has no tuples
+    plain = json.loads(json.dumps(shown))  # tuples become lists, as YAML has no tuples
     return f"## Recipe\n\n```yaml\n{yaml_dump(plain, sort_keys=False)}```\n"
 
 
@@ -257,7 +280,7 @@ def _license(untrained: bool) -> str:
     if untrained:
         return ""
     return (
-        "## License\n\nWeights derived from Higgs Audio v2 stay under the license of its weights, the "
+        "## License\n\nWeights derived from Higgs Audio v2 are subject to the license of its weights, the "
         f"[Boson Higgs Audio 2 Community License]({LICENSE['license_link']}).\n\n> {LICENSE_NOTICE}\n"
     )
 

@@ -1,4 +1,4 @@
-"""Download repositories from the Hub, without pickles; every failure becomes one clear message."""
+"""Download repositories from the Hub, without pickles. Every failure is an `InputError` with one clear message."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,18 +19,18 @@ from higgs_recipes.errors import InputError
 from higgs_recipes.files import explain_full_disk
 
 
-# Loading a pickle runs the code inside it, and the rest are weights for frameworks that nothing here uses.
+# Pickles, which run code when loaded, and weights for frameworks that are not used here.
 UNSAFE_PATTERNS = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle", "*.h5", "*.msgpack")
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The files of a repository at one commit, or of a folder on this machine.
+    """The files of a Hub repository at one commit, or of a local folder.
 
     Attributes:
-        name: Hub id or folder, as it was given.
-        commit: None of a folder on this machine.
-        folder: where the files are.
+        name: Hub id or folder, as given.
+        commit: commit hash; None for a local folder.
+        folder: local folder with the files.
     """
 
     name: str
@@ -46,13 +46,20 @@ def fetch(
     allow_patterns: list[str] | None = None,
     local_dir: Path | None = None,
 ) -> Snapshot:
-    """An existing local folder as it is (`revision` says nothing of it), else the snapshot of the Hub repository.
+    """Return a local folder as it is, or download a snapshot of a Hub repository.
 
-    Files that match `UNSAFE_PATTERNS` are never downloaded. With `local_dir` the files go there and not into the
-    Hub's cache.
+    Files that match `UNSAFE_PATTERNS` are never downloaded.
+
+    Args:
+        name_or_path: local folder or Hub id; an existing folder takes precedence.
+        repo_type: type of the repository.
+        revision: commit, tag or branch; ignored for a local folder.
+        allow_patterns: patterns of the files to download; None: all.
+        local_dir: folder to download into; None: the Hub's cache.
 
     Raises:
-        InputError: no such folder, invalid id, missing, private or gated repo, missing revision, no way to the Hub.
+        InputError: no such folder, invalid id, missing, private or gated repository, missing revision, or no
+            connection to the Hub.
     """
     name = str(name_or_path)
     folder = Path(name).expanduser()
@@ -76,37 +83,38 @@ def fetch(
                 local_dir=local_dir,
             )
     except HFValidationError as error:
-        raise InputError(f"'{name}' is neither a folder here nor a valid id of a {repo_type} on the Hub") from error
+        raise InputError(f"'{name}' is neither a local folder nor a valid id of a {repo_type} on the Hub") from error
     except GatedRepoError as error:
         page = f"{hub}/{'datasets/' if repo_type == 'dataset' else ''}{name}"
         raise InputError(f"{repo} is gated: accept its terms at {page}, then run `hf auth login`") from error
     except RepositoryNotFoundError as error:
         raise InputError(
-            f"{repo} is no folder here and not on {hub}, or it is private and you are not its reader: "
-            "check the name, or run `hf auth login` with an account that may read it"
+            f"{repo} is not a local folder and not on {hub}, or it is private and you have no access: check the name, "
+            "or run `hf auth login` with an account that has access"
         ) from error
     except RevisionNotFoundError as error:
         raise InputError(f"{repo} is not on {hub}: name an existing branch, tag or full commit hash") from error
     except LocalEntryNotFoundError as error:
         if constants.HF_HUB_OFFLINE:
             raise InputError(
-                f"{repo} is no folder here and not in the cache {constants.HF_HUB_CACHE}, and the Hub is switched "
-                "off: unset HF_HUB_OFFLINE, or give a local folder"
+                f"{repo} is not a local folder and not in the cache {constants.HF_HUB_CACHE}, and offline mode is on: "
+                "unset HF_HUB_OFFLINE, or give a local folder"
             ) from error
-        raise InputError(f"{repo} could not be fetched: {hub_reason(error)}") from error
+        raise InputError(f"{repo} could not be downloaded: {hub_reason(error)}") from error
     except (HfHubHTTPError, HTTPError) as error:
-        raise InputError(f"{repo} could not be fetched: {hub_reason(error)}") from error
-    return Snapshot(name, revision if local_dir else Path(snapshot).name, Path(snapshot))  # named by its commit
+        raise InputError(f"{repo} could not be downloaded: {hub_reason(error)}") from error
+    # A folder in the cache is named by its commit.
+    return Snapshot(name, revision if local_dir else Path(snapshot).name, Path(snapshot))
 
 
 def hub_reason(error: Exception) -> str:
-    """One line: why a request to the Hub failed, and what to do about it."""
+    """Explain in one line why a request to the Hub failed, and what to do."""
     cause = error.__cause__ if isinstance(error, LocalEntryNotFoundError) and error.__cause__ else error
     hub = constants.ENDPOINT
     if not isinstance(cause, HfHubHTTPError):
         return f"{hub} cannot be reached ({type(cause).__name__}); check the connection and run again"
     status = cause.response.status_code
     if status in (401, 403):
-        return f"{hub} refused the token or found none ({status}); run `hf auth login` with a token that may do this"
-    said = f"{hub} answered {status} {cause.server_message or cause.response.reason_phrase}".rstrip()
-    return f"{said}; wait a little and run again" if status == 429 or status >= 500 else said
+        return f"{hub} rejected the token or got none ({status}); run `hf auth login` with a token that has permission"
+    answer = f"{hub} answered {status} {cause.server_message or cause.response.reason_phrase}".rstrip()
+    return f"{answer}; wait and run again" if status == 429 or status >= 500 else answer

@@ -1,4 +1,4 @@
-"""The scores of metrics.json as a model card shows them: the model-index of its header, and its Evaluation section."""
+"""Evaluation scores in a model card: the model-index of its metadata, and its Evaluation section."""
 
 import html
 import re
@@ -9,31 +9,38 @@ from urllib.parse import quote
 from huggingface_hub import EvalResult, RepoCard, constants
 from huggingface_hub.repocard_data import eval_results_to_model_index
 
-from higgs_recipes.hub.markdown import facts, table
+from higgs_recipes.hub.markdown import cell, escape_marks, facts, table
 from higgs_recipes.hub.public import is_hub_id, public_name, with_revision
-from higgs_recipes.metrics_schema import METRICS, SYSTEMS
+from higgs_recipes.metrics_schema import (
+    METRICS,
+    SYSTEMS,
+    describe_languages,
+    held_out_warning,
+    is_held_out,
+    languages_in_characters,
+)
 from higgs_recipes.records import Fields
 
 
-UNTRAINED = "> **The base model is untrained: its weights are random. What this model makes is no speech.**\n"
+UNTRAINED = "> **The base model is untrained: its weights are random. Its output is not speech.**\n"
 BEGIN, END = "<!-- evaluation: written from metrics.json -->", "<!-- end of evaluation -->"
 
-EVALUATION_FOLDER = "evaluation"  # where a model's repo or folder holds the report
-PLAYED = ("real", "base", "finetuned")
+EVALUATION_FOLDER = "evaluation"  # folder of the report in a model's repository or folder
+PLAYED_SYSTEMS = ("real", "base", "finetuned")
 MAX_PLAYED_TEXTS = 3
 
 
 def update_evaluation(card: str, metrics: Mapping[str, Any], *, name: str) -> str:
-    """The same card with this evaluation in its model-index and in its Evaluation section; all else stays.
+    """Write an evaluation into a card: its model-index and its Evaluation section; the rest of the card is kept.
 
-    The Hub takes each score of a model-index as the model's own, so only those of the card's model stand there: of
-    the adapter, or without one of the model that was evaluated itself. The section compares them with the other
-    rows. Results on other datasets are kept.
+    The Hub reads each score of a model-index as a score of the card's model, so the model-index contains only its row:
+    that of the adapter, or without an adapter that of the base model. The Evaluation section shows all rows. Results
+    on other datasets are kept.
 
     Args:
         card: README.md, or "".
         metrics: metrics.json.
-        name: the model's Hub id or folder.
+        name: Hub id or folder of the model.
 
     Raises:
         InputError: a field of metrics.json is missing.
@@ -52,10 +59,11 @@ def update_evaluation(card: str, metrics: Mapping[str, Any], *, name: str) -> st
 
 
 def _model_index_results(metrics: Fields) -> list[dict]:
-    """The results of a model-index: one with all measured scores of the card's model, or none where there are none."""
+    """The model-index results of the card's model: one result with all measured scores, or none."""
     scores, similarity = metrics["rows"][_own_row(metrics)], metrics["speaker_score"]
-    kinds = {
-        "wer": ("wer", "WER"),
+    in_characters = languages_in_characters(metrics["languages"])
+    types = {
+        "wer": ("wer", f"WER, in characters for {', '.join(in_characters)}" if in_characters else "WER"),
         "cer": ("cer", "CER"),
         "similarity": (similarity, f"Speaker similarity ({similarity})"),
     }
@@ -66,18 +74,18 @@ def _model_index_results(metrics: Fields) -> list[dict]:
             dataset_type=public_name(metrics["dataset"]),
             dataset_name=public_name(metrics["dataset"]),
             dataset_split=metrics["split"],
-            metric_type=kind,
+            metric_type=metric_type,
             metric_name=title,
             metric_value=scores[metric]["value"],
         )
-        for metric, (kind, title) in kinds.items()
+        for metric, (metric_type, title) in types.items()
         if metric in scores and scores[metric]["value"] is not None
     ]
     return eval_results_to_model_index("", results)[0]["results"] if results else []
 
 
 def _own_row(metrics: Fields) -> str:
-    """The row of the card's model. A model fine-tuned as a whole has no adapter: it is evaluated as a base."""
+    """The row of the card's model; a fully fine-tuned model has no adapter and is evaluated as a base model."""
     return "base" if metrics["adapter"] is None else "finetuned"
 
 
@@ -96,7 +104,9 @@ def _section(metrics: Fields) -> str:
     about = {
         "dataset": f"{public_name(metrics['dataset'])}, split {metrics['split']}",
         "protocol": metrics["protocol"],
-        "texts": f"{metrics['n']} scored, {metrics['skipped']} skipped",
+        "texts": f"{metrics['n']} scored, {metrics['skipped']} skipped"
+        + (", held out" if is_held_out(metrics) else ""),
+        "languages": describe_languages(metrics["languages"]),
         "ASR model": with_revision(metrics["asr"], metrics["asr_revision"]),
         "normalizer": metrics["normalizer"],
         "speaker score": metrics["speaker_score"],
@@ -106,25 +116,27 @@ def _section(metrics: Fields) -> str:
         "hardware": metrics["hardware"],
         "commit": metrics["git_commit"],
     }
-    untrained = UNTRAINED + "\n" if metrics["untrained_base"] else ""
+    warnings = UNTRAINED + "\n" if metrics["untrained_base"] else ""
+    if warning := held_out_warning(metrics):
+        warnings += f"> **{cell(escape_marks(warning))}**\n\n"
     head = ["", *(METRICS[metric].card_title for metric in columns)]
-    note = "In brackets the 95 % bootstrap interval, n the number of clips scored.\n"
-    return f"## Evaluation\n\n{untrained}{table(head, lines)}\n{note}\n{facts(about)}"
+    note = "Brackets: 95 % interval; n: number of scored clips.\n"
+    return f"## Evaluation\n\n{warnings}{table(head, lines)}\n{note}\n{facts(about)}"
 
 
 def _players(metrics: Fields, name: str) -> str:
-    """The first texts with their recordings, as one block of HTML: texts come from anywhere, and Markdown ends there.
+    """The first texts with audio players, as one block of HTML, in which texts cannot act as Markdown.
 
-    A card on the Hub needs the whole address of a recording; in a folder the report lies beside the card.
+    A card on the Hub needs the full URL of a recording; in a local folder a relative path works.
     """
     titles = SYSTEMS | {_own_row(metrics): "this model"}
-    shown = [system for system in PLAYED if system in metrics["rows"]]
-    place = f"{constants.ENDPOINT}/{name}/resolve/main/{EVALUATION_FOLDER}" if is_hub_id(name) else EVALUATION_FOLDER
+    shown = [system for system in PLAYED_SYSTEMS if system in metrics["rows"]]
+    root = f"{constants.ENDPOINT}/{name}/resolve/main/{EVALUATION_FOLDER}" if is_hub_id(name) else EVALUATION_FOLDER
     lines = ["<tr><th>text</th>" + "".join(f"<th>{titles[system]}</th>" for system in shown) + "</tr>"]
     for clip in metrics["clips"][:MAX_PLAYED_TEXTS]:
         cells = [html.escape(" ".join(clip["text"].split()))]
         for system in shown:
-            source = html.escape(f"{place}/{quote(clip[system]['wav'])}")
+            source = html.escape(f"{root}/{quote(clip[system]['wav'])}")
             cells.append(f'<audio controls src="{source}"></audio>')
         lines.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
     return "\n<table>\n" + "\n".join(lines) + "\n</table>\n\n" if len(lines) > 1 else ""
@@ -134,6 +146,7 @@ def _score(scores: Mapping[str, Any], metric: str) -> str:
     if metric not in scores or scores[metric]["value"] is None:
         return "not measured"
     score, factor = scores[metric], METRICS[metric].factor
-    has_interval = score["low"] is not None and score["high"] is not None
-    interval = f" [{score['low'] * factor:.3g}, {score['high'] * factor:.3g}]" if has_interval else ""
-    return f"{score['value'] * factor:.3g}{interval}, n={score['n']}"
+    value = f"{score['value'] * factor:.3g}"
+    if score["low"] is None or score["high"] is None:
+        return f"{value}, n={score['n']}, no interval: {score['note']}"
+    return f"{value} [{score['low'] * factor:.3g}, {score['high'] * factor:.3g}], n={score['n']}"

@@ -1,4 +1,4 @@
-"""Names and paths that may be published: Hub ids and relative paths, never folders of this machine."""
+"""Names and paths that may be published: Hub ids and relative paths, but no paths of the local machine."""
 
 import re
 from collections.abc import Mapping
@@ -7,28 +7,36 @@ from typing import Any
 
 
 def is_hub_id(name: str) -> bool:
-    """Whether `fetch` would look for `name` on the Hub: the form user/name, and no folder here."""
+    """Whether `fetch` would look for `name` on the Hub: it has the form user/name and is not a local folder."""
     return re.fullmatch(r"[\w.-]+/[\w.-]+", name) is not None and name[0] != "." and not Path(name).is_dir()
 
 
 def public_name(name: str) -> str:
-    """A Hub id as it is; of a folder only its own name, since where it stands is nobody's business."""
+    """Return a Hub id unchanged, and only the last component of a local path.
+
+    >>> public_name("user/voice"), public_name("/home/someone/voice")
+    ('user/voice', 'voice')
+    """
     return name if is_hub_id(name) else PurePosixPath(name).name
 
 
 def public_path(path: str) -> str:
-    """A Hub id, and a path that stays below the working folder, as it is; of a place elsewhere only its name.
+    """Return a Hub id or a path below the working folder unchanged, and only the last component of other paths.
 
     >>> [public_path(path) for path in ("outputs/voice", "/home/someone/voice", "../voice", "~/voice")]
     ['outputs/voice', 'voice', 'voice', 'voice']
     """
-    place = PurePath(path)
-    from_home = place.parts and re.fullmatch(r"~[\w.-]*", place.parts[0])
-    return place.name if place.is_absolute() or ".." in place.parts or from_home else path
+    pure = PurePath(path)
+    from_home = pure.parts and re.fullmatch(r"~[\w.-]*", pure.parts[0])
+    return pure.name if pure.is_absolute() or ".." in pure.parts or from_home else path
 
 
 def public_record(record: Any) -> Any:
-    """The record with `public_path` of every text in it, however deep: it is written to be passed on."""
+    """Apply `public_path` to every string in a nested record, before it is published.
+
+    >>> public_record({"sources": [{"path": "/home/someone/wavs"}], "seed": 0})
+    {'sources': [{'path': 'wavs'}], 'seed': 0}
+    """
     if isinstance(record, str):
         return public_path(record)
     if isinstance(record, Mapping):
@@ -39,5 +47,9 @@ def public_record(record: Any) -> Any:
 
 
 def with_revision(name: str, revision: str | None) -> str:
-    """A model with the revision that was used: "user/name @ abc"."""
+    """Name a model with its revision.
+
+    >>> with_revision("user/name", "abc"), with_revision("user/name", None)
+    ('user/name @ abc', 'user/name')
+    """
     return public_name(name) + (f" @ {revision}" if revision else "")

@@ -1,4 +1,4 @@
-"""Pushes to the Hub: a folder in one commit, private by default, and on failure the one command that tries again."""
+"""Push folders to the Hub: in one commit, private by default; an error contains the command that retries the push."""
 
 import json
 import logging
@@ -33,31 +33,31 @@ logger = logging.getLogger(__name__)
 
 RepoType = Literal["model", "dataset"]
 
-# Pickles nobody should load, states only needed to resume, what a killed run left half-written, and TensorBoard's
-# logs, whose names hold the name of the machine.
+# Pickles, checkpoints for resuming, partial files of killed runs, and TensorBoard logs, whose names contain the host
+# name.
 NOT_PUSHED = (*UNSAFE_PATTERNS, "checkpoint-*/*", "*.partial", "*.partial/*", "runs/*")
-# What huggingface_hub raises when a push fails; its xet client, written in Rust, raises RuntimeError.
+# Exceptions of huggingface_hub when a push fails; its Rust client for xet storage raises RuntimeError.
 PUSH_FAILURES = (HTTPError, OSError, ValueError, RuntimeError)
 
 
 class PushError(InputError):
-    """A push that failed: why, that everything is on disk and where, and the one command that tries again."""
+    """A failed push. The message says why, where the files are on disk, and which command retries the push."""
 
 
 def resolve_target(name: str | None, *, output_dir: str | Path, push: bool) -> str | None:
-    """The repo that a result is to be pushed to, None without `push`: the one named, else the folder's name.
+    """Return the repository id to push a result to: `name`, or the name of `output_dir`; None without `push`.
 
     Raises:
-        InputError: what `resolve_repo_id` raises.
+        InputError: as `resolve_repo_id`.
     """
     return resolve_repo_id(name or Path(output_dir).resolve().name) if push else None
 
 
 def resolve_repo_id(name: str) -> str:
-    """ "my-voice" -> "<user>/my-voice", "user/name" as it is; asked before the work whose result is to be pushed.
+    """Complete "my-voice" to "<user>/my-voice". Call it before a long run, so that a missing login is found early.
 
     Raises:
-        InputError: the user is not known: no token, a wrong one, or no way to the Hub.
+        InputError: the user is unknown: no token, an invalid token, or no connection to the Hub.
     """
     try:
         user = HfApi().whoami()["name"]
@@ -71,22 +71,28 @@ def push_folder(
 ) -> str:
     """Push a folder in one commit and return the commit's URL.
 
-    A repo that is not there is made, private unless told otherwise; one that is there keeps its visibility.
-    Files that match `NOT_PUSHED` stay here, and so does where the codec that a processor names stands.
+    Files that match `NOT_PUSHED` are not pushed. In processor_config.json a local path of the codec is replaced by the
+    name of its folder.
+
+    Args:
+        folder: folder to push.
+        repo_id: repository; created if it does not exist.
+        private: visibility of a new repository; an existing one keeps its visibility.
+        commit_message: title of the commit.
 
     Raises:
-        InputError: no such folder, nothing in it, a link in it that leads out, or a processor_config.json that is
-            no JSON.
-        PushError: the push failed; the folder is untouched.
+        InputError: no such folder, no files in it, a symbolic link that leaves it, or a processor_config.json that is
+            not JSON.
+        PushError: the push failed; the folder is unchanged.
     """
     folder = Path(folder).resolve()
     operations = [CommitOperationAdd(path, _public_content(folder / path)) for path in files_to_push(folder)]
-    # Not `hf upload`: it may cut a large folder into several commits, and knows nothing of what stays here.
+    # Not `hf upload`: it may split a large folder into several commits, and does not exclude `NOT_PUSHED`.
     arguments = f"{repo_id=}, {repo_type=}, {private=}, {commit_message=}"
     retry = f"from higgs_recipes.hub.push import push_folder; push_folder({str(folder)!r}, {arguments})"
     try:
         repo = ready_repo(repo_id, repo_type, private=private)
-        # Not upload_folder: it may cut a large folder into several commits, and a reader could fetch half of it.
+        # Not upload_folder: it may split a large folder into several commits, and a reader could fetch half of it.
         commit = HfApi().create_commit(repo.id, operations, repo_type=repo_type, commit_message=commit_message)
     except PUSH_FAILURES as error:
         raise push_error(error, repo_id=repo_id, folder=folder, retry=retry) from error
@@ -94,14 +100,14 @@ def push_folder(
 
 
 def write_adapter_card(folder: str | Path, *, name: str | None = None) -> None:
-    """Write README.md of an adapter folder from its run.json and evaluation/metrics.json.
+    """Write README.md of a trained model from its run.json and, if it was evaluated, evaluation/metrics.json.
 
     Args:
-        folder: what the trainer saved.
-        name: the Hub id that it goes to; default is the folder.
+        folder: output folder of the trainer.
+        name: Hub id of the model; default: the folder.
 
     Raises:
-        InputError: run.json is missing, or a field of a record is.
+        InputError: run.json or a field of a record is missing.
     """
     folder = Path(folder)
     report = folder / EVALUATION_FOLDER
@@ -113,10 +119,14 @@ def write_adapter_card(folder: str | Path, *, name: str | None = None) -> None:
 
 
 def write_merged_card(folder: str | Path, *, name: str | None = None) -> None:
-    """Write README.md of a merged checkpoint from its merge.json and, where the adapter had one, run.json.
+    """Write README.md of a merged checkpoint from its merge.json and, if the adapter had one, its run.json.
+
+    Args:
+        folder: folder of the merged checkpoint.
+        name: Hub id of the model; default: the folder.
 
     Raises:
-        InputError: merge.json is missing, or a field of a record is.
+        InputError: merge.json or a field of a record is missing.
     """
     folder = Path(folder)
     run = read_record(folder / "run.json") if (folder / "run.json").exists() else None
@@ -125,18 +135,18 @@ def write_merged_card(folder: str | Path, *, name: str | None = None) -> None:
 
 
 def push_report(report_folder: str | Path, *, repo_id: str, private: bool = True) -> str:
-    """Push an evaluation into a model's repo, below evaluation/, and its scores into the model's card; one commit.
+    """Push an evaluation report to evaluation/ of a model's repository, and its scores to the model's card.
 
-    The card keeps all that it says beside this evaluation. Returns the commit's URL.
+    Both are one commit; the rest of the card is kept. Returns the commit's URL.
 
     Raises:
         InputError: metrics.json is missing or incomplete, or names a file outside the folder.
-        PushError: the push failed, or the repo's card has a header that cannot be read; the folder is untouched.
+        PushError: the push failed, or the metadata of the repository's card cannot be parsed; the folder is unchanged.
     """
     folder = Path(report_folder).resolve()
     metrics = read_record(folder / "metrics.json")
     _check_clips(metrics, folder)
-    update_evaluation("", metrics, name=repo_id)  # what is missing is found before the Hub is asked for anything
+    update_evaluation("", metrics, name=repo_id)  # finds missing fields before any request to the Hub
     operations = [CommitOperationAdd(f"{EVALUATION_FOLDER}/{path}", folder / path) for path in files_to_push(folder)]
     arguments = f"repo_id={repo_id!r}, {private=}"
     retry = f"from higgs_recipes.hub.push import push_report; push_report({str(folder)!r}, {arguments})"
@@ -145,9 +155,9 @@ def push_report(report_folder: str | Path, *, repo_id: str, private: bool = True
         try:
             card = update_evaluation(_remote_card(repo), metrics, name=repo.id)
         except (yaml.YAMLError, KeyError, TypeError) as error:
-            raise InputError(f"the header of its README.md cannot be read ({error}); mend it there") from error
+            raise InputError(f"the metadata of its README.md cannot be parsed ({error}); fix it on the Hub") from error
         operations.append(CommitOperationAdd("README.md", card.encode()))
-        # With its parent named, the commit is refused where someone has changed the card meanwhile.
+        # With a parent commit, the Hub rejects the commit if the card has changed meanwhile.
         commit = HfApi().create_commit(repo.id, operations, commit_message="Add evaluation", parent_commit=repo.sha)
     except PUSH_FAILURES as error:
         raise push_error(error, repo_id=repo_id, folder=folder, retry=retry) from error
@@ -155,17 +165,17 @@ def push_report(report_folder: str | Path, *, repo_id: str, private: bool = True
 
 
 def ready_repo(repo_id: str, repo_type: RepoType, *, private: bool) -> ModelInfo | DatasetInfo:
-    """The repo, made if it is not there."""
+    """Return information about a repository, after creating it if it does not exist."""
     api = HfApi()
     repo_id = api.create_repo(repo_id, repo_type=repo_type, private=private, exist_ok=True).repo_id
     repo = api.repo_info(repo_id, repo_type=repo_type)
     if private and not repo.private:
-        logger.warning("%s was there before and is public: so is what is pushed now", repo_id)
+        logger.warning("%s already exists and is public: the pushed files will be public", repo_id)
     return repo
 
 
 def _remote_card(repo: ModelInfo) -> str:
-    """README.md of that very commit (so no stale copy from the cache), "" where there is none."""
+    """README.md at the repository's commit (not a stale one from the cache); "" if it has none."""
     try:
         return Path(hf_hub_download(repo.id, "README.md", revision=repo.sha)).read_text(encoding="utf-8")
     except RemoteEntryNotFoundError:
@@ -173,7 +183,7 @@ def _remote_card(repo: ModelInfo) -> str:
 
 
 def _check_clips(metrics: Fields, folder: Path) -> None:
-    """Each clip's recordings are files of the report: metrics.json may come from elsewhere."""
+    """Raise `InputError` unless the clips of metrics.json, which may be untrusted, are files of the report."""
     for index, clip in enumerate(metrics["clips"]):
         for system in SYSTEMS:
             if system in clip:
@@ -185,7 +195,11 @@ def _relative_files(folder: Path) -> list[str]:
 
 
 def files_to_push(folder: Path) -> list[str]:
-    """What goes to the Hub of a folder, by its path there; `InputError` where that is nothing, or leads out."""
+    """List the files of a folder to push, as relative paths.
+
+    Raises:
+        InputError: no such folder, no files to push, or a symbolic link that leaves the folder.
+    """
     if not folder.is_dir():
         raise InputError(f"no such folder: {folder}")
     ignored = [*NOT_PUSHED, *DEFAULT_IGNORE_PATTERNS]
@@ -198,9 +212,9 @@ def files_to_push(folder: Path) -> list[str]:
 
 
 def _public_content(path: Path) -> Path | bytes:
-    """What is pushed of a file: the file itself, but of a processor a copy that keeps this machine's folders back.
+    """The content to push of a file: the file, or for processor_config.json a copy without local paths.
 
-    The file on disk keeps its path: it is where the processor finds its codec.
+    The file on disk keeps the path, from which the processor loads its codec.
     """
     if path.name != "processor_config.json":
         return path
@@ -208,25 +222,28 @@ def _public_content(path: Path) -> Path | bytes:
     public = public_record(processor)
     if public == processor:
         return path
-    logger.warning("%s names a folder of this machine as its codec; pushed is only the folder's name", path)
+    logger.warning("%s names a local folder as its codec; only the folder's name is pushed", path)
     return (json.dumps(public, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def push_error(error: Exception, *, repo_id: str, folder: Path, retry: str) -> PushError:
-    """The error to raise for a failed push; `retry` is Python that tries again."""
-    said = str(error) if isinstance(error, InputError) else failure_reason(error)
+    """Return the error of a failed push; `retry` is Python code that repeats the push."""
+    reason = str(error) if isinstance(error, InputError) else failure_reason(error)
     return PushError(
-        f"the push to {repo_id} failed: {said}. Everything is on disk at {folder}; to push it again:\n"
+        f"the push to {repo_id} failed: {reason}. All files are on disk at {folder}; to push again:\n"
         f"  {shlex.join([sys.executable, '-c', retry])}"
     )
 
 
 def failure_reason(error: Exception) -> str:
-    """One line, without the token: what httpx says of a header that it refuses would show it."""
+    """Explain in one line why a push failed.
+
+    Messages of httpx are not passed on: for an invalid header they contain the token.
+    """
     if isinstance(error, LocalTokenNotFoundError):
         return "you are not logged in; run `hf auth login`"
     if isinstance(error, OfflineModeIsEnabled):
-        return "the Hub is switched off; unset HF_HUB_OFFLINE"
+        return "offline mode is on; unset HF_HUB_OFFLINE"
     if isinstance(error, (HTTPError, LocalEntryNotFoundError)):
         return hub_reason(error)
     return " ".join(str(error).split())

@@ -1,4 +1,4 @@
-"""An encoded corpus on its way to the Hub: its files go up as they are written, one commit makes them a dataset."""
+"""Push an encoded corpus to the Hub: upload its files while they are written, then publish them in one commit."""
 
 import logging
 import re
@@ -20,9 +20,9 @@ SHARD = re.compile(r"data/\w+-\d{5}-of-\d{5}\.parquet")
 
 
 class CorpusPush:
-    """Uploads one file after the other in the background; nobody sees them before `finish` commits them all.
+    """Uploads files one by one in the background; they become visible when `finish` commits them all.
 
-    The Hub keeps what is uploaded by its content, so a push that was killed goes on: what is there is not sent again.
+    The Hub stores uploads by content, so a push that was killed resumes: finished files are not sent again.
     """
 
     def __init__(self, repo_id: str, *, private: bool) -> None:
@@ -31,29 +31,32 @@ class CorpusPush:
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="push")
 
     def add(self, path: Path, name: str) -> Future:
-        """Upload a finished file that is to be `name` in the repo; what goes wrong is tried again by `finish`."""
+        """Upload a finished file as `name` in the repository; `finish` retries failed uploads."""
         self._uploads[name] = self._worker.submit(self._upload, path, name)
         return self._uploads[name]
 
     def finish(self, folder: str | Path) -> str:
-        """Commit the corpus in `folder`: what `add` has brought, the rest of the files, and without the parquet files
-        of an earlier corpus. Returns the commit's URL.
+        """Commit the corpus in `folder` and return the commit's URL.
+
+        The commit contains the uploads of `add` and the rest of the files, and deletes the parquet files of an earlier
+        corpus.
 
         Raises:
-            InputError: no such folder, nothing in it, or a link in it that leads out.
-            PushError: the push failed, or the repo holds parquet files of something else; the folder is untouched.
+            InputError: no such folder, no files in it, or a symbolic link that leaves it.
+            PushError: the push failed, or the repository contains parquet files of another dataset; the folder is
+                unchanged.
         """
         folder = Path(folder).resolve()
         names = files_to_push(folder)
         with self._explain(folder):
             operations = [self._operation(name, folder) for name in names]
             repo = ready_repo(self.repo_id, "dataset", private=self.private)
-            there = HfApi().list_repo_files(repo.id, repo_type="dataset", revision=repo.sha)
-            shards = [name for name in there if SHARD.fullmatch(name)]
-            if shards and RECORD not in there:  # `datasets` names the files of anybody's recordings in this way too
-                raise InputError(f"it holds {shards[0]} and no {RECORD}, so it is no encoded corpus: name another")
+            existing = HfApi().list_repo_files(repo.id, repo_type="dataset", revision=repo.sha)
+            shards = [name for name in existing if SHARD.fullmatch(name)]
+            if shards and RECORD not in existing:  # `datasets` uses the same file names for any dataset
+                raise InputError(f"it contains {shards[0]} but no {RECORD}: not an encoded corpus; name another one")
             operations += [CommitOperationDelete(name) for name in shards if name not in names]
-            # With its parent named, the commit is refused where someone has changed the repo meanwhile.
+            # With a parent commit, the Hub rejects the commit if the repository has changed meanwhile.
             commit = HfApi().create_commit(
                 repo.id,
                 operations,
@@ -65,7 +68,7 @@ class CorpusPush:
 
     def _upload(self, path: Path, name: str) -> CommitOperationAdd:
         operation = CommitOperationAdd(name, path)
-        # Made with the first file and not before: a run that finds nothing to encode leaves no empty repo.
+        # Created with the first file, so that a run without rows to encode leaves no empty repository.
         repo = ready_repo(self.repo_id, "dataset", private=self.private)
         HfApi().preupload_lfs_files(repo.id, [operation], repo_type="dataset")
         return operation
@@ -74,10 +77,10 @@ class CorpusPush:
         if name in self._uploads:
             try:
                 operation = self._uploads[name].result()
-                if operation.path_or_fileobj == b"":  # so huggingface_hub leaves what it has uploaded
+                if operation.path_or_fileobj == b"":  # huggingface_hub clears the content of uploaded files
                     return operation
             except PUSH_FAILURES as error:
-                logger.warning("%s goes up again: %s", name, failure_reason(error))
+                logger.warning("%s is uploaded again: %s", name, failure_reason(error))
         return CommitOperationAdd(name, folder / name)
 
     @contextmanager
@@ -91,7 +94,7 @@ class CorpusPush:
 
 
 def push_corpus(folder: str | Path, *, repo_id: str, private: bool = True) -> str:
-    """Push an encoded corpus that lies in a folder, and return the commit's URL.
+    """Push an encoded corpus from a folder and return the commit's URL.
 
     Raises:
         InputError, PushError: as `CorpusPush.finish`.

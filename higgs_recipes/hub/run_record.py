@@ -1,4 +1,4 @@
-"""The records that runs leave beside their weights: run.json and merge.json."""
+"""Records that runs store next to their weights: run.json and merge.json."""
 
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,6 @@ RUN_INFO, MERGE_INFO = "run.json", "merge.json"
 
 
 def read_run(folder: Path) -> dict[str, Any] | None:
-    """run.json of an adapter or fine-tuned model; None where it has none."""
+    """Read run.json of an adapter or fine-tuned model; None if the folder has none."""
     path = folder / RUN_INFO
     return read_record(path) if path.is_file() else None

@@ -1,29 +1,39 @@
-"""The lists of a segmented corpus: what is in it, what is not and why, and rows that somebody struck by hand."""
+"""The lists of a segmented corpus: rows, rejects and counts, and the exclusion of rows by hand."""
 
 import json
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from higgs_recipes.configs.segment import SegmentConfig
-from higgs_recipes.corpus.corpus import short_reason
 from higgs_recipes.corpus.statistics import spread
 from higgs_recipes.errors import InputError
 from higgs_recipes.files import atomic_write, file_inside
 from higgs_recipes.ingest.listening_page import MEASURED, write_page
+from higgs_recipes.ingest.rows import SegmentRow
+from higgs_recipes.rejects import Reject, RejectCode
 
 
-Row = dict[str, Any]
+def write_lists(
+    folder: Path,
+    rows: Sequence[SegmentRow],
+    rejects: Sequence[Mapping[str, Any]],
+    *,
+    counts: Mapping[str, int],
+    record: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Write metadata.jsonl, rejects.jsonl, segment.json and listen.html; return the record with its counts.
 
-
-def write_lists(folder: Path, rows: list[Row], rejects: list[Row], *, record: Row) -> Row:
-    """metadata.jsonl, rejects.jsonl, segment.json and listen.html; returns the record with its counts."""
-    record = record | {
+    Args:
+        rejects: the lines of rejects.jsonl.
+        counts: the number of rejects by category.
+        record: the other keys of segment.json.
+    """
+    record = dict(record) | {
         "rows": len(rows),
         "seconds": round(sum(row["duration"] for row in rows), 2),
         "measured": {column: _percentiles([row[column] for row in rows]) for column in MEASURED},
-        "rejects": count_reasons(rejects),
+        "rejects": dict(sorted(counts.items(), key=lambda count: -count[1])),
     }
     for name, lines in (("rejects.jsonl", rejects), ("metadata.jsonl", rows)):
         atomic_write(folder / name, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
@@ -32,48 +42,49 @@ def write_lists(folder: Path, rows: list[Row], rejects: list[Row], *, record: Ro
     return record
 
 
-def strike_rows(config: SegmentConfig) -> Row:
-    """Take the rows that the list `config.strike` names out of the corpus in output_dir; returns its new record.
+def exclude_rows(config: SegmentConfig) -> dict[str, Any]:
+    """Remove the rows in the list `config.strike` from the corpus in output_dir and return its new record.
 
     Raises:
-        InputError: no list, no corpus there, an id that it never had, or no row would be left.
+        InputError: no list, no corpus in output_dir, an unknown id, or all rows are excluded.
     """
-    folder, listed = Path(config.output_dir).expanduser(), Path(config.strike).expanduser()
-    if not listed.is_file():
+    folder, list_path = Path(config.output_dir).expanduser(), Path(config.strike).expanduser()
+    if not list_path.is_file():
         raise InputError(f"strike: no such file: {config.strike}")
     if not (folder / "segment.json").is_file():
         raise InputError(f"{folder}: no segment.json; run once without --strike")
     try:
-        wanted = set(listed.read_text(encoding="utf-8-sig").split())
+        excluded_ids = set(list_path.read_text(encoding="utf-8-sig").split())
     except UnicodeDecodeError as error:
         raise InputError(f"strike: {config.strike} is not UTF-8 ({error})") from error
     rows, rejects = (_read_lines(folder / name) for name in ("metadata.jsonl", "rejects.jsonl"))
-    rejected = {reject["id"] for reject in rejects}
-    if unknown := sorted(wanted - rejected - {row["id"] for row in rows}):
-        raise InputError(f"strike: {config.strike} names {len(unknown)} that {folder} never had: {unknown[0]}")
-    struck = [row for row in rows if row["id"] in wanted]
-    kept = [row for row in rows if row["id"] not in wanted]
+    rejected_ids = {reject["id"] for reject in rejects}
+    if unknown := sorted(excluded_ids - rejected_ids - {row["id"] for row in rows}):
+        raise InputError(f"strike: {config.strike} has {len(unknown)} ids that {folder} never had: {unknown[0]}")
+    excluded = [row for row in rows if row["id"] in excluded_ids]
+    kept = [row for row in rows if row["id"] not in excluded_ids]
     if not kept:
-        raise InputError(f"strike: {config.strike} names all {len(rows)} rows of {folder}")
-    # A run that was cut off has removed some of them.
-    there = [row["file_name"] for row in struck if (folder / row["file_name"]).exists()]
-    paths = [file_inside(folder, name, field="metadata.jsonl: file_name") for name in there]
-    rejects += [row | {"reason": "struck by hand"} for row in struck if row["id"] not in rejected]
-    record = write_lists(folder, kept, rejects, record=json.loads((folder / "segment.json").read_text("utf-8")))
-    for path in paths:  # last: until here a run that is cut off can be made again
+        raise InputError(f"strike: {config.strike} has the ids of all {len(rows)} rows of {folder}")
+    # An interrupted run has deleted some of them.
+    existing = [row["file_name"] for row in excluded if (folder / row["file_name"]).exists()]
+    paths = [file_inside(folder, name, field="metadata.jsonl: file_name") for name in existing]
+    rejects += [Reject(RejectCode.STRUCK).at(row).record() for row in excluded if row["id"] not in rejected_ids]
+    record = json.loads((folder / "segment.json").read_text("utf-8"))
+    # All other rejects were counted when the corpus was written.
+    category = Reject(RejectCode.STRUCK).category
+    counts = {name: count for name, count in record["rejects"].items() if name != category}
+    if num_excluded := len(rejects) - sum(counts.values()):
+        counts[category] = num_excluded
+    record = write_lists(folder, kept, rejects, counts=counts, record=record)
+    for path in paths:  # last, so that an interrupted run can be repeated
         path.unlink()
     return record
-
-
-def count_reasons(rejects: Iterable[Row]) -> dict[str, int]:
-    """How many were rejected for which reason, the commonest first."""
-    return dict(Counter(short_reason(reject["reason"]) for reject in rejects).most_common())
 
 
 def _percentiles(values: list[float]) -> dict[str, float]:
     return {name: value for name, value in spread(values).items() if name in ("p5", "median", "p95")}
 
 
-def _read_lines(path: Path) -> list[Row]:
+def _read_lines(path: Path) -> list[dict[str, Any]]:
     with path.open(encoding="utf-8") as file:
         return [json.loads(line) for line in file]

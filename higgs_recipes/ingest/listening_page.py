@@ -1,4 +1,4 @@
-"""The page of a segmented corpus: every row with its player, to be heard and struck before training."""
+"""The HTML page of a segmented corpus: a player for each row, to exclude rows before training."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ from higgs_recipes.files import atomic_write
 from higgs_recipes.pages import render_page
 
 
-# What was measured on each row: column to its head on the page and its digits.
+# The measurements of a row: column -> its heading on the page and its digits.
 MEASURED = {
     "duration": ("seconds", 1),
     "asr_disagreement": ("disagreement", 2),
@@ -26,17 +26,21 @@ MEASURED = {
 
 
 def write_page(path: Path, rows: Sequence[Mapping[str, Any]], *, record: Mapping[str, Any]) -> None:
-    """Write the page of rows as metadata.jsonl has them; their recordings lie beside it, under audio/."""
+    """Write the page next to audio/, which contains the recordings.
+
+    Args:
+        rows: the lines of metadata.jsonl.
+        record: segment.json.
+    """
     lead = (
-        f"{record['rows']} segments, {record['seconds'] / 60:.1f} minutes, of {record['recordings']} recordings, "
-        f"{record['recorded_seconds'] / 60:.1f} minutes; transcripts by {record['asr']} ({record['asr_revision']})."
+        f"{record['rows']} segments ({record['seconds'] / 60:.1f} minutes) from {record['recordings']} recordings "
+        f"({record['recorded_seconds'] / 60:.1f} minutes); transcripts by {record['asr']} ({record['asr_revision']})."
     )
-    doubtful_first = sorted(rows, key=lambda row: (-row["asr_disagreement"], row["id"]))
     html = render_page(
         "listening",
-        title="Listen and strike",
+        title="Listen and exclude",
         lead=lead,
-        rows=doubtful_first,
+        rows=sorted(rows, key=lambda row: (-row["asr_disagreement"], row["id"])),
         columns=MEASURED,
         measured=record["measured"],
         rejects=record["rejects"],

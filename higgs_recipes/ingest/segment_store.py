@@ -1,7 +1,7 @@
-"""The recordings that a run of segment has finished, on disk: a killed run goes on with the rest.
+"""The finished recordings of a segmentation run on disk, so that a killed run continues with the rest.
 
-They lie in a hidden folder beside output_dir, their sound as the corpus will hold it, and become output_dir when all
-are there. Several processes may add to one folder.
+They are stored in a hidden folder next to output_dir, with the audio of the corpus. The folder becomes output_dir when
+it is complete. Several processes may add to it.
 """
 
 import json
@@ -14,24 +14,25 @@ from typing import Any
 from torch import Tensor
 
 from higgs_recipes.audio.io import write_wav
-from higgs_recipes.errors import InputError
 from higgs_recipes.files import atomic_write, check_output_dir, replace_folder
 from higgs_recipes.ingest.raw_recordings import RawRecording
+from higgs_recipes.ingest.rows import SegmentRow
+from higgs_recipes.rejects import Reject, RejectedRow
 
 
-Row = dict[str, Any]
-NOWHERE = {"id": None, "start": None, "end": None}  # of a reject that is a whole recording
-_DONE = "finished"
+FORMAT = 2  # of the stored segments; recordings stored in another format are segmented again
+WHOLE_RECORDING = {"id": None, "start": None, "end": None}  # columns of the reject of a whole recording
+_FINISHED = "finished"
 
 
 class SegmentStore:
-    """What is finished of the corpus that `output_dir` will be.
+    """The finished recordings of the corpus in `output_dir`.
 
     Args:
-        made_by: all that decides what becomes of a recording; one that was finished under another is not found here.
+        made_by: everything that the segments depend on; recordings finished with other values are segmented again.
 
     Raises:
-        InputError: what `check_output_dir` finds.
+        InputError: `output_dir` cannot be written, see `check_output_dir`.
     """
 
     def __init__(self, output_dir: str | Path, *, overwrite: bool, made_by: Mapping[str, Any]) -> None:
@@ -44,44 +45,48 @@ class SegmentStore:
     def __contains__(self, file: RawRecording) -> bool:
         return self._path(file).is_file()
 
-    def __getitem__(self, file: RawRecording) -> list[Row]:
-        """The segments of a finished recording; rejects have a reason."""
-        return json.loads(self._path(file).read_text(encoding="utf-8"))
+    def __getitem__(self, file: RawRecording) -> list[SegmentRow | Reject]:
+        """The segments of a finished recording in order."""
+        stored = json.loads(self._path(file).read_text(encoding="utf-8"))
+        return [Reject.from_json(entry["reject"]) if "reject" in entry else entry["row"] for entry in stored]
 
-    def add(self, file: RawRecording, segments: Iterable[tuple[Row, Tensor | None]]) -> None:
-        """Keep the segments of a recording, each a row with its waveform (N,), or a reject with its reason.
+    def add(self, file: RawRecording, segments: Iterable[tuple[SegmentRow, Tensor] | Reject]) -> None:
+        """Store the segments of a recording: rows with their waveforms (N,), or rejects.
 
-        An `InputError` while they are made is the reason why the rest of the recording is a reject.
+        A `RejectedRow` raised by the iterator becomes the reject of the rest of the recording.
         """
-        # Other recipes name the sound of a segment alike: what they have finished would then tell of another sound.
-        for path in (self.folder / _DONE).glob(f"{_digest(file.name)}-*.json"):
+        # Other recipes use the same file names for audio: segments that they stored would refer to the new audio.
+        for path in (self.folder / _FINISHED).glob(f"{_digest(file.name)}-*.json"):
             path.unlink()
-        rows = []
+        stored = []
         try:
-            for row, waveform in segments:
-                rows.append(row)
-                if "reason" not in row:
+            for segment in segments:
+                if isinstance(segment, Reject):
+                    stored.append({"reject": segment.to_json()})
+                else:
+                    row, waveform = segment
                     write_wav(self.folder / row["file_name"], waveform)
-        except InputError as error:
-            rows.append(file.columns | NOWHERE | {"reason": str(error)})
-        atomic_write(self._path(file), json.dumps(rows, ensure_ascii=False))  # last: its sound is there
+                    stored.append({"row": row})
+        except RejectedRow as error:
+            stored.append({"reject": error.reject.at(file.columns | WHOLE_RECORDING).to_json()})
+        atomic_write(self._path(file), json.dumps(stored, ensure_ascii=False))  # last, when its audio is complete
 
     def clear(self) -> None:
         if self.folder.exists():
             shutil.rmtree(self.folder)
 
-    def become_corpus(self, rows: Iterable[Row]) -> None:
-        """Move the folder to `output_dir`, with the sound of these rows and whatever lists were written into it."""
-        wanted = {row["file_name"] for row in rows}
+    def become_corpus(self, rows: Iterable[SegmentRow]) -> None:
+        """Move the folder, which contains the lists already, to `output_dir`; keep only the audio of `rows`."""
+        used = {row["file_name"] for row in rows}
         for path in (self.folder / "audio").iterdir():
-            if f"audio/{path.name}" not in wanted:  # of a recipe that was changed, or of a kill amid writing
+            if f"audio/{path.name}" not in used:  # from a changed recipe, or incomplete after a kill
                 path.unlink()
         replace_folder(self.folder, self.target, overwrite=self.overwrite)
-        shutil.rmtree(self.target / _DONE)
+        shutil.rmtree(self.target / _FINISHED)
 
     def _path(self, file: RawRecording) -> Path:
-        about = json.dumps([dict(self.made_by), file.name, file.columns, file.digest], sort_keys=True)
-        return self.folder / _DONE / f"{_digest(file.name)}-{_digest(about)}.json"
+        key = json.dumps([FORMAT, dict(self.made_by), file.name, file.columns, file.digest], sort_keys=True)
+        return self.folder / _FINISHED / f"{_digest(file.name)}-{_digest(key)}.json"
 
 
 def _digest(text: str) -> str:

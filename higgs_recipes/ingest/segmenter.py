@@ -1,36 +1,39 @@
-"""A recording -> its segments: cut, measured, leveled, transcribed, and judged by the recipe's bounds.
+"""Segment one recording: cut it, measure, level and transcribe the segments, and apply the bounds of the recipe.
 
-What is measured becomes columns. The ASR model's agreement with itself is one of them: a segment is transcribed again
-slowed by a twentieth, which changes the sound and not the words; `asr_disagreement` is the word error rate between the
-two transcripts. It is no WER: an error that is made twice is not seen.
+Each measurement is a column. `asr_disagreement` is the word error rate between two transcripts of a segment: at normal
+speed and slowed by 5 %, which changes the audio but not the words. It is not a WER: an error that the ASR model makes
+twice is not detected.
 """
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from itertools import islice
-from typing import Any
 
 from torch import Tensor
 
 from higgs_recipes.audio.asr import BATCH_SIZE, ASRModel
 from higgs_recipes.audio.dnsmos import DNSMOS
-from higgs_recipes.audio.long_recording import LongRecording, faded, slowed
+from higgs_recipes.audio.long_recording import LongRecording, fade_edges, slow_down
 from higgs_recipes.audio.loudness import LoudnessMeter, gain_db
 from higgs_recipes.audio.vad import FRAME_SECONDS, VAD_RATE, SpeechDetector
 from higgs_recipes.audio.word_errors import utterance_errors
 from higgs_recipes.configs.segment import SegmentConfig
 from higgs_recipes.constants import SAMPLE_RATE
-from higgs_recipes.errors import InputError
 from higgs_recipes.ingest.raw_recordings import RawRecording
+from higgs_recipes.ingest.rows import SegmentRow
 from higgs_recipes.ingest.segmentation import SPEECH_STARTS, Segment, cut_segments
+from higgs_recipes.languages import language_code
+from higgs_recipes.normalizers import choose_normalizer
+from higgs_recipes.rejects import Reject, RejectCode, RejectedRow, rejected_as
 
 
-Row = dict[str, Any]
+# A segment with its waveform (N,), or a reject whose columns are the measurements made so far.
+Candidate = tuple[SegmentRow, Tensor] | Reject
 
 FADE_SECONDS = 0.01
-# Column to the knobs that bound it from below and from above, in the order in which they cost time.
-_SOUND_BOUNDS = {
+# Column -> the config fields of its lower and upper bound. The cheapest measurements come first.
+_AUDIO_BOUNDS = {
     "speech_probability": ("min_speech_probability", None),
     "silence_share": (None, "max_silence_share"),
     "snr_db": ("min_snr_db", None),
@@ -44,14 +47,19 @@ _TEXT_BOUNDS = {
 
 
 class Segmenter:
-    """A recipe's knobs and the models that it segments with.
+    """The options of a recipe and the models for segmentation.
 
     Raises:
-        InputError: a package that is not installed.
+        InputError: a package is not installed, or the ASR model does not support the language of a source.
     """
 
     def __init__(self, config: SegmentConfig, asr_model: ASRModel) -> None:
         self.config, self.asr_model = config, asr_model
+        constants = [source if isinstance(source, dict) else {} for source in config.sources]
+        self.rules = {}
+        for language in sorted({source.get("language", config.asr_language) for source in constants}):
+            asr_model.check_language(language_code(language))
+            self.rules[language] = choose_normalizer(config.normalizer, language, spelling=asr_model.spelling)
         self.detector, self.loudness, self.quality = SpeechDetector(), LoudnessMeter(), DNSMOS()
 
     @property
@@ -63,16 +71,16 @@ class Segmenter:
             "dnsmos": self.quality.revision,
         }
 
-    def segments(self, file: RawRecording) -> Iterator[tuple[Row, Tensor | None]]:
-        """Every segment of a recording: a row with its waveform (N,), or a row with the reason of its reject.
+    def segments(self, file: RawRecording) -> Iterator[Candidate]:
+        """Yield every segment of a recording.
 
         Raises:
-            InputError: broken audio, or nobody speaks in it.
+            RejectedRow: broken audio or no speech; the rest of the recording is rejected.
         """
-        return self.transcribed(self._candidates(file))
+        return self.transcribed(self._candidates(file), language=file.columns["language"])
 
-    def _candidates(self, file: RawRecording) -> Iterator[tuple[Row, Tensor | None]]:
-        with LongRecording(file.path) as recording:
+    def _candidates(self, file: RawRecording) -> Iterator[Candidate]:
+        with rejected_as(RejectCode.UNREADABLE_AUDIO, "audio"), LongRecording(file.path) as recording:
             probabilities, powers = self.detector.frames(recording.pieces(VAD_RATE))
             segments = cut_segments(
                 probabilities,
@@ -83,81 +91,96 @@ class Segmenter:
                 max_pause=self.config.max_pause,
             )
             if not segments:
-                raise InputError(f"nobody speaks: in none of {recording.seconds:.1f} s")
+                raise RejectedRow(RejectCode.NO_SPEECH, "audio", f"in {recording.seconds:.1f} s")
             for segment in segments:
-                # In milliseconds: an id that a list names means the same sound in a later run, or nothing.
+                # Times in the id: in a later run, the same id is the same audio or does not exist.
                 segment_id = f"{file.name}-{round(segment.start * 1000):08d}-{round(segment.end * 1000):08d}"
                 row = file.columns | {"id": segment_id, "start": segment.start, "end": segment.end}
-                sound, waveform = self._sound(segment, recording, frames=(probabilities, powers))
-                yield self._leveled(row | sound, waveform, flaw=segment.flaw)
+                measurements, waveform = self._measured(segment, recording, frames=(probabilities, powers))
+                yield self._leveled(row | measurements, waveform, flaw=segment.flaw)
 
-    def _sound(
+    def _measured(
         self, segment: Segment, recording: LongRecording, *, frames: tuple[Tensor, Tensor]
-    ) -> tuple[Row, Tensor]:
-        """What is measured on a segment's sound as it was recorded, and its waveform (N,)."""
+    ) -> tuple[SegmentRow, Tensor]:
+        """Measurements of a segment before leveling, and its waveform (N,).
+
+        Args:
+            frames: speech probability (P,) and power (P,) of each frame of the recording.
+        """
         waveform, clipped = recording.span(segment.start, min(segment.end, recording.seconds), rate=SAMPLE_RATE)
-        probabilities, powers = (_frames_between(each, segment.start, segment.end) for each in frames)
+        probabilities, powers = (_frames_between(values, segment.start, segment.end) for values in frames)
         around = _frames_between(frames[1], segment.start - 1, segment.end + 1)
-        speaks = probabilities >= SPEECH_STARTS
+        is_speech = probabilities >= SPEECH_STARTS
         loudness = self.loudness.lufs(waveform)
         return {
             "duration": round(len(waveform) / SAMPLE_RATE, 3),
             "speech_probability": round(float(probabilities.mean()), 3),
-            "silence_share": round(1 - float(speaks.float().mean()), 3),
-            "snr_db": round(_decibels(powers[speaks].mean()) - _decibels(around.quantile(0.1)), 1),
+            "silence_share": round(1 - float(is_speech.float().mean()), 3),
+            "snr_db": round(_decibels(powers[is_speech].mean()) - _decibels(around.quantile(0.1)), 1),
             "clipped_share": round(clipped, 6),
             "loudness_lufs": None if loudness is None else round(loudness, 1),
         }, waveform
 
-    def _leveled(self, row: Row, waveform: Tensor, *, flaw: str | None) -> tuple[Row, Tensor | None]:
-        """A measured segment at the recipe's loudness, its ends faded, rated; or with the reason of a reject."""
-        reason = flaw or _out_of_bounds(row, _SOUND_BOUNDS, self.config)
-        if reason is None and row["loudness_lufs"] is None:
-            reason = "too quiet: it has no loudness"
-        if reason is not None:
-            return row | {"reason": reason}, None
+    def _leveled(self, row: SegmentRow, waveform: Tensor, *, flaw: Reject | None) -> Candidate:
+        """A segment at the loudness of the recipe, with faded ends and DNSMOS scores; or its reject."""
+        flaw = flaw or _out_of_bounds(row, _AUDIO_BOUNDS, self.config)
+        if flaw is None and row["loudness_lufs"] is None:
+            flaw = Reject(RejectCode.NO_LOUDNESS, detail="its loudness is not measurable")
+        if flaw is not None:
+            return flaw.at(row)
         gain, target = 0.0, self.config.target_lufs
         if target is not None:
             gain = round(gain_db(waveform, loudness=row["loudness_lufs"], target=target), 1)
-        waveform = faded(waveform * 10 ** (gain / 20), num_samples=round(FADE_SECONDS * SAMPLE_RATE))
+        waveform = fade_edges(waveform * 10 ** (gain / 20), num_samples=round(FADE_SECONDS * SAMPLE_RATE))
         row |= {"gain_db": gain} | self.quality.scores(waveform)
-        reason = _out_of_bounds(row, _QUALITY_BOUNDS, self.config)
-        return (row, waveform) if reason is None else (row | {"reason": reason}, None)
+        flaw = _out_of_bounds(row, _QUALITY_BOUNDS, self.config)
+        return (row, waveform) if flaw is None else flaw.at(row)
 
-    def transcribed(self, candidates: Iterable[tuple[Row, Tensor | None]]) -> Iterator[tuple[Row, Tensor | None]]:
-        """The candidates, those with a waveform with their transcript, or with the reason why they are no rows."""
-        candidates = iter(candidates)
+    def transcribed(self, candidates: Iterable[Candidate], *, language: str) -> Iterator[Candidate]:
+        """Add transcripts to the candidates, and reject those with unsuitable transcripts.
+
+        Args:
+            language: of the source, or `asr_language`.
+        """
+        candidates, rule = iter(candidates), self.rules[language]
         while batch := list(islice(candidates, BATCH_SIZE)):
-            waveforms = [waveform for _, waveform in batch if waveform is not None]
-            texts = self.asr_model.transcribe(waveforms)
-            again = self.asr_model.transcribe([slowed(waveform) for waveform in waveforms])
-            errors = utterance_errors(texts, again, normalizer=self.config.normalizer)
-            said = zip(texts, again, errors, strict=True)
-            for row, waveform in batch:
-                if waveform is None:
-                    yield row, None
+            waveforms = [candidate[1] for candidate in batch if not isinstance(candidate, Reject)]
+            slowed = [slow_down(waveform) for waveform in waveforms]
+            texts, texts_slowed = (
+                self.asr_model.transcribe(clips, language=rule.language) for clips in (waveforms, slowed)
+            )
+            errors = utterance_errors(texts, texts_slowed, rules=[rule] * len(texts))
+            transcripts = zip(texts, texts_slowed, errors, strict=True)
+            for candidate in batch:
+                if isinstance(candidate, Reject):
+                    yield candidate
                     continue
-                text, second, error = next(said)
+                row, waveform = candidate
+                text, text_slowed, error = next(transcripts)
                 speech_seconds = row["duration"] * (1 - row["silence_share"])
                 row = row | {
                     "file_name": f"audio/{row['id']}.wav",
                     "text": text,
-                    "text_slowed": second,
+                    "text_slowed": text_slowed,
                     "asr_disagreement": None if error.rate is None else round(error.rate, 3),
                     "chars_per_second": round(len(text) / speech_seconds, 1),
                 }
-                reason = "no words: the ASR model hears none" if error.rate is None else None
-                reason = reason or _out_of_bounds(row, _TEXT_BOUNDS, self.config)
-                yield (row, waveform) if reason is None else (row | {"reason": reason}, None)
+                if error.rate is None:
+                    flaw = Reject(RejectCode.NO_WORDS, detail="the transcript is empty")
+                else:
+                    flaw = _out_of_bounds(row, _TEXT_BOUNDS, self.config)
+                yield (row, waveform) if flaw is None else flaw.at(row)
 
 
-def _out_of_bounds(row: Row, bounds: Mapping[str, tuple[str | None, str | None]], config: SegmentConfig) -> str | None:
+def _out_of_bounds(
+    row: SegmentRow, bounds: Mapping[str, tuple[str | None, str | None]], config: SegmentConfig
+) -> Reject | None:
     limits = asdict(config) | {None: None}
-    for column, (least, most) in bounds.items():
-        if limits[least] is not None and row[column] < limits[least]:
-            return f"{column} too low: {row[column]:g}, {least} is {limits[least]:g}"
-        if limits[most] is not None and row[column] > limits[most]:
-            return f"{column} too high: {row[column]:g}, {most} is {limits[most]:g}"
+    for column, (lower, upper) in bounds.items():
+        if limits[lower] is not None and row[column] < limits[lower]:
+            return Reject(RejectCode.TOO_LOW, column, f"{row[column]:g}, {lower} is {limits[lower]:g}")
+        if limits[upper] is not None and row[column] > limits[upper]:
+            return Reject(RejectCode.TOO_HIGH, column, f"{row[column]:g}, {upper} is {limits[upper]:g}")
     return None
 
 
@@ -166,4 +189,4 @@ def _frames_between(frames: Tensor, start: float, end: float) -> Tensor:
 
 
 def _decibels(power: Tensor) -> float:
-    return 10 * math.log10(max(float(power), 1e-10))  # below lies the rounding of 16 bits
+    return 10 * math.log10(max(float(power), 1e-10))  # the rounding error of 16-bit samples

@@ -1,4 +1,4 @@
-"""The files of a base checkpoint: fetched once, and copied beside the weights of a fine-tuned model."""
+"""The files of a base checkpoint: fetch them, and copy all but the weights to a fine-tuned model."""
 
 import shutil
 from pathlib import Path
@@ -12,20 +12,20 @@ MODEL_PATTERNS = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model"]
 
 
 def fetch_base(config: ModelConfig) -> Snapshot:
-    """The files of the recipe's base model.
+    """Fetch the files of the recipe's base model.
 
     Raises:
-        InputError: no such folder or repository, or it cannot be fetched.
+        InputError: the folder or repository does not exist, or cannot be fetched.
     """
     return fetch(config.model_name_or_path, revision=config.model_revision, allow_patterns=MODEL_PATTERNS)
 
 
-def copy_companions(base: Snapshot, folder: Path) -> None:
-    """Copy the base's tokenizer, processor, template and generation config into a folder of weights.
+def copy_base_files(base: Snapshot, folder: Path) -> None:
+    """Copy the base's tokenizer, processor, chat template and generation config to a folder with weights.
 
-    What is there already stays, and the records of how the base itself was made are left out.
+    Existing files are kept. The base's own run.json and merge.json are not copied.
     """
-    others = ("*.safetensors", "*.index.json", RUN_INFO, MERGE_INFO)
+    excluded = ("*.safetensors", "*.index.json", RUN_INFO, MERGE_INFO)
     for path in sorted({path for pattern in MODEL_PATTERNS for path in base.folder.glob(pattern)}):
-        if not any(path.match(pattern) for pattern in others) and not (folder / path.name).exists():
+        if not any(path.match(pattern) for pattern in excluded) and not (folder / path.name).exists():
             shutil.copyfile(path, folder / path.name)

@@ -1,4 +1,4 @@
-"""What tells one base model from another: a hash of a few rows of its files."""
+"""Identify a base model by a hash of a few rows of its weights."""
 
 import hashlib
 import json
@@ -10,15 +10,15 @@ from safetensors import safe_open
 from higgs_recipes.errors import InputError
 
 
-# Enough to tell, without reading 12 GB.
+# A few rows of these suffice; reading all weights would take 12 GB.
 FINGERPRINT_WEIGHTS = ("model.norm.weight", "model.layers.0.self_attn.q_proj.weight", "audio_lm_head.weight")
 
 
 def folder_fingerprint(folder: Path) -> str:
-    """First 16 hexadecimal digits of a SHA-256 over a few rows of a checkpoint's weights, rounded to bfloat16.
+    """The first 16 hex digits of the SHA-256 of a few rows of a checkpoint's weights, rounded to bfloat16.
 
     Raises:
-        InputError: no safetensors file holds one of them.
+        InputError: no safetensors file contains one of `FINGERPRINT_WEIGHTS`.
     """
     digest = hashlib.sha256()
     for name in FINGERPRINT_WEIGHTS:
@@ -29,11 +29,11 @@ def folder_fingerprint(folder: Path) -> str:
 
 
 def _weights_file(folder: Path, weight: str) -> Path:
-    """The safetensors file that holds a weight: the only one, or the one that the index names."""
+    """The safetensors file with a weight: the only file, or the one that the index names."""
     index = folder / "model.safetensors.index.json"
     if index.is_file():
         file = json.loads(index.read_text(encoding="utf-8"))["weight_map"].get(weight)
-        path = folder / Path(file).name if file else None  # .name: an index cannot point out of its folder
+        path = folder / Path(file).name if file else None  # .name: the index must not point outside its folder
     else:
         path = folder / "model.safetensors"
     if path is None or not path.is_file():

@@ -1,7 +1,7 @@
-"""Frozen weights in float8, and their matrix products in float8: for LoRA on GPUs that multiply those twice as fast.
+"""Frozen weights and their matrix products in float8, for LoRA on GPUs that multiply float8 twice as fast.
 
-torchao's float8 training is for weights that change: it keeps them in bfloat16, and casts them and multiplies for
-their gradient in every step. Frozen ones are cast once, need no gradient, and take no more memory than before.
+torchao's float8 training is for trained weights: it keeps them in bfloat16, and in every step casts them and computes
+their gradient. Frozen weights are cast once, need no gradient, and take no more memory than in bfloat16.
 """
 
 import torch
@@ -11,15 +11,15 @@ from higgs_recipes.errors import InputError
 
 
 FLOAT8 = torch.float8_e4m3fn
-LARGEST = torch.finfo(FLOAT8).max
-FIRST_CAPABILITY = (8, 9)  # Ada; then Hopper
+MAX_VALUE = torch.finfo(FLOAT8).max
+MIN_CAPABILITY = (8, 9)  # CUDA compute capability of Ada; Hopper is 9.0
 
 
 class Float8Linear(nn.Module):
-    """A frozen linear layer without bias: (..., K) -> (..., N) in bfloat16, with a gradient for its input alone."""
+    """A frozen linear layer without bias: (..., K) -> (..., N) in bfloat16, with a gradient for its input only."""
 
     def __init__(self, weight: Tensor) -> None:
-        """weight: (N, K), both multiples of 16."""
+        """Cast a weight (N, K), both multiples of 16, for the forward and for the backward pass."""
         super().__init__()
         for name, rows in {"forward": weight, "backward": weight.t()}.items():
             values, scales = _cast(rows.contiguous())
@@ -47,21 +47,22 @@ class _Product(torch.autograd.Function):
 
 
 def use_fp8(model: nn.Module, device: torch.device) -> None:
-    """Exchange the frozen linear layers of a model's decoder layers, in place. The heads stay: each code's and each
-    token's logit is one row of theirs.
+    """Replace the frozen linear layers of the decoder layers by `Float8Linear`, in place.
+
+    The heads are not replaced: one row of their weights is the logit of one code or token.
 
     Args:
-        model: a `HiggsAudioV2ForConditionalGeneration`, with its adapter's layers in place; its base weights are gone
-            then.
-        device: where it trains.
+        model: a `HiggsAudioV2ForConditionalGeneration` that contains the layers of its adapter; the original base
+            weights are discarded.
+        device: the device of training.
 
     Raises:
-        InputError: a device that does not multiply float8.
+        InputError: the device does not support float8 products.
     """
-    if not multiplies_float8(device):
+    if not supports_float8(device):
         cpu = f"{device.type} with torch {torch.__version__}"
-        where = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu
-        raise InputError(f"fp8 needs a GPU that multiplies float8 (Ada, Hopper or later), not {where}: leave fp8 out")
+        found = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu
+        raise InputError(f"fp8 needs a GPU with float8 products (Ada, Hopper or later), not {found}: set fp8: false")
     frozen = [
         (parent, name)
         for parent in model.model.layers.modules()
@@ -72,10 +73,10 @@ def use_fp8(model: nn.Module, device: torch.device) -> None:
         setattr(parent, name, Float8Linear(parent.get_submodule(name).weight.detach()))
 
 
-def multiplies_float8(device: torch.device) -> bool:
-    """Whether a device multiplies float8 with a scale for each row: Ada and later; CPUs not with the oldest torch."""
+def supports_float8(device: torch.device) -> bool:
+    """Whether a device supports float8 products with row-wise scales: Ada and later; CPUs except with torch 2.11."""
     if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= FIRST_CAPABILITY
+        return torch.cuda.get_device_capability(device) >= MIN_CAPABILITY
     ones = torch.ones(16, 16, device=device)
     try:
         _multiply(ones, *_cast(ones))
@@ -85,17 +86,17 @@ def multiplies_float8(device: torch.device) -> bool:
 
 
 def _cast(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """(M, K) -> float8 (M, K) and the float32 scale of each row (M, 1), which gives its largest value the largest."""
-    scales = rows.detach().abs().amax(dim=-1, keepdim=True).float().clamp(min=1e-12) / LARGEST
-    return (rows / scales).to(FLOAT8).contiguous(), scales  # the product on a GPU wants rows
+    """(M, K) -> float8 values (M, K) and float32 scales (M, 1): each row's maximum becomes the float8 maximum."""
+    scales = rows.detach().abs().amax(dim=-1, keepdim=True).float().clamp(min=1e-12) / MAX_VALUE
+    return (rows / scales).to(FLOAT8).contiguous(), scales  # GPU products need row-major values
 
 
 def _multiply(rows: Tensor, values: Tensor, scales: Tensor) -> Tensor:
-    """(M, K), and what `_cast` made of (N, K) -> (M, N) in bfloat16."""
-    if len(rows) == 0:  # a batch without a clip, or without text
+    """Rows (M, K) and the values (N, K) and scales (N, 1) of `_cast` -> product (M, N) in bfloat16."""
+    if len(rows) == 0:  # a batch without audio, or without text
         return rows.new_empty(0, len(values), dtype=torch.bfloat16)
     cast, row_scales = _cast(rows)
-    # torch.nn.functional.scaled_mm is newer than the oldest torch here, and has no compiled form yet.
+    # torch.nn.functional.scaled_mm is not in the oldest supported torch and cannot be compiled yet.
     return torch._scaled_mm(
         cast, values.t(), scale_a=row_scales, scale_b=scales.t(), out_dtype=torch.bfloat16, use_fast_accum=True
     )

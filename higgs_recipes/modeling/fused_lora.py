@@ -1,8 +1,8 @@
-"""LoRA's small products in the fast path: adapters that read the same states read them once.
+"""Fused LoRA projections for the variable-length forward: adapters with the same input share one matrix product.
 
-A rank of 16 makes a product that does little but read its input, three times over for q, k and v, and as often again
-in the backward pass, where each adds to the gradient of that input. One product with the adapters' A below each other
-does the same.
+With a rank of 16, the product with A is limited by reading its input: three times for q, k and v, and three times more
+in the backward pass, where each adds to the gradient of the input. One product with the concatenated A matrices gives
+the same result.
 """
 
 from collections.abc import Sequence
@@ -14,36 +14,37 @@ from torch import Tensor, nn
 
 
 def project_together(linears: Sequence[nn.Module], states: Tensor) -> list[Tensor]:
-    """What each of the linear modules makes of the same states (P, K): (P, N) each.
+    """Apply several linear modules to the same states (P, K): outputs (P, N) each.
 
-    Modules go their own way, peft's or torch's, unless each has one active LoRA adapter of the plain kind, without
-    dropout (which would be drawn for each apart) and whole on this device (ZeRO-3 gathers what a module's own forward
-    uses). Hooks on the modules do not run then. In float32, which is for comparing, sums stay in peft's order.
+    The products are fused if each module has exactly one active, standard LoRA adapter without dropout (which samples
+    separately per adapter), whose weights are complete on this device (ZeRO-3 gathers them in the forward of a module
+    only). Hooks of the modules do not run then. Otherwise, and in float32 (used for comparisons, so that sums keep
+    peft's order), each module runs its own forward.
     """
     device = states.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else states.dtype
-    names = [_plain_adapter(linear) for linear in linears]
+    names = [_standard_adapter(linear) for linear in linears]
     if None in names or dtype == torch.float32:
         return [linear(states) for linear in linears]
-    downs = [linear.lora_A[name].weight for linear, name in zip(linears, names, strict=True)]  # (R, K) each
-    down = torch.cat(downs)
-    lows = F.linear(states.to(down.dtype), down).split([len(weight) for weight in downs], dim=-1)
-    projected = []
-    for linear, name, low in zip(linears, names, lows, strict=True):
-        whole = linear.base_layer(states)
-        projected.append((whole + linear.lora_B[name](low) * linear.scaling[name]).to(whole.dtype))
-    return projected
+    weights = [linear.lora_A[name].weight for linear, name in zip(linears, names, strict=True)]  # (R, K) each
+    weight = torch.cat(weights)  # (sum R, K)
+    low_rank = F.linear(states.to(weight.dtype), weight).split([len(weight) for weight in weights], dim=-1)  # (P, R)
+    outputs = []
+    for linear, name, low in zip(linears, names, low_rank, strict=True):
+        base = linear.base_layer(states)  # (P, N)
+        outputs.append((base + linear.lora_B[name](low) * linear.scaling[name]).to(base.dtype))
+    return outputs
 
 
-def _plain_adapter(linear: nn.Module) -> str | None:
-    """The name of the one adapter that peft's module would add in the plain way, else None."""
+def _standard_adapter(linear: nn.Module) -> str | None:
+    """The name of the module's only active adapter if it is standard LoRA without dropout, else None."""
     if not isinstance(linear, LoraLayer) or linear.disable_adapters or linear.merged:
         return None
-    has_own_way = not isinstance(linear.lora_A, nn.ModuleDict) or "forward" in vars(linear)  # AdaLora; X-LoRA
-    if has_own_way or len(linear.active_adapters) != 1:
+    has_own_forward = not isinstance(linear.lora_A, nn.ModuleDict) or "forward" in vars(linear)  # AdaLora; X-LoRA
+    if has_own_forward or len(linear.active_adapters) != 1:
         return None
     (name,) = linear.active_adapters
-    is_plain = name in linear.lora_A and name not in linear.lora_variant
-    if not is_plain or not isinstance(linear.lora_dropout[name], nn.Identity):
+    is_standard = name in linear.lora_A and name not in linear.lora_variant
+    if not is_standard or not isinstance(linear.lora_dropout[name], nn.Identity):
         return None
-    return None if hasattr(linear.lora_A[name].weight, "ds_id") else name
+    return None if hasattr(linear.lora_A[name].weight, "ds_id") else name  # ds_id: sharded by ZeRO-3

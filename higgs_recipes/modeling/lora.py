@@ -1,4 +1,4 @@
-"""LoRA adapters: add a new one, load one, merge one into its base."""
+"""LoRA adapters: add, load and merge."""
 
 import logging
 import re
@@ -10,9 +10,7 @@ from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dic
 from peft.tuners.lora import LoraLayer
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
-from transformers import (
-    HiggsAudioV2ForConditionalGeneration,
-)
+from transformers import HiggsAudioV2ForConditionalGeneration
 
 from higgs_recipes.configs.sft import SFTConfig
 from higgs_recipes.errors import InputError
@@ -24,8 +22,8 @@ from higgs_recipes.modeling.nf4 import is_four_bit
 
 logger = logging.getLogger(__name__)
 
-# What a recipe names -> the modules of a decoder layer (or the heads), as the end of their full names.
-# peft's "all-linear" would adapt audio_lm_head too, and the suffix gate_proj both feed-forward networks.
+# A target of a recipe -> the modules of a decoder layer (or the heads), as a pattern for the end of their full names.
+# peft's "all-linear" would adapt audio_lm_head too, and the suffix gate_proj matches both feed-forward networks.
 LORA_TARGETS = {
     "attention": r"self_attn\.(q|k|v|o)_proj",
     "audio_mlp": r"\.audio_mlp\.(gate|up|down)_proj",
@@ -36,18 +34,18 @@ ADAPTER_WEIGHTS, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.j
 
 
 def add_lora(model: HiggsAudioV2ForConditionalGeneration, config: SFTConfig) -> PeftModel:
-    """The model with a new, trainable LoRA adapter on the recipe's targets.
+    """Add a new, trainable LoRA adapter on the recipe's targets to a model.
 
     Raises:
-        InputError: a target that names no module.
+        InputError: a target matches no module.
     """
     patterns = [LORA_TARGETS.get(target, rf"(^|\.){re.escape(target)}") for target in config.lora_targets]
     linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
     for target, pattern in zip(config.lora_targets, patterns, strict=True):
         if not _matching(linear, pattern):
             raise InputError(
-                f"lora_targets: {target!r} names no linear module of the model; use {', '.join(LORA_TARGETS)} or full "
-                f"names as {linear[0]}"
+                f"lora_targets: {target!r} matches no linear module of the model; use {', '.join(LORA_TARGETS)} or "
+                f"full names such as {linear[0]}"
             )
     lora = LoraConfig(
         r=config.lora_r,
@@ -60,16 +58,16 @@ def add_lora(model: HiggsAudioV2ForConditionalGeneration, config: SFTConfig) -> 
 
 
 def merge_adapter(model: PeftModel) -> HiggsAudioV2ForConditionalGeneration:
-    """The base with the adapter's change added to its weights. `model` is used up.
+    """Merge the adapter into the weights of the base. `model` must not be used afterwards.
 
-    An adapter that was trained over a base in four bits goes into the base's own weights too: load it without
+    An adapter that was trained on a 4-bit base is merged into the original weights: load the base without
     `load_in_4bit`.
 
     Raises:
-        ValueError: the merged weights hold NaN, or the base is in four bits, to which the sum would be rounded.
+        ValueError: the merged weights contain NaN, or the base is quantized to 4 bits.
     """
     if is_four_bit(model):
-        raise ValueError("the base is in four bits: load it without load_in_4bit to merge an adapter")
+        raise ValueError("the base is quantized to 4 bits: load it without load_in_4bit to merge an adapter")
     return model.merge_and_unload(safe_merge=True)
 
 
@@ -116,23 +114,24 @@ def _matching(names: list[str], pattern: str) -> list[str]:
 
 
 def fetch_adapter(name_or_path: str | Path, *, revision: str | None) -> Snapshot:
-    """The files of a LoRA adapter, and its run.json if it has one.
+    """Fetch the files of a LoRA adapter, with its run.json if there is one.
 
     Raises:
-        InputError: no such folder or repository, it cannot be fetched, or it is not a LoRA adapter in safetensors.
+        InputError: the folder or repository does not exist, cannot be fetched, or is not a LoRA adapter in
+            safetensors.
     """
     files = fetch(name_or_path, revision=revision, allow_patterns=[ADAPTER_WEIGHTS, ADAPTER_CONFIG, RUN_INFO])
     for file in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
         if not (files.folder / file).is_file():
-            raise InputError(f"{files.name}: no {file}, so no LoRA adapter in safetensors")
+            raise InputError(f"{files.name}: no {file}, so it is not a LoRA adapter in safetensors")
     return files
 
 
 def load_adapter(model: nn.Module, files: Snapshot, *, base: Snapshot) -> PeftModel:
-    """The base with an adapter that was trained on it.
+    """Load an adapter on the base that it was trained on.
 
     Raises:
-        InputError: the adapter was trained on another base, does not fit it, or lacks weights.
+        InputError: the adapter was trained on another base, does not fit the base, or lacks weights.
     """
     adapter, folder = files.name, files.folder
     fingerprint, run = folder_fingerprint(base.folder), read_run(folder)
@@ -140,16 +139,16 @@ def load_adapter(model: nn.Module, files: Snapshot, *, base: Snapshot) -> PeftMo
         if run.get("base_fingerprint") != fingerprint:
             raise InputError(
                 f"{adapter}: trained on {run.get('base_model')} with fingerprint {run.get('base_fingerprint')}; this "
-                f"base, {base.name}, has {fingerprint}: give the adapter's own base as model_name_or_path"
+                f"base, {base.name}, has {fingerprint}: set model_name_or_path to the base of the adapter"
             )
     else:
-        logger.warning("%s has no %s: nothing tells whether it was trained on this base", adapter, RUN_INFO)
+        logger.warning("%s has no %s: cannot check that it was trained on this base", adapter, RUN_INFO)
     try:
         adapted = PeftModel.from_pretrained(model, folder, torch_device="cpu")
     except (RuntimeError, ValueError, SafetensorError) as error:
         raise InputError(f"{adapter}: does not fit the base {base.name}: {error}") from error
     with safe_open(folder / ADAPTER_WEIGHTS, framework="pt") as weights:
         missing = sorted(set(get_peft_model_state_dict(adapted, save_embedding_layers=False)) - set(weights.keys()))
-    if missing:  # peft would leave them as drawn, with a warning
-        raise InputError(f"{adapter}: {ADAPTER_WEIGHTS} lacks {len(missing)} weights, the first {missing[0]}")
+    if missing:  # peft would only warn, and keep their random initialization
+        raise InputError(f"{adapter}: {ADAPTER_WEIGHTS} lacks {len(missing)} weights, e.g. {missing[0]}")
     return adapted

@@ -1,4 +1,4 @@
-"""Adapter + base -> one native checkpoint that plain transformers loads, with the proof that it says the same."""
+"""Merge an adapter into its base: one native transformers checkpoint, with a comparison of the logits."""
 
 import json
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from higgs_recipes.errors import InputError
 from higgs_recipes.files import atomic_write, staged_folder
 from higgs_recipes.hub.public import public_path, public_record
 from higgs_recipes.hub.run_record import MERGE_INFO, RUN_INFO, read_run
-from higgs_recipes.modeling.base_files import copy_companions, fetch_base
+from higgs_recipes.modeling.base_files import copy_base_files, fetch_base
 from higgs_recipes.modeling.lora import fetch_adapter, merge_adapter
 from higgs_recipes.modeling.model import load_model
 from higgs_recipes.provenance import run_environment
@@ -27,23 +27,26 @@ from higgs_recipes.unwrap import unwrap_model
 
 CHECK_TEXT = "The birch canoe slid on the smooth planks."
 CHECK_SECONDS = 2.0
-# (model, tokenizer, turns, max_seconds=...) -> codes (T, C)
-Speak = Callable[..., Tensor]
+Speak = Callable[..., Tensor]  # (model, tokenizer, turns, max_seconds=...) -> codes (T, C)
 MODEL_INPUTS = ("input_ids", "attention_mask", "audio_input_ids", "audio_input_ids_mask")
 
 
 def merge(config: MergeConfig, *, speak: Speak) -> dict[str, Any]:
-    """Write the merged checkpoint to `config.output_dir`, and return its `merge.json`.
+    """Write the merged checkpoint to `config.output_dir`.
 
-    The folder holds the weights with text head, the base's tokenizer, processor and generation config, `merge.json`
+    The folder contains the weights with text head, the base's tokenizer, processor and generation config, `merge.json`
     and the adapter's `run.json`. With `check`, the logits of the base with its adapter and of the merged checkpoint,
-    loaded again from the files, are compared at every position of a prompt and the clip that the adapter answers.
+    reloaded from its files, are compared at every position of a prompt and the clip generated for it.
 
     Args:
-        speak: makes the codes of the clip that is compared: `generation.synthesis.speak_greedily`.
+        config: the recipe.
+        speak: generates the codes of the compared clip: `generation.synthesis.speak_greedily`.
+
+    Returns:
+        The content of `merge.json`.
 
     Raises:
-        InputError: what `load_model` raises, the adapter is NaN, or the folder is in use or the disk full.
+        InputError: whatever `load_model` raises; the adapter contains NaN; the folder is not empty; the disk is full.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     base, adapter = fetch_base(config), fetch_adapter(config.adapter, revision=config.adapter_revision)
@@ -66,8 +69,8 @@ def merge(config: MergeConfig, *, speak: Speak) -> dict[str, Any]:
         except ValueError as error:  # peft's safe_merge
             raise InputError(f"{config.adapter}: {error}") from error
         merged.save_pretrained(staging)
-        del model, merged  # room for the merged checkpoint on the same device
-        copy_companions(base, staging)
+        del model, merged  # free memory on the device for the merged checkpoint
+        copy_base_files(base, staging)
         if batch is not None:
             record |= _compare(_logits(_reload(staging, config, device=device), batch), expected)
         atomic_write(staging / MERGE_INFO, json.dumps(record, indent=1) + "\n")
@@ -78,7 +81,7 @@ def merge(config: MergeConfig, *, speak: Speak) -> dict[str, Any]:
 
 
 def _check_batch(model: nn.Module, tokenizer: PreTrainedTokenizerBase, speak: Speak) -> dict[str, Tensor]:
-    """A prompt and the clip that the model answers greedily, as the inputs of one row."""
+    """The model inputs of a prompt and the clip that the model generates greedily for it."""
     turns = conversation({"text": CHECK_TEXT}, task="single_speaker_smart_voice")
     codes = speak(model, tokenizer, turns, max_seconds=CHECK_SECONDS)
     sample = build_sample({"id": "check", "messages": turns, "codes": codes}, tokenizer)
@@ -104,5 +107,5 @@ def _compare(merged: Tensor, adapted: Tensor) -> dict[str, float]:
 
 
 def _reload(folder: Path, config: MergeConfig, *, device: torch.device) -> nn.Module:
-    written = ModelConfig(str(folder), dtype=config.dtype, attn_implementation=config.attn_implementation)
-    return load_model(written, device=device)[0]
+    merged = ModelConfig(str(folder), dtype=config.dtype, attn_implementation=config.attn_implementation)
+    return load_model(merged, device=device)[0]

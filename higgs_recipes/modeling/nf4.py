@@ -1,7 +1,7 @@
-"""A base model in four bits, for QLoRA: NF4 with double quantization, by bitsandbytes.
+"""A 4-bit base model for QLoRA: NF4 with double quantization, by bitsandbytes.
 
-Its layers call kernels of their own from Python, some 20 in a decoder layer and pass, and a GPU waits for that. In
-compiled layers that recompute, the same four bits are unpacked by torch's operations, which become one kernel.
+bitsandbytes launches about 20 kernels per decoder layer and pass from Python, and the GPU waits for them. In compiled
+layers with recomputation, the same weights are dequantized by torch operations, which compile to one kernel.
 """
 
 from importlib import import_module
@@ -16,18 +16,18 @@ from transformers.integrations import is_deepspeed_zero3_enabled
 from higgs_recipes.errors import InputError
 
 
-# What is looked up, and not multiplied, gains nothing. The heads are where rounding shows most: each code's and each
-# token's logit is one row of theirs; transformers' own default leaves an output layer whole as well.
+# Embeddings are looked up, not multiplied. The heads are most sensitive to rounding: one row of their weights is the
+# logit of one code or token; transformers does not quantize output layers by default either.
 UNQUANTIZED = ("embed_tokens", "embed_audio_tokens", "text_lm_head", "audio_lm_head")
-# Weights that share a scale, and scales that share a scale of their own: bitsandbytes' choice.
-BLOCK, SCALES_BLOCK = 64, 256
+# Weights per scale, and scales per second-level scale: the defaults of bitsandbytes.
+BLOCK_SIZE, SCALES_BLOCK_SIZE = 64, 256
 
 
-def four_bit_config(dtype: torch.dtype) -> BitsAndBytesConfig:
-    """How transformers reads a base's attention and feed-forward weights as NF4, 0.52 bytes each.
+def nf4_config(dtype: torch.dtype) -> BitsAndBytesConfig:
+    """The quantization config for transformers: attention and feed-forward weights as NF4, 0.52 bytes each.
 
     Args:
-        dtype: what a weight becomes where it is multiplied.
+        dtype: type of the dequantized weights in matrix products.
     """
     return BitsAndBytesConfig(
         load_in_4bit=True,
@@ -38,10 +38,10 @@ def four_bit_config(dtype: torch.dtype) -> BitsAndBytesConfig:
     )
 
 
-def keep_trainable_on_cpu(model: nn.Module) -> None:
-    """Switch off bitsandbytes' repacking of weights at the first evaluation on a CPU, in place.
+def disable_cpu_repacking(model: nn.Module) -> None:
+    """Turn off that bitsandbytes repacks weights at the first evaluation on a CPU, in place.
 
-    What it packs has no gradient, and training goes on after an evaluation.
+    Repacked weights pass no gradient on, and training continues after an evaluation.
     """
     linear = import_module("bitsandbytes").nn.Linear4bit
     for module in model.modules():
@@ -49,47 +49,47 @@ def keep_trainable_on_cpu(model: nn.Module) -> None:
             module.support_avx512bf16_for_cpu = False
 
 
-def require_whole_weights(needed_by: str) -> None:
-    """Raise `InputError` where the run was launched to cut weights up: neither FSDP nor ZeRO-3 cuts rounded ones."""
+def refuse_sharding(field: str) -> None:
+    """Raise `InputError` if the run was launched with FSDP or ZeRO-3: neither shards quantized weights."""
     sharding = "FSDP" if parse_flag_from_env("ACCELERATE_USE_FSDP") else "ZeRO-3"
     if sharding == "FSDP" or is_deepspeed_zero3_enabled():
         raise InputError(
-            f"{needed_by} keeps the base whole on each GPU, and {sharding} would cut it up: launch with "
+            f"{field} needs all weights of the base on each GPU, but {sharding} would shard them: launch with "
             "accelerate_configs/ddp.yaml"
         )
 
 
 class NF4Linear(nn.Module):
-    """A frozen linear layer of bitsandbytes without bias: (..., K) -> (..., N).
+    """A frozen 4-bit linear layer without bias: (..., K) -> (..., N), dequantized by torch operations.
 
-    For compiled layers that recompute: elsewhere the unpacked weight would be kept for the backward pass.
+    For compiled layers with recomputation: otherwise the dequantized weight would be stored for the backward pass.
     """
 
     def __init__(self, linear: nn.Linear) -> None:
-        """linear: a `bitsandbytes.nn.Linear4bit` on its device, its weight NF4 with double quantization."""
+        """Take over the weight of a `bitsandbytes.nn.Linear4bit`: NF4 with double quantization, on its device."""
         super().__init__()
         state = linear.weight.quant_state
         layout = (state.quant_type, state.blocksize, state.nested and state.state2.blocksize)
-        assert layout == ("nf4", BLOCK, SCALES_BLOCK) and linear.bias is None, layout
+        assert layout == ("nf4", BLOCK_SIZE, SCALES_BLOCK_SIZE) and linear.bias is None, layout
         self.out_features, self.in_features = state.shape
         self.dtype = linear.compute_dtype
-        # Parameters and no buffers: DDP would send buffers around in every step.
+        # Parameters, not buffers: DDP would broadcast buffers in every step.
         for name, tensor in {
-            "packed": linear.weight.data.view(self.out_features, -1),  # (N, K / 2) bytes, the even columns' half above
-            "values": state.code,  # (16,)
-            "scales": state.absmax,  # (N * K / BLOCK,) bytes
-            "scale_values": state.state2.code,  # (256,)
-            "scale_scales": state.state2.absmax,  # one for each SCALES_BLOCK scales
-            "offset": state.offset,  # ()
+            "packed": linear.weight.data.view(self.out_features, -1),  # (N, K / 2) bytes, even columns in high bits
+            "values": state.code,  # (16,) the NF4 values
+            "scales": state.absmax,  # (N * K / BLOCK_SIZE,) bytes
+            "scale_values": state.state2.code,  # (256,) the values of the scales
+            "scale_scales": state.state2.absmax,  # (ceil(N * K / BLOCK_SIZE / SCALES_BLOCK_SIZE),)
+            "offset": state.offset,  # () mean of the scales
         }.items():
             setattr(self, name, nn.Parameter(tensor, requires_grad=False))
 
     def forward(self, states: Tensor) -> Tensor:
-        held = (self.packed, self.values, self.scales, self.scale_values, self.scale_scales, self.offset)
-        return F.linear(states.to(self.dtype), unpack_nf4(*held, dtype=self.dtype)).to(states.dtype)
+        quantized = (self.packed, self.values, self.scales, self.scale_values, self.scale_scales, self.offset)
+        return F.linear(states.to(self.dtype), dequantize_nf4(*quantized, dtype=self.dtype)).to(states.dtype)
 
 
-def unpack_nf4(
+def dequantize_nf4(
     packed: Tensor,
     values: Tensor,
     scales: Tensor,
@@ -99,30 +99,31 @@ def unpack_nf4(
     *,
     dtype: torch.dtype,
 ) -> Tensor:
-    """The weight (N, K) of what `NF4Linear` holds, as `bitsandbytes.functional.dequantize_4bit` gives it."""
-    halves = torch.stack([packed >> 4, packed & 15], dim=-1)  # (N, K / 2, 2)
-    of_scales = scale_scales[:, None].expand(-1, SCALES_BLOCK).flatten()[: len(scales)]
-    scale = scale_values[scales.int()] * of_scales + offset  # (N * K / BLOCK,)
-    weight = values[halves.int()].view(-1, BLOCK) * scale[:, None]
+    """The weight (N, K) of the tensors of `NF4Linear`; equals `bitsandbytes.functional.dequantize_4bit`."""
+    nibbles = torch.stack([packed >> 4, packed & 15], dim=-1)  # (N, K / 2, 2)
+    scale_factors = scale_scales[:, None].expand(-1, SCALES_BLOCK_SIZE).flatten()[: len(scales)]
+    scale = scale_values[scales.int()] * scale_factors + offset  # (N * K / BLOCK_SIZE,)
+    weight = values[nibbles.int()].view(-1, BLOCK_SIZE) * scale[:, None]
     return weight.view(len(packed), -1).to(dtype)
 
 
-def unpack_by_torch(model: nn.Module) -> None:
-    """Exchange bitsandbytes' linear layers of a model's decoder layers for `NF4Linear`, in place.
+def use_nf4_linear(model: nn.Module) -> None:
+    """Replace bitsandbytes' linear layers of the decoder layers by `NF4Linear`, in place.
 
-    Those stay whose rows are no whole blocks, which it lays out in a way of its own on a CPU; real models have none.
+    Layers whose rows are not a multiple of `BLOCK_SIZE` are kept: on a CPU bitsandbytes stores them in another layout.
+    Published models have none.
     """
     linear = import_module("bitsandbytes").nn.Linear4bit
-    rounded = [
+    quantized = [
         (parent, name)
         for parent in model.model.layers.modules()
         for name, child in parent.named_children()
-        if isinstance(child, linear) and child.in_features % BLOCK == 0
+        if isinstance(child, linear) and child.in_features % BLOCK_SIZE == 0
     ]
-    for parent, name in rounded:
+    for parent, name in quantized:
         setattr(parent, name, NF4Linear(parent.get_submodule(name)))
 
 
 def is_four_bit(model: nn.Module) -> bool:
-    """Whether some weights of a model are packed in four bits: two in a byte."""
+    """Whether a model has 4-bit weights: two are packed into a byte."""
     return any(weight.dtype == torch.uint8 for weight in model.parameters())

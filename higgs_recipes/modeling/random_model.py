@@ -1,4 +1,4 @@
-"""Checkpoints with random weights and a byte tokenizer: the real classes, for demos, tests and speed measurements."""
+"""Checkpoints of the real classes with random weights and a byte tokenizer, for demos, tests and benchmarks."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,8 +26,8 @@ from higgs_recipes.records import read_config
 
 MODEL_FOLDER, CODEC_FOLDER = "model", "codec"  # in a recipe's output_dir
 
-# Marks of the prompt whose ids the model's config does not name; they follow the bytes.
-FREE_TOKENS = (
+# Special tokens of the prompt whose ids are not in the model's config; they follow the bytes.
+PROMPT_TOKENS = (
     "<|begin_of_text|>",
     "<|start_header_id|>",
     "<|end_header_id|>",
@@ -38,43 +38,45 @@ FREE_TOKENS = (
 
 
 def byte_tokenizer(config: HiggsAudioV2Config, *, phrases: Sequence[str] = ()) -> PreTrainedTokenizerFast:
-    """A tokenizer of the 256 bytes and the real model's marks, those of the config at the config's ids.
+    """Build a tokenizer of the 256 bytes and the special tokens of Higgs Audio v2, with the ids of the config.
 
-    It has no merges: a text has as many tokens as UTF-8 bytes, but for the phrases. The vocabulary is our own.
+    It has no merges: apart from the phrases, a text has one token per UTF-8 byte. The vocabulary is not the published
+    one.
 
     Args:
-        phrases: strings of one token each, with the ids after the marks: the sentences that stand in every prompt,
-            which as bytes would be longer than the text to speak.
+        config: config of the model.
+        phrases: strings that become one token each, with the ids after the special tokens: the sentences of every
+            prompt, which as bytes would be longer than the transcript.
 
     Raises:
-        InputError: two marks share an id, or one is outside the vocabulary; a phrase is empty or given twice, or finds
-            no free id.
+        InputError: two special tokens share an id, or one is outside the vocabulary; a phrase is empty or given twice,
+            or there is no free id for it.
     """
-    marks = {
+    special_tokens = {
         "<|end_of_text|>": config.pad_token_id,
         "<|eot_id|>": config.eos_token_id,
         "<|AUDIO_OUT|>": config.audio_token_id,
         "<|audio_out_bos|>": config.audio_bos_token_id,
         "<|reserved_special_token_6|>": config.audio_delay_token_id,
     }
-    free = (index for index in range(256, config.vocab_size) if index not in marks.values())
-    marks |= dict(zip(FREE_TOKENS, free, strict=False))
+    free_ids = (index for index in range(256, config.vocab_size) if index not in special_tokens.values())
+    special_tokens |= dict(zip(PROMPT_TOKENS, free_ids, strict=False))
     if len(set(phrases)) < len(phrases) or not all(phrases):
-        raise InputError("phrases: an empty one, or one that is given twice; remove it")
-    phrase_ids = dict(zip(phrases, free, strict=False))
+        raise InputError("phrases: one is empty or given twice; remove it")
+    phrase_ids = dict(zip(phrases, free_ids, strict=False))
     if len(phrase_ids) < len(phrases):
-        raise InputError(f"phrases: {len(phrases)} of them find {len(phrase_ids)} free ids; raise vocab_size")
-    ids = sorted(marks.values())
-    if len(set(ids)) < len(FREE_TOKENS) + 5 or not 256 <= ids[0] <= ids[-1] < config.vocab_size:
+        raise InputError(f"phrases: {len(phrases)} phrases, but only {len(phrase_ids)} free ids; raise vocab_size")
+    ids = sorted(special_tokens.values())
+    if len(set(ids)) < len(PROMPT_TOKENS) + 5 or not 256 <= ids[0] <= ids[-1] < config.vocab_size:
         raise InputError(
-            f"model config: the marks {marks} need ids of their own in 256 .. {config.vocab_size - 1}, as the first "
-            "256 are the bytes"
+            f"model config: the special tokens {special_tokens} need distinct ids in 256 .. {config.vocab_size - 1}; "
+            "the first 256 are the bytes"
         )
     alphabet = {symbol: index for index, symbol in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
-    tokenizer = Tokenizer(models.BPE(vocab=alphabet | marks | phrase_ids, merges=[]))
+    tokenizer = Tokenizer(models.BPE(vocab=alphabet | special_tokens | phrase_ids, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens([AddedToken(mark, special=True, normalized=False) for mark in marks])
+    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in special_tokens])
     tokenizer.add_tokens([AddedToken(phrase, special=False, normalized=False) for phrase in phrases])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
@@ -88,10 +90,13 @@ def byte_tokenizer(config: HiggsAudioV2Config, *, phrases: Sequence[str] = ()) -
 def init_checkpoint(config: InitConfig) -> tuple[Path, Path | None]:
     """Write `output_dir/model` (weights, tokenizer, processor, generation config) and `output_dir/codec`.
 
-    The weights are those of transformers' own initialization under `seed`, drawn on the GPU where there is one.
+    The weights are initialized by transformers with `seed`, on the GPU if there is one.
+
+    Returns:
+        The two folders; None for the codec if the recipe has no `codec_config`.
 
     Raises:
-        InputError: a config file is missing or of no such class, or the folder is in use.
+        InputError: a config file is missing or of another class, or the folder is not empty.
     """
     model_folder, codec_folder = Path(config.output_dir) / MODEL_FOLDER, Path(config.output_dir) / CODEC_FOLDER
     if config.codec_config is not None:
@@ -110,24 +115,28 @@ def init_checkpoint(config: InitConfig) -> tuple[Path, Path | None]:
 
 
 def random_checkpoint(model_config: str, *, folder: Path, seed: int) -> Path:
-    """The folder of a model with random weights in bfloat16, in `folder`: made where it is not there, and kept.
+    """A model with random weights in bfloat16, created in `folder` unless it exists.
+
+    Returns:
+        The folder of the model.
 
     Raises:
-        InputError: what `init_checkpoint` raises; or the folder holds a model of another config.
+        InputError: whatever `init_checkpoint` raises, or the folder has a model of another config.
     """
     with PartialState().main_process_first():
         if not (folder / MODEL_FOLDER).is_dir():
             init_checkpoint(InitConfig(model_config=model_config, dtype="bfloat16", seed=seed, output_dir=str(folder)))
-    asked, found = (
-        read_config(path, HiggsAudioV2Config) for path in (model_config, folder / MODEL_FOLDER / "config.json")
+    paths = (model_config, folder / MODEL_FOLDER / "config.json")
+    ignored = ("architectures", "dtype", "transformers_version")  # added by save_pretrained
+    expected, found = (
+        {name: value for name, value in read_config(path, HiggsAudioV2Config).to_dict().items() if name not in ignored}
+        for path in paths
     )
-    written = ("architectures", "dtype", "transformers_version")  # by save_pretrained
-    asked, found = ({k: v for k, v in each.to_dict().items() if k not in written} for each in (asked, found))
-    if asked != found:
-        name = next(name for name in asked if asked[name] != found.get(name))
+    if expected != found:
+        name = next(name for name in expected if expected[name] != found.get(name))
         raise InputError(
-            f"{folder}: holds a model with {name} {found.get(name)}, {model_config} says {asked[name]}; remove the "
-            "folder or name another one"
+            f"{folder}: its model has {name} {found.get(name)}, {model_config} has {expected[name]}; remove the "
+            "folder or choose another one"
         )
     return folder / MODEL_FOLDER
 
@@ -156,7 +165,7 @@ def _random_model(
 
 
 def _processor(tokenizer: PreTrainedTokenizerFast, codec_folder: Path) -> HiggsAudioV2Processor:
-    """transformers' processor; it names the codec's folder as the published one names the codec's id."""
+    """transformers' processor; it refers to the codec by its folder, as the published one does by its Hub id."""
     codec = HiggsAudioV2TokenizerModel.from_pretrained(codec_folder, use_safetensors=True)
     feature_extractor = DacFeatureExtractor.from_pretrained(codec_folder)
     return HiggsAudioV2Processor(feature_extractor, tokenizer, codec, chat_template=CHAT_TEMPLATE)

@@ -1,6 +1,7 @@
-"""What the trainer does at the events of training: begin, a step with a broken loss, SIGTERM."""
+"""Callbacks of the trainer: start of training and of epochs, a non-finite loss, SIGTERM."""
 
 import logging
+import math
 import os
 import signal
 from collections.abc import Callable
@@ -15,84 +16,95 @@ logger = logging.getLogger(__name__)
 
 
 class AsyncHostCopy:
-    """A tensor on its way to the host. Asking for it waits for what made it, not for what the GPU was given since."""
+    """An asynchronous copy of a tensor to the host. `get` waits for the copy only, not for later work of the GPU."""
 
     def __init__(self, tensor: Tensor) -> None:
-        # On other devices nothing here would tell when a copy that nobody waits for is there.
+        # Only CUDA has events here that tell when an asynchronous copy is complete; other devices copy synchronously.
         self._copy = tensor.detach().to("cpu", non_blocking=tensor.is_cuda)
-        self._arrived = torch.cuda.Event() if tensor.is_cuda else None
-        if self._arrived is not None:
-            self._arrived.record()
+        self._done = torch.cuda.Event() if tensor.is_cuda else None
+        if self._done is not None:
+            self._done.record()
 
     def get(self) -> Tensor:
-        if self._arrived is not None:
-            self._arrived.synchronize()
+        if self._done is not None:
+            self._done.synchronize()
         return self._copy
 
 
 class TrainBeginCallback(TrainerCallback):
-    """Call `train()` before the first step, and `epoch(number)` before the first batch of each epoch is made."""
+    """Call `on_train()` before the first step and `on_epoch(number)` before the first batch of an epoch is made."""
 
-    def __init__(self, *, train: Callable[[], None], epoch: Callable[[int], None]) -> None:
-        self.train, self.epoch = train, epoch
+    def __init__(self, *, on_train: Callable[[], None], on_epoch: Callable[[int], None]) -> None:
+        self.on_train, self.on_epoch = on_train, on_epoch
 
     def on_train_begin(self, args, state, control, **kwargs) -> None:
-        self.train()
+        self.on_train()
 
     def on_epoch_begin(self, args, state, control, **kwargs) -> None:
-        self.epoch(int(state.epoch))  # of a resumed run it has a fraction
+        self.on_epoch(int(state.epoch))  # in a resumed run it has a fraction
 
 
 class NonFiniteLossCallback(TrainerCallback):
-    """Raise FloatingPointError with the step and the rows that `nan_rows()` names, before the weights are touched."""
+    """Raise FloatingPointError with the step and its rows if a loss is not finite, before the weights are updated.
 
-    def __init__(self, nan_rows: Callable[[], list[str]]) -> None:
-        self.nan_rows = nan_rows
+    Args:
+        row_id: returns the id of a row by its index.
+    """
+
+    def __init__(self, row_id: Callable[[int], str]) -> None:
+        self.row_id = row_id
+        self.micro_batches: list[tuple[AsyncHostCopy, Tensor]] = []  # (loss, row_index) of the current step
+
+    def add(self, loss: Tensor, row_index: Tensor) -> None:
+        """Add a micro-batch: its loss () and the indexes of its rows (samples,)."""
+        self.micro_batches.append((AsyncHostCopy(loss), row_index))
 
     def on_pre_optimizer_step(self, args, state, control, **kwargs) -> None:
-        rows = self.nan_rows()
+        failed = [row_index for loss, row_index in self.micro_batches if not math.isfinite(loss.get())]
+        self.micro_batches.clear()
+        rows = [self.row_id(int(row)) for row_index in failed for row in row_index]
         if rows:
             raise FloatingPointError(
                 f"step {state.global_step + 1}: the loss is not finite; rows of the batch: {', '.join(rows)}. "
-                f"Look at these rows, or lower learning_rate; the last checkpoint in {args.output_dir} is from before"
+                f"Check these rows, or lower learning_rate; the last checkpoint in {args.output_dir} is not affected"
             )
 
 
 class GracefulStopCallback(TrainerCallback):
-    """On SIGTERM: finish the step, save a checkpoint, end. transformers' own callback would save within a step.
+    """On SIGTERM: finish the step, save a checkpoint and stop. transformers' own callback would save within a step.
 
-    Several processes finish one step more: what they agree on in a step is looked at in the next, when it has arrived
-    without any of them waiting for its GPU.
+    Several processes finish one more step: each step starts a reduction of their requests and reads the result of the
+    previous step's, which has arrived by then, so that no process waits for its GPU.
     """
 
     def __init__(self) -> None:
-        self.asked = False
-        self.agreed: AsyncHostCopy | None = None  # whether any process had been asked, a step ago
+        self.is_requested = False
+        self.pending: AsyncHostCopy | None = None  # whether any process had a request in the previous step
 
     def on_train_begin(self, args, state, control, **kwargs) -> None:
-        self.previous = signal.signal(signal.SIGTERM, self._ask)
-        # `accelerate launch` of one process (only then it sets this) dies of a SIGTERM and does not pass it on.
+        self.previous_handler = signal.signal(signal.SIGTERM, self._request)
+        # `accelerate launch` of one process (only then it sets this variable) dies of a SIGTERM without forwarding it.
         self.launcher = os.getppid() if "ACCELERATE_USE_CPU" in os.environ else None
 
-    def _ask(self, signum: int, frame: Any) -> None:
-        self.asked = True
+    def _request(self, signum: int, frame: Any) -> None:
+        self.is_requested = True
 
     def on_step_end(self, args, state, control, **kwargs) -> None:
         # The signal reaches the processes at different steps; all must stop at the same one.
         is_orphan = self.launcher is not None and os.getppid() != self.launcher
-        asked = self.asked or is_orphan
+        should_stop = self.is_requested or is_orphan
         if args.world_size > 1:
-            before, self.agreed = self.agreed, self._agree(asked, args.device)
-            asked = before is not None and bool(before.get())
-        if asked:
+            previous, self.pending = self.pending, self._any_process(should_stop, args.device)
+            should_stop = previous is not None and bool(previous.get())
+        if should_stop:
             logger.warning("SIGTERM: saving a checkpoint at step %d and stopping", state.global_step)
             control.should_save = control.should_training_stop = True
 
-    def _agree(self, asked: bool, device: torch.device) -> AsyncHostCopy:
-        """Whether any process was asked."""
-        flag = torch.full((1,), int(asked), dtype=torch.int, device=device)  # filled there: nothing is copied
-        torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX)
-        return AsyncHostCopy(flag)
+    def _any_process(self, flag: bool, device: torch.device) -> AsyncHostCopy:
+        """Whether the flag is set in any process."""
+        flags = torch.full((1,), int(flag), dtype=torch.int, device=device)  # filled on the device: no copy to it
+        torch.distributed.all_reduce(flags, op=torch.distributed.ReduceOp.MAX)
+        return AsyncHostCopy(flags)
 
     def on_train_end(self, args, state, control, **kwargs) -> None:
-        signal.signal(signal.SIGTERM, self.previous)
+        signal.signal(signal.SIGTERM, self.previous_handler)

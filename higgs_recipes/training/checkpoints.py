@@ -1,6 +1,4 @@
-"""The checkpoints of a run: written beside and renamed when all processes are done, found again to resume from;
-and what a whole model has beside its weights.
-"""
+"""Checkpoints of a run: written to a staging folder and renamed when complete, and found again to resume from."""
 
 import os
 import shutil
@@ -15,40 +13,44 @@ from higgs_recipes.errors import InputError
 from higgs_recipes.hub.run_record import RUN_INFO
 
 
-STAGING = ".checkpoint.partial"  # a save that was killed leaves it; no push takes it
+STAGING = ".checkpoint.partial"  # remains after a killed save; never pushed
 
 
 @contextmanager
 def staged_checkpoint(folder: str | Path, *, publishes: bool, wait: Callable[[], None]) -> Iterator[Path]:
-    """A folder inside `folder` for all processes to write one `checkpoint-N` into; the checkpoint comes to `folder`,
-    in place of one of its name, when all have left the block. Killed before, `folder` has the checkpoints it had.
+    """A folder inside `folder` into which all processes write one `checkpoint-N`.
+
+    When all processes have left the block, the checkpoint is moved to `folder` and replaces one of the same name. If a
+    process is killed before, the checkpoints in `folder` do not change.
 
     Args:
-        publishes: whether this process renames: one does, or one of each machine that has a disk of its own.
-        wait: returns when all processes have called it.
+        folder: the folder of the run.
+        publishes: whether this process moves the checkpoint: one process does, or one per machine if each machine has
+            its own disk.
+        wait: a barrier, which returns when all processes have called it.
     """
     staging = Path(folder) / STAGING
     if publishes and staging.exists():
         shutil.rmtree(staging)
-    wait()  # nobody writes before what a killed save left is gone
+    wait()  # the remains of a killed save are deleted before any process writes
     try:
         yield staging
-        wait()  # each process writes its own random state, or its part of the optimizer's
+        wait()  # each process writes its random state, or its shard of the optimizer state
         if publishes:
             (checkpoint,) = staging.iterdir()
             _flush(checkpoint)
-            place = Path(folder) / checkpoint.name
-            if place.exists():  # a run that was told to resume from an earlier one makes this one again
-                os.replace(place, staging / "replaced")
-            os.replace(checkpoint, place)
-        wait()  # no process looks for the checkpoint before it has its name
+            final = Path(folder) / checkpoint.name
+            if final.exists():  # a run resumed from an earlier checkpoint writes this one again
+                os.replace(final, staging / "replaced")
+            os.replace(checkpoint, final)
+        wait()  # the checkpoint has its final name before any process looks for it
     finally:
         if publishes:
             shutil.rmtree(staging, ignore_errors=True)
 
 
 def _flush(folder: Path) -> None:
-    """To the disk, so that a machine that loses its power finds the files as whole as their names say."""
+    """Flush all files to the disk, so that a checkpoint is complete even after a power loss."""
     for path in (*folder.rglob("*"), folder):
         descriptor = os.open(path, os.O_RDONLY)
         os.fsync(descriptor)
@@ -56,27 +58,29 @@ def _flush(folder: Path) -> None:
 
 
 def checkpoint_to_resume(args: SFTConfig) -> str | None:
-    """The checkpoint folder that the run starts from: the recipe's, the last one for "true", or None for a new run.
+    """The checkpoint to resume from: the recipe's, the last one for "true", or None for a new run.
 
     Raises:
-        InputError: the folder holds a finished run, or checkpoints that the recipe does not ask to resume, or none
-            that is whole.
+        InputError: the folder contains a finished run, or checkpoints but the recipe does not resume; or there is no
+            complete checkpoint to resume from.
     """
-    folder, asked = Path(args.output_dir), args.resume_from_checkpoint
+    folder, requested = Path(args.output_dir), args.resume_from_checkpoint
     if (folder / RUN_INFO).is_file():
         raise InputError(f"{folder}: holds a finished run; choose another output_dir or remove it")
-    whole = (path.parent for path in folder.glob(f"checkpoint-*/{TRAINER_STATE_NAME}"))
-    # A name that goes on after the step is somebody's copy.
-    by_step = {int(step): path for path in whole if (step := path.name.partition("-")[2]).isdecimal()}
+    complete = (path.parent for path in folder.glob(f"checkpoint-*/{TRAINER_STATE_NAME}"))
+    # Names with more than the step, e.g. copies made by the user, are ignored.
+    by_step = {int(step): path for path in complete if (step := path.name.partition("-")[2]).isdecimal()}
     last = str(by_step[max(by_step)]) if by_step else None
-    if asked in (None, False, "false", "False"):
+    if requested in (None, False, "false", "False"):
         if last is not None:
-            raise InputError(f"{last} is of an unfinished run: pass --resume_from_checkpoint true, or remove {folder}")
+            raise InputError(
+                f"{last} belongs to an unfinished run: pass --resume_from_checkpoint true, or remove {folder}"
+            )
         return None
-    if asked in (True, "true", "True"):
+    if requested in (True, "true", "True"):
         if last is None:
-            raise InputError(f"{folder}: no whole checkpoint to resume from; leave resume_from_checkpoint out")
+            raise InputError(f"{folder}: no complete checkpoint to resume from; remove resume_from_checkpoint")
         return last
-    if not (Path(asked) / TRAINER_STATE_NAME).is_file():
-        raise InputError(f"resume_from_checkpoint: no whole checkpoint (no {TRAINER_STATE_NAME}) at {asked}")
-    return asked
+    if not (Path(requested) / TRAINER_STATE_NAME).is_file():
+        raise InputError(f"resume_from_checkpoint: no complete checkpoint (no {TRAINER_STATE_NAME}) at {requested}")
+    return requested

@@ -1,4 +1,4 @@
-"""What came by while training: losses by codebook, end marks, speed and memory, added up between two logs."""
+"""Metrics of training, accumulated between two logs: losses by codebook, EOS, speed, memory."""
 
 import time
 from collections.abc import Iterator
@@ -15,9 +15,10 @@ from higgs_recipes.loss import DualFFNLosses
 
 
 def summarize(losses: DualFFNLosses) -> dict[str, float]:
-    """Means in nats and shares of right codes; what has no target is left out.
+    """Mean losses in nats and top-1 accuracies; one without targets is left out.
 
-    Names: loss_text, loss_codebook_k, accuracy_codebook_k, eos_loss, eos_accuracy.
+    Returns:
+        loss_text, loss_codebook_k, accuracy_codebook_k, eos_loss, eos_accuracy.
     """
     named = [("loss_text", losses.text_sum, losses.text_count)]
     named += [("eos_loss", losses.eos_sum, losses.eos_count), ("eos_accuracy", losses.eos_hits, losses.eos_count)]
@@ -29,61 +30,62 @@ def summarize(losses: DualFFNLosses) -> dict[str, float]:
 
 
 class TrainingMetrics:
-    """What came by since the last log: losses, positions, seconds of audio, time."""
+    """Losses, positions, seconds of audio and time since the last `report`."""
 
     def __init__(self) -> None:
-        self.idle = 0.0  # seconds
-        self._reset()
+        self.paused_seconds = 0.0  # in all `paused` blocks
+        self.reset()
 
-    def _reset(self) -> None:
+    def reset(self) -> None:
+        """Start a new interval."""
         self.losses: DualFFNLosses | None = None
-        self.seen: Tensor | None = None  # (2,) positions, codec steps
-        self.waited = 0.0  # seconds
+        self.counts: Tensor | None = None  # (2,) positions, codec steps
+        self.data_seconds = 0.0  # spent waiting for data
         self.started = time.perf_counter()
 
     def add(self, losses: DualFFNLosses, batch: dict[str, Tensor], *, config: HiggsAudioV2Config) -> None:
-        frames, is_frame = batch["audio_input_ids"], batch["audio_input_ids_mask"]
-        first_frames = ((frames == config.audio_stream_bos_id).all(dim=-1) & is_frame).sum()
-        steps = is_frame.sum() - first_frames * (config.num_codebooks + 1)
-        seen = torch.stack([(batch["input_ids"] != config.pad_token_id).sum(), steps])
+        """Add a micro-batch."""
+        frames, is_frame = batch["audio_input_ids"], batch["audio_input_ids_mask"]  # (B, F, C), (B, F)
+        is_first = (frames == config.audio_stream_bos_id).all(dim=-1) & is_frame  # (B, F) the BOS row of each clip
+        num_steps = is_frame.sum() - is_first.sum() * (config.num_codebooks + 1)
+        counts = torch.stack([(batch["input_ids"] != config.pad_token_id).sum(), num_steps])  # (2,)
         self.losses = losses if self.losses is None else self.losses + losses
-        self.seen = seen if self.seen is None else self.seen + seen
+        self.counts = counts if self.counts is None else self.counts + counts
 
-    def waiting(self, batches: Iterator[dict[str, Tensor]]) -> Iterator[dict[str, Tensor]]:
-        """The same batches; the time until each is there counts as waited for data."""
+    def time_waits(self, batches: Iterator[dict[str, Tensor]]) -> Iterator[dict[str, Tensor]]:
+        """Yield the same batches, and count the time until each arrives as waiting for data."""
         while True:
             began = time.perf_counter()
             batch = next(batches, None)
-            self.waited += time.perf_counter() - began
+            self.data_seconds += time.perf_counter() - began
             if batch is None:
                 return
             yield batch
 
     def report(self, accelerator: Accelerator) -> dict[str, float]:
-        """Means over what all processes saw, and how fast; starts anew."""
+        """Means and speeds of the interval over all processes; starts a new interval."""
         if self.losses is None:
             return {}
         losses = self.losses.unpack(accelerator.reduce(self.losses.pack(), reduction="sum"))
-        positions, steps = accelerator.reduce(self.seen, reduction="sum").tolist()
+        positions, steps = accelerator.reduce(self.counts, reduction="sum").tolist()
         seconds = time.perf_counter() - self.started
-        waits = accelerator.gather(torch.tensor([self.waited / seconds], device=accelerator.device))
-        self._reset()
+        wait_shares = accelerator.gather(torch.tensor([self.data_seconds / seconds], device=accelerator.device))
+        self.reset()
         return summarize(losses) | {
             "positions_per_second": positions / seconds,
             "audio_seconds_per_second": steps / FRAMES_PER_SECOND / seconds,
-            # All processes wait for the one that waits longest.
-            "data_wait_share": float(waits.max()),
+            "data_wait_share": float(wait_shares.max()),  # all processes wait for the slowest
             "peak_memory_gib": peak_memory_gib(),
         }
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Time inside the block does not count as training."""
+        """Do not count the time inside the block as training."""
         began = time.perf_counter()
         yield
-        took = time.perf_counter() - began
-        self.started, self.idle = self.started + took, self.idle + took
+        seconds = time.perf_counter() - began
+        self.started, self.paused_seconds = self.started + seconds, self.paused_seconds + seconds
 
     def clock(self) -> float:
-        """Seconds of training since some moment."""
-        return time.perf_counter() - self.idle
+        """A clock in seconds that stands still in `paused` blocks; only differences are meaningful."""
+        return time.perf_counter() - self.paused_seconds

@@ -1,4 +1,4 @@
-"""Which samples share a packed row: drawn in random order, chosen so that they fill it to the last positions."""
+"""Choose which samples share a packed row: in random order, so that rows are full to the last positions."""
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -7,17 +7,22 @@ import torch
 from torch.utils.data import Sampler
 
 
-# Samples looked at beyond those that would overflow a row, for some that fill it exactly.
+# Number of samples considered beyond those that fit a row, to find some that fill it exactly.
 LOOKAHEAD = 64
 
 
 def fill_rows(lengths: Sequence[int], order: Sequence[int], *, capacity: int) -> list[list[int]]:
-    """Rows of at most `capacity` positions, with every index of `order` in one of them.
+    """Distribute samples over rows of at most `capacity` positions; every index of `order` is in one row.
 
-    A row holds the sample that waits longest and, of those that come next, the first that fill it exactly (else, of
-    the first that would overflow it and `LOOKAHEAD` more, those that fill it best): so the order stays nearly the one
-    that was drawn. It is a subset-sum by dynamic programming, the sums that can be reached held as the bits of an
-    integer.
+    A row takes the first remaining sample and, of those after it, the first that fill the row exactly. If none do, it
+    takes those that fill it best, of the samples up to the first that would overflow it and `LOOKAHEAD` more. So the
+    result nearly keeps the given order. This is subset sum by dynamic programming; the set of reachable sums is stored
+    as the bits of an integer.
+
+    Args:
+        lengths: positions of each sample.
+        order: indexes into `lengths`.
+        capacity: positions of a row.
 
     >>> fill_rows([5, 4, 3, 6, 1, 2], range(6), capacity=10)
     [[0, 1, 4], [2, 3], [5]]
@@ -28,41 +33,42 @@ def fill_rows(lengths: Sequence[int], order: Sequence[int], *, capacity: int) ->
     if any(lengths[index] > capacity for index in order):
         raise ValueError(f"{max(lengths)} positions do not fit pack_to={capacity}; raise it")
     mask = (1 << capacity + 1) - 1
-    coming, waiting, rows = iter(order), [], []
-    while waiting or (waiting := list(islice(coming, 1))):
-        # Bit s of sums[i]: some of the samples 0 .. i, and always the first, add up to s.
-        sums, total, beyond, place = [1 << lengths[waiting[0]]], lengths[waiting[0]], 0, 1
-        while not sums[-1] >> capacity & 1 and beyond < LOOKAHEAD:
-            if place == len(waiting):
-                waiting += islice(coming, 1)
-            if place == len(waiting):
+    unread, waiting, rows = iter(order), [], []
+    while waiting or (waiting := list(islice(unread, 1))):
+        # Bit s of sums[i] is set if some of the samples 0 .. i, including sample 0, add up to s.
+        sums, total, num_overflowing, position = [1 << lengths[waiting[0]]], lengths[waiting[0]], 0, 1
+        while not sums[-1] >> capacity & 1 and num_overflowing < LOOKAHEAD:
+            if position == len(waiting):
+                waiting += islice(unread, 1)
+            if position == len(waiting):
                 break
-            length = lengths[waiting[place]]
+            length = lengths[waiting[position]]
             sums.append((sums[-1] | sums[-1] << length) & mask)
-            total, place = total + length, place + 1
-            beyond += total > capacity
+            total, position = total + length, position + 1
+            num_overflowing += total > capacity
         target, chosen = sums[-1].bit_length() - 1, {0}
-        for place in range(len(sums) - 1, 0, -1):
-            if not sums[place - 1] >> target & 1:
-                chosen.add(place)
-                target -= lengths[waiting[place]]
-        rows.append([waiting[place] for place in sorted(chosen)])
-        waiting = [index for place, index in enumerate(waiting) if place not in chosen]
+        for position in range(len(sums) - 1, 0, -1):
+            if not sums[position - 1] >> target & 1:
+                chosen.add(position)
+                target -= lengths[waiting[position]]
+        rows.append([waiting[position] for position in sorted(chosen)])
+        waiting = [index for position, index in enumerate(waiting) if position not in chosen]
     return rows
 
 
 class PackedRowSampler(Sampler[list[int]]):
-    """Batches of one packed row each; every sample once an epoch, on however many processes.
+    """Batches of one packed row each, with every sample once per epoch, for any number of processes.
 
-    All epochs have as many batches: those of the first, made a multiple of the processes by halving the fullest. An
-    epoch whose order would take more has the first epoch's rows in an order of its own. Where no row is left to halve,
-    each holding one sample, accelerate repeats the first of them for the processes that have none.
+    All epochs have the same number of batches: that of the first epoch, rounded up to a multiple of the processes by
+    splitting the rows with the most samples in two. An epoch whose order needs more rows uses the first epoch's rows
+    in a new order. If no row is left to split (each has one sample), accelerate repeats the first rows for the
+    processes that have none.
     """
 
     def __init__(self, lengths: Sequence[int], *, capacity: int, seed: int, num_processes: int) -> None:
         self.lengths, self.capacity, self.seed, self.epoch = list(lengths), capacity, seed, 0
-        self.first = fill_rows(self.lengths, self._draw(len(self.lengths), epoch=0), capacity=capacity)
-        self.num_batches = -(-len(self.first) // num_processes) * num_processes
+        self.first_rows = fill_rows(self.lengths, self._permutation(len(self.lengths), epoch=0), capacity=capacity)
+        self.num_batches = -(-len(self.first_rows) // num_processes) * num_processes
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
@@ -71,15 +77,15 @@ class PackedRowSampler(Sampler[list[int]]):
         return self.num_batches
 
     def __iter__(self) -> Iterator[list[int]]:
-        order = self._draw(len(self.lengths), epoch=self.epoch)
+        order = self._permutation(len(self.lengths), epoch=self.epoch)
         rows = fill_rows(self.lengths, order, capacity=self.capacity)
         if len(rows) > self.num_batches:
-            rows = list(self.first)
+            rows = list(self.first_rows)
         while len(rows) < self.num_batches and len(fullest := max(rows, key=len)) > 1:
             rows.remove(fullest)
             rows += [fullest[: len(fullest) // 2], fullest[len(fullest) // 2 :]]
-        # The last rows are those that were left over, and halves: they stand anywhere.
-        return iter([rows[place] for place in self._draw(len(rows), epoch=self.epoch)])
+        # Shuffled, because the last rows are less full: residual samples, and halves.
+        return iter([rows[index] for index in self._permutation(len(rows), epoch=self.epoch)])
 
-    def _draw(self, size: int, *, epoch: int) -> list[int]:
+    def _permutation(self, size: int, *, epoch: int) -> list[int]:
         return torch.randperm(size, generator=torch.Generator().manual_seed(self.seed + epoch)).tolist()

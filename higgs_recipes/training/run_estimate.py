@@ -1,4 +1,4 @@
-"""How long a run is: hours of audio, epochs or steps, one of them said by the recipe; and what that will take."""
+"""The length of a run (steps, epochs, hours of audio), and estimates of its time and memory."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -20,21 +20,35 @@ from higgs_recipes.configs.measured_speeds import (
     Speed,
     find_speed,
 )
+from higgs_recipes.configs.sft import SFTConfig
 from higgs_recipes.devices import peak_memory_gib
 from higgs_recipes.provenance import describe_hardware
 from higgs_recipes.samples import SampleDataset
 
 
+logger = logging.getLogger(__name__)
+
+# The first steps compile and allocate. Rows differ, so the time of a step is the mean of several.
+WARM_STEPS, TIMED_STEPS = 10, 20
+
+
+def epochs_to_train(config: SFTConfig, samples: SampleDataset) -> float | None:
+    """Number of epochs of a run: `num_train_epochs`, or those that take `hours_seen` hours of the samples' audio."""
+    if config.hours_seen is None:
+        return config.num_train_epochs
+    return config.hours_seen * 3600 / samples.audio_seconds()
+
+
 @dataclass(frozen=True)
 class RunLength:
-    """What a run takes, from its corpus; and what others of its settings took, where that was measured."""
+    """The length of a run, and the speed that was measured with its settings."""
 
     steps: int  # of the whole run
-    steps_done: int  # before this start of it
+    steps_done: int  # before this start of the run
     steps_per_epoch: int
-    positions_per_epoch: int  # of text and audio, padding not counted
-    hours_per_epoch: float  # of the clips that are learned
-    speed: Speed | None
+    positions_per_epoch: int  # of text and audio, without padding
+    hours_per_epoch: float  # of the supervised clips
+    speed: Speed | None  # None: not measured with these settings
 
     @property
     def epochs(self) -> float:
@@ -42,14 +56,14 @@ class RunLength:
 
     @property
     def seconds(self) -> float | None:
-        """From this start to the end at the measured speed; evaluations and checkpoints come on top."""
+        """Time from this start to the end at the measured speed, without evaluations and checkpoints."""
         if self.speed is None:
             return None
         epochs = (self.steps - self.steps_done) / self.steps_per_epoch
         return epochs * self.positions_per_epoch / self.speed.positions_per_second
 
     def record(self) -> dict[str, Any]:
-        """What run.json says of it."""
+        """The entry in run.json."""
         expected = {"seconds": self.seconds, "measured": None if self.speed is None else asdict(self.speed)}
         return {
             "steps": self.steps,
@@ -60,26 +74,26 @@ class RunLength:
         }
 
     def describe(self, *, hardware: str) -> str:
-        """The run in two sentences."""
-        made = self.record()
-        left = f" ({self.steps - self.steps_done:,} left)" if self.steps_done else ""
+        """The run in two sentences, for the log."""
+        record = self.record()
+        remaining = f" ({self.steps - self.steps_done:,} left)" if self.steps_done else ""
         return (
-            f"{self.steps:,} steps{left}, {made['positions']:,} positions, {made['audio_hours']:.2f} h of audio: "
-            f"{self.epochs:.2f} epochs of {self.hours_per_epoch:.2f} h. {self._expected(hardware)}"
+            f"{self.steps:,} steps{remaining}, {record['positions']:,} positions, {record['audio_hours']:.2f} h of "
+            f"audio: {self.epochs:.2f} epochs of {self.hours_per_epoch:.2f} h. {self._expected(hardware)}"
         )
 
     def _expected(self, hardware: str) -> str:
         if self.speed is None:
-            return "Time and memory: not measured for these settings; some steps from now this log says when it ends"
+            return "Time and memory: not measured for these settings; an estimate from the first steps follows"
         speed = self.speed
-        here = "" if speed.hardware == hardware else f"; on this hardware, {hardware}, not measured"
+        note = "" if speed.hardware == hardware else f"; not measured on this hardware, {hardware}"
         return (
             f"Time {describe_seconds(self.seconds)} at {speed.positions_per_second:,.0f} positions/s, memory "
-            f"{speed.peak_gib:.1f} GiB: measured on {_place(speed)}{here}"
+            f"{speed.peak_gib:.1f} GiB: measured on {_place(speed)}{note}"
         )
 
     def forecast(self, seconds_per_step: float, *, step: int, now: datetime, peak_gib: float) -> dict[str, Any]:
-        """When the run ends, from the speed of its own steps before `step`; evaluations and checkpoints aside."""
+        """The end of the run from the speed of its own steps before `step`, without evaluations and checkpoints."""
         seconds = (self.steps - step) * seconds_per_step
         return {
             "step": step,
@@ -92,32 +106,34 @@ class RunLength:
 
 
 def describe_forecast(forecast: Mapping[str, Any]) -> str:
-    """A `RunLength.forecast` in a sentence."""
+    """A `RunLength.forecast` in one sentence, for the log."""
     return (
-        f"at {forecast['positions_per_second']:,.0f} positions/s, {forecast['seconds_per_step']:.3g} s a step, this "
-        f"run ends at {forecast['ends_at']}, in {describe_seconds(forecast['seconds_left'])}; evaluations and "
-        f"checkpoints come on top; memory {forecast['peak_memory_gib']:.1f} GiB at most so far"
+        f"at {forecast['positions_per_second']:,.0f} positions/s, {forecast['seconds_per_step']:.3g} s per step, this "
+        f"run ends at {forecast['ends_at']}, in {describe_seconds(forecast['seconds_left'])}, plus evaluations and "
+        f"checkpoints; peak memory so far {forecast['peak_memory_gib']:.1f} GiB"
     )
 
 
 def describe_speed(speed: Speed | None) -> str:
-    """A measurement as the head of a recipe has it."""
+    """Describe a measurement as recipe heads do: speed, memory and hardware on one line, its source on the next."""
     if speed is None:
-        return "not measured with these settings"
+        return "Speed and memory: not measured with these settings"
+    per_hour = describe_seconds(POSITIONS_PER_HOUR / speed.positions_per_second)
+    sharded_by = "" if speed.sharded_by is None else f" by {speed.sharded_by}"
     return (
-        f"{speed.positions_per_second:,.0f} positions/s, {speed.peak_gib:.1f} GiB, "
-        f"{describe_seconds(POSITIONS_PER_HOUR / speed.positions_per_second)}, on {_place(speed)}"
+        f"{speed.positions_per_second:,.0f} positions/s, {speed.peak_gib:.1f} GiB, {per_hour} per hour of audio "
+        f"on {speed.hardware}{sharded_by}\nMeasured by {speed.made_by}"
     )
 
 
 def _place(speed: Speed) -> str:
-    """Where and how a measurement was made."""
+    """Hardware and program of a measurement."""
     by = "" if speed.sharded_by is None else f" by {speed.sharded_by}"
     return f"{speed.hardware}{by} ({speed.made_by})"
 
 
 def describe_seconds(seconds: float) -> str:
-    """A time as a person says it.
+    """A time in hours, minutes and seconds, as text.
 
     >>> [describe_seconds(seconds) for seconds in (4.2, 200, 7980, 200_000)]
     ['4 s', '3 min 20 s', '2 h 13 min', '55 h 33 min']
@@ -128,17 +144,13 @@ def describe_seconds(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-logger = logging.getLogger(__name__)
-
-# The first steps compile and find their memory; the mean of those that are timed hides that rows differ.
-WARM_STEPS, TIMED_STEPS = 10, 20
-
-
 class RunEstimateCallback(TrainerCallback):
-    """Log the run's length, and its end when steps have been timed. `record` is what run.json says of both.
+    """Log the length of the run, and its end after some timed steps. `record` is the entry of both in run.json.
 
     Args:
-        clock: seconds, in which evaluations and checkpoints do not count.
+        samples: the training samples.
+        model: config of the model.
+        clock: a clock in seconds that stands still during evaluations and checkpoints.
     """
 
     def __init__(self, samples: SampleDataset, model: HiggsAudioV2Config, *, clock: Callable[[], float]) -> None:
@@ -173,13 +185,13 @@ class RunEstimateCallback(TrainerCallback):
         elif done == WARM_STEPS + TIMED_STEPS:
             seconds = (self.clock() - self.began) / TIMED_STEPS
             now, peak = datetime.now().astimezone(), peak_memory_gib()
-            made = self.length.forecast(seconds, step=state.global_step, now=now, peak_gib=peak)
-            self.record["forecast"] = made
-            logger.info("step %d: %s", state.global_step, describe_forecast(made))
+            forecast = self.length.forecast(seconds, step=state.global_step, now=now, peak_gib=peak)
+            self.record["forecast"] = forecast
+            logger.info("step %d: %s", state.global_step, describe_forecast(forecast))
 
 
 def _sharded_by(state: AcceleratorState) -> str | None:
-    """How this run's weights lie, as `Speed.sharded_by` has it."""
+    """How the weights of this run are sharded, in the terms of `Speed.sharded_by`."""
     if state.is_fsdp2:
         return FSDP if state.fsdp_plugin.reshard_after_forward else FSDP_KEPT
     kind = state.distributed_type

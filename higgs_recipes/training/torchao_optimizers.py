@@ -1,4 +1,4 @@
-"""torchao's optimizers of few bits without the wait that their step makes on the host."""
+"""torchao's low-bit optimizers without the overhead of their step on the host."""
 
 from functools import cache
 from typing import Any
@@ -9,10 +9,10 @@ from torch.optim import Optimizer
 
 
 def compiled_once(optimizer_class: type[Optimizer]) -> type[Optimizer]:
-    """The class itself; of one of torchao's, a subclass whose steps share one compiled function.
+    """A subclass of a torchao optimizer whose steps share one compiled function; another class is returned as it is.
 
-    torchao (0.18) calls torch.compile anew for every weight in every step. What it gives is compiled once, but to set
-    it up took a CPU 0.6 ms, and the published model has 400 weights.
+    torchao (0.18) calls torch.compile again for every weight in every step. The compiled code is cached, but each call
+    takes 0.6 ms on the CPU, and the published model has 400 weights.
     """
     if not optimizer_class.__module__.startswith("torchao."):
         return optimizer_class

@@ -1,7 +1,6 @@
-"""A `transformers.Trainer` for the DualFFN loss: divided once a step, reported by codebook, checked first."""
+"""A `transformers.Trainer` with the DualFFN loss, normalized over the whole optimizer step and logged by codebook."""
 
 import json
-import logging
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,50 +16,42 @@ from transformers.trainer_utils import rotate_checkpoints
 from higgs_recipes.collator import HiggsCollator
 from higgs_recipes.configs.sft import SFTConfig
 from higgs_recipes.constants import IGNORE_INDEX
-from higgs_recipes.errors import InputError
 from higgs_recipes.files import atomic_write, explain_full_disk
 from higgs_recipes.hub.download import Snapshot
 from higgs_recipes.hub.run_record import RUN_INFO
 from higgs_recipes.loss import DualFFNLosses, attach_losses, dual_ffn_losses, label_counts
-from higgs_recipes.modeling.base_files import copy_companions
+from higgs_recipes.modeling.base_files import copy_base_files
 from higgs_recipes.modeling.varlen_forward import attach_varlen_forward
 from higgs_recipes.samples import SampleDataset
-from higgs_recipes.training.callbacks import (
-    AsyncHostCopy,
-    GracefulStopCallback,
-    NonFiniteLossCallback,
-    TrainBeginCallback,
-)
+from higgs_recipes.training.callbacks import GracefulStopCallback, NonFiniteLossCallback, TrainBeginCallback
 from higgs_recipes.training.checkpoints import staged_checkpoint
-from higgs_recipes.training.fsdp import keep_sums_exact
+from higgs_recipes.training.fsdp import keep_float32_outputs
 from higgs_recipes.training.metrics import TrainingMetrics, summarize
 from higgs_recipes.training.packed_sampler import PackedRowSampler
+from higgs_recipes.training.preflight import check_preflight
 from higgs_recipes.training.run_estimate import RunEstimateCallback
 from higgs_recipes.training.torchao_optimizers import compiled_once
 from higgs_recipes.unwrap import unwrap_model
 
 
-logger = logging.getLogger(__name__)
-
-
 class HiggsTrainer(Trainer):
-    """Fine-tune a Higgs Audio v2 model, whole or with an adapter.
+    """Fine-tune a Higgs Audio v2 model, with full fine-tuning or an adapter.
 
-    The loss of an optimizer step is text_weight * text_sum / text_count + audio_weight * sum_k w_k * sum_k / count_k
-    with the sums and counts of ALL its micro-batches on all processes: it does not depend on how the step is cut.
+    The loss of an optimizer step is text_weight * text_sum / text_count + audio_weight * sum_k w_k * sum_k / count_k,
+    with the sums and counts of ALL its micro-batches on all processes: it does not depend on how the step is split.
 
     Args:
-        model: a `HiggsAudioV2ForConditionalGeneration` with text head, or a `PeftModel` around one.
-        args: the recipe.
-        base: the files of the base model; a whole fine-tuned model gets its tokenizer and processor.
+        model: a `HiggsAudioV2ForConditionalGeneration` with text head, or a `PeftModel` of one.
+        args: the recipe; `epochs_to_train` has resolved its `hours_seen`.
+        base: the files of the base model: full fine-tuning copies its tokenizer and processor.
         train_dataset, eval_dataset: samples with `row_index`; `row_id` names a row in errors.
-        collator: pads or packs them; with the recipe's `fast_path` it makes flat batches too. Evaluation leaves its
-            `code_dropout` out, and keeps transformers' own forward: what the fast path learns, the plain one checks.
-        run_info: what `run.json` says beside what the trainer adds: base, codec, datasets.
+        collator: collates training batches; None builds the recipe's. Evaluation always pads, without `code_dropout`,
+            and uses transformers' own forward, which also validates the variable-length forward.
+        run_info: entries of `run.json` that the trainer does not know: base, codec, datasets.
 
     Raises (by `train`):
-        InputError: the pre-flight finds a codebook that the model does not know.
-        FloatingPointError: the loss is NaN or infinite; names the step and the rows.
+        InputError: the model does not predict every codebook better than chance (`check_preflight`).
+        FloatingPointError: the loss is NaN or infinite; the message names the step and the rows.
     """
 
     def __init__(
@@ -71,44 +62,46 @@ class HiggsTrainer(Trainer):
         base: Snapshot,
         train_dataset: SampleDataset,
         eval_dataset: SampleDataset | None = None,
-        collator: HiggsCollator,
+        collator: HiggsCollator | None = None,
         run_info: Mapping[str, Any],
     ) -> None:
+        assert args.num_train_epochs is not None, "hours_seen must be resolved by epochs_to_train"
+        bare_model = unwrap_model(model)
+        config = bare_model.config
         if args.fast_path:
-            attach_varlen_forward(
-                unwrap_model(model), compile_layers=args.compile_layers, recompute=args.layers_recompute
-            )
-            collator.flat = True
-        attach_losses(unwrap_model(model), compiled=args.compile_layers)
-        if args.hours_seen is not None:
-            args.num_train_epochs = args.hours_seen * 3600 / train_dataset.audio_seconds()
-        self.forecast = RunEstimateCallback(train_dataset, collator.config, clock=lambda: self.meter.clock())
-        if args.n_gpu > 1:  # one process beside several GPUs: transformers would wrap the model in DataParallel
-            args._n_gpu = 1
-        start = TrainBeginCallback(train=self._begin, epoch=self._begin_epoch)
+            attach_varlen_forward(bare_model, compile_layers=args.compile_layers, recompute=args.layers_recompute)
+        attach_losses(bare_model, compiled=args.compile_layers)
+        self.training_metrics = TrainingMetrics()
+        self.run_estimate = RunEstimateCallback(train_dataset, config, clock=self.training_metrics.clock)
+        self.non_finite_loss = NonFiniteLossCallback(train_dataset.row_id)
         super().__init__(
             model=model,
             args=args,
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
-            data_collator=collator,
-            callbacks=[GracefulStopCallback(), self.forecast, start, NonFiniteLossCallback(self.nan_rows)],
+            data_collator=collator
+            or HiggsCollator(
+                config, pack_to=args.pack_to, code_dropout=args.code_dropout, seed=args.seed, flat=args.fast_path
+            ),
+            callbacks=[
+                GracefulStopCallback(),
+                self.run_estimate,
+                TrainBeginCallback(on_train=self._begin_training, on_epoch=self._begin_epoch),
+                self.non_finite_loss,
+            ],
         )
         if self.is_fsdp_enabled:
-            keep_sums_exact(self.accelerator.state.fsdp_plugin)
+            keep_float32_outputs(self.accelerator.state.fsdp_plugin)
         self.model_accepts_loss_kwargs = True  # compute_loss divides by the counts of the whole step
-        # Padded: the plain forward makes a dense mask of a packed row.
-        self.eval_collator = HiggsCollator(collator.config)
-        num_codebooks = collator.config.num_codebooks
-        # Copied once: a copy amid a step waits for the GPU.
-        weights = args.codebook_weights or [1 / num_codebooks] * num_codebooks
+        # Padded: transformers' forward builds a dense mask for packed rows.
+        self.eval_collator = HiggsCollator(config)
+        # Copied to the device once: a copy within a step would wait for the GPU.
+        weights = args.codebook_weights or [1 / config.num_codebooks] * config.num_codebooks
         self.codebook_weights = torch.tensor(weights, device=args.device)  # (C,)
         self.base = base
         self.run_info = dict(run_info)
-        self.filled_rows: PackedRowSampler | None = None  # the batches of training, with `fill_rows`
-        self.step_batches: list[tuple[AsyncHostCopy, Tensor]] = []  # (loss, row_index) of the step's micro-batches
-        self.meter = TrainingMetrics()
-        self.staging: Path | None = None  # the folder of the checkpoint that is being written
+        self.packed_sampler: PackedRowSampler | None = None  # the training batches, with `fill_rows`
+        self.staging: Path | None = None  # folder of the checkpoint while it is saved
 
     @staticmethod
     def get_optimizer_cls_and_kwargs(args: SFTConfig, model: nn.Module | None = None) -> tuple[type, dict[str, Any]]:
@@ -117,19 +110,19 @@ class HiggsTrainer(Trainer):
 
     @property
     def stopped_early(self) -> bool:
-        """Whether `train` was ended by SIGTERM, its checkpoint saved."""
+        """Whether SIGTERM ended `train`, with a checkpoint."""
         return self.state.global_step < self.state.max_steps
 
     def get_train_dataloader(self) -> DataLoader:
         args = self.args
         if not args.fill_rows:
             return super().get_train_dataloader()
-        self.filled_rows = PackedRowSampler(
+        self.packed_sampler = PackedRowSampler(
             self.train_dataset.num_positions(), capacity=args.pack_to, seed=args.seed, num_processes=args.world_size
         )
         loader = DataLoader(
             self.train_dataset,
-            batch_sampler=self.filled_rows,
+            batch_sampler=self.packed_sampler,
             collate_fn=self.data_collator,
             num_workers=args.dataloader_num_workers,
             pin_memory=args.dataloader_pin_memory,
@@ -138,16 +131,23 @@ class HiggsTrainer(Trainer):
         )
         return self.accelerator.prepare(loader)
 
+    def _begin_training(self) -> None:
+        if self.args.layers_recompute:  # checkpointing around the compiled layers would recompute all of it twice
+            unwrap_model(self.model).gradient_checkpointing_disable()
+        if self.state.global_step == 0:
+            self.preflight()
+        self.training_metrics.reset()
+
     def _begin_epoch(self, epoch: int) -> None:
         self.data_collator.set_epoch(epoch)
-        if self.filled_rows is not None:  # a resumed run of several processes tells nobody else
-            self.filled_rows.set_epoch(epoch)
+        if self.packed_sampler is not None:  # in a resumed run of several processes, accelerate does not set it
+            self.packed_sampler.set_epoch(epoch)
 
     def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device) -> tuple:
-        return super().get_batch_samples(self.meter.waiting(epoch_iterator), num_batches, device)
+        return super().get_batch_samples(self.training_metrics.time_waits(epoch_iterator), num_batches, device)
 
     def _get_num_items_in_batch(self, batch_samples: list[dict[str, Tensor]], device: torch.device) -> Tensor | None:
-        """Targets of the whole optimizer step on all processes: text, then one number a codebook, (1 + C,)."""
+        """Number of targets in the whole optimizer step on all processes: text, then each codebook, (1 + C,)."""
         if not batch_samples:
             return None
         counts = sum(torch.cat([text[None], audio]) for text, audio in map(label_counts, batch_samples))
@@ -160,38 +160,38 @@ class HiggsTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | None = None,
     ) -> Tensor:
-        """This micro-batch's share of the step's loss, times the processes over which gradients are averaged."""
-        assert not return_outputs and num_items_in_batch is not None, "training only; evaluate() goes its own way"
+        """This micro-batch's share of the step's loss, times the number of processes, which average gradients."""
+        assert not return_outputs and num_items_in_batch is not None, "for training only; evaluate() does not call it"
         losses = dual_ffn_losses(model, inputs)
         loss = self._weighted(losses, text_count=num_items_in_batch[0], codebook_counts=num_items_in_batch[1:])
-        self.meter.add(losses.detach(), inputs, config=self.eval_collator.config)
-        self.step_batches.append((AsyncHostCopy(loss), inputs["row_index"]))
+        self.training_metrics.add(losses.detach(), inputs, config=self.eval_collator.config)
+        self.non_finite_loss.add(loss, inputs["row_index"])
         return loss * self.accelerator.num_processes
 
     def _weighted(self, losses: DualFFNLosses, *, text_count: Tensor, codebook_counts: Tensor) -> Tensor:
-        # A count of 0 has a sum of 0.
-        audio = losses.codebook_sums / codebook_counts.clamp(min=1) * self.codebook_weights
-        text = losses.text_sum / text_count.clamp(min=1)
+        # Where a count is 0, the sum is 0 too.
+        audio = losses.codebook_sums / codebook_counts.clamp(min=1) * self.codebook_weights  # (C,)
+        text = losses.text_sum / text_count.clamp(min=1)  # ()
         return self.args.text_loss_weight * text + self.args.audio_loss_weight * audio.sum()
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add the losses by codebook, the EOS, speed and memory to what transformers logs while training."""
+        """Add losses by codebook, EOS, speed and memory to transformers' training logs."""
         if "loss" in logs:
-            logs |= self.meter.report(self.accelerator)
+            logs |= self.training_metrics.report(self.accelerator)
         super().log(logs, start_time)
 
     def evaluate(
         self, eval_dataset: SampleDataset | None = None, ignore_keys: None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
-        """The losses of a dataset, each row counted once on however many processes; divided at the end.
+        """Losses of a dataset; each row counts once, for any number of processes, and sums are divided at the end.
 
         Returns:
-            `eval_loss` weighted as in training, `eval_loss_text`, `eval_loss_codebook_0` ..., `eval_eos_loss`, ...
+            `eval_loss`, weighted as in training, `eval_loss_text`, `eval_loss_codebook_0` ..., `eval_eos_loss`, ...
         """
         dataset = eval_dataset or self.eval_dataset
         if dataset is None:
             raise ValueError("evaluate() needs an eval_dataset")
-        with self.meter.paused():
+        with self.training_metrics.paused():
             losses = self._sum_losses(dataset)
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in summarize(losses).items()}
         metrics[f"{metric_key_prefix}_loss"] = float(
@@ -203,7 +203,7 @@ class HiggsTrainer(Trainer):
 
     @torch.no_grad()
     def _sum_losses(self, dataset: SampleDataset | Subset) -> DualFFNLosses:
-        """Losses of a whole dataset, added over batches and processes."""
+        """Losses of a dataset, summed over batches and processes."""
         model, was_training = self.model_wrapped, self.model.training
         model.eval()
         rank, world, size = self.args.process_index, self.args.world_size, self.args.per_device_eval_batch_size
@@ -211,7 +211,7 @@ class HiggsTrainer(Trainer):
         for index in range(math.ceil(len(dataset) / (world * size))):
             start = (index * world + rank) * size
             rows = range(start, min(start + size, len(dataset)))
-            # Sharded models run in step: a process that has no row left runs one without its labels.
+            # Sharded models need as many forward passes on all processes: one without a row runs row 0 unlabeled.
             batch = self.eval_collator([dataset[row] for row in rows or range(1)])
             if not rows:
                 batch["labels"].fill_(IGNORE_INDEX)
@@ -222,49 +222,17 @@ class HiggsTrainer(Trainer):
         model.train(was_training)
         return total.unpack(self.accelerator.reduce(total.pack(), reduction="sum"))
 
-    def _begin(self) -> None:
-        if self.args.layers_recompute:  # once more around them would be all of it twice
-            unwrap_model(self.model).gradient_checkpointing_disable()
-        if self.state.global_step == 0:
-            self.preflight()
-        self.meter = TrainingMetrics()
-
     def preflight(self) -> dict[str, float]:
-        """The model's losses on the recipe's own labels, before the first step.
-
-        Raises:
-            InputError: a codebook is no likelier than chance, ln(V) nats, and `allow_untrained` is off: the codes are
-                not of the model's codec, or delayed or prompted in another way than it was trained.
-        """
-        # Some thousand frames: they tell chance from knowledge, in less than a step's time.
+        """Losses of a few rows, after `check_preflight`; takes less time than a training step."""
         rows = Subset(self.train_dataset, range(min(8, len(self.train_dataset))))
-        report = summarize(self._sum_losses(rows))
-        chance = math.log(self.eval_collator.config.codebook_size)
-        found = [report[f"loss_codebook_{k}"] for k in range(self.eval_collator.config.num_codebooks)]
-        described = ", ".join(f"{loss:.2f}" for loss in found)
-        if self.is_world_process_zero():
-            logger.info("pre-flight on %d rows: loss by codebook %s (chance %.2f)", len(rows), described, chance)
-        if not all(loss < chance for loss in found):  # a NaN is below nothing
-            message = (
-                f"pre-flight: the base model's loss by codebook is {described} nats; a pretrained model is below "
-                f"chance, {chance:.2f}, on every one. Is the corpus encoded with the model's codec?"
-            )
-            if not self.args.allow_untrained:
-                raise InputError(f"{message} For a model with random weights set allow_untrained: true")
-            if self.is_world_process_zero():
-                logger.warning("%s allow_untrained is set: going on", message)
-        return report
-
-    def nan_rows(self) -> list[str]:
-        """The rows of the micro-batches of this step whose loss is not finite; forgets the step."""
-        broken = [row_index for loss, row_index in self.step_batches if not math.isfinite(loss.get())]
-        self.step_batches.clear()
-        return [self.train_dataset.row_id(int(row)) for row_index in broken for row in row_index]
+        losses = summarize(self._sum_losses(rows))
+        check_preflight(losses, self.eval_collator.config, allow_untrained=self.args.allow_untrained)
+        return losses
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        """The weights in safetensors, and run.json instead of the pickle that transformers makes of its arguments.
+        """Save the weights in safetensors, and run.json instead of transformers' pickled arguments.
 
-        A whole model gets the base's tokenizer and processor too, so that its folder loads as the base's does.
+        Full fine-tuning also copies the base's tokenizer and processor, so that the folder loads like the base.
         """
         folder = Path(output_dir or self.args.output_dir)
         with explain_full_disk(folder):
@@ -272,38 +240,38 @@ class HiggsTrainer(Trainer):
             if not self.args.should_save:
                 return
             if self.args.method == "full":
-                copy_companions(self.base, folder)
+                copy_base_files(self.base, folder)
         (folder / "training_args.bin").unlink()
-        evaluations = [entry for entry in self.state.log_history if "eval_loss" in entry]
-        trained = [entry for entry in self.state.log_history if "loss" in entry]
+        eval_logs = [entry for entry in self.state.log_history if "eval_loss" in entry]
+        train_logs = [entry for entry in self.state.log_history if "loss" in entry]
         run = self.run_info | {
             "steps": self.state.global_step,
-            "length": self.forecast.record,
-            "losses": (trained[-1] if trained else {}) | (evaluations[-1] if evaluations else {}),
+            "length": self.run_estimate.record,
+            "losses": (train_logs[-1] if train_logs else {}) | (eval_logs[-1] if eval_logs else {}),
             "log_history": self.state.log_history,
         }
         atomic_write(folder / RUN_INFO, json.dumps(run, indent=1) + "\n")
 
     def _get_output_dir(self, trial: None) -> str:
-        """Where transformers writes `checkpoint-N`, and looks for it: while it saves, a folder beside."""
+        """The folder of `checkpoint-N` for transformers: the staging folder while a checkpoint is saved."""
         return str(self.staging or self.args.output_dir)
 
     def _save_checkpoint(self, model: nn.Module, trial: None) -> None:
         folder, args = Path(self.args.output_dir), self.args
         wait = self.accelerator.wait_for_everyone
         with (
-            self.meter.paused(),
+            self.training_metrics.paused(),
             explain_full_disk(folder),
             staged_checkpoint(folder, publishes=args.should_save, wait=wait) as self.staging,
         ):
             super()._save_checkpoint(model, trial)
             best = self.state.best_model_checkpoint
-            if best is not None and Path(best).parent == self.staging:  # it is this one, under its name to be
+            if best is not None and Path(best).parent == self.staging:  # this checkpoint: record its final path
                 self.state.best_model_checkpoint = str(folder / Path(best).name)
                 if args.should_save:
                     self.state.save_to_json(str(Path(best) / TRAINER_STATE_NAME))
         self.staging = None
-        if args.should_save:  # not before the new one is whole
+        if args.should_save:  # old checkpoints are deleted only when the new one is complete
             rotate_checkpoints(
                 args.output_dir,
                 save_total_limit=args.save_total_limit,

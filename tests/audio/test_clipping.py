@@ -3,11 +3,11 @@ import torch
 
 from higgs_recipes.audio.clipping import count_clipped, silent_edges
 from higgs_recipes.audio.io import read_measured
-from tests.audio.test_io import encode
+from tests.helpers.audio_files import encode_audio
 from tests.helpers.tiny_codec import tone
 
 
-def test_flat_tops_are_counted_as_a_loop_counts_them():
+def test_clipped_samples_are_counted_as_by_a_slow_loop():
     generator = torch.Generator().manual_seed(0)
     samples = torch.randint(-2, 3, (400, 2), generator=generator).float() / 2  # a fifth at each end of the scale
     expected = 0
@@ -23,24 +23,24 @@ def test_flat_tops_are_counted_as_a_loop_counts_them():
     assert count_clipped(torch.ones(2, 1)) == 0
 
 
-@pytest.mark.parametrize("kind", ["PCM_U8", "PCM_16", "PCM_24", "FLOAT", "ULAW", "ALAW"])
+@pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24", "FLOAT", "ULAW", "ALAW"])
 @pytest.mark.parametrize("rate", [24_000, 44_100])
-def test_a_clipped_recording_is_found_in_any_form_and_a_loud_one_is_not(kind, rate):
+def test_clipping_is_detected_in_every_sample_format_and_loudness_is_not(subtype, rate):
     loud, clipped = tone(1.0, loudness=0.9, rate=rate), tone(1.0, loudness=2.0, rate=rate).clamp(-1, 1)
-    _, levels = read_measured(encode(loud, subtype=kind, rate=rate), name="loud")
+    _, levels = read_measured(encode_audio(loud, subtype=subtype, rate=rate), name="loud")
     assert (levels.rate, levels.clipped) == (rate, 0)
-    _, levels = read_measured(encode(clipped, subtype=kind, rate=rate), name="clipped")
-    # |sin| is above a half for two thirds of the time.
+    _, levels = read_measured(encode_audio(clipped, subtype=subtype, rate=rate), name="clipped")
+    # |sin| exceeds 0.5 in two thirds of a period.
     assert levels.clipped == pytest.approx(rate * 2 / 3, rel=0.05)
 
 
-def test_one_clipped_channel_is_clipped_though_the_mean_is_not():
+def test_clipping_of_one_channel_counts_although_the_mean_is_not_clipped():
     stereo = torch.stack([tone(0.5, loudness=2.0).clamp(-1, 1), torch.zeros(12_000)], dim=1)
-    waveform, levels = read_measured(encode(stereo), name="clip")
+    waveform, levels = read_measured(encode_audio(stereo), name="clip")
     assert waveform.abs().max() < 0.6 and levels.clipped == pytest.approx(8_000, rel=0.05)
 
 
-def test_silence_is_what_lies_far_below_the_loudest():
+def test_silence_is_relative_to_the_loudest_frame():
     noise = 1e-4 * torch.randn(9_600, generator=torch.Generator().manual_seed(0))
     waveform = torch.cat([noise, tone(0.5), noise[:4_800]])
     assert silent_edges(waveform, rate=24_000) == (0.4, 0.2)

@@ -6,12 +6,17 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import HiggsAudioV2TokenizerModel
 
-from higgs_recipes.audio.codec import equal_length_batches, load_codec, num_steps, pad_to_steps
+from higgs_recipes.audio.codec import (
+    codec_revision,
+    equal_length_batches,
+    load_codec,
+    local_revision,
+    num_steps,
+    pad_to_steps,
+)
 from higgs_recipes.audio.io import read_audio
-from higgs_recipes.audio.random_codec import init_codec
 from higgs_recipes.constants import HOP
 from higgs_recipes.errors import InputError
-from tests.helpers.paths import ROOT
 from tests.helpers.tiny_codec import CORPUS, tiny_codec, tiny_codec_folder, tone
 
 
@@ -27,7 +32,7 @@ def test_codes_are_int16_steps_by_codebooks():
     assert all(clip.dtype == torch.int16 and 0 <= clip.min() and clip.max() < 1024 for clip in codes)
 
 
-def test_encode_is_the_models_own_on_the_padded_clip():
+def test_encode_equals_the_model_on_the_padded_clip():
     (waveform,) = clips(1)
     padded = torch.cat([waveform, torch.zeros(num_steps(len(waveform)) * HOP - len(waveform))])
     with torch.no_grad():
@@ -35,7 +40,7 @@ def test_encode_is_the_models_own_on_the_padded_clip():
     assert torch.equal(tiny_codec().encode([waveform])[0].long(), expected)
 
 
-def test_a_batched_encode_equals_the_single_one():
+def test_a_clip_in_a_batch_equals_the_clip_alone():
     length = min(map(len, clips(8)))
     waveforms = [waveform[:length] for waveform in clips(8)]
     batched = torch.stack(tiny_codec().encode(waveforms))
@@ -43,14 +48,14 @@ def test_a_batched_encode_equals_the_single_one():
     assert (batched == single).float().mean() >= 0.999
 
 
-def test_order_is_kept_whatever_the_lengths():
+def test_codes_are_in_the_order_of_the_clips():
     waveforms = [tone(0.4), tone(0.8), tone(0.4, hertz=330.0), tone(0.6)]
     codes = tiny_codec().encode(waveforms, batch_seconds=0.4)
     for waveform, clip in zip(waveforms, codes, strict=True):
         assert (tiny_codec().encode([waveform])[0] == clip).float().mean() >= 0.999
 
 
-def test_only_equal_lengths_share_a_batch_and_no_batch_is_too_long():
+def test_only_clips_of_equal_length_share_a_batch_of_limited_length():
     steps = [25, 50, 25, 25, 700, 50, 25]
     batches = equal_length_batches(steps, batch_seconds=3.0)
     assert sorted(index for batch in batches for index in batch) == list(range(len(steps)))
@@ -62,13 +67,13 @@ def test_only_equal_lengths_share_a_batch_and_no_batch_is_too_long():
 def test_codes_vary_with_the_audio_in_all_codebooks():
     codes = torch.cat(tiny_codec().encode(clips(8)))  # about 21 s
     assert all(len(codes[:, codebook].unique()) > 100 for codebook in range(8))
-    # Another sentence is not the same row of codes shifted or repeated.
+    # Two sentences differ at most steps.
     first, second = tiny_codec().encode(clips(2))
     length = min(len(first), len(second))
     assert (first[:length] == second[:length]).float().mean() < 0.2
 
 
-def test_decode_gives_a_hop_per_step_and_hears_the_codes():
+def test_decoded_audio_has_a_hop_per_step_and_depends_on_the_codes():
     codes = tiny_codec().encode([tone(0.4), tone(0.6), tone(0.4, hertz=500.0)])
     waveforms = tiny_codec().decode(codes)
     assert [len(waveform) for waveform in waveforms] == [len(clip) * HOP for clip in codes]
@@ -84,27 +89,17 @@ def test_codes_outside_the_codebook_are_refused(code):
 
 
 @pytest.mark.parametrize("shape", [(0, 8), (3, 7), (8,)])
-def test_codes_of_another_shape_are_refused(shape):
+def test_codes_of_a_wrong_shape_are_refused(shape):
     with pytest.raises(ValueError, match=r"need \(T, 8\)"):
         tiny_codec().decode([torch.zeros(shape, dtype=torch.int16)])
 
 
-def test_padding_fills_whole_hops_with_zeros():
+def test_padding_fills_the_last_hop_with_zeros():
     assert pad_to_steps(torch.ones(1)).tolist() == [1] + [0] * (HOP - 1)
     assert len(pad_to_steps(torch.ones(HOP))) == HOP
 
 
-def test_the_same_seed_gives_the_same_codec_and_another_seed_another(tmp_path):
-    small = json.loads((ROOT / "tests/data/random_tiny/codec.json").read_text()) | {"codebook_size": 16}
-    (tmp_path / "codec.json").write_text(json.dumps(small))
-    weights = []
-    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        init_codec(tmp_path / "codec.json", seed=seed, output_dir=tmp_path / name)
-        weights.append((tmp_path / name / "model.safetensors").read_bytes())
-    assert weights[0] == weights[1] != weights[2]
-
-
-def test_transformers_loads_the_tiny_codec_and_its_identity_is_the_weights_hash():
+def test_transformers_loads_the_tiny_codec_and_its_revision_is_a_hash():
     assert tiny_codec().revision.startswith("local@") and len(tiny_codec().revision) == len("local@") + 16
     model = HiggsAudioV2TokenizerModel.from_pretrained(tiny_codec_folder())
     assert model.config.hop_length == HOP and model.config.num_quantizers == 8
@@ -122,25 +117,25 @@ def refusal(folder) -> str:
     return str(error.value)
 
 
-def test_folders_that_are_no_codec_are_refused(tmp_path):
+def test_folders_that_are_not_a_codec_are_refused(tmp_path):
     assert "no such folder" in refusal(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
     assert "no config.json; give a transformers checkpoint of higgs_audio_v2_tokenizer" in refusal(tmp_path / "empty")
 
-    folder = copy_of_codec(tmp_path / "old_layout")  # boson_multimodal's: model.pth beside a config of no model_type
+    folder = copy_of_codec(tmp_path / "old_layout")  # of boson_multimodal: model.pth and a config without model_type
     (folder / "model.safetensors").unlink()
     (folder / "model.pth").write_bytes(b"pickle")
     assert "no model.safetensors" in refusal(folder)
 
     folder = copy_of_codec(tmp_path / "other_model")
     (folder / "config.json").write_text('{"model_type": "dac"}')
-    assert "config.json is of dac, need higgs_audio_v2_tokenizer" in refusal(folder)
+    assert "config.json has model_type dac, need higgs_audio_v2_tokenizer" in refusal(folder)
     for content in ("{}", '{"model_type": "no_such_model"}', "not JSON"):
         (folder / "config.json").write_text(content)
-        assert "config.json is not of higgs_audio_v2_tokenizer" in refusal(folder)
+        assert "config.json is not that of higgs_audio_v2_tokenizer" in refusal(folder)
 
 
-def test_another_rate_broken_or_missing_weights_are_refused(tmp_path):
+def test_a_wrong_rate_and_broken_or_missing_weights_are_refused(tmp_path):
     folder = copy_of_codec(tmp_path / "rate")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"sample_rate": 16_000}))
@@ -157,12 +152,17 @@ def test_another_rate_broken_or_missing_weights_are_refused(tmp_path):
     assert "lacks 1 weights, e.g. fc2.weight" in refusal(folder)
 
 
-@pytest.mark.parametrize(
-    "content, message",
-    [(None, "no such config"), ("[", "not JSON"), ("[]", "holds a list"), ("{}", 'must hold "model_type"')],
-)
-def test_a_wrong_codec_config_is_refused(tmp_path, content, message):
-    if content is not None:
-        (tmp_path / "codec.json").write_text(content)
-    with pytest.raises(InputError, match=message):
-        init_codec(tmp_path / "codec.json", seed=0, output_dir=tmp_path / "codec")
+def test_a_pinned_revision_needs_no_download():
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    assert codec_revision("user/codec", revision=commit) == f"user/codec@{commit}"
+    assert codec_revision(tiny_codec_folder(), revision=None) == tiny_codec().revision
+
+
+def test_the_local_revision_depends_on_weights_and_config(tmp_path):
+    folder = copy_of_codec(tmp_path / "codec")
+    assert local_revision(folder) == tiny_codec().revision
+    (folder / "config.json").write_text((folder / "config.json").read_text() + " ")
+    assert local_revision(folder) != tiny_codec().revision
+    (folder / "config.json").unlink()
+    with pytest.raises(InputError, match="codec: no config.json; give a transformers checkpoint"):
+        local_revision(folder)

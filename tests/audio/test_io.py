@@ -1,35 +1,38 @@
-import io
 import struct
-from fractions import Fraction
 
 import pytest
 import soundfile
 import torch
 
-from higgs_recipes.audio import io as audio
-from higgs_recipes.audio.io import read_audio, read_bytes, recorded_seconds, wav_bytes, write_wav
+from higgs_recipes.audio.io import (
+    change_speed,
+    join_waveforms,
+    read_audio,
+    read_bytes,
+    read_measured,
+    recorded_seconds,
+    wav_bytes,
+    write_wav,
+)
 from higgs_recipes.constants import SAMPLE_RATE
 from higgs_recipes.errors import InputError
+from tests.helpers.audio_files import encode_audio
 from tests.helpers.tiny_codec import CORPUS, tone
 
 
-def encode(samples, *, rate=SAMPLE_RATE, format="WAV", subtype=None) -> bytes:
-    encoded = io.BytesIO()
-    soundfile.write(encoded, samples.numpy(), rate, format=format, subtype=subtype)
-    return encoded.getvalue()
-
-
-def assert_same_sound(waveform, expected, *, tolerance):
+def assert_same_audio(waveform, expected, *, tolerance):
     assert waveform.dtype == torch.float32 and waveform.ndim == 1
     assert abs(len(waveform) - len(expected)) <= 1
     length = min(len(waveform), len(expected))
-    edge = 200  # the resampler's filter sees silence beyond the ends
+    edge = 200  # at the ends, the resampling filter includes silence
     assert (waveform[edge : length - edge] - expected[edge : length - edge]).abs().max() < tolerance
 
 
 @pytest.mark.parametrize("rate", [8_000, 11_025, 16_000, 22_050, 24_000, 44_100, 47_999, 48_000, 96_000])
 def test_any_rate_becomes_24_khz(rate):
-    assert_same_sound(read_audio(encode(tone(1.0, rate=rate), rate=rate), name="clip"), tone(1.0), tolerance=1e-2)
+    assert_same_audio(
+        read_audio(encode_audio(tone(1.0, rate=rate), rate=rate), name="clip"), tone(1.0), tolerance=1e-2
+    )
 
 
 @pytest.mark.parametrize(
@@ -46,16 +49,18 @@ def test_any_rate_becomes_24_khz(rate):
         ("MP3", "MPEG_LAYER_III", 5e-2),
     ],
 )
-def test_every_container_and_depth_gives_the_same_sound(format, subtype, tolerance):
-    waveform = read_audio(encode(tone(1.0), format=format, subtype=subtype), name="clip")
+def test_every_container_and_sample_format_gives_the_same_audio(format, subtype, tolerance):
+    waveform = read_audio(encode_audio(tone(1.0), format=format, subtype=subtype), name="clip")
     if format == "MP3":
         waveform = waveform[:SAMPLE_RATE]
-    assert_same_sound(waveform, tone(1.0), tolerance=tolerance)
+    assert_same_audio(waveform, tone(1.0), tolerance=tolerance)
 
 
 def test_channels_are_averaged():
     stereo = torch.stack([tone(0.5), tone(0.5, hertz=330.0)], dim=1)
-    assert_same_sound(read_audio(encode(stereo, subtype="FLOAT"), name="clip"), stereo.mean(dim=1), tolerance=1e-6)
+    assert_same_audio(
+        read_audio(encode_audio(stereo, subtype="FLOAT"), name="clip"), stereo.mean(dim=1), tolerance=1e-6
+    )
 
 
 def test_a_path_its_bytes_and_a_dataset_cell_are_the_same_recording():
@@ -66,14 +71,14 @@ def test_a_path_its_bytes_and_a_dataset_cell_are_the_same_recording():
     assert torch.equal(read_audio({"path": "gone.flac", "bytes": path.read_bytes()}, name="clip"), expected)
 
 
-def test_header_tells_the_length_without_decoding():
-    assert recorded_seconds(encode(tone(2.5, rate=16_000), rate=16_000), name="clip") == 2.5
+def test_the_header_gives_the_length_without_decoding():
+    assert recorded_seconds(encode_audio(tone(2.5, rate=16_000), rate=16_000), name="clip") == 2.5
 
 
 def test_wav_of_a_waveform_reads_back(tmp_path):
     waveform = tone(0.3)
     write_wav(tmp_path / "clip.wav", waveform)
-    assert_same_sound(read_audio(tmp_path / "clip.wav", name="clip"), waveform, tolerance=1e-4)
+    assert_same_audio(read_audio(tmp_path / "clip.wav", name="clip"), waveform, tolerance=1e-4)
     assert soundfile.info(tmp_path / "clip.wav").subtype == "PCM_16"
     assert read_audio(wav_bytes(torch.tensor([-7.0, 7.0])), name="loud").tolist() == pytest.approx([-1, 1], abs=1e-4)
 
@@ -95,17 +100,17 @@ def silence_of_rate(rate: int) -> bytes:
         (b"", "zero bytes"),
         ({"path": None, "bytes": None}, "neither path nor bytes"),
         ("nowhere/clip.wav", "cannot be read: No such file or directory"),
-        (encode(torch.tensor([0.1, float("nan"), 0.1]), subtype="FLOAT"), "NaN or infinite samples"),
-        (encode(torch.tensor([0.1, float("inf"), 0.1]), subtype="FLOAT"), "NaN or infinite samples"),
-        (encode(tone(0.2) * 32_768, subtype="FLOAT"), "divide by 32768"),
-        (encode(torch.zeros(0)), "no samples"),
+        (encode_audio(torch.tensor([0.1, float("nan"), 0.1]), subtype="FLOAT"), "NaN or infinite samples"),
+        (encode_audio(torch.tensor([0.1, float("inf"), 0.1]), subtype="FLOAT"), "NaN or infinite samples"),
+        (encode_audio(tone(0.2) * 32_768, subtype="FLOAT"), "divide by 32768"),
+        (encode_audio(torch.zeros(0)), "no samples"),
         (broken_flac(), "broken audio"),
         (silence_of_rate(24), "sample rate is 24 Hz"),
     ],
-    # Named: the header of a float wav holds the time, so that two processes would make two names of its bytes.
+    # Explicit ids: the header of a float wav contains the time, so ids made of bytes would differ between processes.
     ids="words empty nothing missing nan infinite loud no_samples broken slow".split(),
 )
-def test_what_is_no_recording_is_named(source, message):
+def test_an_invalid_recording_is_an_error_that_names_it(source, message):
     with pytest.raises(InputError, match=message) as error:
         read_audio(source, name="corpus/metadata.csv row 7")
     assert str(error.value).startswith("corpus/metadata.csv row 7: ")
@@ -117,12 +122,29 @@ def test_a_text_file_named_wav_is_refused(tmp_path):
         read_audio(tmp_path / "clip.wav", name="clip.wav")
 
 
-def test_a_folder_is_no_recording(tmp_path):
+def test_a_folder_is_refused(tmp_path):
     with pytest.raises(InputError, match="Is a directory"):
         read_bytes(tmp_path, name="clip")
 
 
-def test_an_odd_rate_does_not_build_a_huge_filter():
-    exact = [Fraction(rate, SAMPLE_RATE) for rate in range(4_000, 200_000, 7)]
-    ratios = [ratio.limit_denominator(audio._RATIO_LIMIT) for ratio in exact]
-    assert max(ratio.numerator * ratio.denominator for ratio in ratios) < 10**7
+def test_measuring_does_not_change_the_waveform():
+    path = CORPUS / "01_rms.flac"  # 16 kHz
+    waveform, levels = read_measured(path, name="clip")
+    assert torch.equal(waveform, read_audio(path, name="clip"))
+    assert levels.rate == 16_000 and levels.clipped == 0
+    assert 0 <= levels.silent_start < 0.5 and 0 <= levels.silent_end < 0.5
+
+
+def test_joined_waveforms_have_gaps_or_overlaps():
+    first, second = torch.ones(4_800), 2 * torch.ones(2_400)
+    joined = join_waveforms([first, second], gaps=[0.1])
+    assert len(joined) == 4_800 + 2_400 + 2_400
+    assert joined[:4_800].eq(1).all() and joined[4_800:7_200].eq(0).all() and joined[7_200:].eq(2).all()
+    overlapping = join_waveforms([first, second], gaps=[-0.05])
+    assert len(overlapping) == 6_000 and overlapping[3_600:4_800].eq(3).all() and overlapping[4_800:].eq(2).all()
+
+
+def test_a_faster_clip_is_shorter_and_higher():
+    faster = change_speed(tone(1.0, hertz=400.0), 1.25)
+    assert len(faster) == SAMPLE_RATE / 1.25
+    assert torch.fft.rfft(faster).abs().argmax() * SAMPLE_RATE / len(faster) == 500

@@ -1,33 +1,19 @@
-import doctest
-
 import numpy as np
 import pytest
 import soundfile
 import torch
 import torchaudio
 
-from higgs_recipes.audio import long_recording as recordings
-from higgs_recipes.audio.long_recording import LongRecording, slowed
-from higgs_recipes.audio.vad import FRAME_SAMPLES, VAD_RATE, SpeechDetector
+from higgs_recipes.audio import long_recording
+from higgs_recipes.audio.long_recording import LongRecording, slow_down
+from higgs_recipes.audio.vad import VAD_RATE
 from higgs_recipes.errors import InputError
-from higgs_recipes.ingest import segmentation as cutting
-from higgs_recipes.ingest.segmentation import cut_segments
-
-
-@pytest.mark.parametrize("module", [cutting, recordings])
-def test_examples_in_the_docstrings_hold(module):
-    assert doctest.testmod(module, extraglobs={"torch": torch}).failed == 0
-
-
-def write_noise(path, *, seconds: float, rate: int, channels: int = 2, **kind):
-    samples = 0.1 * np.random.default_rng(0).standard_normal((round(seconds * rate), channels))
-    soundfile.write(path, samples, rate, **kind)
-    return path
+from tests.helpers.audio_files import write_noise
 
 
 @pytest.mark.parametrize("rate", [8_000, 11_025, 16_000, 22_050, 44_100, 47_999, 48_000, 96_000])
-def test_pieces_join_to_the_recording_read_whole(tmp_path, rate, monkeypatch):
-    monkeypatch.setattr(recordings, "PIECE_SECONDS", 0.7)
+def test_pieces_join_to_the_whole_recording(tmp_path, rate, monkeypatch):
+    monkeypatch.setattr(long_recording, "PIECE_SECONDS", 0.7)
     path = write_noise(tmp_path / "a.wav", seconds=3.3, rate=rate)
     with LongRecording(path) as recording:
         joined = torch.cat(list(recording.pieces(VAD_RATE)))
@@ -59,8 +45,8 @@ def test_clipped_samples_are_counted_before_channels_are_averaged(tmp_path, subt
         assert recording.span(0, 1, rate=24_000)[1] == pytest.approx(240 / 48_000)
 
 
-def test_memory_does_not_grow_with_the_recording(tmp_path, monkeypatch):
-    monkeypatch.setattr(recordings, "PIECE_SECONDS", 1.0)
+def test_the_size_of_a_piece_does_not_depend_on_the_length_of_the_recording(tmp_path, monkeypatch):
+    monkeypatch.setattr(long_recording, "PIECE_SECONDS", 1.0)
     longest = []
     for seconds in (2, 20):
         with LongRecording(write_noise(tmp_path / f"{seconds}.wav", seconds=seconds, rate=16_000)) as recording:
@@ -76,15 +62,22 @@ def test_memory_does_not_grow_with_the_recording(tmp_path, monkeypatch):
         (None, "cannot be read: No such file"),
     ],
 )
-def test_what_is_no_recording_is_refused(tmp_path, content, message):
+def test_a_file_that_is_not_audio_is_refused(tmp_path, content, message):
     if content is not None:
         (tmp_path / "a.wav").write_bytes(content)
     with pytest.raises(InputError, match=message):
         LongRecording(tmp_path / "a.wav")
 
 
-def test_samples_that_are_no_sound_are_refused(tmp_path):
-    soundfile.write(tmp_path / "a.wav", np.full(24_000, np.nan, dtype=np.float32), 24_000, subtype="FLOAT")
+def test_a_sample_rate_below_speech_is_refused(tmp_path):
+    path = write_noise(tmp_path / "a.wav", seconds=1, rate=3_999)
+    with pytest.raises(InputError, match="3999 samples at 3999 Hz; export it again"):
+        LongRecording(path)
+
+
+@pytest.mark.parametrize("sample", [np.nan, np.inf, 9.0])
+def test_invalid_samples_are_refused(tmp_path, sample):
+    soundfile.write(tmp_path / "a.wav", np.full(24_000, sample, dtype=np.float32), 24_000, subtype="FLOAT")
     with LongRecording(tmp_path / "a.wav") as recording, pytest.raises(InputError, match="samples that are NaN"):
         list(recording.pieces(VAD_RATE))
 
@@ -96,57 +89,5 @@ def test_a_broken_recording_is_refused_where_it_breaks(tmp_path):
         list(recording.pieces(VAD_RATE))
 
 
-def test_slowed_sound_is_longer_by_a_twentieth():
-    assert len(slowed(torch.zeros(24_000))) == 25_200
-
-
-def test_how_a_recording_is_cut_into_pieces_does_not_change_what_is_heard():
-    threads = torch.get_num_threads()
-    detector = SpeechDetector()
-    assert torch.get_num_threads() == threads
-    waveform = 0.1 * torch.randn(10 * FRAME_SAMPLES + 100, generator=torch.Generator().manual_seed(0))
-    whole = detector.frames([waveform])
-    pieces = detector.frames(waveform.split(700))
-    assert len(whole[0]) == len(whole[1]) == 11
-    assert all(torch.equal(a, b) for a, b in zip(whole, pieces, strict=True))
-
-
-KNOBS = {"frame_seconds": 0.1, "min_seconds": 1, "max_seconds": 3, "min_pause": 0.2, "max_pause": 1}
-
-
-def frames(*runs: tuple[int, float]) -> torch.Tensor:
-    """The probabilities of runs of (frames, probability)."""
-    return torch.tensor([probability for count, probability in runs for _ in range(count)])
-
-
-def test_speech_without_a_pause_is_not_cut_within_a_word():
-    (segment,) = cut_segments(frames((5, 0), (50, 1), (1, 0), (50, 1), (5, 0)), **KNOBS)
-    assert segment.flaw == "no pause to cut at: 10.30 s of speech without one of 0.2 s"
-
-
-def test_speech_at_the_edge_of_a_recording_is_cut_off():
-    first, last = cut_segments(frames((20, 1), (20, 0), (20, 1)), **KNOBS)
-    assert first.flaw.startswith("cut off") and last.flaw.startswith("cut off")
-
-
-def test_silence_has_no_segments():
-    assert cut_segments(frames((100, 0.1)), **KNOBS) == []
-    assert cut_segments(torch.zeros(0), **KNOBS) == []
-
-
-def test_any_speech_lies_in_segments_in_order_that_do_not_overlap():
-    generator = torch.Generator().manual_seed(0)
-    for _ in range(30):
-        lengths = torch.randint(1, 25, (60,), generator=generator).tolist()
-        probabilities = frames(*[(length, float(index % 2)) for index, length in enumerate(lengths)])
-        segments = cut_segments(probabilities, **KNOBS)
-        for before, after in zip(segments, segments[1:], strict=False):
-            assert before.end <= after.start + 1e-3
-        for index, probability in enumerate(probabilities.tolist()):
-            inside = any(each.start <= index / 10 + 0.05 <= each.end for each in segments)
-            assert inside or not probability
-        for segment in segments:
-            assert segment.flaw or 1 <= segment.end - segment.start <= 3 + 1e-3
-            for edge in (segment.start, segment.end):
-                at = min(int(edge * 10 + 1e-6), len(probabilities) - 1)
-                assert segment.flaw or not probabilities[at]
+def test_slowed_audio_is_longer_by_a_twentieth():
+    assert len(slow_down(torch.zeros(24_000))) == 25_200

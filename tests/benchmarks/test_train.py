@@ -1,4 +1,4 @@
-"""Training is measured on steps that the trainers really do, and every number follows from what was timed."""
+"""The benchmark of training: variants that fail, the labels of transformers, and samples of equal length."""
 
 import json
 from pathlib import Path
@@ -13,44 +13,21 @@ from higgs_recipes.chatml import CHAT_TEMPLATE, conversation
 from higgs_recipes.configs.benchmark import BenchmarkTrainConfig
 from higgs_recipes.delay import undelay_frames
 from higgs_recipes.errors import InputError
+from tests.helpers.benchmark_fields import TRAIN_VARIANTS, TRANSFORMERS_VARIANTS
+from tests.helpers.benchmark_fields import train_fields as fields
 from tests.helpers.checkpoints import load_tiny, tiny_folder
 
 
-VARIANTS = {
-    "packed": {"pack_to": 64, "fill_rows": True},
-    "checkpointed": {"pack_to": 64, "fill_rows": True, "gradient_checkpointing": True},
-    "padded": {"per_device_train_batch_size": 3, "gradient_accumulation_steps": 2},
-    "full": {"method": "full", "pack_to": 64, "fill_rows": True},
-}
-PLAIN = {"transformers": {"per_device_train_batch_size": 4}}
+def test_variant_out_of_memory_is_recorded_and_the_next_one_is_measured(tmp_path, monkeypatch):
+    original_step, calls = torch.optim.AdamW.step, []
 
-
-def fields(folder: Path, **changed) -> dict:
-    common = {"dtype": "float32", "use_cpu": True, "per_device_train_batch_size": 1}
-    return {
-        "model_config": str(tiny_folder() / "model.json"),
-        "checkpoint_dir": str(folder / "model"),
-        "clip_seconds": 0.2,  # with 12 positions of text 26 positions
-        "text_positions": 12,
-        "warm_steps": 10,
-        "timed_steps": 10,
-        "common": common,
-        "variants": VARIANTS,
-        "plain_variants": PLAIN,
-        "output": str(folder / "numbers" / "train.json"),
-    } | changed
-
-
-def test_a_variant_that_does_not_fit_the_memory_is_named_as_such_and_the_next_one_is_measured(tmp_path, monkeypatch):
-    plain_step, calls = torch.optim.AdamW.step, []
-
-    def full_at_first(self, *args, **kwargs):
+    def fail_first(self, *args, **kwargs):
         calls.append(self)
         if len(calls) == 1:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-        return plain_step(self, *args, **kwargs)
+        return original_step(self, *args, **kwargs)
 
-    monkeypatch.setattr(torch.optim.AdamW, "step", full_at_first)
+    monkeypatch.setattr(torch.optim.AdamW, "step", fail_first)
     config = BenchmarkTrainConfig(**fields(tmp_path, only=["packed", "padded"], plain_variants={}))
     report = write_report("train", config, measure_training(config))
     assert [row["outcome"] for row in report["rows"]] == ["out of memory", "measured"]
@@ -58,31 +35,36 @@ def test_a_variant_that_does_not_fit_the_memory_is_named_as_such_and_the_next_on
     assert json.loads(Path(config.output).read_text()) == report
 
 
-def test_a_variant_that_cannot_be_built_says_why_and_the_next_one_is_measured(tmp_path):
-    variants = {"odd": {"lora_targets": ["no_such_module"]}, "short": {"pack_to": 25, "fill_rows": True}} | PLAIN
+def test_variant_that_cannot_be_built_is_recorded_and_the_next_one_is_measured(tmp_path):
+    variants = {
+        "odd": {"lora_targets": ["no_such_module"]},
+        "short": {"pack_to": 25, "fill_rows": True},
+    } | TRANSFORMERS_VARIANTS
     config = BenchmarkTrainConfig(**fields(tmp_path, variants=variants, plain_variants={}))
     odd, short, measured = measure_training(config)
-    assert "'no_such_module' names no linear module" in odd["outcome"]
+    assert "'no_such_module' matches no linear module" in odd["outcome"]
     assert short["outcome"] == "refused: pack_to 25 is shorter than a clip of 26 positions"
     assert measured["outcome"] == "measured"
 
 
-def test_plain_labels_are_those_of_transformers_processor():
+def test_labels_for_transformers_are_those_of_its_processor():
     processor = HiggsAudioV2Processor.from_pretrained(tiny_folder() / "model")
     model, tokenizer = load_tiny()
     turns = conversation({"text": "Words."}, task="single_speaker_smart_voice")
     text = tokenizer.apply_chat_template(turns, chat_template=CHAT_TEMPLATE, tokenize=False)
-    sound = torch.rand(24_000, generator=torch.Generator().manual_seed(0)) - 0.5
-    theirs = processor(text=text, audio=[sound.numpy()], sampling_rate=24_000, output_labels=True, return_tensors="pt")
-    codes = undelay_frames(theirs["audio_input_ids"][0])
+    waveform = torch.rand(24_000, generator=torch.Generator().manual_seed(0)) - 0.5
+    expected = processor(
+        text=text, audio=[waveform.numpy()], sampling_rate=24_000, output_labels=True, return_tensors="pt"
+    )
+    codes = undelay_frames(expected["audio_input_ids"][0])
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     sample = {"input_ids": ids, "labels": ids, "codes": [codes], "supervise": [True], "row_index": 0}
-    ours = PlainCollator(model.config)([sample])
+    batch = PlainCollator(model.config)([sample])
     for name in ("input_ids", "labels", "audio_input_ids", "audio_labels"):
-        assert torch.equal(ours[name], theirs[name]), name
+        assert torch.equal(batch[name], expected[name]), name
 
 
-def test_clips_are_of_one_length_and_drawn_anew_for_each_row(tmp_path):
+def test_samples_have_equal_lengths_and_different_clips(tmp_path):
     config = BenchmarkTrainConfig(**fields(tmp_path))
     clips = RandomClips(config, load_tiny()[1], num_clips=3)
     assert clips.num_positions() == [26, 26, 26]
@@ -93,42 +75,21 @@ def test_clips_are_of_one_length_and_drawn_anew_for_each_row(tmp_path):
 @pytest.mark.parametrize(
     "changed, message",
     [
-        ({"variants": {"a": {"pack": 64}}}, "variant 'a': 'pack' is no field of SFTConfig"),
-        ({"common": {"lr": 1.0}}, "common: 'lr' is no field of SFTConfig"),
-        ({"variants": {"a": 64}}, "variant 'a' must be a mapping of fields, got 64"),
-        ({"variants": {}, "plain_variants": {}}, "variants is empty"),
-        ({"plain_variants": {"packed": {}}}, "a name stands twice among packed"),
-        ({"only": ["pakced"]}, "only: no variant 'pakced'; there are packed, checkpointed"),
-        ({"timed_steps": 15}, "timed_steps must be a multiple of 10"),
-        ({"warm_steps": 0}, "warm_steps must be a multiple of 10"),
-        ({"text_positions": 3}, "text_positions must be at least 4, got 3"),
-        ({"clip_seconds": 0.0}, "clip_seconds must be at least a frame"),
-        ({"model_config": ""}, "model_config is missing"),
-    ],
-)
-def test_a_recipe_that_cannot_be_is_refused(tmp_path, changed, message):
-    with pytest.raises(InputError, match=message):
-        BenchmarkTrainConfig(**fields(tmp_path, **changed))
-
-
-@pytest.mark.parametrize(
-    "changed, message",
-    [
         ({"variants": {"a": {"pack_to": 64}}}, "variant 'a': pack_to needs fill_rows: true here"),
         ({"variants": {"a": {"lora_r": 0}}}, "variant 'a': lora_r must be at least 1, got 0"),
-        ({"plain_variants": {"b": VARIANTS["packed"]}}, "variant 'b': transformers as it is packs nothing"),
+        ({"plain_variants": {"b": TRAIN_VARIANTS["packed"]}}, "variant 'b': unmodified transformers does not pack"),
     ],
 )
-def test_a_variant_that_cannot_be_ends_the_run_before_anything_is_measured(tmp_path, changed, message):
+def test_invalid_variant_is_refused_before_anything_is_measured(tmp_path, changed, message):
     with pytest.raises(InputError, match=message):
         next(measure_training(BenchmarkTrainConfig(**fields(tmp_path, **changed))))
 
 
-def test_a_folder_with_a_model_of_another_size_is_refused(tmp_path):
+def test_folder_with_a_model_of_another_size_is_refused(tmp_path):
     small = json.loads((tiny_folder() / "model.json").read_text())
     (tmp_path / "other.json").write_text(json.dumps(small | {"num_hidden_layers": 1}))
     config = BenchmarkTrainConfig(**fields(tmp_path, only=["padded"]))
     assert len(list(measure_training(config))) == 1
     config.model_config = str(tmp_path / "other.json")
-    with pytest.raises(InputError, match="holds a model with num_hidden_layers 2, .*other.json says 1"):
+    with pytest.raises(InputError, match="its model has num_hidden_layers 2, .*other.json has 1"):
         next(measure_training(config))

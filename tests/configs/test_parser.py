@@ -1,4 +1,4 @@
-"""Recipes and flags: what is right is read, what is wrong is an error that names file, field and allowed values."""
+"""Recipes and flags: valid ones become a config, invalid ones an error with file, field and allowed values."""
 
 from dataclasses import fields
 
@@ -7,7 +7,7 @@ import yaml
 
 from higgs_recipes.configs.corpus import EncodeConfig
 from higgs_recipes.configs.inference import EvaluateConfig, GenerateConfig, InitConfig, MergeConfig
-from higgs_recipes.configs.parser import parse_recipe, read_recipe
+from higgs_recipes.configs.parser import given_fields, parse_recipe, read_recipe
 from higgs_recipes.configs.sft import SFTConfig
 from higgs_recipes.errors import InputError
 
@@ -60,12 +60,12 @@ cache_dir: null
 
 
 @pytest.mark.parametrize("written", ["1e-4", "1E-4", "1.0e-4", "0.0001", "+1e-04"])
-def test_every_spelling_of_a_small_number_is_a_number(written, recipe):
+def test_every_spelling_of_a_small_number_is_read(written, recipe):
     config = parse_recipe(SFTConfig, ["--config", recipe(yaml.safe_dump(SFT) + f"learning_rate: {written}")])
     assert config.learning_rate == 1e-4
 
 
-def test_numbers_in_a_list_may_be_small(recipe):
+def test_small_numbers_in_lists_are_read(recipe):
     content = yaml.safe_dump(SFT) + "codebook_weights: [1e-1, 1, 1, 1, 1, 1, 1, 0]"
     assert parse_recipe(SFTConfig, ["--config", recipe(content)]).codebook_weights == [0.1, 1, 1, 1, 1, 1, 1, 0]
 
@@ -108,8 +108,8 @@ def test_flags_override_every_kind_of_field(flags, field, value, recipe):
     }
     config = parse_recipe(SFTConfig, ["--config", recipe(SFT | written), *flags])
     assert getattr(config, field) == value
-    others = [name for name in written if name != field]
-    assert {name: getattr(config, name) for name in others} == {name: written[name] for name in others}
+    unchanged = [name for name in written if name != field]
+    assert {name: getattr(config, name) for name in unchanged} == {name: written[name] for name in unchanged}
 
 
 def test_flags_override_mappings_and_lists_of_them(recipe):
@@ -120,16 +120,16 @@ def test_flags_override_mappings_and_lists_of_them(recipe):
     assert mixture == ["a", {"path": "b", "weight": 0.5}]
 
 
-def test_a_text_in_braces_and_the_word_null_stay_texts():
+def test_a_text_in_braces_and_the_word_null_remain_strings():
     config = parse_recipe(GenerateConfig, ["--text", "{not a mapping", "null", "--scene", "null"])
     assert config.text == ["{not a mapping", "null"] and config.scene is None
 
 
-def test_flags_alone_make_a_config():
+def test_a_config_needs_no_recipe():
     assert parse_recipe(EncodeConfig, ["--sources", "corpus", "--seed", "3"]).seed == 3
 
 
-def test_the_command_line_is_read_when_no_arguments_are_given(monkeypatch, recipe):
+def test_the_arguments_of_the_process_are_the_default(monkeypatch, recipe):
     monkeypatch.setattr("sys.argv", ["scripts/encode.py", "--config", recipe(ENCODE), "--seed", "5"])
     assert parse_recipe(EncodeConfig).seed == 5
 
@@ -138,7 +138,7 @@ def test_the_command_line_is_read_when_no_arguments_are_given(monkeypatch, recip
     "content, message",
     [
         ("lora_dropuot: 0", "unknown field 'lora_dropuot'; did you mean 'lora_dropout'?"),
-        ("zzzzzz: 4", "unknown field 'zzzzzz'; allowed are "),
+        ("zzzzzz: 4", "unknown field 'zzzzzz'; allowed: "),
         ("lora_r: four", "field 'lora_r' is 'four'; it must be int"),
         ("lora_r: 4.0", "field 'lora_r' is 4.0; it must be int"),
         ("lora_r: true", "field 'lora_r' is True; it must be int"),
@@ -153,19 +153,19 @@ def test_the_command_line_is_read_when_no_arguments_are_given(monkeypatch, recip
         ("datasets: codes", "field 'datasets' is 'codes'; it must be list of str"),
         ("datasets: [{a: b}]", "field 'datasets' is [{'a': 'b'}]; it must be list of str"),
         ("codebook_weights: [a]", "field 'codebook_weights' is ['a']; it must be list of float or null"),
-        ("lora_r: 4\nseed: 1\nlora_r: 8", "line 3: field 'lora_r' stands twice; keep one"),
-        ("lr_scheduler_kwargs:\n  a: 1\n  a: 2", "line 3: field 'a' stands twice; keep one"),
-        ("- lora_r", "a recipe is a mapping of fields, got list"),
-        ("", "a recipe is a mapping of fields, got NoneType"),
+        ("lora_r: 4\nseed: 1\nlora_r: 8", "line 3: duplicate field 'lora_r'; keep one"),
+        ("lr_scheduler_kwargs:\n  a: 1\n  a: 2", "line 3: duplicate field 'a'; keep one"),
+        ("- lora_r", "a recipe must be a mapping of fields, got list"),
+        ("", "a recipe must be a mapping of fields, got NoneType"),
         ("lora_r: [", "while parsing a flow node"),
         ("[a]: b", "found unhashable key"),
         ("lora_r: !!python/object/apply:os.getcwd []", "could not determine a constructor"),
     ],
 )
-def test_a_wrong_recipe_is_an_error_of_that_file_and_field(content, message, recipe):
+def test_an_invalid_recipe_is_an_error_with_file_and_field(content, message, recipe):
     path = recipe(content)
-    said = refused(SFTConfig, "--config", path)
-    assert said.startswith(f"{path}: ") and message in said
+    error = refused(SFTConfig, "--config", path)
+    assert error.startswith(f"{path}: ") and message in error
 
 
 def test_texts_that_yaml_reads_as_mappings_are_refused(recipe):
@@ -180,53 +180,61 @@ def test_texts_that_yaml_reads_as_mappings_are_refused(recipe):
     [
         (["--lora_alfa", "4"], "command line: unknown flag '--lora_alfa'; did you mean '--lora_alpha'?"),
         (["--lora", "4"], "unknown flag '--lora'; did you mean '--lora_r'?"),
-        (["stray"], "command line: unknown flag 'stray'; allowed are "),
+        (["stray"], "command line: unknown flag 'stray'; allowed: "),
         (["--lora_r", "four"], "command line: argument --lora_r/--lora-r: invalid int value: 'four'"),
         (["--method", "qlora"], "argument --method: invalid choice: 'qlora' (choose from "),
         (["--allow_untrained", "maybe"], "Truthy value expected: got maybe"),
         (["--datasets"], "argument --datasets: expected at least one argument"),
-        (["--codebook_weights", "1", "null"], "--codebook_weights takes null alone or values, not both"),
-        (["--lr_scheduler_kwargs", "{a: 1, a: 2}"], "field 'a' stands twice; keep one"),
-        (["--lr_scheduler_kwargs", "{a: "], "is no mapping"),
+        (["--codebook_weights", "1", "null"], "--codebook_weights takes either null or values, not both"),
+        (["--lr_scheduler_kwargs", "{a: 1, a: 2}"], "duplicate field 'a'; keep one"),
+        (["--lr_scheduler_kwargs", "{a: "], "is not a mapping"),
         (["--lora_r", "0"], "command line: lora_r must be at least 1, got 0"),
     ],
 )
-def test_a_wrong_flag_is_an_error_that_names_it(flags, message, recipe):
+def test_an_invalid_flag_is_an_error_with_its_name(flags, message, recipe):
     path = recipe(SFT)
-    said = refused(SFTConfig, "--config", path, *flags)
-    assert said.startswith(f"{path} and command line: ") and message in said
+    error = refused(SFTConfig, "--config", path, *flags)
+    assert error.startswith(f"{path} and command line: ") and message in error
 
 
-def test_what_the_config_itself_refuses_names_the_file(recipe):
+def test_a_failed_check_of_the_config_is_an_error_with_the_file(recipe):
     path = recipe({"sources": []})
     assert refused(EncodeConfig, "--config", path) == (f"{path}: sources is empty: name at least one Hub id or folder")
 
 
-def test_a_missing_recipe_is_named(tmp_path):
+def test_a_missing_recipe_is_refused(tmp_path):
     assert refused(SFTConfig, "--config", str(tmp_path / "no.yaml")) == f"{tmp_path / 'no.yaml'}: no such recipe"
     assert "--config: expected one argument" in refused(SFTConfig, "--config")
 
 
-def test_a_file_that_is_no_text_is_refused(tmp_path):
+def test_a_binary_file_is_refused(tmp_path):
     path = tmp_path / "recipe.yaml"
     path.write_bytes(b"\xff\xfe\x00")
     assert refused(SFTConfig, "--config", str(path)).startswith(f"{path}: ")
 
 
 def test_a_recipe_sets_no_environment_variable(recipe):
-    path = recipe("env: {HF_TOKEN: x}")  # trl's own parser would set it
+    path = recipe("env: {HF_TOKEN: x}")  # the parser of trl would set it
     assert "unknown field 'env'" in refused(SFTConfig, "--config", path)
 
 
 @pytest.mark.parametrize("config_class", [EncodeConfig, SFTConfig, GenerateConfig, EvaluateConfig, MergeConfig])
-def test_help_lists_every_field_with_its_reason(config_class, capsys):
+def test_help_lists_every_field_with_its_help_text(config_class, capsys):
     with pytest.raises(SystemExit) as stop:
         parse_recipe(config_class, ["--help"])
-    said = capsys.readouterr().out
-    assert stop.value.code == 0 and "--config RECIPE.yaml" in said
-    assert all(f"--{field.name} " in said for field in fields(config_class) if field.init)
+    text = " ".join(capsys.readouterr().out.split())
+    assert stop.value.code == 0 and "--config RECIPE.yaml" in text
+    assert all(f"--{field.name} " in text for field in fields(config_class) if field.init)
+    own = [field for field in fields(config_class) if field.name in config_class.__annotations__]
+    assert all(" ".join(field.metadata["help"].split()) in text for field in own)
 
 
 def test_read_recipe_returns_the_fields_as_written(recipe):
     path = recipe("model_config: tiny.json\nseed: 1\n")
     assert read_recipe(path, InitConfig) == {"model_config": "tiny.json", "seed": 1}
+
+
+def test_given_fields_are_those_of_recipe_and_flags(recipe):
+    path = recipe({"sources": ["corpus"], "seed": 1})
+    assert given_fields(EncodeConfig, ["--config", path, "--dry_run"]) == {"sources", "seed", "dry_run"}
+    assert given_fields(EncodeConfig, []) == set()

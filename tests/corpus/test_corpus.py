@@ -19,12 +19,13 @@ def refusal(folder, **fields) -> str:
 
 
 def reasons(folder, **fields) -> dict[str, str]:
-    """Reject's id to its reason; one good row is added, as a corpus without any is refused."""
-    return {reject["id"]: reject["reason"] for reject in load_rows(encode_config(folder, **fields)).rejects}
+    """Id to reason of each reject."""
+    records = [reject.record() for reject in load_rows(encode_config(folder, **fields)).rejects]
+    return {record["id"]: record["reason"] for record in records}
 
 
 def folder_with_bad_rows(folder, *bad_rows, **first):
-    """A good row and then bad ones, each a mapping over the good one's cells."""
+    """A valid row, and invalid ones that differ from it in the given cells."""
     write_tone(folder / "good.wav", seconds=1.0)
     good = {"id": "good", "file_name": "good.wav", "text": "A good row."} | first
     write_metadata(folder, [good] + [good | row for row in bad_rows])
@@ -34,7 +35,7 @@ def folder_with_bad_rows(folder, *bad_rows, **first):
 # Rows
 
 
-def test_a_row_is_normalised_and_checked(tmp_path):
+def test_a_row_is_normalized_and_checked(tmp_path):
     write_tone(tmp_path / "clips/one.wav", seconds=1.0, rate=44_100)
     write_metadata(
         tmp_path, [{"file_name": "clips/one.wav", "text": " It is  20°C", "speaker": "anna", "scene": "A room."}]
@@ -44,11 +45,11 @@ def test_a_row_is_normalised_and_checked(tmp_path):
     assert row["id"] == "clips_one" and row["speaker"] == "anna" and row["language"] is None
     assert row["raw_text"] == " It is  20°C" and row["text"] == "It is 20 degrees Celsius."
     assert row["seconds"] == pytest.approx(1.0, abs=1e-3) and row["scene"] == "A room."
-    assert row["name"] == "one.wav"  # not where it lies on this machine
+    assert row["name"] == "one.wav"  # without the path on this machine
     assert len(read_audio(corpus.recording(row["own"]), name="one")) == row["seconds"] * 24_000
 
 
-def test_the_same_sound_has_the_same_hash_in_any_container(tmp_path):
+def test_the_content_hash_does_not_depend_on_the_container(tmp_path):
     samples = (tone(0.5) * 2**15).to(torch.int16)
     for name, scale in (("a.wav", 1), ("b.flac", 1), ("c.wav", -1)):
         soundfile.write(tmp_path / name, (scale * samples).numpy(), 24_000)
@@ -57,7 +58,7 @@ def test_the_same_sound_has_the_same_hash_in_any_container(tmp_path):
     assert first == second != other
 
 
-def test_csv_cells_stay_the_texts_they_are(tmp_path):
+def test_csv_cells_are_text(tmp_path):
     rows = [{"file_name": f"{text}.wav", "text": text, "speaker": "007"} for text in ("NA", "null", "1984")]
     for row in rows:
         write_tone(tmp_path / row["file_name"])
@@ -74,13 +75,13 @@ def test_csv_cells_stay_the_texts_they_are(tmp_path):
     [{"subtype": "PCM_U8"}, {"subtype": "PCM_24"}, {"rate": 96_000}, {"rate": 8_000}],
     ids=["8-bit", "24-bit", "96 kHz", "8 kHz"],
 )
-def test_odd_recordings_are_good_rows(tmp_path, kind):
+def test_recordings_of_any_rate_and_sample_format_are_valid(tmp_path, kind):
     write_tone(tmp_path / "clip.wav", **kind)
     write_metadata(tmp_path, [{"file_name": "clip.wav", "text": "A hum."}])
     assert len(load_rows(encode_config(tmp_path)).rows) == 1
 
 
-def test_stereo_is_a_good_row(tmp_path):
+def test_stereo_recordings_are_valid(tmp_path):
     soundfile.write(tmp_path / "clip.wav", torch.stack([tone(0.5), tone(0.5, hertz=300.0)], dim=1).numpy(), 24_000)
     write_metadata(tmp_path, [{"file_name": "clip.wav", "text": "A hum."}])
     assert len(load_rows(encode_config(tmp_path)).rows) == 1
@@ -89,7 +90,7 @@ def test_stereo_is_a_good_row(tmp_path):
 # Rejects
 
 
-def test_bad_recordings_are_rejected_with_their_reasons(tmp_path):
+def test_invalid_recordings_are_rejected_with_their_reasons(tmp_path):
     (tmp_path / "words.wav").write_text("Glue the sheet to the dark blue background.")
     (tmp_path / "empty.wav").write_bytes(b"")
     write_tone(tmp_path / "short.wav", seconds=0.05)
@@ -103,22 +104,30 @@ def test_bad_recordings_are_rejected_with_their_reasons(tmp_path):
 
     corpus = load_rows(encode_config(folder_with_bad_rows(tmp_path, *bad)))
     assert [row["id"] for row in corpus.rows] == ["good"]
-    found = {reject["id"] or f"row {reject['row']}": reject["reason"] for reject in corpus.rejects}
-    assert found.pop("words").startswith("recording not audio that can be read")
-    assert found.pop("empty").startswith("recording zero bytes")
+    records = [reject.record() for reject in corpus.rejects]
+    found = {record["id"] or f"row {record['row']}": record["reason"] for record in records}
+    assert found.pop("words").startswith("recording: not audio that can be read")
+    assert found.pop("empty").startswith("recording: zero bytes")
     assert found.pop("short") == "recording too short: 0.05 s, min_seconds is 0.3"
     assert found.pop("long") == "recording too long: 60.00 s, max_seconds is 30.0"
-    assert found.pop("nan").startswith("recording NaN or infinite samples")
+    assert found.pop("nan").startswith("recording: NaN or infinite samples")
     assert found.pop("silent").startswith("recording silent")
-    assert found.pop("missing").startswith("recording cannot be read: No such file")
-    assert "audio leaves the folder" in found.pop("row 8") and "audio leaves the folder" in found.pop("row 9")
+    assert found.pop("missing").startswith("recording: cannot be read: No such file")
+    assert found.pop("row 8") == "recording leaves its folder: outside.wav; move the recording into it"
+    assert found.pop("row 9").startswith("recording leaves its folder: passwd")
     assert not found
-    assert {reject["file"] for reject in corpus.rejects} == {f"{tmp_path}:train"}
-    assert [reject["row"] for reject in corpus.rejects] == list(range(1, 10))
-    assert corpus.reject_counts()["recording too short"] == 1 and sum(corpus.reject_counts().values()) == 9
+    assert {record["file"] for record in records} == {f"{tmp_path}:train"}
+    assert [record["row"] for record in records] == list(range(1, 10))
+    assert corpus.reject_counts() == {
+        "recording cannot be read": 4,
+        "recording leaves its folder": 2,
+        "recording too short": 1,
+        "recording too long": 1,
+        "recording silent": 1,
+    }
 
 
-def test_bad_transcripts_are_rejected_with_their_reasons(tmp_path):
+def test_invalid_transcripts_are_rejected_with_their_reasons(tmp_path):
     bad = {
         "empty": "",
         "blank": " \n ",
@@ -129,40 +138,40 @@ def test_bad_transcripts_are_rejected_with_their_reasons(tmp_path):
     folder_with_bad_rows(tmp_path, *[{"id": name, "text": text} for name, text in bad.items()])
     found = reasons(tmp_path, max_chars_per_second=20.0)
     assert found.pop("empty").startswith("empty transcript") and found.pop("blank").startswith("empty transcript")
-    assert "holds <|eot_id|>, a mark that only the prompt may set" in found.pop("control")
-    assert found.pop("long") == "transcript too long: 1500 characters, at most 1000 are taken"
+    assert "contains the special token <|eot_id|>, which is reserved for the prompt" in found.pop("control")
+    assert found.pop("long") == "transcript too long: 1500 characters, the limit is 1000"
     assert found.pop("fast").startswith("transcript too long for its clip: 45 characters in 1.00 s")
     assert not found
 
 
-def test_a_transcript_that_is_no_text_is_rejected(tmp_path):
+def test_a_transcript_that_is_not_text_is_rejected(tmp_path):
     write_tone(tmp_path / "good.wav", seconds=1.0)
     rows = [{"file_name": "good.wav", "id": str(text), "text": text} for text in ("Good.", 5, None, ["a", "b"])]
     (tmp_path / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     found = reasons(tmp_path)
-    assert found["5"] == "transcript is no text: 5 is a int" and "is a list" in found["_a_b_"]
+    assert found["5"] == "transcript is not text: 5 is a int" and "is a list" in found["_a_b_"]
     assert found["None"].startswith("empty transcript")
 
 
-def test_the_second_row_of_an_id_is_rejected(tmp_path):
+def test_the_second_row_with_an_id_is_rejected(tmp_path):
     folder_with_bad_rows(tmp_path, {"text": "Another text."})
-    assert reasons(tmp_path) == {"good": f"duplicate id: row 0 of {tmp_path}:train has it too"}
+    assert reasons(tmp_path) == {"good": f"duplicate id: same as row 0 of {tmp_path}:train"}
 
 
-def test_a_corpus_without_a_good_row_is_refused(tmp_path):
+def test_a_corpus_without_a_valid_row_is_refused(tmp_path):
     write_tone(tmp_path / "short.wav", seconds=0.05)
     write_metadata(tmp_path, [{"file_name": "short.wav", "text": "Short."}])
-    assert "no row is left of 1: {'recording too short': 1}; the first: " in refusal(tmp_path)
+    assert "none of 1 rows passes the checks: {'recording too short': 1}; the first: " in refusal(tmp_path)
 
 
 # Sources
 
 
-def test_a_missing_column_is_named_with_those_there_are(tmp_path):
+def test_a_missing_column_is_named_with_the_existing_ones(tmp_path):
     write_tone(tmp_path / "a.wav")
     write_metadata(tmp_path, [{"file_name": "a.wav", "sentence": "A hum."}])
     message = refusal(tmp_path)
-    assert "no column 'text' for text; it has audio, sentence; name the right one under columns" in message
+    assert "no column 'text' for text; the columns are audio, sentence; set columns, e.g. {text: audio}" in message
     (row,) = load_rows(encode_config(tmp_path, columns={"text": "sentence"})).rows
     assert row["text"] == "A hum."
     assert "no column 'words' for text" in refusal(tmp_path, columns={"text": "words"})
@@ -187,21 +196,24 @@ def test_a_source_has_its_own_columns_and_constants(tmp_path):
         ({"path": "x", "weight": "much"}, "weight is 'much'; it must be int or float"),
         ({"path": "x", "weight": 0}, "weight of x is 0; it must be positive"),
         ({"path": 5}, "path is 5; it must be str"),
-        ("./nowhere", "no such folder, and no Hub id"),
+        ("./nowhere", "./nowhere is neither a folder nor a Hub id (user/name)"),
     ],
 )
-def test_a_wrong_source_is_named(tmp_path, source, message):
+def test_an_invalid_source_is_refused(tmp_path, source, message):
     assert message in refusal(tmp_path, sources=[source])
 
 
-def test_folders_that_are_no_corpus_are_named(tmp_path):
+def test_folders_that_are_not_a_corpus_are_refused(tmp_path):
     write_tone(tmp_path / "bare/a.wav")
-    assert "no corpus; need metadata.csv or metadata.jsonl" in refusal(tmp_path / "bare")
+    assert "is not a corpus: expected recordings with metadata.csv or metadata.jsonl" in refusal(tmp_path / "bare")
     make_corpus(tmp_path / "two")
     (tmp_path / "two/metadata.jsonl").write_text("{}")
-    assert "holds metadata.csv and metadata.jsonl; keep one" in refusal(tmp_path / "two")
+    assert "has metadata.csv and metadata.jsonl; keep one" in refusal(tmp_path / "two")
     for content, message in [
-        ("file_name,text\na.wav,One, two\n", "line 2: not one cell for each of file_name, text; quote commas"),
+        (
+            "file_name,text\na.wav,One, two\n",
+            "line 2: not one cell for each of file_name, text; quote cells with commas",
+        ),
         ("file_name,text\na.wav\n", "line 2: not one cell"),
         ("file_name,text\n", "no rows"),
         ("file_name,text\na.wav,\xff\n", "not UTF-8"),
@@ -219,15 +231,15 @@ def test_splits_of_an_audio_folder_are_its_subfolders(tmp_path):
     make_corpus(tmp_path / "dev", 2)
     assert len(load_rows(encode_config(tmp_path)).rows) == 3
     assert len(load_rows(encode_config(tmp_path, sources=[{"path": str(tmp_path), "split": "dev"}])).rows) == 2
-    assert "no split 'test'; it has dev, train" in refusal(
+    assert "no split 'test'; the splits are dev, train" in refusal(
         tmp_path, sources=[{"path": str(tmp_path), "split": "test"}]
     )
     flat = str(tmp_path / "train")
-    assert "it has only one, leave split out" in refusal(tmp_path, sources=[{"path": flat, "split": "test"}])
+    assert "the folder has no splits, leave split out" in refusal(tmp_path, sources=[{"path": flat, "split": "test"}])
 
 
 def stored_dataset(tmp_path) -> Dataset:
-    """Three rows with the recordings' bytes inside, a class label and an id."""
+    """Three rows with the bytes of recordings, a class label and an id."""
     make_corpus(tmp_path / "clips", 3)
     cells = [{"bytes": path.read_bytes(), "path": None} for path in sorted((tmp_path / "clips").glob("*.wav"))]
     rows = {"id": [7, 8, 9], "sentence": ["One.", "Two.", "Three."], "who": [0, 1, 0], "audio": cells}
@@ -240,7 +252,7 @@ def stored_dataset(tmp_path) -> Dataset:
 COLUMNS = {"text": "sentence", "speaker": "who"}
 
 
-def assert_is_the_stored_dataset(folder):
+def assert_equals_stored_dataset(folder):
     corpus = load_rows(encode_config(folder, columns=COLUMNS))
     assert [(row["id"], row["text"], row["speaker"]) for row in corpus.rows] == [
         ("7", "One.", "anna"),
@@ -253,27 +265,27 @@ def assert_is_the_stored_dataset(folder):
 def test_save_to_disk_folders_are_read(tmp_path):
     rows = stored_dataset(tmp_path)
     rows.save_to_disk(tmp_path / "one")
-    assert_is_the_stored_dataset(tmp_path / "one")
+    assert_equals_stored_dataset(tmp_path / "one")
     DatasetDict({"train": rows, "dev": rows}).save_to_disk(tmp_path / "several")
-    assert_is_the_stored_dataset(tmp_path / "several")
+    assert_equals_stored_dataset(tmp_path / "several")
     source = {"path": str(tmp_path / "several"), "split": "test"}
-    assert "no split 'test'; it has train, dev" in refusal(tmp_path, sources=[source])
+    assert "no split 'test'; the splits are train, dev" in refusal(tmp_path, sources=[source])
 
 
 def test_parquet_folders_are_read(tmp_path):
     (tmp_path / "parquet/data").mkdir(parents=True)
     stored_dataset(tmp_path).to_parquet(tmp_path / "parquet/data/train-00000-of-00001.parquet")
-    assert_is_the_stored_dataset(tmp_path / "parquet")
+    assert_equals_stored_dataset(tmp_path / "parquet")
     source = {"path": str(tmp_path / "parquet"), "split": "test"}
     assert "Unknown split \"test\". Should be one of ['train']" in refusal(tmp_path, sources=[source])
     message = refusal(tmp_path / "parquet")
-    assert "no column 'text' for text; it has id, sentence, who, audio" in message
+    assert "no column 'text' for text; the columns are id, sentence, who, audio" in message
 
 
-def test_a_column_that_holds_no_recording_is_named(tmp_path):
+def test_a_column_without_recordings_is_named(tmp_path):
     rows = Dataset.from_dict({"text": ["One."], "audio": [[0.1, 0.2]]})
     rows.save_to_disk(tmp_path / "arrays")
-    assert "audio holds no recording: it is a list, need a file name or bytes" in refusal(tmp_path / "arrays")
+    assert "audio is not a recording: found list, expected a file name or bytes" in refusal(tmp_path / "arrays")
 
 
 # Cloning
@@ -288,7 +300,7 @@ def test_reference_clips_are_clips_of_the_row(tmp_path):
     (row,) = corpus.rows
     assert row["reference"]["ref_text"] == "Before." and row["reference"]["name"] == "b.wav"
     assert corpus.recording(row["reference"]["clip"])["path"].endswith("b.wav")
-    assert corpus.rejects[0]["reason"].startswith("ref_text is missing")
+    assert corpus.rejects[0].reason.startswith("ref_text is missing")
 
 
 def test_dialogues_have_a_reference_clip_for_each_speaker(tmp_path):
@@ -303,14 +315,14 @@ def test_dialogues_have_a_reference_clip_for_each_speaker(tmp_path):
     (tmp_path / "metadata.jsonl").write_text(json.dumps(row) + "\n" + json.dumps(bad) + "\n")
     corpus = load_rows(encode_config(tmp_path, tasks={"multi_speaker_voice_cloning": 1.0}))
     (row,) = corpus.rows
-    assert [each["ref_text"] for each in row["ref_speakers"]] == ["I am 0.", "I am 1."]
-    names = [corpus.recording(each["clip"])["path"] for each in row["ref_speakers"]]
+    assert [entry["ref_text"] for entry in row["ref_speakers"]] == ["I am 0.", "I am 1."]
+    names = [corpus.recording(entry["clip"])["path"] for entry in row["ref_speakers"]]
     assert [name.rpartition("/")[2] for name in names] == ["a.wav", "b.wav"]
-    assert corpus.rejects[0]["reason"].startswith("reference clip 0 cannot be read")
+    assert corpus.rejects[0].reason.startswith("reference clip 0: cannot be read")
     (tmp_path / "metadata.jsonl").write_text(
-        json.dumps(bad | {"ref_speakers": [each | {"ref_text": 7} for each in speakers]})
+        json.dumps(bad | {"ref_speakers": [entry | {"ref_text": 7} for entry in speakers]})
     )
-    with pytest.raises(InputError, match="ref_text is no text: 7 is a int"):
+    with pytest.raises(InputError, match="ref_text is not text: 7 is a int"):
         load_rows(encode_config(tmp_path, tasks={"multi_speaker_voice_cloning": 1.0}, ref_in_system=True))
 
 
@@ -325,24 +337,24 @@ def mixture(tmp_path, *sizes_and_weights, seed=0):
     return load_rows(encode_config(tmp_path, sources=sources, seed=seed))
 
 
-def test_weights_are_the_proportions_of_the_mixture_and_no_row_comes_twice(tmp_path):
+def test_weights_are_the_proportions_of_the_mixture_and_rows_are_not_repeated(tmp_path):
     corpus = mixture(tmp_path, (6, 2), (9, 1))
     ids = [row["id"] for row in corpus.rows]
     assert len(ids) == len(set(ids)) == 9
-    assert sum(row_id.startswith("0-") for row_id in ids) == 6  # used up
-    assert list(corpus.num_not_drawn.values()) == [0, 6]
+    assert sum(row_id.startswith("0-") for row_id in ids) == 6  # exhausted
+    assert list(corpus.num_not_sampled.values()) == [0, 6]
     again = [row["id"] for row in mixture(tmp_path, (6, 2), (9, 1)).rows]
     assert again == ids
     assert [row["id"] for row in mixture(tmp_path, (6, 2), (9, 1), seed=1).rows] != ids
 
 
-def test_without_weights_all_rows_are_taken(tmp_path):
+def test_without_weights_all_rows_are_used(tmp_path):
     corpus = mixture(tmp_path, (2, None), (3, None))
-    assert len(corpus.rows) == 5 and corpus.num_not_drawn == {}
+    assert len(corpus.rows) == 5 and corpus.num_not_sampled == {}
 
 
-def test_a_weight_on_one_source_only_is_refused(tmp_path):
-    with pytest.raises(InputError, match="some have a weight and some have none"):
+def test_weights_on_only_some_sources_are_refused(tmp_path):
+    with pytest.raises(InputError, match="only some have a weight"):
         mixture(tmp_path, (2, 1), (2, None))
 
 
@@ -357,21 +369,21 @@ def rows_of(sentences, speakers=None):
     ]
 
 
-def test_no_sentence_stands_on_both_sides(tmp_path):
+def test_no_sentence_is_in_both_splits(tmp_path):
     rows = rows_of([f"Sentence {index % 20}{'!.'[index % 2]}" for index in range(60)])
     splits = split_rows(rows, encode_config(tmp_path, test_size=0.2, seed=3))
     train, test = ({row["text"].rstrip("!.") for row in splits[name]} for name in ("train", "test"))
     assert not train & test and len(splits["test"]) == 12 and len(splits["train"]) == 48
 
 
-def test_no_speaker_stands_on_both_sides(tmp_path):
+def test_no_speaker_is_in_both_splits(tmp_path):
     rows = rows_of([f"Sentence {index}." for index in range(30)], [f"speaker{index % 6}" for index in range(30)])
     splits = split_rows(rows, encode_config(tmp_path, test_size=7, split_by="speaker"))
     train, test = ({row["speaker"] for row in splits[name]} for name in ("train", "test"))
-    assert not train & test and len(test) == 2  # whole speakers, until there are 7 rows
+    assert not train & test and len(test) == 2  # whole speakers, until there are at least 7 rows
 
 
-def test_the_split_is_drawn_by_the_seed_alone(tmp_path):
+def test_the_split_depends_on_the_seed_only(tmp_path):
     rows = rows_of([f"Sentence {index}." for index in range(40)])
     first, again, other = (
         [row["id"] for row in split_rows(rows, encode_config(tmp_path, test_size=8, seed=seed))["test"]]
@@ -380,15 +392,15 @@ def test_the_split_is_drawn_by_the_seed_alone(tmp_path):
     assert first == again != other and len(first) == 8
 
 
-def test_test_size_0_holds_nothing_out(tmp_path):
+def test_test_size_0_gives_no_test_split(tmp_path):
     assert list(split_rows(rows_of(["One.", "Two."]), encode_config(tmp_path, test_size=0))) == ["train"]
 
 
-def test_splits_that_cannot_be_are_refused(tmp_path):
+def test_impossible_splits_are_refused(tmp_path):
     rows = rows_of(["One.", "Two."], ["anna", "anna"])
     with pytest.raises(InputError, match="takes all 2 rows"):
         split_rows(rows, encode_config(tmp_path, test_size=2))
     with pytest.raises(InputError, match=r"by speaker takes all 2 rows \(1 groups\)"):
         split_rows(rows, encode_config(tmp_path, test_size=0.1, split_by="speaker"))
-    with pytest.raises(InputError, match="row 0: no speaker to split by"):
+    with pytest.raises(InputError, match="row 0: split_by: speaker needs a speaker"):
         split_rows(rows_of(["One.", "Two."]), encode_config(tmp_path, split_by="speaker"))

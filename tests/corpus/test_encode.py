@@ -33,7 +33,7 @@ from tests.helpers.tiny_codec import CORPUS, tiny_codec, tiny_codec_folder
 
 @pytest.fixture
 def config(tmp_path):
-    """The recipe of a small corpus; everything it writes lies in tmp_path."""
+    """A function that makes the recipe of a small corpus; all its folders are in tmp_path."""
 
     def build(**fields):
         if not (tmp_path / "clips").exists():
@@ -46,7 +46,7 @@ def config(tmp_path):
 
 @pytest.fixture
 def encoded_clips(monkeypatch):
-    """Lengths of the batches that go through the codec, in the order in which they do."""
+    """Numbers of clips in the batches that the codec encodes."""
     codec, batches = tiny_codec(), []
     handle = codec.model.acoustic_encoder.register_forward_hook(lambda _, args, out: batches.append(len(out)))
     monkeypatch.setattr(encoding, "load_codec", lambda *args, **kwargs: codec)
@@ -54,7 +54,7 @@ def encoded_clips(monkeypatch):
     handle.remove()
 
 
-def test_the_folder_is_a_corpus_that_can_be_trained_on(config):
+def test_the_folder_has_all_columns_of_an_encoded_corpus(config):
     folder = encode_corpus(config())
     train, test = load_encoded(folder, split="train"), load_encoded(folder, split="test")
     assert len(train) == 4 and len(test) == 2
@@ -70,7 +70,7 @@ def test_the_folder_is_a_corpus_that_can_be_trained_on(config):
     assert row["task"] == "single_speaker_smart_voice" and row["codec"] == tiny_codec().revision
     assert json.loads(row["messages"])[-1]["role"] == "assistant"
     assert row["ref_codes"] == [] and row["ref_texts"] == [] and row["scene"] is None
-    # Only the split that is evaluated keeps its recordings, byte for byte.
+    # Only the test split keeps its recordings, byte for byte.
     assert row["audio"] == {
         "path": f"{index:02d}.wav",
         "bytes": Path(config().sources[0], f"{index:02d}.wav").read_bytes(),
@@ -78,7 +78,7 @@ def test_the_folder_is_a_corpus_that_can_be_trained_on(config):
     assert train["audio"][:] == [None] * 4
 
 
-def test_the_records_tell_what_was_done(config):
+def test_the_records_describe_the_corpus_without_paths_of_this_machine(config):
     make_corpus(Path(config().sources[0]))
     write_tone(Path(config().sources[0]) / "00.wav", seconds=0.05)
     folder = encode_corpus(config(hub_dataset_id="user/hums", license="cc-by-4.0"))
@@ -97,7 +97,7 @@ def test_the_records_tell_what_was_done(config):
         assert str(Path(config().sources[0]).parent) not in (folder / name).read_text()
 
 
-def test_the_fingerprint_is_of_the_content_and_not_of_the_place(config, tmp_path):
+def test_the_fingerprint_depends_on_the_content_only(config, tmp_path):
     folder = encode_corpus(config())
     shutil.copytree(folder, tmp_path / "elsewhere")
     train, test = (load_encoded(folder, split=split)._fingerprint for split in ("train", "test"))
@@ -105,14 +105,14 @@ def test_the_fingerprint_is_of_the_content_and_not_of_the_place(config, tmp_path
 
 
 @pytest.mark.parametrize("keep, kept", [("all", {"train", "test"}), ("test", {"test"}), ("none", set())])
-def test_recordings_are_kept_where_the_recipe_says(config, keep, kept):
+def test_recordings_are_kept_as_keep_audio_says(config, keep, kept):
     folder = encode_corpus(config(keep_audio=keep))
     for split in ("train", "test"):
         audio = load_encoded(folder, split=split)["audio"][:]
         assert all((cell is not None) == (split in kept) for cell in audio)
 
 
-def test_reference_clips_are_encoded_beside_their_rows(config, tmp_path):
+def test_reference_clips_are_encoded(config, tmp_path):
     clips = tmp_path / "clips"
     for index in range(4):
         write_tone(clips / f"{index}.wav", hertz=200.0 + 20 * index)
@@ -136,26 +136,26 @@ def test_a_corpus_is_encoded_once(config, encoded_clips):
     assert sum(encoded_clips) == 6 and len(encoded_clips) == 3  # three lengths, two clips each
     before = {row["id"]: row["codes"] for split in ("train", "test") for row in load_encoded(first, split=split)}
 
-    # Other splits, another folder, other text: the sounds are the same.
+    # Another folder with the same recordings, and other splits.
     make_corpus(Path(config().sources[0]).parent / "copy")
     sources = [str(Path(config().sources[0]).parent / "copy")]
     second = encode_corpus(config(sources=sources, test_size=3, seed=1, output_dir=config().output_dir + "2"))
     after = {row["id"]: row["codes"] for split in ("train", "test") for row in load_encoded(second, split=split)}
     assert sum(encoded_clips) == 6 and after == before
 
-    write_tone(Path(config().sources[0]) / "00.wav", hertz=999.0)  # one recording is made anew
+    write_tone(Path(config().sources[0]) / "00.wav", hertz=999.0)  # one new recording
     encode_corpus(config(overwrite_output_dir=True))
     assert sum(encoded_clips) == 7
 
 
-def test_codes_of_another_codec_are_not_taken_from_the_cache(tmp_path):
+def test_codes_of_another_codec_are_not_used(tmp_path):
     codes = torch.ones(3, 8, dtype=torch.int16)
     CodeCache(tmp_path, codec="local@1").add({"a": codes})
     assert "a" in CodeCache(tmp_path, codec="local@1") and "a" not in CodeCache(tmp_path, codec="user/codec@1")
     assert torch.equal(CodeCache(tmp_path, codec="local@1")["a"], codes)
 
 
-def test_a_broken_cache_file_is_named(tmp_path):
+def test_a_damaged_cache_file_is_named(tmp_path):
     CodeCache(tmp_path, codec="local@1").add({"a": torch.ones(3, 8, dtype=torch.int16)})
     (path,) = tmp_path.glob("*/*.safetensors")
     shutil.copy(path, broken := path.with_name("broken.safetensors"))
@@ -164,7 +164,7 @@ def test_a_broken_cache_file_is_named(tmp_path):
         CodeCache(tmp_path, codec="local@1")
 
 
-def test_several_files_hold_a_split_together(config, monkeypatch):
+def test_a_split_can_have_several_files(config, monkeypatch):
     monkeypatch.setattr(shards, "SHARD_BYTES", 200)  # one row without audio
     folder = encode_corpus(config(keep_audio="none", test_size=0))
     names = sorted(path.name for path in (folder / "data").iterdir())
@@ -172,40 +172,40 @@ def test_several_files_hold_a_split_together(config, monkeypatch):
     assert names[0].startswith("train-00000-of-0000") and len(load_encoded(folder, split="train")) == 6
 
 
-def test_files_are_handed_on_while_the_next_is_made_and_are_the_same_when_made_again(config, monkeypatch):
+def test_files_are_passed_on_while_the_next_is_made_and_are_reproducible(config, monkeypatch):
     monkeypatch.setattr(shards, "SHARD_BYTES", 200)  # one row without audio
-    monkeypatch.setattr(encoding, "STRETCH_SECONDS", 0.5)  # two of them
+    monkeypatch.setattr(encoding, "CHUNK_SECONDS", 0.5)  # two of them
     recipe = config(keep_audio="none", test_size=0, batch_seconds=0.5, overwrite_output_dir=True)
-    cached, handed_on, output_dir = [], {}, Path(recipe.output_dir)
+    cached, passed_on, output_dir = [], {}, Path(recipe.output_dir)
     with ThreadPoolExecutor(1) as worker:
 
         def upload(path: Path, name: str) -> None:
             time.sleep(0.02)
-            assert not output_dir.exists()  # the corpus is whole when all is uploaded
-            handed_on[name] = path.read_bytes()
+            assert not output_dir.exists()  # the corpus appears when all files are uploaded
+            passed_on[name] = path.read_bytes()
 
         def on_shard(path: Path, name: str) -> Future:
             cached.append(len(CodeCache(recipe.cache_dir, codec=tiny_codec().revision)._shards))
             return worker.submit(upload, path, name)
 
         folder = encode_corpus(recipe, on_shard=on_shard)
-    assert cached == [2, 2, 4, 4, 6, 6]  # codes, when a file is handed on
+    assert cached == [2, 2, 4, 4, 6, 6]  # codes in the cache when a file is passed on
     written = {f"data/{path.name}": path.read_bytes() for path in (folder / "data").iterdir()}
-    assert list(handed_on) == sorted(written) and handed_on == written
+    assert list(passed_on) == sorted(written) and passed_on == written
     encode_corpus(recipe)
     assert {f"data/{path.name}": path.read_bytes() for path in (folder / "data").iterdir()} == written
 
 
-def test_a_finished_corpus_is_not_overwritten_unasked(config, encoded_clips):
+def test_a_finished_corpus_is_not_overwritten_by_default(config, encoded_clips):
     encode_corpus(config())
     encoded = sum(encoded_clips)
     make_corpus(Path(config().sources[0]), first_hertz=500.0)
     with pytest.raises(InputError, match="exists and is not empty"):
         encode_corpus(config())
-    assert sum(encoded_clips) == encoded  # said before the work
+    assert sum(encoded_clips) == encoded  # refused before the work
 
 
-def test_a_full_disk_leaves_nothing_half_written(config, tmp_path, monkeypatch):
+def test_a_full_disk_leaves_no_partial_files(config, tmp_path, monkeypatch):
     def no_space(self, table, *args, **kwargs):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -219,17 +219,17 @@ def test_a_full_disk_leaves_nothing_half_written(config, tmp_path, monkeypatch):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A disk of 256 KB, where the system lets us mount one."""
+    """A mounted disk of 256 KB; skipped without the right to mount."""
     disk = tmp_path / "disk"
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)]
     if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("no right to mount a small disk")
+        pytest.skip("no right to mount a disk")
     yield disk
     subprocess.run(["umount", str(disk)], check=True)
 
 
-def test_a_disk_that_is_really_full_leaves_nothing_half_written(config, small_disk):
+def test_a_mounted_full_disk_leaves_no_partial_files(config, small_disk):
     (small_disk / "other").write_bytes(bytes(240_000))
     with pytest.raises(InputError, match="disk full"):
         encode_corpus(config(output_dir=str(small_disk / "corpus"), keep_audio="all"))
@@ -244,7 +244,7 @@ KILLED = """
     add = CodeCache.add
     def slow_add(self, codes):
         add(self, codes)
-        time.sleep(5)   # long enough to be killed here
+        time.sleep(5)   # killed here
     CodeCache.add = slow_add
     sources, codec, output_dir, cache_dir = sys.argv[1:]
     encoding.encode_corpus(encode_config(
@@ -253,7 +253,7 @@ KILLED = """
 """
 
 
-def test_a_killed_encode_goes_on_where_it_was(config, encoded_clips, tmp_path):
+def test_a_killed_run_continues(config, encoded_clips, tmp_path):
     paths = [config().sources[0], str(tiny_codec_folder()), config().output_dir, config().cache_dir]
     with (tmp_path / "log").open("w") as log:
         process = Python("-c", textwrap.dedent(KILLED), *paths, env=dict(os.environ), stderr=log)
@@ -281,7 +281,7 @@ def test_codes_of_another_codec_are_refused(config):
         check_codec(rows, "user/codec@abc", where="my corpus")
 
 
-def test_folders_that_are_no_encoded_corpus_are_named(config, tmp_path):
+def test_folders_that_are_not_an_encoded_corpus_are_refused(config, tmp_path):
     folder = encode_corpus(config())
     with pytest.raises(InputError, match="no split 'dev'; it has test, train"):
         load_encoded(folder, split="dev")
@@ -327,7 +327,7 @@ HUB = """
 """
 
 
-def test_corpora_come_from_the_hub(config, tmp_path):
+def test_corpora_are_read_from_the_hub(config, tmp_path):
     folder = Path(config().sources[0])
     clips = {path.name: path.read_bytes() for path in folder.iterdir()}
     audio = {"bytes": clips["00.wav"], "path": None}
@@ -353,7 +353,7 @@ def test_corpora_come_from_the_hub(config, tmp_path):
     assert "doesn't contain any data files" in found["empty"] and "scripts are no longer supported" in found["script"]
 
 
-def test_the_tiny_recipe_encodes_the_corpus_of_the_repo(tmp_path, monkeypatch):
+def test_the_recipe_of_the_test_data_encodes_its_corpus(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     own = ["--codec_name_or_path", str(tiny_codec_folder()), "--output_dir", str(tmp_path / "corpus")]
     own += ["--cache_dir", str(tmp_path / "codes")]

@@ -1,5 +1,4 @@
-"""What a model is taught by a corpus that mixes the four tasks: of each row its own clip alone, whatever stands beside
-it in the batch."""
+"""Labels of a corpus with all four tasks: only the row's own clip is a target, whatever the batch."""
 
 from typing import get_args
 
@@ -24,7 +23,7 @@ def model_config() -> HiggsAudioV2Config:
 
 @pytest.fixture(scope="module", params=[False, True], ids=["references as turns", "references in the system turn"])
 def samples(request, tmp_path_factory):
-    """(task, sample) of two rows of each task."""
+    """(task, sample) for two rows of each task."""
     folder = tmp_path_factory.mktemp("mix")
     config = encode_config(
         make_corpus(folder / "clips", 48),
@@ -42,7 +41,7 @@ def samples(request, tmp_path_factory):
 
 def test_reference_clips_carry_no_loss(samples, model_config):
     num_references = {task: len(sample["codes"]) - 1 for task, sample in samples}
-    assert list(num_references.values()) == [0, 1, 0, 2]  # of the tasks in their order
+    assert list(num_references.values()) == [0, 1, 0, 2]  # by task, in the order of Task
     for _, sample in samples:
         *references, own = sample["codes"]
         labels = HiggsCollator(model_config)([sample])["audio_labels"][0]  # (F, C)
@@ -51,10 +50,10 @@ def test_reference_clips_carry_no_loss(samples, model_config):
         assert int((labels[before:] != IGNORE_INDEX).sum()) == (len(own) + 1) * 8
 
 
-def test_no_label_depends_on_a_neighbour(samples, model_config):
+def test_labels_do_not_depend_on_the_rest_of_the_batch(samples, model_config):
     alone = [HiggsCollator(model_config)([sample]) for _, sample in samples]
     together = [sample for _, sample in samples]
-    packed = HiggsCollator(model_config, pack_to=10_000)(together)  # all in one row, in their order
+    packed = HiggsCollator(model_config, pack_to=10_000)(together)  # all samples in one row
     for name in ("labels", "audio_labels"):
         expected = torch.cat([batch[name][0] for batch in alone])
         assert torch.equal(packed[name][0, : len(expected)], expected), name

@@ -26,7 +26,7 @@ NUM_GOOD = 40
 
 
 def messy_corpus(folder):
-    """40 rows of 0.4 to 0.48 s and 13 to 15 characters; then one of each fault."""
+    """40 rows of 0.4 to 0.48 s with 13 to 15 characters, and one row of each fault."""
     make_corpus(folder, NUM_GOOD)
     rows = [
         {"file_name": f"{index:02d}.wav", "text": f"Sentence {index:02d}{'.!?'[index % 3] * (index % 4)}."}
@@ -47,7 +47,9 @@ def messy_corpus(folder):
     rows += [last | {"file_name": f"{name}.wav", "text": f"Row {name} here"} for name in ("clipped", "low")]
     rows += [last | {"file_name": "edge.wav", "text": "A long silence follows these words of edge"}]
     rows += [last | {"file_name": f"{name}.wav", "text": f"Bad {name}."} for name in ("short", "silent", "gone")]
-    rows += [last | {"file_name": "twin.wav", "text": "sentence 38", "speaker": "anna"}]  # 00's sound, 38's words
+    rows += [
+        last | {"file_name": "twin.wav", "text": "sentence 38", "speaker": "anna"}
+    ]  # the audio of 00, the words of 38
     rows += [last | {"file_name": "fast.wav", "text": "Nobody speaks as fast."}]
     rows += [last | {"file_name": "nfd.wav", "text": "Etude, e\u0301tude\u200b."}]
     rows += [last | {"file_name": "evil.wav", "text": EVIL, "speaker": EVIL, "language": EVIL}]
@@ -57,7 +59,7 @@ def messy_corpus(folder):
 
 @pytest.fixture(scope="module")
 def checked(tmp_path_factory):
-    """(the record, the folder of the report, the recipe) of the messy corpus; the codec is nowhere."""
+    """(record, folder of the report, recipe) of the messy corpus; the codec does not exist."""
     folder = tmp_path_factory.mktemp("check")
     config = encode_config(
         messy_corpus(folder / "clips"),
@@ -74,7 +76,7 @@ def checked(tmp_path_factory):
     return record, place, config
 
 
-def test_it_needs_no_codec_and_writes_only_its_report(checked):
+def test_the_check_needs_no_codec_and_writes_only_its_report(checked):
     _, place, config = checked
     folder = Path(config.output_dir).parent
     assert sorted(path.name for path in folder.iterdir()) == ["clips", "codes-check"]
@@ -82,18 +84,18 @@ def test_it_needs_no_codec_and_writes_only_its_report(checked):
     assert sorted(path.name for path in place.iterdir()) == ["corpus_report.html", "corpus_report.json"]
 
 
-def test_the_record_is_what_the_file_holds_and_names_no_folder_of_this_machine(checked):
+def test_the_json_file_equals_the_record_and_has_no_paths_of_this_machine(checked):
     record, place, config = checked
     text = (place / "corpus_report.json").read_text(encoding="utf-8")
     assert json.loads(text) == json.loads(json.dumps(record))
     assert str(Path(config.output_dir).parent) not in text + (place / "corpus_report.html").read_text(encoding="utf-8")
 
 
-def test_rows_are_counted_and_bad_ones_by_reason_with_the_first_of_each(checked):
+def test_rejects_are_counted_by_category_with_the_first_of_each(checked):
     record, _, _ = checked
     assert (record["read"], record["kept"]) == (50, 47)
     counts = {group["reason"]: group["rows"] for group in record["rejects"]}
-    evil = "zero_shot_voice_cloning: no reference"  # a voice with one clip, if the draw wants it cloned
+    evil = "zero_shot_voice_cloning: no reference"  # the speaker with one clip, if its task is cloning
     assert {name: count for name, count in counts.items() if name != evil} == {
         "recording too short": 1,
         "recording silent": 1,
@@ -104,7 +106,7 @@ def test_rows_are_counted_and_bad_ones_by_reason_with_the_first_of_each(checked)
     assert {each["filter"]: each["rows"] for each in record["filters"]}["min_seconds"] == 1
 
 
-def test_speakers_languages_and_sound_are_measured(checked):
+def test_speakers_languages_and_audio_are_measured(checked):
     record, _, _ = checked
     assert {size["name"]: size["rows"] for size in record["speakers"]} == {"bert": 25, "anna": 21, EVIL: 1}
     assert record["seconds"] == pytest.approx(sum(size["seconds"] for size in record["speakers"]))
@@ -128,7 +130,7 @@ def test_texts_are_measured(checked):
     assert record["text_lengths"]["least"] == len("sentence 38.")
 
 
-def test_shares_and_positions_are_those_of_what_is_taught(checked):
+def test_shares_of_tasks_and_positions_are_those_of_the_splits(checked):
     record, _, _ = checked
     assert record["tasks"] == {"single_speaker_smart_voice": 0.75, "zero_shot_voice_cloning": 0.25}
     train, test = record["splits"]["train"], record["splits"]["test"]
@@ -142,7 +144,7 @@ def test_shares_and_positions_are_those_of_what_is_taught(checked):
     assert train["epoch"]["steps"] == -(-(positions["codes"] + positions["text"]) // 8192)
 
 
-def test_encode_makes_the_rows_that_the_check_counted(tmp_path):
+def test_encode_makes_the_rows_that_the_check_counts(tmp_path):
     make_corpus(tmp_path / "clips", 12)
     tasks = {"single_speaker_smart_voice": 1.0, "multi_speaker_smart_voice": 1.0}
     config = encode_config(
@@ -157,7 +159,7 @@ def test_encode_makes_the_rows_that_the_check_counted(tmp_path):
     assert encoded["rejects"] == {group["reason"]: group["rows"] for group in record["rejects"]}
 
 
-def test_tasks_that_rows_name_and_dialogues_that_are_cut_are_counted(tmp_path):
+def test_tasks_of_rows_and_cut_dialogues_are_counted(tmp_path):
     make_corpus(tmp_path / "clips", 6)
     turns = [
         {"speaker": ("carl", "dora")[index % 2], "text": f"Turn {index}", "audio": f"0{index}.wav"}
@@ -181,13 +183,13 @@ def test_tasks_that_rows_name_and_dialogues_that_are_cut_are_counted(tmp_path):
     assert train["cut_at_turn"] == {"dialogues": 1, "pieces": 2}
     assert "train: 1 dialogue cut at turns into 2" in render_text(record).splitlines()
     page = Page((place / "corpus_report.html").read_text(encoding="utf-8")).text
-    assert "1 dialogue cut at turns into 2" in page and "by rows that name it" in page
+    assert "1 dialogue cut at turns into 2" in page and "only rows that name it" in page
 
 
-def test_the_text_has_what_the_page_has_in_short(checked):
+def test_the_summary_has_filters_and_lengths(checked):
     record, _, _ = checked
     lines = {line.partition(": ")[0]: line.partition(": ")[2] for line in render_text(record).splitlines()}
-    assert "filter: min_seconds (0.3) drops 1 row" in render_text(record).splitlines()
+    assert "filter: min_seconds (0.3) removes 1 row" in render_text(record).splitlines()
     assert re.fullmatch(r"\[█[ ▁-█]*▁\] from 0\.4 to 3\.0 s", lines["lengths"])
 
 
@@ -204,7 +206,7 @@ class Page(HTMLParser):
         self.text += text
 
 
-def test_the_page_escapes_what_comes_from_outside_and_needs_nothing_outside_itself(checked):
+def test_the_page_escapes_untrusted_text_and_loads_nothing(checked):
     record, place, _ = checked
     source = (place / "corpus_report.html").read_text(encoding="utf-8")
     page = Page(source)
@@ -218,52 +220,52 @@ def test_the_page_escapes_what_comes_from_outside_and_needs_nothing_outside_itse
     ids = [each["id"] for _, each in page.tags if "id" in each]
     assert len(ids) == len(set(ids)) and {each["href"][1:] for _, each in page.tags if "href" in each} == set(ids)
     assert len([each for tag, each in page.tags if tag == "svg" and each["role"] == "img"]) == 4
-    assert "no character is out of its reach" in page.text and " of 8,192 with voice_lora.yaml; " in page.text
+    assert "it can represent any character" in page.text and " of 8,192 with voice_lora.yaml; " in page.text
 
 
-def test_what_stands_out_is_said_first_and_the_terminal_gets_no_control_characters(checked):
+def test_problems_come_first_and_control_characters_are_escaped(checked):
     record, _, _ = checked
     found = "\n".join(findings(record))
-    for words in (
+    for message in (
         "3 rows: rejected by the checks",
         "1 row: clipped",
-        "1 row: silent for more than 0.5 s at an end, 1.0 s in all",
-        "1 row: recorded below 24,000 Hz",
-        "1 row: the same sound as a row before",
-        "1 row: the same words as another row of the same speaker",
-        "1 row: far faster or slower",
-        "1 row: letters and their accents are apart",
-        "characters that nobody sees: 2 format",
+        "1 row: more than 0.5 s of silence at an end, 1.0 s in total",
+        "1 row: sample rate below 24,000 Hz",
+        "1 row: same audio as an earlier row",
+        "1 row: same words as another row of the same speaker",
+        "1 row: unusual speaking rate",
+        "1 row: text not in Unicode NFC",
+        "invisible characters: 2 format",
     ):
-        assert words in found, words
+        assert message in found, message
     text = render_text(record | {"languages": [{"name": "\x1b[2J\r", "rows": 1, "seconds": 1.0}]})
     assert "\\u001b[2J\\u000d" in text and not {"\x1b", "\r", "\u202e"} & set(text)
     assert "47 of 50 rows pass the checks" in text.splitlines()[0] and " of 8,192 with voice_lora.yaml; " in text
 
 
-def test_a_clean_corpus_has_nothing_that_stands_out(tmp_path):
+def test_a_clean_corpus_has_no_problems(tmp_path):
     make_corpus(tmp_path / "clips", 8)
     config = encode_config(tmp_path / "clips", output_dir=str(tmp_path / "out"))
     record, _ = check_corpus(config)
-    assert findings(record) == [] and "Nothing stands out." in Page(render_report(record)).text
+    assert findings(record) == [] and "No problems found." in Page(render_report(record)).text
 
 
-def test_half_of_a_surrogate_pair_does_not_break_the_report(tmp_path):
+def test_a_lone_surrogate_does_not_break_the_report(tmp_path):
     write_tone(tmp_path / "clips/a.wav", seconds=1.0)
     (tmp_path / "clips/metadata.jsonl").write_text(
         '{"file_name": "a.wav", "text": "Half \\ud83d.", "speaker": "\\ud83d"}'
     )
     config = encode_config(tmp_path / "clips", output_dir=str(tmp_path / "out"), test_size=0)
     record, place = check_corpus(config)
-    assert "characters that nobody sees: 1 half of a surrogate pair" in findings(record)
+    assert "invisible characters: 1 lone surrogate" in findings(record)
     assert "\\ud83d" in (place / "corpus_report.html").read_text(encoding="utf-8")
     assert render_text(record).encode()
 
 
-def test_a_corpus_without_a_good_row_is_refused_with_its_reasons(tmp_path):
+def test_a_corpus_without_a_valid_row_is_refused_with_its_reasons(tmp_path):
     write_tone(tmp_path / "clips/a.wav", seconds=0.05)
     write_metadata(tmp_path / "clips", [{"file_name": "a.wav", "text": "Short."}])
-    with pytest.raises(InputError, match="no row is left of 1: {'recording too short': 1}"):
+    with pytest.raises(InputError, match="none of 1 rows passes the checks: {'recording too short': 1}"):
         check_corpus(encode_config(tmp_path / "clips", output_dir=str(tmp_path / "out")))
     assert [path.name for path in tmp_path.iterdir()] == ["clips"]
 
@@ -273,12 +275,12 @@ def test_a_report_can_be_made_again(tmp_path):
     assert check_corpus(config)[1] == check_corpus(config)[1] == tmp_path / "out-check"
 
 
-def test_the_script_says_it_in_short_and_pushes_nothing(tmp_path, monkeypatch, capsys):
+def test_the_script_prints_the_summary_and_pushes_nothing(tmp_path, monkeypatch, capsys):
     make_corpus(tmp_path / "clips")
     script = ROOT / "scripts/encode.py"
     flags = ["--sources", tmp_path / "clips", "--output_dir", tmp_path / "out", "--test_size", 2, "--dry_run"]
     monkeypatch.setattr(sys, "argv", list(map(str, [script, *flags, "--push_to_hub"])))
     runpy.run_path(str(script), run_name="__main__")
-    said = capsys.readouterr().out.splitlines()
-    assert said[0].startswith("6 of 6 rows pass the checks") and said[-1].endswith("out-check/corpus_report.html")
-    assert len(said) < 20 and not (tmp_path / "out").exists()
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("6 of 6 rows pass the checks") and lines[-1].endswith("out-check/corpus_report.html")
+    assert len(lines) < 20 and not (tmp_path / "out").exists()

@@ -11,6 +11,7 @@ from higgs_recipes.collator import HiggsCollator
 from higgs_recipes.configs.measured_speeds import SETTINGS, Speed
 from higgs_recipes.corpus import statistics as stats
 from higgs_recipes.corpus.clips import Clip
+from higgs_recipes.rejects import Reject, RejectCode
 from higgs_recipes.samples import build_sample
 from tests.helpers.checkpoints import load_tiny, random_rows, tiny_folder
 from tests.helpers.corpus_folder import encode_config
@@ -22,7 +23,7 @@ def row(index, text="Some words here.", *, seconds=1.0, language=None, speaker=N
     return {"id": str(index), "text": text, "seconds": seconds, "language": language, "speaker": speaker, "own": clip}
 
 
-def test_a_spread_is_that_of_the_sorted_values():
+def test_a_spread_has_percentiles_and_a_histogram():
     values = list(range(101))
     random.Random(0).shuffle(values)
     spread = stats.spread(values)
@@ -31,7 +32,7 @@ def test_a_spread_is_that_of_the_sorted_values():
 
 
 @pytest.mark.parametrize("values", [[0.4, 0.44, 0.48, 0.44], [1.0, 1.0], [0.5, 30.0, 2.2], list(range(1000))])
-def test_a_histogram_holds_every_value_in_its_bin(values):
+def test_a_histogram_counts_every_value_in_its_bin(values):
     made = stats.histogram(values)
     assert sum(made["counts"]) == len(values) and len(made["counts"]) <= stats.NUM_BINS + 2
     for index, count in enumerate(made["counts"]):
@@ -40,7 +41,7 @@ def test_a_histogram_holds_every_value_in_its_bin(values):
     assert made["counts"][0] and made["counts"][-1]
 
 
-def test_sizes_are_by_time_and_rows_without_a_name_are_counted():
+def test_sizes_are_sorted_by_duration_and_include_rows_without_a_name():
     rows = [row(0, seconds=2.0, speaker="a"), row(1, seconds=3.0), row(2, seconds=2.0, speaker="a")]
     assert stats.sizes(rows, "speaker") == [
         {"name": "a", "rows": 2, "seconds": 4.0},
@@ -48,30 +49,30 @@ def test_sizes_are_by_time_and_rows_without_a_name_are_counted():
     ]
 
 
-def test_words_are_the_same_whatever_case_and_punctuation():
+def test_same_words_ignore_case_and_punctuation():
     rows = [row(0, "Hello, you!"), row(1, "hello you."), row(2, "Hello."), row(3, "..."), row(4, "!")]
     assert stats.repeated(rows, stats.same_words) == [["0", "1"]]
 
 
-def test_rates_are_judged_within_a_language_and_only_where_their_spread_is_known():
+def test_outliers_of_the_speaking_rate_are_found_within_each_language():
     generator = random.Random(0)
     english = [row(index, "a" * generator.randint(90, 110), seconds=7.0, language="en") for index in range(50)]
     chinese = [row(index, "字" * generator.randint(45, 55), seconds=10.0, language="zh") for index in range(50, 100)]
     few = [row(index, "a" * index, language="xx") for index in range(101, 105)]
     assert stats.speaking_rates(english + chinese + few)["outliers"] == []
-    odd = [row("fast", "a" * 300, seconds=7.0, language="en"), row("slow", "a" * 20, seconds=7.0, language="en")]
-    odd += [row("english", "a" * 140, seconds=10.0, language="zh")]  # usual in another language
-    rates = stats.speaking_rates(english + chinese + few + odd)
+    unusual = [row("fast", "a" * 300, seconds=7.0, language="en"), row("slow", "a" * 20, seconds=7.0, language="en")]
+    unusual += [row("english", "a" * 140, seconds=10.0, language="zh")]  # usual for English
+    rates = stats.speaking_rates(english + chinese + few + unusual)
     assert {each["id"] for each in rates["outliers"]} == {"fast", "slow", "english"}
     assert [each["judged"] for each in rates["languages"]] == [True, True, False]
-    off = next(each for each in rates["outliers"] if each["id"] == "fast")
+    fast = next(each for each in rates["outliers"] if each["id"] == "fast")
     english_rates = rates["languages"][0]
-    assert off["deviations"] == pytest.approx((300 / 7 - english_rates["median"]) / english_rates["deviation"])
+    assert fast["deviations"] == pytest.approx((300 / 7 - english_rates["median"]) / english_rates["deviation"])
     alike = stats.speaking_rates([row(index) for index in range(20)] + [row("other", "Some.")])
     assert alike["outliers"] == [] and not alike["languages"][0]["judged"]
 
 
-def test_unseen_characters_are_named_and_rare_ones_need_a_thousand_rows():
+def test_invisible_characters_are_listed_and_rare_ones_from_1000_rows():
     texts = ["plain", "tab\tzero\u200b", "\ue000", "lost \ufffd", "line\nline"]
     kinds = {each["code"]: each["kind"] for each in stats.unusual_characters(texts)}
     assert kinds == {"U+0009": "control", "U+200B": "format", "U+E000": "private use", "U+FFFD": "lost in decoding"}
@@ -80,10 +81,10 @@ def test_unseen_characters_are_named_and_rare_ones_need_a_thousand_rows():
     assert stats.unusual_characters(["plain"] * 999 + ["đ"]) == []
 
 
-def test_filters_count_the_rejects_that_name_their_field():
-    reasons = ["too short: 0.05 s, min_seconds is 0.3", "too long: 40.00 s, max_seconds is 30.0", "silent; drop it"]
-    reasons += ["zero_shot_voice_cloning: no reference; speaker anna has no other clip of 2.0 to 10.0 s"] * 2
-    rejects = [{"file": "f", "row": index, "id": None, "reason": each} for index, each in enumerate(reasons)]
+def test_filters_count_rejects_by_code():
+    none = Reject(RejectCode.NO_REFERENCE, "ref_audio", "max_seconds is 5", task="zero_shot_voice_cloning")
+    rejects = [Reject(RejectCode.TOO_SHORT, "audio", "0.05 s"), Reject(RejectCode.TOO_LONG, "dialogue", "40.00 s")]
+    rejects += [Reject(RejectCode.SILENT, "audio", "record it again"), none, none]
     config = encode_config("f", codec_name_or_path="none", tasks={"zero_shot_voice_cloning": 1.0})
     dropped = stats.dropped_by_filters(rejects, {"a": 3, "b": 4}, config)
     assert [(each["filter"], each["rows"]) for each in dropped] == [
@@ -93,16 +94,17 @@ def test_filters_count_the_rejects_that_name_their_field():
         ("ref_min_seconds, ref_max_seconds", 2),
         ("weights of sources", 7),
     ]
-    groups = stats.rejects_by_reason(rejects * 4)
+    groups = stats.rejects_by_category(rejects * 4)
     assert [(each["reason"], each["rows"], len(each["first"])) for each in groups] == [
         ("zero_shot_voice_cloning: no reference", 8, stats.FIRST),
-        ("too short", 4, 4),
-        ("too long", 4, 4),
-        ("silent", 4, 4),
+        ("recording too short", 4, 4),
+        ("dialogue too long", 4, 4),
+        ("recording silent", 4, 4),
     ]
+    assert groups[1]["first"][0] == {"reason": "recording too short: 0.05 s", "code": "too_short"}
 
 
-def test_codes_take_the_positions_that_the_collator_gives_them():
+def test_positions_equal_those_of_the_collator():
     tokenizer = load_tiny()[1]
     config = HiggsAudioV2Config.from_pretrained(tiny_folder() / "model")
     for made in random_rows(4):
@@ -112,17 +114,17 @@ def test_codes_take_the_positions_that_the_collator_gives_them():
         num_positions = HiggsCollator(config)([sample])["input_ids"].shape[1]
         assert taken["codes"] == sum(len(codes) + 9 for codes in clips)
         assert taken["codes"] + len(sample["input_ids"]) - len(clips) == num_positions
-        assert taken["text"] <= num_positions - taken["codes"]  # of the tiny tokenizer, which merges little
+        assert taken["text"] <= num_positions - taken["codes"]  # the tiny tokenizer gives more tokens
 
 
-def test_marks_of_the_prompt_are_counted_and_words_estimated():
+def test_special_tokens_are_counted_and_text_is_estimated():
     turns = conversation({"text": "é" * 40, "audio": "a.wav"}, task="single_speaker_smart_voice")
     taken = stats.positions({"messages": json.dumps(turns), "clips": [Clip(10.0, "hash")]})
     num_bytes = len("Generate audio following instruction.") + 80
     assert taken == {"codes": 259, "text": 1 + 3 * 5 + 2 + -(-num_bytes // 4), "text_at_most": 18 + num_bytes}
 
 
-def test_an_epoch_is_packed_as_voice_lora_has_it(monkeypatch):
+def test_an_epoch_is_packed_as_in_voice_lora(monkeypatch):
     recipe = yaml.safe_load((ROOT / "recipes/higgs-3b/voice_lora.yaml").read_text(encoding="utf-8"))
     assert recipe | stats.VOICE_LORA == recipe and recipe["fill_rows"]
     assert {name: recipe[name] for name in SETTINGS if name in recipe} == {

@@ -1,4 +1,4 @@
-"""Corpora that do not fit the disk, from a Hub on the loopback: what comes out, what lies on the disk meanwhile."""
+"""Encoding with streaming, from a local Hub server: the resulting corpus, and the files on disk meanwhile."""
 
 import io
 import json
@@ -15,8 +15,11 @@ import pytest
 import soundfile
 from datasets import Audio, ClassLabel, Dataset, Features, Value
 
+from higgs_recipes.audio.clipping import Levels
+from higgs_recipes.corpus import streaming
+from higgs_recipes.corpus.clips import Clip
 from higgs_recipes.corpus.encoded import load_encoded
-from higgs_recipes.corpus.sources.parquet import ParquetTable
+from higgs_recipes.rejects import Reject, RejectCode
 from tests.helpers.forked_python import Python
 from tests.helpers.hub_server import HubServer, stored
 from tests.helpers.paths import ROOT
@@ -27,7 +30,7 @@ from tests.recipes.test_hub_recipes import card, tar
 NUM_FILES, ROWS_EACH = 4, 3
 NAMES = [f"train-{index:05d}-of-{NUM_FILES:05d}.parquet" for index in range(NUM_FILES)]
 TEXT = Value("string")
-# In a process of its own, which reads the Hub's address: recipes one after the other, and what the Hub was asked for.
+# Encodes recipes from stdin in a separate process, whose environment has the server's address.
 ENCODE = """
     import json, sys
     from pathlib import Path
@@ -55,7 +58,7 @@ def wav(index: int) -> bytes:
 
 
 def shard(file: int, **changed: str) -> bytes:
-    """Rows of one file: a sentence that comes in every file, a bad row in one, two speakers as numbers of classes."""
+    """Rows of one file: one sentence is in every file, row 4 is invalid, speakers are class labels."""
     rows = []
     for number in range(file * ROWS_EACH, (file + 1) * ROWS_EACH):
         text = "" if number == 4 else f"Sentence {number if number % ROWS_EACH else 0}."
@@ -69,7 +72,7 @@ def shard(file: int, **changed: str) -> bytes:
     return content.getvalue()
 
 
-# Killed while it lingers over its second file, or started by a launcher: the recipe is an argument.
+# Encodes the recipe of its argument; with "linger" it waits after its second file, to be killed there.
 ONCE = """
     import json, sys, time
     from higgs_recipes.corpus import streaming
@@ -87,7 +90,7 @@ ONCE = """
 
 
 class Encoder:
-    """Encodes recipes of one Hub, in one process while its imports are paid for once."""
+    """Encodes recipes with one server in one process, so that imports are done once."""
 
     def __init__(self, hub: HubServer, folder: Path) -> None:
         self.hub, self.folder = hub, folder
@@ -116,16 +119,16 @@ class Encoder:
         return own | {"sources": [source | ({"streaming": True} if streaming else {})]} | fields
 
     def run(self, name: str, **fields) -> str | list:
-        """What a recipe gives: the folder, or what is said to it."""
+        """Encode a recipe; returns the folder, or the message of an error."""
         self.python.stdin.write(json.dumps(self.recipe(name, **fields)) + "\n")
         self.python.stdin.flush()
         line = self.python.stdout.readline()
-        shutil.rmtree(self.hub.folder / "tester" / "hub", ignore_errors=True)  # what lies there is not fetched
+        shutil.rmtree(self.hub.folder / "tester" / "hub", ignore_errors=True)  # the Hub's cache
         assert line, (self.folder / "log").read_text()[-3000:]
         return json.loads(line)
 
     def fetched(self) -> list[str]:
-        """The data files that were fetched since this was asked, in their order."""
+        """Data files downloaded since the last call, in order."""
         names = [
             name.rpartition("/")[2] for name in self.hub.requests if name.startswith("GET") and "/resolve/" in name
         ]
@@ -150,14 +153,14 @@ def encoder(tmp_path_factory):
 
 
 def contents(folder: str | Path) -> list:
-    """All that an encoded corpus says, but for its recipe and the checkout."""
+    """The content of an encoded corpus, without its recipe and commit."""
     record = json.loads((Path(folder) / "corpus.json").read_text())
     del record["recipe"], record["sources"], record["git_commit"]
     rows = {split: load_encoded(folder, split=split).to_list() for split in record["splits"]}
     return [record, (Path(folder) / "rejects.jsonl").read_text(), rows]
 
 
-def test_a_streamed_corpus_is_the_corpus_and_one_file_lies_on_the_disk(encoder):
+def test_a_streamed_corpus_equals_the_whole_one_with_one_file_on_disk(encoder):
     sizes, done = [0], threading.Event()
 
     def watch() -> None:
@@ -191,26 +194,26 @@ def test_a_streamed_corpus_is_the_corpus_and_one_file_lies_on_the_disk(encoder):
     ],
     ids=["speakers", "references", "where", "rows by number", "tar", "where in tar"],
 )
-def test_whatever_is_streamed_comes_out_the_same(encoder, request, fields):
+def test_streaming_does_not_change_the_corpus(encoder, request, fields):
     name = request.node.callspec.id.replace(" ", "_")
     streamed, whole = (
         encoder.run(f"streamed_{name}", **fields),
         encoder.run(f"whole_{name}", streaming=False, **fields),
     )
     assert contents(streamed) == contents(whole)
-    if "tar" in name:  # what cannot be read is rejected, whatever it would have said
+    if "tar" in name:  # rows that cannot be read are rejected, whatever where says
         lines = (Path(streamed) / "rejects.jsonl").read_text(encoding="utf-8").splitlines()
         (reject,) = map(json.loads, lines)
         assert "EN_4.json: not JSON" in reject["reason"]
 
 
-def test_what_is_there_is_not_fetched_again_and_of_a_changed_file_only_what_changed_is_encoded(encoder):
+def test_finished_files_are_not_downloaded_again_and_only_new_clips_of_a_changed_file_are_encoded(encoder):
     cache = encoder.folder / "cache_again"
     first = contents(encoder.run("again", source=WITH_IDS))
     encoder.fetched()
     codes = set(cache.rglob("*.safetensors"))
     assert contents(encoder.run("again", source=WITH_IDS)) == first
-    assert encoder.fetched() == NAMES[:1]  # looked into for its columns
+    assert encoder.fetched() == NAMES[:1]  # read for its columns
     encoder.run("again", source=WITH_IDS, test_size=2, seed=0)
     assert encoder.fetched() == NAMES[:1]
 
@@ -226,7 +229,7 @@ def test_what_is_there_is_not_fetched_again_and_of_a_changed_file_only_what_chan
     encoder.large.commit(before)
 
 
-def test_a_killed_run_goes_on_with_the_file_it_was_at(encoder):
+def test_a_killed_run_continues_with_its_file(encoder):
     recipe = json.dumps(encoder.recipe("killed", source=WITH_IDS))
     process = encoder.start("-c", textwrap.dedent(ONCE), recipe, "linger")
     journals = encoder.folder / "cache_killed"
@@ -238,7 +241,7 @@ def test_a_killed_run_goes_on_with_the_file_it_was_at(encoder):
     process.wait()
     process.stdin.close()
     process.stdout.close()
-    assert list(encoder.folder.glob(".killed.*streaming"))  # what it was at is left, and removed by the next run
+    assert list(encoder.folder.glob(".killed.*streaming"))  # left by the killed run, removed by the next
     codes = {path: path.stat().st_mtime_ns for path in journals.rglob("*.safetensors")}
     encoder.fetched()
     folder = encoder.run("killed", source=WITH_IDS)
@@ -259,47 +262,50 @@ def test_several_processes_share_the_files(encoder, tmp_path):
     with process.stdout:
         process.stdout.read()
     assert process.wait(300) == 0, (encoder.folder / "log").read_text()[-3000:]
-    assert sorted(encoder.fetched()) == sorted([NAMES[0], *NAMES])  # each process looks into the first
+    assert sorted(encoder.fetched()) == sorted([NAMES[0], *NAMES])  # each process reads the columns of the first
     assert contents(encoder.folder / "shared") == contents(encoder.run("whole2", source=WITH_IDS, streaming=False))
     assert not list(encoder.folder.glob(".shared*"))
 
 
-def test_what_needs_all_recordings_is_refused(encoder):
+def test_fields_that_need_all_recordings_are_refused(encoder):
     encoder.fetched()
-    said = encoder.run("refused", source=WITH_IDS, keep_audio="all")
-    assert said.startswith("keep_audio is all: streaming keeps no recordings but the test split's; use test or none")
-    assert "test_size is 0.2, a share of rows that nobody has counted yet" in encoder.run(
+    message = encoder.run("refused", source=WITH_IDS, keep_audio="all")
+    assert message == "keep_audio: all is not supported with streaming: set test or none"
+    assert "test_size (0.2) is a share, but with streaming the number of rows is not known" in encoder.run(
         "refused", source=WITH_IDS, test_size=0.2
     )
     tasks = {"single_speaker_smart_voice": 1.0, "multi_speaker_smart_voice": 1.0}
-    said = encoder.run("refused", source=WITH_IDS, tasks=tasks)
-    assert said.startswith("row row_0: one utterance, and multi_speaker_smart_voice would join it with others, which")
-    assert set(encoder.fetched()) == {NAMES[0]}  # said before all is fetched
+    message = encoder.run("refused", source=WITH_IDS, tasks=tasks)
+    assert message.startswith(
+        "row row_0: multi_speaker_smart_voice joins single utterances, which is not supported with"
+    )
+    assert set(encoder.fetched()) == {NAMES[0]}  # refused before the other files are downloaded
     source = {"path": str(encoder.folder)}
-    assert "streaming is for a dataset on the Hub, and" in encoder.run("refused", source=source)
-    said = encoder.run("refused", source={"path": "tester/large", "split": "train[:2]"})
-    assert said == "tester/large: split 'train[:2]' is a part; streaming takes whole splits, or files by their names"
-    said = encoder.run("refused", source={"path": "tester/large", "files": "*.md"})
-    assert "streaming reads .parquet or .tar files, and these are .md; set revision: refs/convert/parquet" in said
-    said = encoder.run("refused", source={"path": "tester/large", "columns": {"text": "sentence"}})
-    assert "no column 'sentence' for text; it has name, text, who, use, audio" in said
-    assert "where names 'mic', which is no column" in encoder.run("refused", source=WITH_IDS | {"where": {"mic": "1"}})
-    assert "no row is left of 0" in encoder.run("refused", source=WITH_IDS | {"where": {"use": "never"}})
+    assert "streaming requires a dataset on the Hub, and" in encoder.run("refused", source=source)
+    message = encoder.run("refused", source={"path": "tester/large", "split": "train[:2]"})
+    assert message == "tester/large: split 'train[:2]' is a part of a split; streaming requires whole splits, or files"
+    message = encoder.run("refused", source={"path": "tester/large", "files": "*.md"})
+    assert "streaming requires .parquet or .tar files, found .md; set revision: refs/convert/parquet" in message
+    message = encoder.run("refused", source={"path": "tester/large", "columns": {"text": "sentence"}})
+    assert "no column 'sentence' for text; the columns are name, text, who, use, audio" in message
+    assert "where: no column 'mic'; the columns are" in encoder.run(
+        "refused", source=WITH_IDS | {"where": {"mic": "1"}}
+    )
+    assert "none of 0 rows passes the checks" in encoder.run("refused", source=WITH_IDS | {"where": {"use": "never"}})
     assert not list(encoder.folder.glob(".*streaming"))
 
 
-def test_a_dry_run_reads_all_and_encodes_nothing(encoder):
+def test_a_dry_run_reads_all_rows_and_encodes_nothing(encoder):
     assert encoder.run("dry", dry_run=True) == [NUM_FILES * ROWS_EACH, NUM_FILES * ROWS_EACH - 1]
     assert not list((encoder.folder / "cache_dry").rglob("*.safetensors"))
 
 
-def test_rows_of_a_parquet_file_are_read_a_group_at_a_time(tmp_path):
-    (tmp_path / "a.parquet").write_bytes(shard(1))  # two groups: rows 3 and 4, row 5
-    rows = ParquetTable(tmp_path / "a.parquet")
-    assert len(rows) == 3 and [row["name"] for row in rows] == ["row 3", "row 4", "row 5"]
-    assert rows[2]["audio"] == {"bytes": wav(5), "path": "5.wav"}
-    rows.columns = ["name", "who"]
-    assert rows[0] == {"name": "row 3", "who": 1}
-    chosen = rows.select([0, 2])
-    assert len(chosen) == 2 and chosen[1]["name"] == "row 5" and chosen.column("name") == ["row 3", "row 5"]
-    assert rows.column("none") == [None] * 3 and len(rows) == 3
+def test_a_journal_does_not_depend_on_the_index_of_the_files_first_row(tmp_path):
+    clip = Clip(1.0, "hash", place=(0, 7, "audio"), levels=Levels(24_000, 0, 0.0, 0.0))
+    row = {"row": 7, "source": 0, "id": "a", "own": clip, "reference": None, "ref_speakers": [], "reason": "a column"}
+    columns = {"source": 0, "row": 8, "file": "f", "id": None}
+    reject = Reject(RejectCode.TOO_SHORT, "audio", "0.1 s", columns=columns)
+    streaming._write_journal(tmp_path / "journal", [row, reject], first=7)
+    assert streaming._read_journal(tmp_path / "journal", first=7) == [row, reject]
+    moved, moved_reject = streaming._read_journal(tmp_path / "journal", first=100)
+    assert moved["row"] == moved["own"].place[1] == 100 and moved_reject == reject.at(columns | {"row": 101})

@@ -6,31 +6,30 @@ import pytest
 
 from higgs_recipes.audio.io import read_audio
 from higgs_recipes.chatml import TASKS
-from higgs_recipes.configs.corpus import EncodeConfig
 from higgs_recipes.constants import SAMPLE_RATE
 from higgs_recipes.corpus.encode import encode_corpus
 from higgs_recipes.corpus.encoded import load_encoded
-from higgs_recipes.corpus.task_assignment import NUM_DRAWN, count_tasks
+from higgs_recipes.corpus.task_assignment import NUM_CANDIDATES, count_tasks
 from higgs_recipes.errors import InputError
 from tests.helpers.corpus_folder import encode_config, make_corpus, write_metadata, write_tone
-from tests.helpers.laid_out import CLONING, DIALOGUE, DIALOGUE_CLONING, SMART, audio_urls, laid_out
+from tests.helpers.task_rows import CLONING, DIALOGUE, DIALOGUE_CLONING, SMART, audio_urls, load_task_rows
 
 
-def test_tasks_are_drawn_in_the_shares_of_their_weights_and_the_draw_is_seeded(tmp_path):
+def test_tasks_are_sampled_by_weight_and_seeded(tmp_path):
     make_corpus(tmp_path, 20)
     tasks = {SMART: 7, CLONING: 3}
-    _, _, rows = laid_out(tmp_path, tasks=tasks)
+    _, _, rows = load_task_rows(tmp_path, tasks=tasks)
     assert count_tasks(rows) == {SMART: 14, CLONING: 6}
-    _, _, again = laid_out(tmp_path, tasks=tasks)
+    _, _, again = load_task_rows(tmp_path, tasks=tasks)
     assert [row["messages"] for row in rows] == [row["messages"] for row in again]
-    _, _, other = laid_out(tmp_path, tasks=tasks, seed=1)
+    _, _, other = load_task_rows(tmp_path, tasks=tasks, seed=1)
     assert count_tasks(other) == count_tasks(rows)
     assert [row["task"] for row in other] != [row["task"] for row in rows]
 
 
-def test_a_drawn_reference_is_another_clip_of_the_same_speaker(tmp_path):
+def test_a_sampled_reference_is_another_clip_of_the_speaker(tmp_path):
     make_corpus(tmp_path, 12)
-    _, corpus, rows = laid_out(tmp_path, tasks={CLONING: 1})
+    _, corpus, rows = load_task_rows(tmp_path, tasks={CLONING: 1})
     speaker_of = {row["own"].content_hash: row["speaker"] for row in corpus.rows}
     text_of = {row["own"].content_hash: row["text"] for row in corpus.rows}
     assert len(rows) == 12
@@ -40,95 +39,97 @@ def test_a_drawn_reference_is_another_clip_of_the_same_speaker(tmp_path):
         assert speaker_of[reference.content_hash] == row["speaker"]
         assert row["ref_texts"] == [text_of[reference.content_hash]]
         assert len(audio_urls(row)) == 2
-    assert len({row["clips"][0].content_hash for row in rows}) > 4  # not one for all
+    assert len({row["clips"][0].content_hash for row in rows}) > 4  # different references
 
 
-def test_a_reference_has_the_recipes_length_and_a_row_without_one_is_rejected(tmp_path):
+def test_references_have_the_recipes_length_and_rows_without_one_are_rejected(tmp_path):
     for name, seconds in (("a", 0.5), ("b", 1.5), ("c", 1.6), ("d", 1.0)):
         write_tone(tmp_path / f"{name}.wav", seconds=seconds, hertz=200 + 100 * seconds)
     rows = [{"file_name": f"{name}.wav", "text": f"Row {name}.", "speaker": "anna"} for name in "abc"]
     write_metadata(tmp_path, [*rows, {"file_name": "d.wav", "text": "Row d.", "speaker": "bert"}])
-    _, corpus, made = laid_out(tmp_path, tasks={CLONING: 1}, ref_min_seconds=1.45, ref_max_seconds=1.55)
-    assert {row["id"]: row["ref_texts"] for row in made} == {"a": ["Row b."], "c": ["Row b."]}
-    reasons = {reject["id"]: reject["reason"] for reject in corpus.rejects}
+    _, corpus, prepared = load_task_rows(tmp_path, tasks={CLONING: 1}, ref_min_seconds=1.45, ref_max_seconds=1.55)
+    assert {row["id"]: row["ref_texts"] for row in prepared} == {"a": ["Row b."], "c": ["Row b."]}
+    reasons = {reject.columns["id"]: reject.reason for reject in corpus.rejects}
     expected = "zero_shot_voice_cloning: no reference; speaker {} has no other clip of 1.45 to 1.55 s"
     assert reasons == {"b": expected.format("anna"), "d": expected.format("bert")}
 
 
-def test_the_same_sound_under_another_name_is_no_reference(tmp_path):
+def test_a_copy_of_the_clip_is_not_a_reference(tmp_path):
     for name in ("a", "twin"):
         write_tone(tmp_path / f"{name}.wav")
     write_metadata(
         tmp_path, [{"file_name": f"{name}.wav", "text": "A hum.", "speaker": "anna"} for name in ("a", "twin")]
     )
     with pytest.raises(
-        InputError, match="no row of split train is left.*no reference; speaker anna has no other clip"
+        InputError, match="no row of split train can be used.*no reference; speaker anna has no other clip"
     ):
-        laid_out(tmp_path, tasks={CLONING: 1})
+        load_task_rows(tmp_path, tasks={CLONING: 1})
 
 
-def test_the_one_other_clip_is_found_among_many_of_the_same_sound(tmp_path):
-    names = [f"twin{index:02d}" for index in range(2 * NUM_DRAWN)]
+def test_the_only_other_clip_is_found_among_many_copies(tmp_path):
+    names = [f"twin{index:02d}" for index in range(2 * NUM_CANDIDATES)]
     for name in names:
         write_tone(tmp_path / f"{name}.wav")
     write_tone(tmp_path / "other.wav", hertz=300)
     write_metadata(
         tmp_path, [{"file_name": f"{name}.wav", "text": f"{name}.", "speaker": "anna"} for name in [*names, "other"]]
     )
-    _, corpus, made = laid_out(tmp_path, tasks={CLONING: 1})
-    references = {row["id"]: row["ref_texts"] for row in made}
+    _, corpus, prepared = load_task_rows(tmp_path, tasks={CLONING: 1})
+    references = {row["id"]: row["ref_texts"] for row in prepared}
     assert references.pop("other")[0].startswith("twin")
     assert references == {name: ["other."] for name in names} and not corpus.rejects
 
 
-def test_a_row_without_a_speaker_has_no_other_clip(tmp_path):
+def test_a_row_without_a_speaker_gets_no_reference(tmp_path):
     for name in "ab":
         write_tone(tmp_path / f"{name}.wav", hertz=ord(name))
     write_metadata(tmp_path, [{"file_name": f"{name}.wav", "text": "A hum."} for name in "ab"])
-    with pytest.raises(InputError, match="ref_audio is missing, and without a speaker no other clip can be drawn"):
-        laid_out(tmp_path, tasks={CLONING: 1})
+    with pytest.raises(InputError, match="ref_audio is missing, and without a speaker no reference can be sampled"):
+        load_task_rows(tmp_path, tasks={CLONING: 1})
 
 
-def test_a_row_that_brings_its_reference_keeps_it(tmp_path):
+def test_a_rows_own_reference_is_used(tmp_path):
     for name in "abc":
         write_tone(tmp_path / f"{name}.wav", hertz=2.0 * ord(name))
-    own = {"ref_audio_file_name": "c.wav", "ref_text": "It is c", "speaker": "anna"}
-    write_metadata(tmp_path, [{"file_name": f"{name}.wav", "text": f"Row {name}.", **own} for name in "ab"])
-    _, _, rows = laid_out(tmp_path, tasks={CLONING: 1})
+    reference = {"ref_audio_file_name": "c.wav", "ref_text": "It is c", "speaker": "anna"}
+    write_metadata(tmp_path, [{"file_name": f"{name}.wav", "text": f"Row {name}.", **reference} for name in "ab"])
+    _, _, rows = load_task_rows(tmp_path, tasks={CLONING: 1})
     assert [row["ref_texts"] for row in rows] == [["It is c."]] * 2
     assert [audio_urls(row) for row in rows] == [["c.wav", "a.wav"], ["c.wav", "b.wav"]]
 
 
-def test_references_can_stand_in_the_system_turn(tmp_path):
+def test_references_can_be_in_the_system_turn(tmp_path):
     make_corpus(tmp_path, 4)
-    _, _, rows = laid_out(tmp_path, tasks={CLONING: 1}, ref_in_system=True)
+    _, _, rows = load_task_rows(tmp_path, tasks={CLONING: 1}, ref_in_system=True)
     roles = [turn["role"] for turn in json.loads(rows[0]["messages"])]
     assert roles == ["system", "scene", "user", "assistant"] and len(audio_urls(rows[0])) == 2
 
 
 def test_utterances_are_joined_into_dialogues_of_two_speakers(tmp_path):
     make_corpus(tmp_path, 40)
-    _, corpus, rows = laid_out(tmp_path, tasks={DIALOGUE: 1}, dialogue_turns=[2, 5])
+    _, corpus, rows = load_task_rows(tmp_path, tasks={DIALOGUE: 1}, dialogue_turns=[2, 5])
     used = [part.content_hash for row in rows for part in row["own"].parts]
-    assert len(used) == len(set(used))  # an utterance in one dialogue only
+    assert len(used) == len(set(used))  # each utterance is used once
     assert len(used) + len(corpus.rejects) == 40 and len(corpus.rejects) < 5
     speaker_of = {row["own"].content_hash: row["speaker"] for row in corpus.rows}
     for row in rows:
         turns = re.findall(r"\[(SPEAKER[01])\] ([^\n]+)", row["text"])
         speakers = [speaker_of[part.content_hash] for part in row["own"].parts]
         assert 2 <= len(turns) == len(speakers) <= 5 and len(set(speakers)) == 2
-        assert len(set(zip([tag for tag, _ in turns], speakers, strict=True))) == 2  # a tag is a speaker
+        assert len(set(zip([tag for tag, _ in turns], speakers, strict=True))) == 2  # one tag per speaker
         assert row["turn_speakers"] == speakers
         assert all(one != two for one, two in zip(speakers, speakers[1:], strict=False))
         assert row["messages"] and len(audio_urls(row)) == 1
     assert len({len(row["own"].parts) for row in rows}) > 1
     firsts = Counter(re.match(r"\[SPEAKER(\d)\]", row["text"]).group(1) for row in rows)
-    assert min(firsts["0"], firsts["1"]) > 0  # a number means nothing
+    assert min(firsts["0"], firsts["1"]) > 0  # numbers carry no information
 
 
-def test_a_dialogue_sounds_as_its_turns_with_gaps_between_them(tmp_path):
+def test_a_dialogue_consists_of_its_turns_and_gaps(tmp_path):
     make_corpus(tmp_path, 4)
-    _, corpus, rows = laid_out(tmp_path, tasks={DIALOGUE: 1}, dialogue_turns=[2, 2], dialogue_gap_seconds=[0.25, 0.25])
+    _, corpus, rows = load_task_rows(
+        tmp_path, tasks={DIALOGUE: 1}, dialogue_turns=[2, 2], dialogue_gap_seconds=[0.25, 0.25]
+    )
     for row in rows:
         joined = corpus.waveform(row["own"], name=row["id"])
         first, second = (read_audio(corpus.recording(part), name="part") for part in row["own"].parts)
@@ -138,24 +139,26 @@ def test_a_dialogue_sounds_as_its_turns_with_gaps_between_them(tmp_path):
         assert not joined[len(first) : len(first) + gap].any()
 
 
-def test_a_dialogue_in_cloned_voices_has_a_reference_for_each_speaker(tmp_path):
+def test_a_cloned_dialogue_has_a_reference_for_each_speaker(tmp_path):
     make_corpus(tmp_path, 16)
-    _, corpus, rows = laid_out(tmp_path, tasks={DIALOGUE_CLONING: 1}, dialogue_turns=[2, 3])
+    _, corpus, rows = load_task_rows(tmp_path, tasks={DIALOGUE_CLONING: 1}, dialogue_turns=[2, 3])
     speaker_of = {row["own"].content_hash: row["speaker"] for row in corpus.rows}
     for row in rows:
         *references, own = row["clips"]
         assert len(references) == 2 and len(row["ref_texts"]) == 2
-        assert not {each.content_hash for each in references} & {part.content_hash for part in own.parts}
+        assert not {clip.content_hash for clip in references} & {part.content_hash for part in own.parts}
         tags = [re.match(r"\[(SPEAKER\d)\]", line).group(1) for line in row["text"].splitlines()]
         speaker_by_tag = {tag: speaker_of[part.content_hash] for tag, part in zip(tags, own.parts, strict=True)}
-        assert [speaker_of[each.content_hash] for each in references] == [
+        assert [speaker_of[clip.content_hash] for clip in references] == [
             speaker_by_tag[tag] for tag in sorted(speaker_by_tag)
         ]
 
 
 def test_a_long_overlap_leaves_half_of_each_turn(tmp_path):
     make_corpus(tmp_path, 4)
-    _, corpus, rows = laid_out(tmp_path, tasks={DIALOGUE: 1}, dialogue_turns=[2, 2], dialogue_gap_seconds=[-1.0, -0.9])
+    _, corpus, rows = load_task_rows(
+        tmp_path, tasks={DIALOGUE: 1}, dialogue_turns=[2, 2], dialogue_gap_seconds=[-1.0, -0.9]
+    )
     for row in rows:
         first, second = row["own"].parts
         assert row["seconds"] == pytest.approx(
@@ -164,35 +167,35 @@ def test_a_long_overlap_leaves_half_of_each_turn(tmp_path):
         assert len(corpus.waveform(row["own"], name=row["id"])) == round(row["seconds"] * SAMPLE_RATE)
 
 
-def test_a_dialogue_stays_within_the_longest_clip(tmp_path):
+def test_dialogues_are_not_longer_than_max_seconds(tmp_path):
     make_corpus(tmp_path, 20)
-    _, _, rows = laid_out(tmp_path, tasks={DIALOGUE: 1}, dialogue_turns=[4, 6], max_seconds=1.5)
+    _, _, rows = load_task_rows(tmp_path, tasks={DIALOGUE: 1}, dialogue_turns=[4, 6], max_seconds=1.5)
     assert rows and all(row["seconds"] <= 1.5 and len(row["own"].parts) >= 2 for row in rows)
 
 
-def test_one_speaker_has_nobody_to_talk_to(tmp_path):
+def test_utterances_of_one_speaker_are_not_joined(tmp_path):
     for name in "ab":
         write_tone(tmp_path / f"{name}.wav", hertz=2.0 * ord(name))
     write_metadata(tmp_path, [{"file_name": f"{name}.wav", "text": "Hm.", "speaker": "anna"} for name in "ab"])
-    with pytest.raises(InputError, match="no partner; the other speakers' utterances are used up"):
-        laid_out(tmp_path, tasks={DIALOGUE: 1})
+    with pytest.raises(InputError, match="no partner; all utterances of other speakers are used"):
+        load_task_rows(tmp_path, tasks={DIALOGUE: 1})
 
 
-def test_a_recorded_dialogue_teaches_a_dialogue_task_or_nothing(tmp_path):
+def test_a_recorded_dialogue_is_used_for_dialogue_tasks_only(tmp_path):
     write_tone(tmp_path / "talk.wav", seconds=2.0)
     write_tone(tmp_path / "word.wav", seconds=1.0, hertz=300.0)
     talk = {"file_name": "talk.wav", "text": "[SPEAKER0] Hi.\n[SPEAKER1] Well."}
     write_metadata(tmp_path, [talk, {"file_name": "word.wav", "text": "Word."}])
-    _, corpus, rows = laid_out(tmp_path, tasks={SMART: 1})
+    _, corpus, rows = load_task_rows(tmp_path, tasks={SMART: 1})
     assert [row["id"] for row in rows] == ["word"]
-    reason = "single_speaker_smart_voice: the text is a dialogue; give tasks a multi_speaker task"
-    assert [reject["reason"] for reject in corpus.rejects] == [reason]
-    _, _, rows = laid_out(tmp_path, tasks={SMART: 1000, DIALOGUE: 1})
+    reason = "single_speaker_smart_voice: the text is a dialogue; it needs a multi_speaker task in the recipe's tasks"
+    assert [reject.reason for reject in corpus.rejects] == [reason]
+    _, _, rows = load_task_rows(tmp_path, tasks={SMART: 1000, DIALOGUE: 1})
     assert {row["id"]: row["task"] for row in rows} == {"word": SMART, "talk": DIALOGUE}
     assert {row["id"]: row["turn_speakers"] for row in rows} == {"word": [], "talk": [None, None]}
 
 
-def test_a_mix_of_all_four_tasks_is_encoded_with_its_references_and_counted(tmp_path):
+def test_a_mixture_of_all_tasks_is_encoded(tmp_path):
     make_corpus(tmp_path / "clips", 48)
     tasks = {SMART: 1.0, CLONING: 1.0, DIALOGUE: 1.0, DIALOGUE_CLONING: 1.0}
     fields = {"tasks": tasks, "ref_min_seconds": 0.3, "test_size": 20, "keep_audio": "all"}
@@ -213,35 +216,11 @@ def test_a_mix_of_all_four_tasks_is_encoded_with_its_references_and_counted(tmp_
             assert len(row["codes"]) == -(-round(row["seconds"] * SAMPLE_RATE) // 960)
 
 
-@pytest.mark.parametrize(
-    ("fields", "message"),
-    [
-        ({"tasks": {}}, "tasks is empty"),
-        ({"tasks": {"singing": 1.0}}, "tasks: 'singing' is none of single_speaker_smart_voice"),
-        (
-            {"tasks": {SMART: -1.0}},
-            "tasks: weight of single_speaker_smart_voice is -1.0; it must be a positive number",
-        ),
-        ({"tasks": {SMART: "much"}}, "it must be a positive number"),
-        ({"ref_min_seconds": 5.0, "ref_max_seconds": 4.0}, "need 0 < the first < the second"),
-        (
-            {"dialogue_turns": [1, 3]},
-            r"dialogue_turns is \[1, 3\]: need two numbers, the smaller first and not below 2",
-        ),
-        ({"dialogue_gap_seconds": [0.5]}, "dialogue_gap_seconds is .* need two numbers"),
-        ({"license": "CC BY 4.0"}, "license is 'CC BY 4.0'; use the Hub's identifier, e.g. cc-by-4.0"),
-    ],
-)
-def test_values_that_cannot_be_meant_are_refused(fields, message):
-    with pytest.raises(InputError, match=message):
-        EncodeConfig(sources=["corpus"], **fields)
-
-
-# Tasks that rows name themselves
+# Tasks of rows
 
 
 def named_tasks(folder, tasks, *, last=()):
-    """make_corpus with a column task, and rows after it."""
+    """A corpus with a column task, and further rows."""
     make_corpus(folder, len(tasks))
     rows = [
         {"file_name": f"{index:02d}.wav", "text": f"Sentence {index}.", "speaker": ("anna", "bert")[index % 2]}
@@ -250,18 +229,18 @@ def named_tasks(folder, tasks, *, last=()):
     write_metadata(folder, [row | {"task": task} for row, task in zip(rows, tasks, strict=True)] + list(last))
 
 
-def test_a_row_that_names_its_task_is_laid_out_as_it_and_the_others_are_drawn(tmp_path):
+def test_a_rows_own_task_is_used_and_the_others_are_sampled(tmp_path):
     named_tasks(tmp_path, [CLONING, "", DIALOGUE, DIALOGUE, "", "", "", SMART])
-    _, _, rows = laid_out(tmp_path, tasks={SMART: 1})
+    _, _, rows = load_task_rows(tmp_path, tasks={SMART: 1})
     task_of = {row["id"]: row["task"] for row in rows}
     joined = [row_id for row_id in task_of if row_id.startswith("dialogue")]
     assert task_of.pop(*joined) == DIALOGUE
     assert task_of == {"00": CLONING, "01": SMART, "04": SMART, "05": SMART, "06": SMART, "07": SMART}
-    _, _, rows = laid_out(tmp_path, tasks={CLONING: 1})
+    _, _, rows = load_task_rows(tmp_path, tasks={CLONING: 1})
     assert {row["id"]: row["task"] for row in rows if row["task"] == SMART} == {"07": SMART}
 
 
-def test_a_row_that_lacks_what_its_task_needs_is_rejected_and_taught_nothing_else(tmp_path):
+def test_a_row_that_lacks_what_its_task_needs_is_rejected(tmp_path):
     write_tone(tmp_path / "solo.wav", hertz=999.0)
     write_tone(tmp_path / "talk.wav", seconds=2.0, hertz=777.0)
     talk = {"file_name": "talk.wav", "text": "[SPEAKER0] Hi.\n[SPEAKER1] Well."}
@@ -271,36 +250,36 @@ def test_a_row_that_lacks_what_its_task_needs_is_rejected_and_taught_nothing_els
     make_corpus(tmp_path, 2)
     first = {"id": "first", "file_name": "00.wav", "text": "First.", "speaker": "anna", "task": None}
     write_metadata(tmp_path, [first, *last])
-    _, corpus, rows = laid_out(tmp_path, tasks={SMART: 1})
+    _, corpus, rows = load_task_rows(tmp_path, tasks={SMART: 1})
     assert [row["id"] for row in rows] == ["first"]
-    assert {reject["id"]: reject["reason"].split(";")[0] for reject in corpus.rejects} == {
+    assert {reject.columns["id"]: reject.reason.split(";")[0] for reject in corpus.rejects} == {
         "solo": "zero_shot_voice_cloning: no reference",
         "odd": "task is 'singing'",
         "smart": "single_speaker_smart_voice: the text is a dialogue",
         "cloned": "multi_speaker_voice_cloning: ref_speakers has no entry for SPEAKER0, SPEAKER1",
     }
-    reasons = {reject["id"]: reject["reason"] for reject in corpus.rejects}
-    assert reasons["odd"] == f"task is 'singing'; use one of {', '.join(TASKS)}, or leave it out and one is drawn"
-    assert reasons["smart"].endswith("; give its column task a multi_speaker task")
+    reasons = {reject.columns["id"]: reject.reason for reject in corpus.rejects}
+    assert reasons["odd"] == f"task is 'singing'; use one of {', '.join(TASKS)}, or leave it out"
+    assert reasons["smart"].endswith("; it needs a multi_speaker task in the row's column task")
 
 
-def test_a_named_cloning_row_brings_its_own_reference_whatever_the_recipe_teaches(tmp_path):
+def test_a_row_with_its_own_cloning_task_uses_its_own_reference(tmp_path):
     make_corpus(tmp_path, 3)
     row = {"file_name": "00.wav", "text": "Hello.", "task": CLONING}
-    own = {"ref_audio_file_name": "01.wav", "ref_text": "Before."}
-    write_metadata(tmp_path, [row | own | {"id": "good"}, row | own | {"id": "no_text", "ref_text": ""}])
-    _, corpus, (row,) = laid_out(tmp_path, tasks={SMART: 1})
+    reference = {"ref_audio_file_name": "01.wav", "ref_text": "Before."}
+    write_metadata(tmp_path, [row | reference | {"id": "good"}, row | reference | {"id": "no_text", "ref_text": ""}])
+    _, corpus, (row,) = load_task_rows(tmp_path, tasks={SMART: 1})
     assert row["task"] == CLONING and row["ref_texts"] == ["Before."]
-    assert [reject["reason"] for reject in corpus.rejects] == [
-        "ref_text is missing; give the words of ref_audio, or set ref_in_system"
+    assert [reject.reason for reject in corpus.rejects] == [
+        "ref_text is missing; give the transcript of ref_audio, or set ref_in_system"
     ]
 
 
-def test_an_empty_cell_names_no_speaker_no_task_and_no_reference(tmp_path):
+def test_an_empty_cell_is_no_value(tmp_path):
     make_corpus(tmp_path, 4)
     empty = {"speaker": "", "task": "", "gender": "", "ref_audio_file_name": "", "ref_text": ""}
     write_metadata(tmp_path, [{"file_name": f"{index:02d}.wav", "text": "Hm."} | empty for index in range(4)])
-    _, corpus, rows = laid_out(tmp_path, tasks={SMART: 1000, CLONING: 1})
+    _, corpus, rows = load_task_rows(tmp_path, tasks={SMART: 1000, CLONING: 1})
     assert {row["speaker"] for row in rows} == {row["gender"] for row in rows} == {None}
-    with pytest.raises(InputError, match="ref_audio is missing, and without a speaker no other clip can be drawn"):
-        laid_out(tmp_path, tasks={CLONING: 1})
+    with pytest.raises(InputError, match="ref_audio is missing, and without a speaker no reference can be sampled"):
+        load_task_rows(tmp_path, tasks={CLONING: 1})

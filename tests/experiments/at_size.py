@@ -1,9 +1,9 @@
-"""A large corpus through import, check, codes and collator on one machine: rows a second, most memory of each step.
+"""Import, encode, check and collate a large corpus on one machine: rows per second and peak memory of each step.
 
 python -m tests.experiments.at_size [ROWS, 100000 by default]
 
-The recordings are half-second hums of 8-bit sound, each of its own pitch. In the codec's place stands one that does
-next to nothing: its arithmetic is measured elsewhere, and what is asked here is what the rows cost.
+The recordings are half-second tones of 8 bits, each with its own pitch. A stub replaces the codec, whose speed
+scripts/benchmark.py measures: this program measures the cost of rows.
 """
 
 import json
@@ -35,38 +35,38 @@ RATE, SECONDS, SPEAKERS = 8_000, 0.5, 100
 
 
 def write_recordings(folder: Path, num_rows: int) -> None:
-    """In LJSpeech's layout."""
+    """Write recordings in the layout of LJSpeech."""
     (folder / "wavs").mkdir(parents=True)
     seconds = torch.arange(round(RATE * SECONDS)) / RATE
     lines = []
     for index in range(num_rows):
-        hum = 0.5 * torch.sin(2 * torch.pi * (100 + 0.03 * index) * seconds + index)
-        soundfile.write(folder / "wavs" / f"{index:06d}.wav", hum.numpy(), RATE, subtype="PCM_U8")
+        tone = 0.5 * torch.sin(2 * torch.pi * (100 + 0.03 * index) * seconds + index)
+        soundfile.write(folder / "wavs" / f"{index:06d}.wav", tone.numpy(), RATE, subtype="PCM_U8")
         lines.append(f"{index:06d}|Sentence {index}.|Sentence {index}.\n")
     (folder / "metadata.csv").write_text("".join(lines), encoding="utf-8")
 
 
-def do_import(folder: Path) -> None:
+def run_import(folder: Path) -> None:
     import_corpus(
         ImportConfig(format="ljspeech", sources=[str(folder / "recordings")], output_dir=str(folder / "imported"))
     )
 
 
-class StandIn:
-    """Codes (T, C) of each waveform that are its first samples."""
+class StubCodec:
+    """A codec whose codes (T, C) are the first samples of the waveform."""
 
-    revision, num_codebooks = "stand-in", 8
+    revision, num_codebooks = "stub", 8
 
     def encode(self, waveforms: Sequence[Tensor], *, batch_seconds: float) -> list[Tensor]:
         steps = [num_steps(len(waveform)) for waveform in waveforms]
-        firsts = [wave[: count * 8].view(count, 8) for wave, count in zip(waveforms, steps, strict=True)]
-        return [(first.abs() * 1000).to(torch.int16) for first in firsts]
+        samples = [wave[: count * 8].view(count, 8) for wave, count in zip(waveforms, steps, strict=True)]
+        return [(values.abs() * 1000).to(torch.int16) for values in samples]
 
 
 def recipe(folder: Path) -> EncodeConfig:
     return EncodeConfig(
         sources=[str(folder / "imported")],
-        codec_name_or_path="stand-in",
+        codec_name_or_path="stub",
         output_dir=str(folder / "encoded"),
         cache_dir=str(folder / "cache"),
         keep_audio="none",
@@ -74,16 +74,16 @@ def recipe(folder: Path) -> EncodeConfig:
     )
 
 
-def do_check(folder: Path) -> None:
+def run_check(folder: Path) -> None:
     check_corpus(recipe(folder))
 
 
-def do_encode(folder: Path) -> None:
-    encoding.load_codec = lambda *args, **kwargs: StandIn()
+def run_encode(folder: Path) -> None:
+    encoding.load_codec = lambda *args, **kwargs: StubCodec()
     encoding.encode_corpus(recipe(folder))
 
 
-def do_collate(folder: Path) -> None:
+def run_collate(folder: Path) -> None:
     model, tokenizer = load_tiny()
     rows = load_encoded(folder / "encoded", split="train")
     samples = EncodedSamples(tokenize_rows(rows, tokenizer), tokenizer)
@@ -93,7 +93,7 @@ def do_collate(folder: Path) -> None:
     assert sum(len(batch["row_index"]) for batch in loader) == len(samples)
 
 
-STEPS = {"import": do_import, "encode": do_encode, "check": do_check, "collate": do_collate}
+STEPS = {"import": run_import, "encode": run_encode, "check": run_check, "collate": run_collate}
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
-"""Plain against fast on one GPU, a small model: equality in float32 and bf16, host waits, graphs compiled when warm.
+"""The variable-length forward against transformers' on one GPU, with a small model: accuracy, host waits, graphs.
 
 python -m tests.experiments.fast_speed OUTPUT.json
 
-Random weights; needs only the core. How fast the true size is, scripts/benchmark.py measures.
+The weights are random. Needs only the core package. scripts/benchmark.py measures the speed at the published size.
 """
 
 import json
@@ -43,14 +43,14 @@ TINY = {
     "codebook_size": 1026,
 }
 PACK_TO = 1024
-NUM_ROWS, CLIPS_A_ROW, CLIP_STEPS, TEXT_TOKENS = 22, 8, 90, 28
+NUM_ROWS, CLIPS_PER_ROW, CLIP_STEPS, TEXT_TOKENS = 22, 8, 90, 28
 NUM_WARM, NUM_TIMED = 6, 6
 
 
 def samples(num_samples: int, *, seed: int) -> list[dict]:
-    """Clips of about `CLIP_STEPS` with some text before each, as a recipe's samples are."""
+    """Samples of text and a clip of about `CLIP_STEPS` steps."""
     generator = torch.Generator().manual_seed(seed)
-    made = []
+    built = []
     for _ in range(num_samples):
         steps = CLIP_STEPS - int(torch.randint(0, CLIP_STEPS // 10, (), generator=generator))
         ids = torch.randint(10, 300, (TEXT_TOKENS,), generator=generator)
@@ -58,13 +58,13 @@ def samples(num_samples: int, *, seed: int) -> list[dict]:
         labels = torch.full_like(ids, -100)
         labels[-2:] = ids[-2:]
         codes = torch.randint(0, 1024, (steps, 8), generator=generator)
-        made.append({"input_ids": ids, "labels": labels, "codes": [codes], "supervise": [True]})
-    return made
+        built.append({"input_ids": ids, "labels": labels, "codes": [codes], "supervise": [True]})
+    return built
 
 
 def batches(num_batches: int, *, flat: bool) -> list[dict[str, Any]]:
     collator = HiggsCollator(HiggsAudioV2Config(**TINY), pack_to=PACK_TO, flat=flat)
-    return [to_gpu(collator(samples(NUM_ROWS * CLIPS_A_ROW, seed=index))) for index in range(num_batches)]
+    return [to_gpu(collator(samples(NUM_ROWS * CLIPS_PER_ROW, seed=index))) for index in range(num_batches)]
 
 
 def to_gpu(batch: Any) -> Any:
@@ -73,7 +73,7 @@ def to_gpu(batch: Any) -> Any:
     return batch.cuda() if isinstance(batch, torch.Tensor) else batch
 
 
-def build(*, dtype: torch.dtype, method: str, fast: bool, compiled: bool = False) -> nn.Module:
+def build(*, dtype: torch.dtype, method: str, varlen: bool, compiled: bool = False) -> nn.Module:
     config = HiggsAudioV2Config(**TINY)
     config._attn_implementation = "sdpa"
     torch.manual_seed(0)
@@ -81,15 +81,15 @@ def build(*, dtype: torch.dtype, method: str, fast: bool, compiled: bool = False
     with torch.device("cuda"):
         model = HiggsAudioV2ForConditionalGeneration(config, use_text_head=True)
     torch.set_default_dtype(torch.float32)
-    # As load_model does it: under autocast the sum over codebooks is float32.
+    # Like load_model: under autocast the sum over codebooks is float32.
     model.model.embed_audio_tokens.register_forward_hook(lambda module, _, summed: summed.to(dtype))
     if method == "lora":
         model = add_lora(model, SFTConfig(output_dir="unused", datasets=["none"], report_to="none"))
         torch.manual_seed(1)
         for name, weight in model.named_parameters():
-            if "lora_B" in name:  # an adapter of zeros would be no test
+            if "lora_B" in name:  # a new adapter would not change the output
                 nn.init.normal_(weight, std=0.02)
-    if fast:
+    if varlen:
         attach_varlen_forward(unwrap_model(model), compile_layers=compiled)
     attach_losses(unwrap_model(model), compiled=compiled)
     return model.train()
@@ -103,7 +103,7 @@ def mean_loss(model: nn.Module, batch: dict[str, Any], *, autocast: bool) -> tor
 
 @contextmanager
 def no_host_wait() -> Iterator[None]:
-    """Raises where the host waits for the GPU."""
+    """Raise RuntimeError where the host waits for the GPU."""
     torch.cuda.set_sync_debug_mode("error")
     try:
         yield
@@ -112,10 +112,10 @@ def no_host_wait() -> Iterator[None]:
 
 
 def gradients(**options: Any) -> tuple[float, torch.Tensor]:
-    """The loss of one batch and all its gradients in one vector."""
+    """The loss of one batch, and all gradients as one vector."""
     autocast = options.pop("autocast", False)
-    collator = HiggsCollator(HiggsAudioV2Config(**TINY), pack_to=PACK_TO, flat=options["fast"])
-    batch = to_gpu(collator(samples(2 * CLIPS_A_ROW, seed=0)))
+    collator = HiggsCollator(HiggsAudioV2Config(**TINY), pack_to=PACK_TO, flat=options["varlen"])
+    batch = to_gpu(collator(samples(2 * CLIPS_PER_ROW, seed=0)))
     model = build(**options)
     loss = mean_loss(model, batch, autocast=autocast)
     loss.backward()
@@ -124,17 +124,17 @@ def gradients(**options: Any) -> tuple[float, torch.Tensor]:
 
 
 def compare(method: str) -> dict[str, Any]:
-    """Distances between the paths on the tiny model: relative, of the loss and of the gradient as one vector."""
+    """Relative distances of loss and gradient from transformers' forward in float32, on the tiny model."""
     half = {"dtype": torch.bfloat16, "method": method}
-    exact_loss, exact = gradients(dtype=torch.float32, method=method, fast=False)
+    exact_loss, exact = gradients(dtype=torch.float32, method=method, varlen=False)
     found = {
-        "float32_fast": gradients(dtype=torch.float32, method=method, fast=True),
-        "bf16_plain": gradients(**half, fast=False),
-        "bf16_fast": gradients(**half, fast=True),
-        "bf16_compiled": gradients(**half, fast=True, compiled=True),
-        "autocast_plain": gradients(dtype=torch.float32, method=method, fast=False, autocast=True),
-        "autocast_fast": gradients(dtype=torch.float32, method=method, fast=True, autocast=True),
-        "autocast_compiled": gradients(dtype=torch.float32, method=method, fast=True, autocast=True, compiled=True),
+        "float32_varlen": gradients(dtype=torch.float32, method=method, varlen=True),
+        "bf16_original": gradients(**half, varlen=False),
+        "bf16_varlen": gradients(**half, varlen=True),
+        "bf16_compiled": gradients(**half, varlen=True, compiled=True),
+        "autocast_original": gradients(dtype=torch.float32, method=method, varlen=False, autocast=True),
+        "autocast_varlen": gradients(dtype=torch.float32, method=method, varlen=True, autocast=True),
+        "autocast_compiled": gradients(dtype=torch.float32, method=method, varlen=True, autocast=True, compiled=True),
     }
     return {
         name: {
@@ -146,21 +146,21 @@ def compare(method: str) -> dict[str, Any]:
     }
 
 
-def measure(*, method: str, fast: bool, compiled: bool = False) -> dict:
-    """Steps on batches that differ in every length: the graphs made when warm and at the end, and how long a step is.
+def measure(*, method: str, varlen: bool, compiled: bool = False) -> dict:
+    """Run steps on batches of different lengths: the duration of a step, the graphs after warm-up and at the end.
 
     Raises:
-        RuntimeError: a warm step of the fast path waits for the GPU.
+        RuntimeError: after warm-up, a step of the variable-length forward waits for the GPU.
     """
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
-    model = build(dtype=torch.float32, method=method, fast=fast, compiled=compiled)
+    model = build(dtype=torch.float32, method=method, varlen=varlen, compiled=compiled)
     optimizer = torch.optim.AdamW([w for w in model.parameters() if w.requires_grad], lr=1e-5, fused=True)
     seconds, graphs = [], []
-    for index, batch in enumerate(batches(NUM_WARM + NUM_TIMED, flat=fast)):
+    for index, batch in enumerate(batches(NUM_WARM + NUM_TIMED, flat=varlen)):
         torch.cuda.synchronize()
         started = time.perf_counter()
-        if fast and index >= NUM_WARM:
+        if varlen and index >= NUM_WARM:
             with no_host_wait():
                 mean_loss(model, batch, autocast=True).backward()
         else:
@@ -172,7 +172,7 @@ def measure(*, method: str, fast: bool, compiled: bool = False) -> dict:
         graphs.append(torch._dynamo.utils.counters["stats"]["unique_graphs"])
     return {
         "milliseconds": round(1000 * sum(seconds[NUM_WARM:]) / NUM_TIMED, 2),
-        "graphs_when_warm_and_at_the_end": [graphs[NUM_WARM - 1], graphs[-1]],
+        "graphs_after_warm_up_and_at_the_end": [graphs[NUM_WARM - 1], graphs[-1]],
     }
 
 
@@ -180,16 +180,16 @@ def run(report: dict[str, Any]) -> None:
     report["device"], report["torch"] = torch.cuda.get_device_name(), torch.__version__
     for method in ("full", "lora"):
         report[f"distance_{method}"] = compare(method)
-    for name, options in {"plain": {"fast": False}, "fast": {"fast": True}}.items():
+    for name, options in {"original": {"varlen": False}, "varlen": {"varlen": True}}.items():
         report[name] = measure(method="full", **options)
-    report["compiled"] = measure(method="full", fast=True, compiled=True)
+    report["compiled"] = measure(method="full", varlen=True, compiled=True)
 
 
 def main() -> None:
     report: dict[str, Any] = {}
     try:
         run(report)
-    finally:  # what was measured before a failure is worth keeping
+    finally:  # keep the results before a failure
         Path(sys.argv[1]).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
         print(json.dumps(report, indent=1))  # noqa: T201
 

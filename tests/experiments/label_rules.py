@@ -1,13 +1,13 @@
-"""What the project's label rules are worth: the same base, corpus and recipe, fine-tuned under four rules.
+"""The effect of the label rules: the same base, corpus and recipe, fine-tuned under four rules.
 
 accelerate launch --config_file accelerate_configs/cpu.yaml scripts/encode.py --config recipes/tiny/encode.yaml \
     --tasks '{zero_shot_voice_cloning: 1.0}' --output_dir outputs/demo/cloning
 python -m tests.experiments.label_rules outputs/label_rules.json --corpus outputs/demo/cloning --steps 80
 
-The recipes are voice_lora.yaml and evaluate.yaml of a folder, recipes/tiny unless the command line says otherwise, but
-for the paths and what else it says. Every adapter starts from the same weights and sees the same batches; what is
-generated is generated alike for all. The intervals are of the texts: how much another seed of training would change,
-they do not say. The corpus needs held-out recordings, and rows with reference clips to train on.
+The recipes are voice_lora.yaml and evaluate.yaml of a folder, recipes/tiny by default, with the changes on the command
+line. All adapters start from the same weights, see the same batches and generate with the same options. The intervals
+are over the texts; they do not include the variation between training seeds. The corpus needs held-out recordings, and
+training rows with reference clips.
 """
 
 import argparse
@@ -34,11 +34,11 @@ from higgs_recipes.corpus.encoded import check_codec, load_encoded
 from higgs_recipes.delay import undelay_frames
 from higgs_recipes.devices import single_device
 from higgs_recipes.errors import InputError, exit_on_input_error
-from higgs_recipes.evaluation.evaluate import decoded_clips, load_recordings, make_requests
-from higgs_recipes.evaluation.scoring import Clip, score_clips
+from higgs_recipes.evaluation.evaluate import choose_rules, decode_clips, load_recordings, make_requests
+from higgs_recipes.evaluation.report_tables import cell_text, cells, titles_of
+from higgs_recipes.evaluation.scoring import SpokenClip, score_clips
 from higgs_recipes.generation.generate import generate
 from higgs_recipes.hub.markdown import table
-from higgs_recipes.metrics_schema import METRICS
 from higgs_recipes.modeling.base_files import fetch_base
 from higgs_recipes.modeling.model import load_model
 from higgs_recipes.provenance import run_environment
@@ -50,7 +50,7 @@ from tests.helpers.paths import ROOT
 
 
 class EosMasked(HiggsCollator):
-    """No end is a target, as in transformers' `output_labels=True`."""
+    """EOS is never a target, as in transformers' `output_labels=True`."""
 
     def __call__(self, samples: list[dict]) -> dict[str, Tensor]:
         batch = super().__call__(samples)
@@ -66,7 +66,7 @@ class ReferencesSupervised(HiggsCollator):
 
 
 class DelayOff(HiggsCollator):
-    """All codebooks of a step in one frame, between a frame of BOS and one of EOS: F = T + 2. Padded batches only."""
+    """All codebooks of a step in one frame, with a BOS and an EOS frame: F = T + 2. For padded batches only."""
 
     def __call__(self, samples: list[dict]) -> dict[str, Tensor]:
         batch = super().__call__(samples)
@@ -91,16 +91,16 @@ class DelayOff(HiggsCollator):
         clips = [torch.as_tensor(codes).long() for codes in sample["codes"]]
         lengths = [len(clip) + num_codebooks + 1 for clip in clips]
         delayed = batch["audio_input_ids"][index][batch["audio_input_ids_mask"][index]].split(lengths)
-        frames = [torch.cat([bos, undelay_frames(each), eos]) for each in delayed]  # as they are read
+        frames = [torch.cat([bos, undelay_frames(clip), eos]) for clip in delayed]  # with code_dropout
         targets = [
             torch.cat([ignored, codes, eos]) if supervised else torch.full_like(clip, IGNORE_INDEX)
             for codes, clip, supervised in zip(clips, frames, sample["supervise"], strict=True)
         ]
-        # Of a clip's T + C + 1 positions the first T + 2 are left.
+        # The first T + 2 of a clip's T + C + 1 positions are kept.
         is_kept = batch["attention_mask"][index].bool()
-        places = (batch["input_ids"][index] == self.config.audio_token_id).nonzero()[:, 0]
-        for codes, of_clip in zip(clips, places.split(lengths), strict=True):
-            is_kept[of_clip[len(codes) + 2 :]] = False
+        positions = (batch["input_ids"][index] == self.config.audio_token_id).nonzero()[:, 0]
+        for codes, clip_positions in zip(clips, positions.split(lengths), strict=True):
+            is_kept[clip_positions[len(codes) + 2 :]] = False
         return {name: batch[name][index][is_kept] for name in ("input_ids", "labels", "attention_mask")} | {
             "audio_input_ids": torch.cat(frames),
             "audio_input_ids_mask": torch.ones(sum(map(len, frames)), dtype=torch.bool),
@@ -117,14 +117,14 @@ RULES: dict[str, type[HiggsCollator]] = {
 
 
 def fine_tune(collator_class: type[HiggsCollator], config: SFTConfig) -> float:
-    """Leave the adapter in the recipe's `output_dir`; the loss that was logged last, on the rule's own labels."""
+    """Train an adapter into the recipe's `output_dir`; returns the last logged loss, on the labels of the rule."""
     rows = load_encoded(config.datasets[0], split="train")
     if not any(rows["ref_codes"]):
         raise InputError(
             f"{config.datasets[0]}: no row has a reference clip, so supervising them would change nothing; encode "
             "with zero_shot_voice_cloning among the tasks"
         )
-    model, tokenizer = build(config)  # the seed draws the same adapter for every rule
+    model, tokenizer = build(config)  # the seed gives the same initial adapter for every rule
     trainer = HiggsTrainer(
         model,
         config,
@@ -139,27 +139,28 @@ def fine_tune(collator_class: type[HiggsCollator], config: SFTConfig) -> float:
 
 
 def score_rules(folder: Path, config: EvaluateConfig) -> dict[str, Any]:
-    """metrics.json's scores, with a row for each rule instead of one for the fine-tuned model."""
+    """The scores as in metrics.json, with a row for each rule in the place of the fine-tuned model."""
     device = single_device()
     codec = load_codec(config.codec_name_or_path, revision=config.codec_revision, device=device)
     encoded = load_encoded(config.dataset, split=config.split)
     check_codec(encoded, codec.revision, where=config.dataset)
     rows = list(encoded.select(range(min(config.max_rows or len(encoded), len(encoded)))))
     requests = make_requests(rows, seed=config.seed)
-    clips: dict[str, Sequence[Clip]] = {
-        "real": [Clip(waveform) for waveform in load_recordings(rows, where=config.dataset)],
-        "codec": [Clip(each) for each in codec.decode([torch.tensor(row["codes"]).short() for row in rows])],
+    clips: dict[str, Sequence[SpokenClip]] = {
+        "real": [SpokenClip(waveform) for waveform in load_recordings(rows, where=config.dataset)],
+        "codec": [SpokenClip(each) for each in codec.decode([torch.tensor(row["codes"]).short() for row in rows])],
     }
     adapters = {"base": None} | {rule: str(folder / rule) for rule in RULES}
     for name, adapter in adapters.items():
         model, tokenizer = load_model(config, adapter=adapter, device=device)
-        clips[name] = decoded_clips(generate(model, tokenizer, requests, sampling=config), codec)
+        clips[name] = decode_clips(generate(model, tokenizer, requests, sampling=config), codec)
+    asr_model = load_asr_model(config.asr, revision=None, device=device)
     return score_clips(
         [row | {"seed": request.seed} for row, request in zip(rows, requests, strict=True)],
         clips,
-        asr_model=load_asr_model(config.asr, revision=None, language=config.asr_language, device=device),
+        asr_model=asr_model,
         speaker_model=load_speaker_model(config.speaker, revision=None, device=device),
-        normalizer=config.normalizer,
+        rules=choose_rules(rows, config=config, asr_model=asr_model),
     )
 
 
@@ -176,13 +177,13 @@ def run(
 
     Args:
         recipes: folder of voice_lora.yaml and evaluate.yaml.
-        paths: fields of both that name the base and its codec, where they differ from the files'.
-        train, score: other fields of the two that differ.
+        paths: fields of both recipes that replace the base and its codec.
+        train, score: other fields that replace those of the two recipes.
     """
     losses = {}
     for rule, collator_class in RULES.items():
         fields = read_recipe(recipes / "voice_lora.yaml") | {"datasets": [corpus], "output_dir": str(folder / rule)}
-        # The fast path lays batches out in its own way; no checkpoints and no evaluation, which hold our labels.
+        # fast_path would use flat batches, and evaluation the project's labels.
         fields |= {"fast_path": False, "eval_strategy": "no", "save_strategy": "no", "disable_tqdm": True}
         fields |= {"use_cpu": not torch.cuda.is_available()}
         losses[rule] = fine_tune(collator_class, SFTConfig(**(fields | paths | train)))
@@ -196,33 +197,26 @@ def read_recipe(path: Path) -> dict[str, Any]:
 
 
 def side_by_side(report: Mapping[str, Any]) -> str:
-    """The scores of the report's rows, as a table in Markdown."""
+    """The scores of all rows as a Markdown table."""
     shown = ("wer", "stop_rate", "similarity", "duration_ratio")
-    lines = []
-    for name, scores in report["rows"].items():
-        line = [name]
-        for metric in shown:
-            factor = METRICS[metric][1]
-            if metric not in scores or scores[metric]["value"] is None:
-                line.append("not measured")
-            else:
-                value, low, high = (f"{factor * scores[metric][edge]:.3g}" for edge in ("value", "low", "high"))
-                line.append(f"{value} [{low}, {high}], n={scores[metric]['n']}")
-        lines.append(line)
-    return table(["", *(METRICS[metric][0] for metric in shown)], lines)
+    scores = {
+        name: {metric: of_rule[metric] for metric in shown if metric in of_rule}
+        for name, of_rule in report["rows"].items()
+    }
+    return table(["", *titles_of(scores)], [[name, *map(cell_text, cells(scores, name))] for name in scores])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("output", type=Path, help="JSON file of the report")
     parser.add_argument("--recipes", type=Path, default=ROOT / "recipes/tiny", help="folder of the two recipes")
-    parser.add_argument("--base", help="folder of the base model, in the place of the recipes'")
-    parser.add_argument("--codec", help="folder of the codec, in the place of the recipes'")
+    parser.add_argument("--base", help="folder of the base model; replaces that of the recipes")
+    parser.add_argument("--codec", help="folder of the codec; replaces that of the recipes")
     parser.add_argument("--corpus", required=True, help="folder of the encoded corpus")
-    parser.add_argument("--steps", type=int, help="optimizer steps, in the place of the recipe's")
-    parser.add_argument("--learning_rate", type=float, help="in the place of the recipe's")
-    parser.add_argument("--max_rows", type=int, help="held-out texts scored, in the place of the recipe's")
-    parser.add_argument("--max_seconds", type=float, help="cap on a clip, in the place of the recipe's")
+    parser.add_argument("--steps", type=int, help="optimizer steps; replaces those of the recipe")
+    parser.add_argument("--learning_rate", type=float, help="replaces that of the recipe")
+    parser.add_argument("--max_rows", type=int, help="number of scored texts; replaces that of the recipe")
+    parser.add_argument("--max_seconds", type=float, help="maximum length of a clip; replaces that of the recipe")
     args = parser.parse_args()
     paths = {"model_name_or_path": args.base, "codec_name_or_path": args.codec}
     train = {"max_steps": args.steps, "learning_rate": args.learning_rate}

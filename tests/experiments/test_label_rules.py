@@ -1,4 +1,4 @@
-"""The study of label rules: what each rule changes in the labels, by hand; and the whole of it, small."""
+"""The study of label rules: the labels of each rule, by hand; and the whole study, small."""
 
 import json
 import subprocess
@@ -14,10 +14,10 @@ from higgs_recipes.collator import HiggsCollator
 from higgs_recipes.configs.corpus import EncodeConfig
 from higgs_recipes.corpus.encode import encode_corpus
 from higgs_recipes.errors import InputError
-from tests.evaluation.test_evaluate import corpus_rows, write_recordings
 from tests.experiments.label_rules import RULES, run, side_by_side
 from tests.helpers.checkpoints import tiny_folder
 from tests.helpers.paths import ROOT
+from tests.helpers.recordings import corpus_rows, write_recordings
 
 
 AUDIO, BOS, EOS, NONE = 9, 1024, 1025, -100
@@ -33,18 +33,18 @@ SHORT = {"input_ids": [AUDIO, 8], "labels": [NONE, 8], "codes": [torch.tensor([[
 
 
 def columns(rule: str, name: str) -> list[list[int]]:
-    """Of the sample with a reference, the two codebooks' columns."""
+    """The columns of the two codebooks of the sample with a reference clip."""
     return RULES[rule](CONFIG)([SAMPLE, SHORT])[name][0].T.tolist()
 
 
-def test_our_labels_are_the_clips_own_codes_and_one_end_per_codebook():
+def test_labels_are_the_codes_of_the_clip_and_one_eos_per_codebook():
     assert columns("ours", "audio_labels") == [
         [NONE] * 5 + [NONE, 3, 4, 5, EOS, NONE],
         [NONE] * 5 + [NONE, NONE, 13, 14, 15, EOS],
     ]
 
 
-def test_with_eos_masked_the_ends_are_no_targets_and_all_else_stays():
+def test_eos_masked_changes_only_eos_targets():
     assert columns("eos_masked", "audio_labels") == [
         [NONE] * 5 + [NONE, 3, 4, 5, NONE, NONE],
         [NONE] * 5 + [NONE, NONE, 13, 14, 15, NONE],
@@ -53,7 +53,7 @@ def test_with_eos_masked_the_ends_are_no_targets_and_all_else_stays():
     assert all(torch.equal(ours[name], masked[name]) for name in ours if name != "audio_labels")
 
 
-def test_with_references_supervised_their_codes_and_ends_are_targets_too():
+def test_references_supervised_adds_their_codes_and_eos():
     assert columns("references_supervised", "audio_labels") == [
         [NONE, 1, 2, EOS, NONE] + [NONE, 3, 4, 5, EOS, NONE],
         [NONE, NONE, 11, 12, EOS] + [NONE, NONE, 13, 14, 15, EOS],
@@ -61,7 +61,7 @@ def test_with_references_supervised_their_codes_and_ends_are_targets_too():
     assert columns("references_supervised", "audio_input_ids") == columns("ours", "audio_input_ids")
 
 
-def test_with_the_delay_off_a_steps_codes_stand_in_one_frame():
+def test_delay_off_puts_the_codes_of_a_step_into_one_frame():
     assert columns("delay_off", "audio_input_ids") == [
         [BOS, 1, 2, EOS] + [BOS, 3, 4, 5, EOS],
         [BOS, 11, 12, EOS] + [BOS, 13, 14, 15, EOS],
@@ -72,7 +72,7 @@ def test_with_the_delay_off_a_steps_codes_stand_in_one_frame():
     ]
 
 
-def test_with_the_delay_off_positions_frames_and_padding_still_fit():
+def test_delay_off_keeps_positions_frames_and_padding_consistent():
     batch = RULES["delay_off"](CONFIG)([SAMPLE, SHORT])
     assert batch["input_ids"].tolist() == [[7, *[AUDIO] * 4, 6, *[AUDIO] * 5, 8], [*[AUDIO] * 3, 8, *[0] * 8]]
     assert batch["labels"].tolist() == [[*[NONE] * 5, 6, *[NONE] * 5, 8], [*[NONE] * 3, 8, *[NONE] * 8]]
@@ -82,7 +82,7 @@ def test_with_the_delay_off_positions_frames_and_padding_still_fit():
 
 
 def encoded_corpus(folder: Path, *, tasks: dict[str, float]) -> str:
-    """Six clips of a voice, two of them held out."""
+    """Six encoded clips of a voice, two of them held out."""
     recordings = folder / "recordings"
     write_recordings(recordings, corpus_rows("heart")[:6])
     encode_corpus(
@@ -102,7 +102,7 @@ RECIPES = ROOT / "tests/data/random_tiny"
 
 
 @pytest.mark.slow
-def test_a_corpus_without_references_is_refused(tmp_path):
+def test_corpus_without_references_is_refused(tmp_path):
     corpus = encoded_corpus(tmp_path, tasks={"single_speaker_smart_voice": 1.0})
     with pytest.raises(InputError, match="no row has a reference clip.*zero_shot_voice_cloning"):
         paths = {
@@ -122,15 +122,15 @@ def test_all_rules_are_trained_scored_and_shown_side_by_side(tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
     assert list(report["rows"]) == ["real", "codec", "base", *RULES]
-    assert done.stdout.endswith(side_by_side(report))  # behind what the trainer logs
-    assert report["rows"]["real"]["wer"]["value"] < 0.5  # the judges are real ones
+    assert done.stdout.endswith(side_by_side(report))  # after the trainer's logs
+    assert report["rows"]["real"]["wer"]["value"] < 0.5  # the metric models are real
     assert all(report["rows"][rule]["stop_rate"]["n"] == 2 for rule in RULES)
     assert report["train"] == {"max_steps": 5} and report["score"] == {"max_rows": 2, "max_seconds": 1.0}
-    assert len(set(report["losses"].values())) == 4  # each was trained on labels of its own
+    assert len(set(report["losses"].values())) == 4  # each rule has other labels
 
 
 @pytest.mark.slow
-def test_a_base_that_speaks_keeps_its_words_by_our_rules_and_loses_them_without_the_delay(tmp_path):
+def test_pretrained_base_keeps_its_wer_with_these_rules_and_loses_it_without_the_delay(tmp_path):
     recipe = yaml.safe_load((ROOT / "recipes/tiny/encode.yaml").read_text(encoding="utf-8"))
     recipe |= {"sources": [str(ROOT / "recipes/tiny/demo_corpus")], "tasks": {"zero_shot_voice_cloning": 1.0}}
     recipe |= {"output_dir": str(tmp_path / "corpus"), "cache_dir": str(tmp_path / "codes")}

@@ -1,10 +1,12 @@
+"""The pipeline at the published size fits one GPU, and its checkpoints are consistent."""
+
 import pytest
 
 from tests.experiments.true_size import run
 
 
 @pytest.mark.gpu
-def test_the_road_at_the_true_size(tmp_path):
+def test_pipeline_at_the_published_size(tmp_path):
     report = {}
     run(tmp_path, report)
     assert report["load"]["parameters"] == 5_771_283_456

@@ -1,9 +1,9 @@
-"""The road at the true size on one GPU, with random weights: load, LoRA steps, save, reload, generate, merge, reload.
+"""The pipeline at the published size on one GPU, with random weights: load, LoRA steps, save, generate, merge.
 
 python -m tests.experiments.true_size OUTPUT.json [FOLDER]
 
-Needs only the core (torch, transformers, accelerate, peft), 40 GB of disk and a GPU with 80 GB. How fast it is,
-scripts/benchmark.py measures.
+Needs only the core package (torch, transformers, accelerate, peft), 40 GB of disk and a GPU with 80 GB.
+scripts/benchmark.py measures the speed.
 """
 
 import gc
@@ -21,7 +21,6 @@ from torch import nn
 from transformers import HiggsAudioV2ForConditionalGeneration
 
 from higgs_recipes.chatml import conversation
-from higgs_recipes.collator import HiggsCollator
 from higgs_recipes.configs.inference import InitConfig, MergeConfig, SamplingConfig
 from higgs_recipes.configs.model import ModelConfig
 from higgs_recipes.configs.sft import SFTConfig
@@ -35,14 +34,13 @@ from higgs_recipes.modeling.random_model import init_checkpoint
 from higgs_recipes.provenance import run_environment
 from higgs_recipes.samples import SampleDataset
 from higgs_recipes.training.trainer import HiggsTrainer
-from higgs_recipes.unwrap import unwrap_model
 from tests.helpers.checkpoints import base_fingerprint
 from tests.helpers.paths import ROOT
 
 
 CLIP_STEPS = 250  # 10 s
 NUM_ROWS = 64
-TEXTS = [f"Sentence number {index} is spoken by a model of the true size." for index in range(8)]
+TEXTS = [f"Sentence number {index} is spoken by a model of the published size." for index in range(8)]
 
 
 def read_yaml(name: str) -> dict[str, Any]:
@@ -50,7 +48,7 @@ def read_yaml(name: str) -> dict[str, Any]:
 
 
 def rows(num_rows: int) -> list[dict]:
-    """10 s clips of drawn codes, each with some 80 tokens of text."""
+    """Clips of 10 s with random codes, each with about 80 tokens of text."""
     generator = torch.Generator().manual_seed(0)
     turns = json.dumps(conversation({"text": "A clip."}, task="single_speaker_smart_voice"))
     codes = torch.randint(0, 1024, (num_rows, CLIP_STEPS, 8), generator=generator, dtype=torch.int16)
@@ -58,7 +56,7 @@ def rows(num_rows: int) -> list[dict]:
 
 
 def free() -> None:
-    gc.collect()  # a trainer and its callbacks hold each other
+    gc.collect()  # a trainer and its callbacks reference each other
     torch.cuda.empty_cache()
 
 
@@ -67,7 +65,7 @@ def gib(num_bytes: int) -> float:
 
 
 def train(folder: Path, base: Path, *, steps: int) -> tuple[HiggsTrainer, dict[str, Any]]:
-    """voice_lora.yaml's own values but for the paths, the number of steps and a rate that moves it in so few."""
+    """Train with voice_lora.yaml, but with other paths, few steps and a higher learning rate."""
     recipe = read_yaml("voice_lora.yaml") | {"model_name_or_path": str(base), "model_revision": None}
     recipe |= {"output_dir": str(folder), "max_steps": steps, "logging_steps": steps // 2, "eval_strategy": "no"}
     recipe |= {"save_strategy": "no", "allow_untrained": True, "disable_tqdm": True, "warmup_steps": 0}
@@ -81,7 +79,6 @@ def train(folder: Path, base: Path, *, steps: int) -> tuple[HiggsTrainer, dict[s
         config,
         base=fetch_base(config),
         train_dataset=SampleDataset(rows(NUM_ROWS), tokenizer),
-        collator=HiggsCollator(unwrap_model(model).config, pack_to=config.pack_to),
         run_info={"base_model": str(base), "base_fingerprint": base_fingerprint(config), "method": "lora"},
     )
     trainer.train()
@@ -105,15 +102,15 @@ def speak(model: nn.Module, tokenizer: Any, *, batch_size: int, temperature: flo
     return generate(model, tokenizer, requests, sampling=sampling)
 
 
-def same_share(one: list[Generation], two: list[Generation]) -> float:
-    """How many of the clips' codes are equal, place by place."""
-    pairs = [(a.codes, b.codes[: len(a.codes)]) for a, b in zip(one, two, strict=True)]
+def share_of_equal_codes(first: list[Generation], second: list[Generation]) -> float:
+    """The share of codes that are equal, step by step."""
+    pairs = [(a.codes, b.codes[: len(a.codes)]) for a, b in zip(first, second, strict=True)]
     equal = sum(int((a[: len(b)] == b).sum()) for a, b in pairs)
     return round(equal / sum(a.numel() for a, _ in pairs), 4)
 
 
 def run(folder: Path, report: dict[str, Any]) -> None:
-    """Do it all in `folder` and fill the report, section by section."""
+    """Run all steps in `folder` and fill the report."""
     report |= run_environment()
     began = time.perf_counter()
     init = InitConfig(**(read_yaml("init.yaml") | {"output_dir": str(folder), "overwrite_output_dir": True}))
@@ -142,19 +139,19 @@ def run(folder: Path, report: dict[str, Any]) -> None:
     adapted, _ = load_model(ModelConfig(str(base)), adapter=folder / "lora", device="cuda")
     reloaded = {name: weight.cpu() for name, weight in adapted.state_dict().items() if "lora" in name}
     adapted_clips = speak(adapted, tokenizer, batch_size=8, temperature=0)
-    one = speak(adapted, tokenizer, batch_size=1)
-    eight = speak(adapted, tokenizer, batch_size=8)
+    single = speak(adapted, tokenizer, batch_size=1)
+    batched = speak(adapted, tokenizer, batch_size=8)
     report["adapter"] = {
         "weights_equal_after_reload": all(torch.equal(weight, reloaded[name]) for name, weight in trained.items()),
-        "codes_equal_to_base": same_share(base_clips, adapted_clips),
-        "codes_of_a_seed_equal_in_batches_of_1_and_8": same_share(one, eight),
+        "codes_equal_to_base": share_of_equal_codes(base_clips, adapted_clips),
+        "codes_of_a_seed_equal_in_batches_of_1_and_8": share_of_equal_codes(single, batched),
     }
     del adapted
     free()
     exact, _ = load_model(ModelConfig(str(base), dtype="float32"), adapter=folder / "lora", device="cuda")
-    one = speak(exact, tokenizer, batch_size=1)
-    eight = speak(exact, tokenizer, batch_size=8)
-    report["adapter"]["same_in_float32"] = same_share(one, eight)
+    single = speak(exact, tokenizer, batch_size=1)
+    batched = speak(exact, tokenizer, batch_size=8)
+    report["adapter"]["same_in_float32"] = share_of_equal_codes(single, batched)
     del exact
     free()
 
@@ -178,7 +175,7 @@ def run(folder: Path, report: dict[str, Any]) -> None:
             )
             merged_clips = speak(merged, tokenizer, batch_size=8, temperature=0)
             report["merge_bfloat16"]["missing_keys"] = sorted(loaded["missing_keys"])
-            report["merge_bfloat16"]["codes_equal_to_adapter"] = same_share(adapted_clips, merged_clips)
+            report["merge_bfloat16"]["codes_equal_to_adapter"] = share_of_equal_codes(adapted_clips, merged_clips)
             del merged
         shutil.rmtree(config.output_dir)
 
@@ -188,7 +185,7 @@ def main() -> None:
     try:
         with tempfile.TemporaryDirectory() as temporary:
             run(Path(sys.argv[2] if len(sys.argv) > 2 else temporary), report)
-    finally:  # what was measured before a failure is worth keeping
+    finally:  # keep the results before a failure
         Path(sys.argv[1]).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(report, indent=1))  # noqa: T201
 

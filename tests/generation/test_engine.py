@@ -150,15 +150,15 @@ def test_a_clip_that_never_ends_is_cut_at_the_cap():
     assert all(clip.codes.dtype == torch.int16 and int(clip.codes.max()) < BOS_CODE for clip in clips)
 
 
-def test_a_whole_pattern_is_a_clip_that_stopped():
+def test_a_complete_delay_pattern_is_a_clip_that_stopped():
     codes = torch.arange(24).view(3, 8)
     clip = clip_of(delay_codes(codes), eos=EOS_CODE)
     assert clip.stopped and torch.equal(clip.codes, codes)
 
 
-def test_a_clip_cut_within_its_end_keeps_the_steps_before_it():
+def test_a_clip_cut_while_ending_keeps_the_steps_before_its_first_eos():
     codes = torch.arange(40).view(5, 8)
-    clip = clip_of(delay_codes(codes)[:-2], eos=EOS_CODE)  # (12, C): the end has begun, but not finished
+    clip = clip_of(delay_codes(codes)[:-2], eos=EOS_CODE)  # (12, C): some codebooks have ended, not all
     assert not clip.stopped and torch.equal(clip.codes, codes[:3])
 
 

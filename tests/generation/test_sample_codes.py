@@ -29,7 +29,7 @@ def sample(
     return sample_codes(scores.clone(), context, sampling, bos=BOS, eos=EOS)
 
 
-def test_codes_follow_the_distribution():
+def test_sampled_codes_follow_the_distribution():
     scores = torch.tensor([0.5, 0.25, 0.25, 0, 0, 0, 0, 0]).log().expand(4000, 1, 8)
     codes = sample(SamplingConfig(top_k=0, top_p=1.0, ras_win_len=0), scores)
     shares = torch.bincount(codes.flatten(), minlength=8) / 4000
@@ -37,7 +37,7 @@ def test_codes_follow_the_distribution():
     assert shares[3:].sum() == 0
 
 
-def test_top_k_and_top_p_leave_out_the_unlikely():
+def test_top_k_and_top_p_leave_out_unlikely_codes():
     scores = torch.tensor([0.6, 0.3, 0.1, 0, 0, 0, 0, 0]).log().expand(300, 1, 8)
     likely = sample(SamplingConfig(top_k=2, top_p=1.0, ras_win_len=0), scores)
     assert set(likely.flatten().tolist()) == {0, 1}
@@ -84,7 +84,7 @@ def test_bos_and_eos_are_sampled_only_where_the_pattern_has_them():
     assert (sample(greedy, scores, history=[[6, 6, 6], [1, 6, 6], [1, 2, 6]])[:, 1:] < 6).all()
 
 
-def test_an_end_goes_down_the_codebooks_a_frame_each():
+def test_codebook_k_ends_k_frames_after_the_first():
     scores = torch.zeros(1, 3, 8)
     scores[..., 0] = 1.0
     greedy = SamplingConfig(temperature=0)
@@ -93,7 +93,7 @@ def test_an_end_goes_down_the_codebooks_a_frame_each():
     assert sample(greedy, scores, history=[*begun, [7, 7, 3]]).tolist() == [[7, 7, 7]]
 
 
-def test_a_code_that_repeats_is_sampled_again_from_all_codes():
+def test_a_repeated_code_is_sampled_again_from_all_codes():
     scores = torch.tensor([3.0, 2.9, 0, 0, 0, 0, 0, 0]).expand(400, 1, 8)
     only_first = {"top_k": 1, "top_p": 1.0, "ras_win_max_num_repeat": 2}
     repeated, fresh = [[0], [0]], [[0], [1]]
@@ -104,7 +104,7 @@ def test_a_code_that_repeats_is_sampled_again_from_all_codes():
     assert (sample(SamplingConfig(ras_win_len=0, **only_first), scores, history=repeated) == 0).all()
 
 
-def test_an_end_that_began_outside_the_window_still_goes_down_the_codebooks():
+def test_an_end_that_began_before_the_window_continues():
     scores = torch.zeros(1, 5, 8)
     scores[..., 0] = 1.0
     history = [[6] * 5, [1] * 5, [7, 2, 2, 2, 2], [7, 7, 2, 2, 2], [7, 7, 7, 2, 2]]

@@ -21,11 +21,20 @@ def config(tmp_path, **fields) -> GenerateConfig:
     return GenerateConfig(**({"text": ["Hello", "You there?"], "output_dir": str(tmp_path / "out")} | fields))
 
 
-def test_each_text_has_a_seed_of_its_own_and_is_normalised(tmp_path):
+def test_texts_are_normalized_and_have_consecutive_seeds(tmp_path):
     requests = build_requests(config(tmp_path, seed=7), tiny_codec())
     assert [request.seed for request in requests] == [7, 8]
     assert [request.conversation[-2]["content"][0]["text"] for request in requests] == ["Hello.", "You there?"]
     assert not any(request.ref_codes for request in requests)
+
+
+def test_speaker_tags_of_any_case_are_those_of_the_model(tmp_path):
+    write_wav(tmp_path / "ref.wav", tone(1.0))
+    text = "[speaker0] Hello.\n[ Speaker 1 ] Hi. 【SPEAKER 0】 Well."
+    (request,) = build_requests(config(tmp_path, text=[text]), tiny_codec())
+    expected = "[SPEAKER0] Hello.\n[SPEAKER1] Hi. [SPEAKER0] Well."
+    assert request.conversation[-2]["content"][0]["text"] == expected
+    assert "If the user's message includes a [SPEAKER*] tag" in request.conversation[0]["content"][0]["text"]
 
 
 def test_texts_of_a_file_come_after_those_of_the_recipe(tmp_path):
@@ -40,11 +49,11 @@ def test_a_missing_or_empty_text_file_is_an_error(tmp_path):
     with pytest.raises(InputError, match="latin.txt is not UTF-8 .*; save it as UTF-8"):
         read_texts(config(tmp_path, text_file=str(tmp_path / "latin.txt")))
     (tmp_path / "empty.txt").write_text("\n")
-    with pytest.raises(InputError, match="empty.txt holds no text"):
+    with pytest.raises(InputError, match="empty.txt has no text"):
         read_texts(config(tmp_path, text=[], text_file=str(tmp_path / "empty.txt")))
 
 
-def test_a_reference_clip_is_encoded_and_stands_before_the_text(tmp_path):
+def test_a_reference_clip_is_encoded_and_comes_before_the_text(tmp_path):
     write_wav(tmp_path / "ref.wav", tone(1.0))
     fields = {"ref_audio": [str(tmp_path / "ref.wav")], "ref_text": ["A hum"]}
     requests = build_requests(config(tmp_path, **fields), tiny_codec())
@@ -66,15 +75,16 @@ REF_TEXTS = {
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if name != "no_scene"])
-def test_what_the_model_is_asked_is_the_reference_s_prompt(name, tmp_path):
-    task, _, how = name.partition("/")
+def test_prompts_equal_those_of_the_reference(name, tmp_path):
+    task, _, variant = name.partition("/")
     fields = {"text": [TEXTS.get(task, "The sun rises in the east.")], "scene": "Audio is recorded from a quiet room."}
     for index in range(len(REF_TEXTS.get(task, []))):
         write_wav(tmp_path / f"{index}.wav", tone(0.5, hertz=200.0 + 50 * index))
         fields.setdefault("ref_audio", []).append(str(tmp_path / f"{index}.wav"))
-    texts = {} if how == "ref_in_system" else {"ref_text": REF_TEXTS.get(task, [])}  # in the system turn none is said
-    made = config(tmp_path, ref_in_system=how == "ref_in_system", **fields, **texts)
-    (request,) = build_requests(made, tiny_codec())
+    # Clips in the system turn have no texts.
+    texts = {} if variant == "ref_in_system" else {"ref_text": REF_TEXTS.get(task, [])}
+    recipe = config(tmp_path, ref_in_system=variant == "ref_in_system", **fields, **texts)
+    (request,) = build_requests(recipe, tiny_codec())
     prompt = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(BPE())).apply_chat_template(
         request.conversation[:-1], chat_template=CHAT_TEMPLATE, add_generation_prompt=True, tokenize=False
     )
@@ -84,14 +94,14 @@ def test_what_the_model_is_asked_is_the_reference_s_prompt(name, tmp_path):
     assert all(torch.equal(one, two) for one, two in zip(request.ref_codes, expected, strict=True))
 
 
-def test_voices_that_do_not_fit_a_text_are_refused(tmp_path):
+def test_reference_clips_that_do_not_match_the_text_are_refused(tmp_path):
     for name in "ab":
         write_wav(tmp_path / f"{name}.wav", tone(0.5))
     clips = [str(tmp_path / "a.wav"), str(tmp_path / "b.wav")]
-    with pytest.raises(InputError, match="text 1 has no speaker tag, and there are 2 ref_audio; give it one"):
+    with pytest.raises(InputError, match="text 1 has no speaker tags, but there are 2 ref_audio clips: give one clip"):
         texts = {"text": ["[SPEAKER0] Hi. [SPEAKER1] Well.", "Hello."]}
         build_requests(config(tmp_path, ref_audio=clips, ref_text=["A.", "B."], **texts), tiny_codec())
-    with pytest.raises(InputError, match="row text 0: ref_speakers has no entry for SPEAKER1; give every speaker"):
+    with pytest.raises(InputError, match="row text 0: ref_speakers has no entry for SPEAKER1; add one per speaker"):
         texts = {"text": ["[SPEAKER0] Hi. [SPEAKER1] Well."]}
         build_requests(config(tmp_path, ref_audio=clips[:1], ref_text=["A."], **texts), tiny_codec())
     with pytest.raises(InputError, match="ref_audio .*none.wav.* cannot be read"):

@@ -1,4 +1,4 @@
-"""Folders of recordings for tests: short hums, each of its own pitch, with a metadata.csv."""
+"""Corpus folders for tests: short tones of different pitch, with a metadata.csv."""
 
 import csv
 from pathlib import Path
@@ -27,7 +27,7 @@ def write_metadata(folder: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def make_corpus(folder: Path, num_rows: int = 6, *, first_hertz: float = 200.0) -> Path:
-    """Rows of one sentence each, by two speakers in turn; lengths of 0.4, 0.44 and 0.48 s."""
+    """Rows of different sentences, by two speakers alternately, with clips of 0.4, 0.44 and 0.48 s."""
     rows = []
     for index in range(num_rows):
         name = f"{index:02d}.wav"
@@ -38,7 +38,7 @@ def make_corpus(folder: Path, num_rows: int = 6, *, first_hertz: float = 200.0) 
 
 
 def encode_config(folder: Path | str, **fields: Any) -> EncodeConfig:
-    """The recipe of a test: the tiny codec, and short hums are long enough."""
+    """A recipe with the tiny codec and a test split of two rows."""
     if "codec_name_or_path" not in fields:
         fields["codec_name_or_path"] = str(tiny_codec_folder())
     return EncodeConfig(**{"sources": [str(folder)], "test_size": 2} | fields)

@@ -1,10 +1,10 @@
-"""Pythons of their own for the tests, each with its environment, while torch and the like are imported once for all.
+"""Separate Python processes for the tests, each with its own environment; heavy imports are done once.
 
     python = Python("-c", "import os; print(os.environ['WHO'])", env={"WHO": "me"}, stdout=subprocess.PIPE)
 
-One server imports what does not read the environment of the Hub, and forks for each program. A fork is a whole
-process: it imports huggingface_hub, transformers, datasets and higgs_recipes itself, so it reads their variables as
-any Python does.
+A server process imports torch and other libraries that do not read the Hub's environment variables, and forks for
+each program. Each fork imports huggingface_hub, transformers, datasets and higgs_recipes itself, so it reads their
+variables like any Python process.
 """
 
 import atexit
@@ -30,8 +30,8 @@ from tests.helpers.paths import ROOT
 
 
 TIMEOUT = 120.0  # seconds
-SERVER = "HIGGS_RECIPES_TESTS_SERVER"  # names its socket to the processes that are started
-# What the libraries of Hugging Face import, and they themselves do not.
+SERVER = "HIGGS_RECIPES_TESTS_SERVER"  # environment variable with the path of the server's socket
+# Libraries that the Hugging Face libraries import, without those themselves.
 PRELOADED = (
     *("torch._dynamo", "torch.distributed.tensor", "torch.distributed.fsdp", "torch.distributed.checkpoint"),
     *("numpy", "pandas", "pyarrow.parquet", "pyarrow.dataset", "scipy.stats", "scipy.optimize", "sympy"),
@@ -42,7 +42,7 @@ READ_THE_ENVIRONMENT = ("huggingface_hub", "transformers", "datasets", "accelera
 
 
 class Python:
-    """`python *arguments` at the repository's root, as subprocess.Popen would start it, text in its pipes.
+    """`python *arguments` in the repository's root, like subprocess.Popen with text pipes.
 
     Args:
         arguments: ("-c", code, ...), ("-m", module, ...) or (path, ...).
@@ -50,15 +50,15 @@ class Python:
 
     def __init__(self, *arguments: object, env: dict[str, str], stdin=None, stdout=None, stderr=None) -> None:
         self.returncode: int | None = None
-        theirs, self.stdin, self.stdout = [], None, None
+        child_ends, self.stdin, self.stdout = [], None, None
         if stdin == subprocess.PIPE:
-            stdin, ours = os.pipe()
-            self.stdin = os.fdopen(ours, "w", encoding="utf-8")
-            theirs.append(stdin)
+            stdin, own_end = os.pipe()
+            self.stdin = os.fdopen(own_end, "w", encoding="utf-8")
+            child_ends.append(stdin)
         if stdout == subprocess.PIPE:
-            ours, stdout = os.pipe()
-            self.stdout = os.fdopen(ours, encoding="utf-8")
-            theirs.append(stdout)
+            own_end, stdout = os.pipe()
+            self.stdout = os.fdopen(own_end, encoding="utf-8")
+            child_ends.append(stdout)
         given = zip((stdin, stdout, stderr), (0, 1, 2), strict=True)
         files = [
             default if file is None else file if isinstance(file, int) else file.fileno() for file, default in given
@@ -67,7 +67,7 @@ class Python:
         self._server.connect(_address())
         socket.send_fds(self._server, [b"."], files)
         self._server.sendall(json.dumps({"arguments": list(map(str, arguments)), "env": env}).encode() + b"\n")
-        for file in theirs:
+        for file in child_ends:
             os.close(file)
         self._answers = self._server.makefile()
         self.pid = int(self._answers.readline())
@@ -90,25 +90,25 @@ class Python:
 
 
 def run(*arguments: object, env: dict[str, str]) -> subprocess.CompletedProcess:
-    """As subprocess.run(..., capture_output=True, text=True, timeout=TIMEOUT)."""
-    with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryFile("w+") as warned:
-        python = Python(*arguments, env=env, stdout=said, stderr=warned)
+    """Like subprocess.run(..., capture_output=True, text=True, timeout=TIMEOUT)."""
+    with tempfile.TemporaryFile("w+") as stdout, tempfile.TemporaryFile("w+") as stderr:
+        python = Python(*arguments, env=env, stdout=stdout, stderr=stderr)
         try:
             code = python.wait()
         except TimeoutError:
             python.send_signal(signal.SIGKILL)
             raise
-        for file in (said, warned):
+        for file in (stdout, stderr):
             file.seek(0)
-        return subprocess.CompletedProcess(arguments, code, said.read(), warned.read())
+        return subprocess.CompletedProcess(arguments, code, stdout.read(), stderr.read())
 
 
 def start_server() -> None:
-    """Start the server that this process, and all that it starts, will use; it ends with this process.
+    """Start the server for this process and its children; it ends with this process.
 
-    It is given its socket: who asks while it imports waits, and where it has died nobody does.
+    The server inherits a socket that is already listening: clients wait while it imports, and get an error if it died.
     """
-    folder = tempfile.mkdtemp(dir="/tmp")  # a socket's path has room for a hundred characters
+    folder = tempfile.mkdtemp(dir="/tmp")  # a socket's path is limited to about 100 characters
     address = os.environ[SERVER] = f"{folder}/server"
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(address)
@@ -136,7 +136,7 @@ def _address() -> str:
 
 
 def be_python(arguments: list[str]) -> int:
-    """Be `python *arguments`; returns the exit code."""
+    """Run `python *arguments` in this process; returns the exit code."""
     kind, *rest = arguments
     main = sys.modules["__main__"] = ModuleType("__main__")
     try:
@@ -163,19 +163,19 @@ def be_python(arguments: list[str]) -> int:
 
 
 class _Server:
-    """Forks a Python for each client, and tells it the process id and, in the end, the exit code."""
+    """Fork a Python for each client; send it the process id and, at the end, the exit code."""
 
     def __init__(self, listening: socket.socket) -> None:
-        self.clients: dict[int, socket.socket] = {}  # process id to who waits for its end
+        self.clients: dict[int, socket.socket] = {}  # process id -> the client that waits for its end
         self.ended, wakeup = os.pipe()
         for end in (self.ended, wakeup):
             os.set_blocking(end, False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)  # the default is not to wake
+        signal.signal(signal.SIGCHLD, lambda *_: None)  # by default SIGCHLD does not wake select
         signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
         self.socket = listening
 
     def serve(self) -> None:
-        """Until whoever started this has ended."""
+        """Serve until the process that started this one has ended."""
         while True:
             ready, _, _ = select.select([self.socket, sys.stdin, self.ended], [], [])
             if sys.stdin in ready:
@@ -191,7 +191,7 @@ class _Server:
             child, status = os.waitpid(-1, os.WNOHANG)
             if child == 0:
                 return
-            with self.clients.pop(child) as client, suppress(ConnectionError):  # it may have died
+            with self.clients.pop(child) as client, suppress(ConnectionError):  # the client may have died
                 client.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
 
     def accept(self) -> None:
@@ -199,7 +199,7 @@ class _Server:
         _, files, _, _ = socket.recv_fds(client, 1, 3)
         with client.makefile() as lines:
             line = lines.readline()
-        if not line:  # it died while it asked
+        if not line:  # the client died while sending
             self.close(files)
             client.close()
             return
@@ -215,12 +215,12 @@ class _Server:
             self.close(files)
             os.environ.clear()
             os.environ |= job["env"]
-            sys.stdout.reconfigure(line_buffering=True)  # it may be a pipe of which each line is waited for
+            sys.stdout.reconfigure(line_buffering=True)  # a reader may wait for each line
             code = be_python(job["arguments"])
             atexit._run_exitfuncs()
             sys.stdout.flush()
             sys.stderr.flush()
-            os._exit(code)  # to take down all that was imported would copy it first
+            os._exit(code)  # skips the interpreter's cleanup, which would copy memory
         self.close(files)
         self.clients[child] = client
         with suppress(ConnectionError):
@@ -238,9 +238,9 @@ def _main(listening: socket.socket) -> None:
         importlib.import_module(module)
     assert not [name for name in READ_THE_ENVIRONMENT if name in sys.modules]
     for finalizer in list(weakref.finalize._registry):
-        finalizer.detach()  # what these tidy up is no fork's own
+        finalizer.detach()  # the forks must not clean up for the server
     gc.enable()
-    gc.freeze()  # a fork that looks through all this for garbage would copy it
+    gc.freeze()  # garbage collection in a fork would copy all these pages
     _Server(listening).serve()
 
 

@@ -1,10 +1,10 @@
-"""The real scripts, each in a process of its own, while their imports are paid for once: a Python that forks.
+"""The real scripts, each in its own process; a forking Python process imports their libraries once.
 
     with Scripts(hub.env(), folder) as scripts:
         done = scripts.run("generate", "--config", "tests/data/random_tiny/generate.yaml")
         assert done.code == 0, done.said
 
-A fork is a whole process: it has the script's arguments, its own state, exit code and signals.
+A fork is a complete process with the script's arguments and its own state, exit code and signals.
 """
 
 import gc
@@ -21,7 +21,7 @@ from tests.helpers.forked_python import TIMEOUT, Python, be_python
 from tests.helpers.paths import ROOT
 
 
-# Together they import nearly all that the scripts need.
+# Together these import nearly everything that the scripts need.
 PRELOADED = (
     *("corpus.encode", "evaluation.evaluate", "evaluation.report", "hub.push", "configs.parser", "modeling.merge"),
     *("modeling.random_model", "generation.synthesis", "training.trainer"),
@@ -30,17 +30,17 @@ PRELOADED = (
 
 @dataclass(frozen=True)
 class Done:
-    """A script that has ended: its exit code, and all that it wrote to stdout and stderr."""
+    """A finished script: its exit code, and its output to stdout and stderr."""
 
     code: int
     said: str
 
 
 class Scripts:
-    """Starts scripts, one at a time, in forks of one Python that has the environment `env`."""
+    """Run scripts, one at a time, in forks of one Python process with the environment `env`."""
 
     def __init__(self, env: dict[str, str], folder: Path) -> None:
-        # As accelerate_configs/cpu.yaml has it; merge.py is no child of accelerate.
+        # As in accelerate_configs/cpu.yaml; merge.py is not launched by accelerate.
         self.env = env | {"ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
         self.folder = folder
         self.count = 0
@@ -56,7 +56,7 @@ class Scripts:
         self.python.stdout.close()
 
     def start(self, script: str, *args: object, **env: str | None) -> int:
-        """Start scripts/`script`.py and return its process id; `env` changes the environment, None takes out."""
+        """Start scripts/`script`.py and return its process id; `env` sets environment variables, None removes one."""
         self.count += 1
         self.output = self.folder / f"{self.count:02d}_{script}.log"
         job = {"script": script, "args": list(map(str, args)), "env": env, "output": str(self.output)}
@@ -65,7 +65,7 @@ class Scripts:
         return int(self.python.stdout.readline())
 
     def wait_for(self, words: str) -> None:
-        """Wait until the script that was started has said these words."""
+        """Wait until the running script has printed these words."""
         deadline = time.monotonic() + TIMEOUT
         while words not in self.said():
             assert time.monotonic() < deadline, self.said()
@@ -75,7 +75,7 @@ class Scripts:
         return self.output.read_text(encoding="utf-8", errors="replace") if self.output.exists() else ""
 
     def finish(self) -> Done:
-        """Wait for the script that was started."""
+        """Wait for the running script to end."""
         code = int(self.python.stdout.readline())
         return Done(code, self.said())
 
@@ -85,7 +85,7 @@ class Scripts:
 
 
 def run_script(script: str, args: list[str], env: dict[str, str | None], output: str) -> int:
-    """Be `python scripts/<script>.py <args>`, with its output in a file; returns the exit code."""
+    """Run `python scripts/<script>.py <args>` in this process, output to a file; returns the exit code."""
     file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for stream in (sys.stdout, sys.stderr):
         os.dup2(file, stream.fileno())
@@ -98,13 +98,13 @@ def run_script(script: str, args: list[str], env: dict[str, str | None], output:
 def main() -> None:
     for module in PRELOADED:
         importlib.import_module(f"higgs_recipes.{module}")
-    gc.freeze()  # a fork that looks through all this for garbage would copy it
+    gc.freeze()  # garbage collection in a fork would copy all these pages
     for line in sys.stdin:
         child = os.fork()
         if child == 0:
             code = run_script(**json.loads(line))
             sys.stdout.flush()
-            os._exit(code)  # to take down all that was imported would copy it first
+            os._exit(code)  # skips the interpreter's cleanup, which would copy memory
         sys.stdout.write(f"{child}\n")
         _, status = os.waitpid(child, 0)
         sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")

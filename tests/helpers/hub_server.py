@@ -1,7 +1,7 @@
 """A Hugging Face Hub for tests: real HTTP on the loopback, standard library only, everything in memory.
 
-It answers what `huggingface_hub` and `datasets` ask to create a repo, push to it in one commit and read it back:
-branch `main` and commit hashes, small files inside the commit, large ones through LFS, private and gated repos.
+It answers the requests of `huggingface_hub` and `datasets` that create a repo, push to it in one commit and read it:
+branch `main` and commit hashes, small files inside the commit, large files through LFS, private and gated repos.
 
     with HubServer(tmp_path) as hub:
         run_python("from huggingface_hub import whoami; print(whoami())", hub.env("tester"))
@@ -21,13 +21,13 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from tests.helpers import forked_python
 
 
-TOKENS = {"tester": "hf_token_of_tester", "stranger": "hf_token_of_stranger"}  # user to token
+TOKENS = {"tester": "hf_token_of_tester", "stranger": "hf_token_of_stranger"}  # user -> token
 USERS = {token: user for user, token in TOKENS.items()}
 LFS_SUFFIXES = (".safetensors", ".parquet", ".wav", ".tar", ".bin", ".pt")
 
 ROOT = r"/(?:(?P<kind>datasets)/)?(?P<repo_id>[^/]+/[^/]+)"
 API = r"/api/(?P<kind>models|datasets)/(?P<repo_id>[^/]+/[^/]+)"
-ROUTES = {  # "METHOD /path" to the name of the RequestHandler's method
+ROUTES = {  # "METHOD /path" -> name of the RequestHandler's method
     r"GET /api/whoami-v2": "whoami",
     r"POST /api/validate-yaml": "validate_yaml",
     r"POST /api/repos/create": "create_repo",
@@ -63,13 +63,13 @@ class StoredFile:
 
 
 def stored(files: dict[str, bytes]) -> dict[str, StoredFile]:
-    """Path to content, as the server keeps it."""
+    """Path -> file, as the server stores it."""
     return {path: StoredFile(content, path.endswith(LFS_SUFFIXES)) for path, content in files.items()}
 
 
 @dataclass
 class Repo:
-    """Each commit is the whole tree, path to file; the last one is `main`. Other branches are names of a commit."""
+    """A repo. Each commit is a tree, path -> file; the last one is `main`. Other branches are names of commits."""
 
     private: bool
     gated: bool = False
@@ -91,14 +91,14 @@ class Repo:
 
 
 def run_python(code: str, env: dict[str, str], *args: str) -> str:
-    """What `code` prints in a Python of its own, started at the repository's root with `args` in `sys.argv[1:]`."""
+    """The output of `code` in its own Python process, run in the repository's root with `args` in `sys.argv[1:]`."""
     python = forked_python.run("-c", code, *args, env=env)
     assert python.returncode == 0, python.stderr
     return python.stdout
 
 
 class HubError(Exception):
-    """An answer that is not 200, with the headers that tell `huggingface_hub` what it means."""
+    """A response other than 200, with the headers that `huggingface_hub` reads."""
 
     def __init__(self, status: int, message: str, code: str = "") -> None:
         super().__init__(message)
@@ -107,7 +107,7 @@ class HubError(Exception):
 
 
 class HubServer:
-    """A Hub on a free port while the `with` block lasts; `folder` keeps the caches of its clients."""
+    """A Hub on a free port for the duration of a `with` block; `folder` holds the caches of its clients."""
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
@@ -115,7 +115,7 @@ class HubServer:
         self.lfs: dict[str, bytes] = {}
         self.requests: list[str] = []  # "METHOD /path"
         self.lock = threading.Lock()
-        self._failures: list[tuple[int, re.Pattern]] = []  # one for each request that is to fail
+        self._failures: list[tuple[int, re.Pattern]] = []  # one for each request that must fail
 
     def __enter__(self) -> "HubServer":
         handler = type("Handler", (RequestHandler,), {"hub": self})
@@ -137,24 +137,24 @@ class HubServer:
         return env | ({"HF_TOKEN": TOKENS[user]} if user else {})
 
     def add_repo(self, repo_id: str, files: dict[str, bytes], *, kind: str = "models", **access: bool) -> Repo:
-        """Put a repo there without a push; `access` is `private` and `gated`."""
+        """Add a repo without a push; `access` is `private` and `gated`."""
         repo = self.repos[kind, repo_id] = Repo(**{"private": False} | access)
         repo.commit(stored(files))
         return repo
 
     def add_converted(self, repo_id: str, files: dict[str, bytes], *, main: dict[str, bytes]) -> Repo:
-        """A dataset whose main branch is `main`, with the Hub's own conversion in `refs/convert/parquet`."""
+        """Add a dataset whose main branch is `main`, with the Hub's conversion in `refs/convert/parquet`."""
         repo = self.add_repo(repo_id, files, kind="datasets")
         repo.branches["refs/convert/parquet"] = repo.head
         repo.commit(stored(main))
         return repo
 
     def fail_next(self, status: int, path_regex: str, times: int = 1) -> None:
-        """Answer `status` to the next `times` requests whose "METHOD /path" the pattern is found in."""
+        """Answer `status` to the next `times` requests whose "METHOD /path" matches the pattern."""
         self._failures += [(status, re.compile(path_regex))] * times
 
     def forget_failures(self) -> None:
-        """Answer again as a sound Hub does."""
+        """Stop failing requests."""
         self._failures.clear()
 
     def raise_failure(self, request: str) -> None:
@@ -165,11 +165,11 @@ class HubServer:
 
 
 class RequestHandler(BaseHTTPRequestHandler):
-    """One request: the method that `ROUTES` names returns the JSON (or bytes) to answer, or raises `HubError`."""
+    """One request: the method in `ROUTES` returns the response as JSON or bytes, or raises `HubError`."""
 
     hub: HubServer
     protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True  # the body would wait 40 ms for the acknowledgement of the head
+    disable_nagle_algorithm = True  # otherwise the body waits 40 ms for the acknowledgement of the head
 
     def log_message(self, *args) -> None:
         """Keep the tests' output clean."""
@@ -228,7 +228,7 @@ class RequestHandler(BaseHTTPRequestHandler):
         raise HubError(404, f"no route for {request}")
 
     def find_repo(self, kind: str | None, repo_id: str, *, write: bool = False) -> Repo:
-        # As the real Hub: who may not read a repo is not told whether it exists.
+        # As on the real Hub: a user without access is not told whether a repo exists.
         repo = self.hub.repos.get((kind or "models", repo_id))
         is_owner = self.user == repo_id.split("/")[0]
         if repo is None or (repo.private and not is_owner):
@@ -322,7 +322,7 @@ class RequestHandler(BaseHTTPRequestHandler):
 
     def lfs_upload(self, sha256: str) -> dict:
         if hashlib.sha256(self.content).hexdigest() != sha256:
-            raise HubError(400, "the content is not what its sha256 says")
+            raise HubError(400, "the content does not match its sha256")
         self.hub.lfs[sha256] = self.content
         return {}
 

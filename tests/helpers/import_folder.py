@@ -1,4 +1,4 @@
-"""Imports for tests: what went into the corpus, what was rejected and where it stands."""
+"""Imports for tests: the rows of the corpus and the rejects by file and line."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ from higgs_recipes.ingest.import_corpus import import_corpus
 from tests.helpers.corpus_folder import write_tone
 
 
-# Each must come out as it went in.
+# Import must not change these.
 TEXTS = [
     "你好，世界。",
     "Xin chào, tôi là Ngọc.",
@@ -25,7 +25,7 @@ def json_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def imported(output_dir: Path, *, overwrite: bool = True, **fields: Any) -> tuple[list[dict], dict[tuple, str]]:
-    """(rows, (file name, line) to the reject's reason) of an import into `output_dir`."""
+    """Import into `output_dir`; returns (rows, {(file name, line): reason of the reject})."""
     import_corpus(ImportConfig(output_dir=str(output_dir), overwrite_output_dir=overwrite, **fields))
     rejects = json_lines(output_dir / "rejects.jsonl")
     places = {(Path(reject["file"]).name, reject["line"]): reject["reason"] for reject in rejects}
@@ -34,7 +34,7 @@ def imported(output_dir: Path, *, overwrite: bool = True, **fields: Any) -> tupl
 
 
 def write_tones(folder: Path, *names: str) -> Path:
-    """Hums of 0.4 s at those paths, no two alike."""
+    """Write tones of 0.4 s, all different."""
     for index, name in enumerate(names):
         write_tone(folder / name, seconds=0.4, hertz=200.0 + 10 * index)
     return folder

@@ -1,4 +1,4 @@
-"""Records as runs leave them, for the tests of cards and pushes."""
+"""Records as runs write them, for the tests of cards and pushes."""
 
 RUN = {
     "recipe": {"method": "lora", "lora_r": 16, "learning_rate": 1e-4, "allow_untrained": False, "hub_token": None},
@@ -55,13 +55,16 @@ METRICS = {
     "speaker": "package:resemblyzer",
     "speaker_revision": "0.1.4",
     "speaker_score": "ge2e_cosine",
-    "normalizer": "whisper_en",
+    "normalizer": "auto",
+    "languages": {"en": {"normalizer": "whisper_en", "unit": "word", "n": 5}},
     "protocol": "higgs_recipes",
     "n": 4,
     "skipped": 1,
     "seeds": [0, 1, 2, 3],
     "dataset": "tester/corpus",
     "split": "test",
+    "held_out": True,
+    "shared_with_train": 0,
     "codec": RUN["codec"],
     "base_model": RUN["base_model"],
     "adapter": "tester/voice",

@@ -14,11 +14,11 @@ from higgs_recipes.generation.prefill import Prompt
 
 
 class SeededSampler(TemperatureLogitsWarper):
-    """Samples a code for each codebook and leaves it as the only one with a finite score.
+    """Logits processor that samples a code for each codebook and leaves it as the only one with a finite score.
 
-    It runs after transformers' processor of the delay pattern, and replaces what `HiggsAudioV2GenerationMixin._sample`
-    samples: the same distribution from a generator for each clip, with the end of training's pattern. (A
-    `TemperatureLogitsWarper`, because the mixin refuses other types.)
+    It runs after the delay-pattern processor of transformers. It samples from the distribution of
+    `HiggsAudioV2GenerationMixin._sample`, with one random generator per clip, and ends a clip as in training.
+    It is a `TemperatureLogitsWarper` because the mixin accepts only processors of known types.
     """
 
     def __init__(
@@ -30,7 +30,7 @@ class SeededSampler(TemperatureLogitsWarper):
         self.bos, self.eos = bos, eos
         self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         self.recent: deque[Tensor] = deque(maxlen=max(1, sampling.ras_win_len))
-        self.num_ended: Tensor | int = 0  # frames since the end began, (B, 1)
+        self.num_ended: Tensor | int = 0  # number of codebooks that have ended, (B, 1)
         self.warpers = LogitsProcessorList()
         if sampling.top_k:
             self.warpers.append(TopKLogitsWarper(sampling.top_k))
@@ -44,24 +44,25 @@ class SeededSampler(TemperatureLogitsWarper):
         may_end = torch.zeros_like(is_free)
         if self.recent:
             may_end[:, 0] = self.recent[-1][:, 0] != self.bos
-            ends = (torch.arange(self.num_codebooks, device=scores.device) <= self.num_ended) & (self.num_ended > 0)
-            may_end |= ends
-            others = torch.arange(codebook_size, device=scores.device) != self.eos
-            scores.masked_fill_(ends[..., None] & others, -torch.inf)
+            codebooks = torch.arange(self.num_codebooks, device=scores.device)
+            must_end = (codebooks <= self.num_ended) & (self.num_ended > 0)  # (B, C)
+            may_end |= must_end
+            is_not_eos = torch.arange(codebook_size, device=scores.device) != self.eos
+            scores.masked_fill_(must_end[..., None] & is_not_eos, -torch.inf)
         scores[..., self.bos].masked_fill_(is_free, -torch.inf)
         scores[..., self.eos].masked_fill_(is_free & ~may_end, -torch.inf)
         codes = self._sample(scores)
         self.recent.append(codes)
         self.num_ended = self.num_ended + (codes[:, :1] == self.eos)
-        only = torch.full_like(scores, -torch.inf).scatter_(2, codes[..., None], 0.0)
-        return only.view(-1, codebook_size)
+        only_sampled = torch.full_like(scores, -torch.inf).scatter_(2, codes[..., None], 0.0)
+        return only_sampled.view(-1, codebook_size)
 
     def _sample(self, scores: Tensor) -> Tensor:
-        """A code for each codebook: (B, C, V) -> (B, C)."""
+        """Sample a code for each codebook: (B, C, V) -> (B, C)."""
         if self.sampling.temperature == 0:
             return scores.argmax(dim=-1)
-        draws = [torch.rand(2, self.num_codebooks, generator=generator) for generator in self.generators]
-        first, second = torch.stack(draws, dim=1).to(scores.device)  # (B, C) each
+        uniforms = [torch.rand(2, self.num_codebooks, generator=generator) for generator in self.generators]
+        first, second = torch.stack(uniforms, dim=1).to(scores.device)  # (B, C) each
         warped = super().__call__(None, scores).flatten(0, 1)
         codes = _inverse_cdf(self.warpers(None, warped).view(scores.shape), first)
         if not (self.sampling.ras_win_len and self.recent):
@@ -73,9 +74,9 @@ class SeededSampler(TemperatureLogitsWarper):
 
 
 def _inverse_cdf(scores: Tensor, uniform: Tensor) -> Tensor:
-    cumulated = scores.double().softmax(dim=-1).cumsum(dim=-1)
-    threshold = uniform.double() * cumulated[..., -1]
-    return (cumulated <= threshold[..., None]).sum(dim=-1)
+    cumulative = scores.double().softmax(dim=-1).cumsum(dim=-1)
+    threshold = uniform.double() * cumulative[..., -1]
+    return (cumulative <= threshold[..., None]).sum(dim=-1)
 
 
 @torch.inference_mode()

@@ -1,4 +1,4 @@
-"""A folder that the processes of one run of the tests share; it goes with the process that asked for it first."""
+"""A folder shared by all processes of a test run; the process that created it removes it at its end."""
 
 import atexit
 import os
@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 
-NAME = "HIGGS_RECIPES_TESTS_FOLDER"  # to the processes that are started
+NAME = "HIGGS_RECIPES_TESTS_FOLDER"  # environment variable for child processes
 
 
 def shared_folder() -> Path:

@@ -1,4 +1,4 @@
-"""The real classes made tiny, and the reference's numbers; shared by the tests."""
+"""The tiny model, samples and results of the reference implementation (tests/data/golden)."""
 
 from functools import cache
 
@@ -39,7 +39,7 @@ def golden_tensors() -> dict[str, torch.Tensor]:
 
 
 def golden_model() -> HiggsAudioV2ForConditionalGeneration:
-    """A new model with the reference's weights, in evaluation mode."""
+    """A new model with the weights of the reference, in evaluation mode."""
     model = HiggsAudioV2ForConditionalGeneration(golden_config(), use_text_head=True)
     weights = {k.removeprefix("weights."): v for k, v in golden_tensors().items() if k.startswith("weights.")}
     model.load_state_dict(weights, strict=True)
@@ -47,7 +47,7 @@ def golden_model() -> HiggsAudioV2ForConditionalGeneration:
 
 
 def golden_samples() -> list[dict]:
-    """The reference's four samples in the collator's form; 1 and 3 begin with a reference clip."""
+    """The four samples of the reference, in the format of the collator; 1 and 3 start with a reference clip."""
     tensors = golden_tensors()
     samples = []
     for index in range(4):
@@ -55,7 +55,7 @@ def golden_samples() -> list[dict]:
         expanded = tensors[f"sample{index}.input_ids"]
         input_ids = tensors[f"sample{index}.prompt_input_ids"]
         labels = tensors[f"sample{index}.labels"]
-        is_repeat = (expanded == 216) & (expanded.roll(1) == 216)  # all but the first of each run of placeholders
+        is_repeat = (expanded == 216) & (expanded.roll(1) == 216)  # all but the first of consecutive placeholders
         samples.append(
             {
                 "input_ids": input_ids,

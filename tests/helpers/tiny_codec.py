@@ -1,4 +1,4 @@
-"""The codec of tests/data/random_tiny, and a few sounds to encode."""
+"""The codec of tests/data/random_tiny, and audio to encode."""
 
 from functools import cache
 from pathlib import Path
@@ -25,6 +25,6 @@ def tiny_codec() -> Codec:
 
 
 def tone(seconds: float, *, hertz: float = 220.0, loudness: float = 0.3, rate: int = SAMPLE_RATE) -> Tensor:
-    """A steady hum (N,), float32."""
+    """A sine wave (N,), float32."""
     time = torch.arange(round(seconds * rate)) / rate
     return loudness * torch.sin(2 * torch.pi * hertz * time)

@@ -1,4 +1,4 @@
-"""tests/helpers/train_once.py on two processes of this machine, as torchrun starts them, the imports paid for once.
+"""Run tests/helpers/train_once.py on two processes, like torchrun, but with one import: the second is a fork.
 
 python -m tests.helpers.train_on_two OUTPUT_FOLDER '{...}'
 """
@@ -21,7 +21,7 @@ def main() -> None:
     try:
         train_once.main()
     except BaseException:
-        if other:  # it would wait for this one
+        if other:  # the other process would wait for this one
             os.kill(other, signal.SIGKILL)
         raise
     if other:

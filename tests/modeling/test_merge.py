@@ -1,3 +1,5 @@
+"""Merge an adapter: a native checkpoint with the logits of base and adapter."""
+
 import json
 
 import pytest
@@ -9,15 +11,14 @@ from higgs_recipes.configs.inference import MergeConfig
 from higgs_recipes.errors import InputError
 from higgs_recipes.generation.synthesis import speak_greedily
 from higgs_recipes.modeling.merge import merge
-from tests.helpers.checkpoints import base_fingerprint, build, tiny_folder, tiny_model_config
-from tests.modeling.test_model import sft_config
+from tests.helpers.checkpoints import base_fingerprint, build, sft_config, tiny_folder, tiny_model_config
 
 
 @pytest.fixture(scope="module")
 def adapter(tmp_path_factory):
-    """An adapter on every target that changes what the model says."""
+    """An adapter with random weights on every target."""
     folder = tmp_path_factory.mktemp("adapter")
-    config = sft_config(folder, lora_targets=["attention", "audio_mlp", "mlp", "heads"])
+    config = sft_config(folder / "out", lora_targets=["attention", "audio_mlp", "mlp", "heads"])
     torch.manual_seed(0)
     model, _ = build(config)
     for name, parameter in model.named_parameters():
@@ -30,11 +31,11 @@ def adapter(tmp_path_factory):
 
 
 def config(adapter, output_dir, **fields) -> MergeConfig:
-    plain = {"model_name_or_path": str(tiny_folder() / "model"), "dtype": "float32", "adapter": str(adapter)}
-    return MergeConfig(output_dir=str(output_dir), **(plain | fields))
+    defaults = {"model_name_or_path": str(tiny_folder() / "model"), "dtype": "float32", "adapter": str(adapter)}
+    return MergeConfig(output_dir=str(output_dir), **(defaults | fields))
 
 
-def test_the_merged_checkpoint_says_what_the_adapter_says(adapter, tmp_path):
+def test_merged_checkpoint_has_the_logits_of_the_adapter(adapter, tmp_path):
     record = merge(config(adapter, tmp_path / "merged", check=True), speak=speak_greedily)
     assert 0 < record["max_logit_difference"] < 1e-4
     assert record["mean_logit_difference"] <= record["max_logit_difference"]
@@ -44,7 +45,7 @@ def test_the_merged_checkpoint_says_what_the_adapter_says(adapter, tmp_path):
     assert json.loads((tmp_path / "merged/run.json").read_text())["base_model"] == adapter.name
 
 
-def test_the_merged_checkpoint_is_native_and_whole(adapter, tmp_path):
+def test_merged_checkpoint_is_a_complete_native_checkpoint(adapter, tmp_path):
     merge(config(adapter, tmp_path / "merged"), speak=speak_greedily)
     weights = load_file(tmp_path / "merged/model.safetensors")
     base = load_file(tiny_folder() / "model/model.safetensors")
@@ -60,19 +61,19 @@ def test_the_merged_checkpoint_is_native_and_whole(adapter, tmp_path):
     )
 
 
-def test_without_a_check_no_difference_is_claimed(adapter, tmp_path):
+def test_without_check_no_difference_is_recorded(adapter, tmp_path):
     assert merge(config(adapter, tmp_path / "merged"), speak=speak_greedily)["max_logit_difference"] is None
 
 
-def test_a_folder_in_use_is_kept(adapter, tmp_path):
+def test_folder_that_is_not_empty_is_kept(adapter, tmp_path):
     (tmp_path / "merged").mkdir()
-    (tmp_path / "merged/mine.txt").write_text("mine")
+    (tmp_path / "merged/notes.txt").write_text("notes")
     with pytest.raises(InputError, match="exists and is not empty"):
         merge(config(adapter, tmp_path / "merged"), speak=speak_greedily)
-    assert [path.name for path in tmp_path.rglob("*")] == ["merged", "mine.txt"]
+    assert [path.name for path in tmp_path.rglob("*")] == ["merged", "notes.txt"]
 
 
-def test_a_broken_adapter_is_not_merged(adapter, tmp_path):
+def test_adapter_with_nan_is_not_merged(adapter, tmp_path):
     weights = load_file(adapter / "adapter_model.safetensors")
     broken = tmp_path / "broken"
     broken.mkdir()

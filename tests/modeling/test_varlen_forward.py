@@ -1,4 +1,4 @@
-"""The fast path: transformers' numbers to 1e-5, whatever the batch; no waits, no mask, one graph for all shapes."""
+"""The variable-length forward equals transformers' to 1e-5, without host waits, masks or more than one graph."""
 
 import tempfile
 from functools import cache
@@ -18,11 +18,10 @@ from transformers import HiggsAudioV2ForConditionalGeneration
 from transformers.models.higgs_audio_v2.modeling_higgs_audio_v2 import HiggsAudioV2DecoderLayer
 
 from higgs_recipes.collator import HiggsCollator
-from higgs_recipes.configs.sft import SFTConfig
 from higgs_recipes.errors import InputError
 from higgs_recipes.loss import DualFFNLosses, attach_losses, dual_ffn_losses
-from higgs_recipes.modeling.nf4 import four_bit_config, keep_trainable_on_cpu
-from higgs_recipes.modeling.varlen_forward import attach_varlen_forward, flat_hidden_states
+from higgs_recipes.modeling.nf4 import disable_cpu_repacking, nf4_config
+from higgs_recipes.modeling.varlen_forward import attach_varlen_forward, varlen_hidden_states
 from higgs_recipes.unwrap import unwrap_model
 from tests.helpers.checkpoints import tiny_folder
 from tests.helpers.tiny import golden_config, golden_model, golden_samples
@@ -31,7 +30,7 @@ from tests.helpers.train_once import make_trainer, trained_weights
 
 CONFIG = golden_config()
 LAYOUTS = [None, 127, 256]  # pack_to
-# Held for the whole session: its folder goes when the interpreter does.
+# Exists until the interpreter exits.
 _FOLDER = tempfile.TemporaryDirectory(prefix="higgs_recipes_tests_")
 
 
@@ -41,7 +40,7 @@ def text_sample(num_tokens: int) -> dict:
 
 
 def clip_sample(num_steps: int) -> dict:
-    """A clip and what it needs to be one: no word beside it."""
+    """A clip without any text."""
     codes = torch.randint(0, 1024, (num_steps, 8), generator=torch.Generator().manual_seed(num_steps))
     ids = torch.tensor([CONFIG.audio_token_id])
     return {"input_ids": ids, "labels": torch.full((1,), -100), "codes": [codes], "supervise": [True], "row_index": 8}
@@ -69,9 +68,9 @@ def golden_folder() -> Path:
 
 def qlora_model() -> nn.Module:
     model = HiggsAudioV2ForConditionalGeneration.from_pretrained(
-        golden_folder(), use_text_head=True, quantization_config=four_bit_config(torch.float32), device_map="cpu"
+        golden_folder(), use_text_head=True, quantization_config=nf4_config(torch.float32), device_map="cpu"
     )
-    keep_trainable_on_cpu(model)
+    disable_cpu_repacking(model)
     torch.manual_seed(0)
     adapted = get_peft_model(model, LoraConfig(r=2, init_lora_weights=False, target_modules=r".*_proj"))
     return adapted.train()
@@ -80,28 +79,28 @@ def qlora_model() -> nn.Module:
 MODELS = {
     "full": lambda: golden_model().train(),
     "lora": lora_model,
-    "lora_float64": lambda: lora_model().double(),  # as in half precision, adapters share products
+    "lora_float64": lambda: lora_model().double(),  # as in half precision, LoRA products are fused
     "qlora": qlora_model,
 }
-QLORA = pytest.param("qlora", marks=pytest.mark.slow)  # bitsandbytes comes with `make slow_test`
+QLORA = pytest.param("qlora", marks=pytest.mark.slow)  # `make slow_test` installs bitsandbytes
 KINDS = ["full", "lora", "lora_float64", QLORA]
 
 
-def fast(model: nn.Module, *, compiled: bool = False, recompute: bool = False) -> nn.Module:
+def with_varlen(model: nn.Module, *, compiled: bool = False, recompute: bool = False) -> nn.Module:
     attach_varlen_forward(unwrap_model(model), compile_layers=compiled, recompute=recompute)
     attach_losses(unwrap_model(model), compiled=compiled)
     return model
 
 
 def step(model: nn.Module, samples: list[dict], *, pack_to: int | None, flat: bool) -> DualFFNLosses:
-    """Losses of a batch; the gradients of their sum are in the model."""
+    """Losses of a batch, after the backward pass of their sum."""
     losses = dual_ffn_losses(model, HiggsCollator(CONFIG, pack_to=pack_to, flat=flat)(samples))
     (losses.text_sum + losses.codebook_sums.sum()).backward()
     return losses.detach()
 
 
 def assert_equal_steps(one: nn.Module, other: nn.Module) -> None:
-    """Gradients to 1e-5 of each tensor's largest."""
+    """Gradients are equal to 1e-5 of the largest of each tensor."""
     for (name, weight), expected in zip(one.named_parameters(), other.parameters(), strict=True):
         if expected.grad is None:
             assert weight.grad is None, name
@@ -111,56 +110,47 @@ def assert_equal_steps(one: nn.Module, other: nn.Module) -> None:
 
 
 def assert_equal_losses(losses: DualFFNLosses, expected: DualFFNLosses) -> None:
-    """Sums of some hundred targets, so 1e-6 of them is far below 1e-5 of each."""
+    """Compare sums; each has some hundred targets, so 1e-6 of a sum is less than 1e-5 per target."""
     torch.testing.assert_close(losses.pack(), expected.pack(), atol=1e-5, rtol=1e-6)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("pack_to", LAYOUTS)
 @pytest.mark.parametrize("batch", BATCHES)
-def test_losses_and_gradients_are_the_plain_path_s(batch, pack_to, kind):
-    one, other = fast(MODELS[kind]()), MODELS[kind]()
+def test_losses_and_gradients_equal_transformers(batch, pack_to, kind):
+    one, other = with_varlen(MODELS[kind]()), MODELS[kind]()
     losses = step(one, BATCHES[batch], pack_to=pack_to, flat=True)
     expected = step(other, BATCHES[batch], pack_to=pack_to, flat=False)
     assert_equal_losses(losses, expected)
     assert_equal_steps(one, other)
-    # DDP is told not to look for weights that go unused.
+    # DDP does not search for unused weights.
     assert all(weight.grad is not None for weight in one.parameters() if weight.requires_grad)
 
 
 @pytest.mark.parametrize("pack_to", LAYOUTS)
-def test_logits_of_both_heads_are_the_plain_path_s(pack_to):
+def test_logits_of_both_heads_equal_transformers(pack_to):
     batch = HiggsCollator(CONFIG, pack_to=pack_to, flat=True)(BATCHES["any_length"])
     flat, model = batch.pop("flat"), golden_model()
     inputs = {name: batch[name] for name in batch if name not in ("labels", "audio_labels", "row_index")}
     with torch.no_grad():
         expected = model.model(**inputs, use_cache=False).last_hidden_state  # (B, S, H)
-        hidden = flat_hidden_states(fast(model).model, flat)  # (P, H)
+        hidden = varlen_hidden_states(with_varlen(model).model, flat)  # (P, H)
         is_used = batch["input_ids"] != CONFIG.pad_token_id
         for head in (model.audio_lm_head, model.text_lm_head):
             torch.testing.assert_close(head(hidden), head(expected[is_used]), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("pack_to", LAYOUTS)
-def test_a_sample_s_losses_do_not_depend_on_its_neighbours(pack_to):
-    model, samples = fast(golden_model()), BATCHES["any_length"]
+def test_losses_of_a_sample_do_not_depend_on_the_rest_of_the_batch(pack_to):
+    model, samples = with_varlen(golden_model()), BATCHES["any_length"]
     together = step(model, samples, pack_to=pack_to, flat=True)
     alone = [step(model, [sample], pack_to=pack_to, flat=True) for sample in samples]
     assert_equal_losses(together, sum(alone[1:], start=alone[0]))
 
 
-def test_positions_restart_and_padding_is_not_there():
-    flat = HiggsCollator(CONFIG, pack_to=130, flat=True)(golden_samples())["flat"]
-    lengths = [32, 65, 26, 127]  # the longest alone in the second row
-    assert flat["starts"].tolist() == [0, 32, 97, 123, 250] and flat["longest"] == 127
-    assert flat["positions"].tolist() == [place for length in lengths for place in range(length)]
-    both = torch.cat([flat["text_index"], flat["audio_index"]])
-    assert both.sort().values.tolist() == list(range(250)) and torch.equal(both[flat["place"]], torch.arange(250))
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_gradient_checkpointing_gives_the_same_gradients_and_runs_layers_twice(kind):
-    one, other, calls = fast(MODELS[kind]()), MODELS[kind](), []
+    one, other, calls = with_varlen(MODELS[kind]()), MODELS[kind](), []
     one.gradient_checkpointing_enable({"use_reentrant": False})
     for layer in unwrap_model(one).model.layers:
         layer.mlp.down_proj.register_forward_hook(lambda *_: calls.append(1))
@@ -171,7 +161,7 @@ def test_gradient_checkpointing_gives_the_same_gradients_and_runs_layers_twice(k
 
 
 def test_ddp_gives_the_same_gradients():
-    one, other = fast(MODELS["full"]()), MODELS["full"]()
+    one, other = with_varlen(MODELS["full"]()), MODELS["full"]()
     init_process_group("gloo", store=HashStore(), rank=0, world_size=1)
     try:
         losses = step(DistributedDataParallel(one), golden_samples(), pack_to=256, flat=True)
@@ -183,7 +173,7 @@ def test_ddp_gives_the_same_gradients():
 
 @pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_sharded_weights_give_the_same_gradients(compiled):
-    one, other = fast(MODELS["full"](), compiled=compiled), MODELS["full"]()
+    one, other = with_varlen(MODELS["full"](), compiled=compiled), MODELS["full"]()
     init_process_group("gloo", store=HashStore(), rank=0, world_size=1)
     try:
         mesh = init_device_mesh("cpu", (1,))
@@ -199,25 +189,25 @@ def test_sharded_weights_give_the_same_gradients(compiled):
         torch.testing.assert_close(gradients[name], weight.grad, atol=1e-5, rtol=1e-5, msg=name)
 
 
-def test_bfloat16_is_no_further_from_float32_than_the_plain_path():
+def test_bfloat16_is_as_close_to_float32_as_transformers():
     exact = step(golden_model(), golden_samples(), pack_to=256, flat=False)
     distances = {}
     for flat in (True, False):
-        losses = step(fast(golden_model().bfloat16()), golden_samples(), pack_to=256, flat=flat)
+        losses = step(with_varlen(golden_model().bfloat16()), golden_samples(), pack_to=256, flat=flat)
         assert losses.codebook_sums.dtype == torch.float32
         distances[flat] = (losses.codebook_sums - exact.codebook_sums).abs().max() / exact.codebook_sums.max()
     assert distances[True] < 2 * distances[False] + 1e-4
 
 
-def test_autocast_keeps_the_plain_path_s_numbers():
+def test_autocast_losses_equal_transformers():
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        losses = step(fast(golden_model()), golden_samples(), pack_to=256, flat=True)
+        losses = step(with_varlen(golden_model()), golden_samples(), pack_to=256, flat=True)
         expected = step(golden_model(), golden_samples(), pack_to=256, flat=False)
     torch.testing.assert_close(losses.codebook_sums, expected.codebook_sums, rtol=2e-3, atol=0)
 
 
-class Watch(TorchDispatchMode):
-    """Notes the operations that make a host wait for its GPU, and the largest tensor of truth values."""
+class WaitRecorder(TorchDispatchMode):
+    """Record the operations that make the host wait for the GPU, and the size of the largest boolean tensor."""
 
     WAITING = ("nonzero", "masked_select", "_local_scalar_dense", "item", "unique", "is_nonzero")
 
@@ -229,7 +219,7 @@ class Watch(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         result = func(*args, **(kwargs or {}))
         name = func.name().removeprefix("aten::").partition(".")[0]
-        by_mask = any(isinstance(each, (list, tuple)) and _has_mask(each) for each in args)
+        by_mask = any(isinstance(arg, (list, tuple)) and _has_mask(arg) for arg in args)
         if name in self.WAITING or (name in ("index", "index_put", "index_put_", "_index_put_impl_") and by_mask):
             self.waits.append(name)
         if isinstance(result, torch.Tensor) and result.dtype == torch.bool:
@@ -242,26 +232,29 @@ def _has_mask(indices) -> bool:
 
 
 @pytest.mark.parametrize("kind", ["lora", QLORA])
-def test_a_step_has_nothing_that_waits_for_the_gpu_and_no_mask_of_pairs(kind):
-    watches = {}
+def test_step_has_no_host_waits_and_no_attention_mask(kind):
+    recorders = {}
     for flat in (True, False):
-        model, batch = fast(MODELS[kind]()), HiggsCollator(CONFIG, pack_to=256, flat=flat)(BATCHES["any_length"])
-        with Watch() as watches[flat]:
+        model, batch = (
+            with_varlen(MODELS[kind]()),
+            HiggsCollator(CONFIG, pack_to=256, flat=flat)(BATCHES["any_length"]),
+        )
+        with WaitRecorder() as recorders[flat]:
             losses = dual_ffn_losses(model, batch)
             (losses.text_sum + losses.codebook_sums.sum()).backward()
-    assert watches[True].waits == []
-    assert watches[True].largest_mask <= batch["audio_labels"].numel()
-    assert watches[False].waits and watches[False].largest_mask >= 256 * 256  # so the watch sees what it looks for
+    assert recorders[True].waits == []
+    assert recorders[True].largest_mask <= batch["audio_labels"].numel()
+    assert recorders[False].waits and recorders[False].largest_mask >= 256 * 256  # the recorder works
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("recompute", [False, True])
 @pytest.mark.parametrize("kind", ["lora", "qlora"])
-def test_a_compiled_layer_is_one_graph_for_all_layers_and_all_shapes(kind, recompute, monkeypatch):
+def test_compiled_layer_has_one_graph_for_all_layers_and_shapes(kind, recompute, monkeypatch):
     counter, compile_function = CompileCounterWithBackend("aot_eager"), torch.compile
     monkeypatch.setattr(torch, "compile", lambda function: compile_function(function, backend=counter))
     torch._dynamo.reset()
-    one, other = fast(MODELS[kind](), compiled=True, recompute=recompute), MODELS[kind]()
+    one, other = with_varlen(MODELS[kind](), compiled=True, recompute=recompute), MODELS[kind]()
     for names in ([0, 1, 2, 3], [1, 2], [0, 2, 3], [3, 1]):
         samples = [golden_samples()[index] for index in names]
         for model in (one, other):
@@ -271,23 +264,23 @@ def test_a_compiled_layer_is_one_graph_for_all_layers_and_all_shapes(kind, recom
         assert_equal_steps(one, other)
         if names == [1, 2]:
             num_graphs = counter.frame_count
-    assert counter.frame_count == num_graphs <= 3  # a layer's, again with other lengths, and the heads'
+    assert counter.frame_count == num_graphs <= 3  # of a layer, of a layer with dynamic shapes, of the heads
     torch._dynamo.reset()
 
 
-def test_the_model_s_own_forward_stays_as_it_was():
+def test_forward_of_the_model_is_unchanged():
     batch = HiggsCollator(CONFIG)(golden_samples())
     inputs = {name: batch[name] for name in batch if name not in ("labels", "audio_labels", "row_index")}
-    model = fast(fast(golden_model()))
+    model = with_varlen(with_varlen(golden_model()))
     with torch.no_grad():
         assert torch.equal(model(**inputs).logits, golden_model()(**inputs).logits)
-    # What FSDP looks for by its name, and transformers by its class.
+    # FSDP finds the layers by their name, transformers by their class.
     assert all(type(layer).__name__ == "HiggsAudioV2DecoderLayer" for layer in model.model.layers)
     assert all(isinstance(layer, HiggsAudioV2DecoderLayer) for layer in model.model.layers)
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])
-def test_a_run_ends_with_the_same_weights_in_the_same_files(method, tmp_path):
+def test_run_ends_with_the_same_weights_in_the_same_files(method, tmp_path):
     weights, files = [], []
     for flag in (True, False):
         folder = tmp_path / str(flag)
@@ -304,30 +297,13 @@ def test_a_run_ends_with_the_same_weights_in_the_same_files(method, tmp_path):
         torch.testing.assert_close(weight, weights[1][name], atol=1e-5, rtol=0, msg=name)
 
 
-@pytest.mark.parametrize(
-    "fields, message",
-    [
-        ({"attn_implementation": "eager"}, "fast_path has its own attention .* not eager: set fast_path: false"),
-        ({"compile_layers": True, "fast_path": False}, "compile_layers compiles the layers of fast_path: set both"),
-        ({"torch_compile": True}, "torch_compile compiles the whole model, .* set compile_layers instead"),
-    ],
-)
-def test_what_cannot_go_together_is_refused(fields, message):
-    with pytest.raises(InputError, match=message):
-        SFTConfig(output_dir="unused", datasets=["none"], **fields)
-
-
-def test_compiled_layers_are_refused_where_zero3_has_the_weights(monkeypatch):
-    SFTConfig(output_dir="unused", datasets=["none"], compile_layers=True)
-    monkeypatch.setattr("higgs_recipes.configs.training_arguments.is_deepspeed_zero3_enabled", lambda: True)
-    with pytest.raises(InputError, match="compile_layers does not go with ZeRO-3, .* launch with .*/fsdp2.yaml"):
-        SFTConfig(output_dir="unused", datasets=["none"], compile_layers=True)
-
-
-def test_a_model_that_the_fast_path_would_change_is_refused():
+def test_model_with_another_attention_is_refused():
     model = golden_model()
     model.config.attention_dropout = 0.1
-    with pytest.raises(InputError, match="attention_dropout 0.1, .* set fast_path: false"):
+    with pytest.raises(
+        InputError,
+        match="attention_dropout 0.1, .* does not support; set fast_path: false",
+    ):
         attach_varlen_forward(model)
     model = golden_model()
     model.set_attn_implementation("eager")

@@ -1,4 +1,4 @@
-"""The texts of the tiny model's corpora, who reads them, and what is done to a clip. No voice is needed here."""
+"""The texts of the tiny model's corpora, their voices, and the normalization of clips. No synthesizer is needed."""
 
 import csv
 import doctest
@@ -50,7 +50,7 @@ SYNSETS = {  # part: (lexicographer's file, words, frames, gloss)
 
 @pytest.fixture(scope="module")
 def wordnet(tmp_path_factory):
-    """A WordNet of eleven synsets, in its own format."""
+    """A WordNet of eleven synsets, in WordNet's format."""
     folder = tmp_path_factory.mktemp("wordnet")
     tags = []
     for part, synsets in SYNSETS.items():
@@ -91,18 +91,18 @@ def test_texts_are_2_to_14_words_of_plain_letters(some_texts):
         assert "  " not in text.words and " ," not in text.words
 
 
-def test_no_four_words_in_a_row_are_a_harvard_sentences(some_texts):
-    judged = set()
+def test_no_text_shares_four_consecutive_words_with_a_harvard_sentence(some_texts):
+    harvard = set()
     for line in texts.harvard_lists(1, 72):
         words = texts.spoken(line)
-        judged |= {words[start : start + 4] for start in range(len(words) - 3)}
+        harvard |= {words[start : start + 4] for start in range(len(words) - 3)}
     for text in some_texts:
         words = texts.spoken(text.words)
-        assert not any(words[start : start + 4] in judged for start in range(len(words) - 3)), text
-    assert not any("birch" in text.words for text in some_texts)  # though WordNet's example begins as the first does
+        assert not any(words[start : start + 4] in harvard for start in range(len(words) - 3)), text
+    assert not any("birch" in text.words for text in some_texts)  # although a WordNet example begins like the first
 
 
-def test_a_seed_makes_the_same_texts_and_another_seed_others(wordnet, some_texts):
+def test_a_seed_gives_the_same_texts_and_another_seed_gives_others(wordnet, some_texts):
     assert list(islice(texts.base_texts(wordnet, seed=0), 300)) == some_texts[:300]
     assert list(islice(texts.base_texts(wordnet, seed=1), 300)) != some_texts[:300]
 
@@ -112,12 +112,12 @@ def test_texts_come_from_wordnet_and_from_the_grammar(some_texts):
     assert {"A small boat on the water.", "Where is the small boat?", "Where is a boat?"} <= found
     assert not any("news" in words or "age" in words for words in found)  # an abbreviation, a number
     built = [text.words for text in some_texts if text.origin == texts.GRAMMAR]
-    assert len(built) > 1900  # the little WordNet is soon used up
+    assert len(built) > 1900  # the small WordNet runs out soon
     words = Counter(word for line in built for word in texts.spoken(line))
     assert {"sailed", "canoes", "women", "sunk", "pushing", "smaller", "slowly", "an"} <= words.keys()
 
 
-def test_a_long_gloss_is_cut_where_phrases_meet():
+def test_a_long_gloss_is_cut_between_phrases():
     gloss = "a boat that was built by three brothers in the north of the country when they were young and poor"
     assert list(texts.clauses(gloss)) == [
         "a boat that was built by three brothers in the north of the country",
@@ -137,7 +137,7 @@ def test_a_folder_without_wordnet_is_named(tmp_path):
         next(texts.base_texts(tmp_path, seed=0))
 
 
-def test_hours_are_shared_out_as_asked(wordnet):
+def test_hours_are_divided_by_the_shares(wordnet):
     shares = {"heart": 1.0, "rms": 1.0, "us_f2": 0.1}
     clips = list(plan.plan_hours(shares, hours=0.5, wordnet=wordnet, seed=0))
     seconds = Counter()
@@ -149,7 +149,7 @@ def test_hours_are_shared_out_as_asked(wordnet):
     assert [clip.number for clip in clips] == list(range(len(clips)))
 
 
-def test_half_the_clips_tell_their_voice_by_its_sound_alone(wordnet):
+def test_half_the_clips_have_no_scene(wordnet):
     clips = list(plan.plan_hours({"heart": 1.0, "rms": 1.0}, hours=0.5, wordnet=wordnet, seed=0))
     described = [clip for clip in clips if clip.is_described]
     assert 0.45 < len(described) / len(clips) < 0.55
@@ -164,7 +164,7 @@ def test_half_the_clips_tell_their_voice_by_its_sound_alone(wordnet):
     }
 
 
-def test_a_clip_of_another_speed_is_as_much_shorter_and_higher(tmp_path, monkeypatch):
+def test_a_faster_clip_is_shorter_and_higher(tmp_path, monkeypatch):
     monkeypatch.setitem(
         plan.VOICES, "hum", Voice("Somebody hums.", "male", lambda text: (tone(1, 16_000), 16_000), 15)
     )
@@ -183,7 +183,7 @@ def test_every_voice_reads_every_harvard_sentence():
     assert {clip.text for clip in clips} == set(texts.harvard_lists(13, 14))
 
 
-def test_every_voice_has_a_description_of_its_own():
+def test_every_voice_has_its_own_description():
     voices = BASE_VOICES | EXTRA_VOICES | DEMO_VOICES
     assert len({voice.scene for voice in voices.values()}) == len(voices) == 12
 
@@ -212,7 +212,7 @@ def test_clips_have_one_loudness_and_fixed_silence(rate):
         assert np.abs(wave[-round((TRAIL_SECONDS - 0.011) * RATE) :]).max() < 0.005
 
 
-def test_a_click_does_not_pass_full_scale():
+def test_a_click_does_not_exceed_full_scale():
     wave = tone(1, RATE, amplitude=0.001)
     wave[5000] = 1.0
     assert np.abs(prepare(wave, RATE)).max() <= 0.981 * 32767
@@ -223,11 +223,11 @@ def test_a_silent_clip_is_named(tmp_path, monkeypatch):
         plan.VOICES, "mute", Voice("Nobody speaks.", "female", lambda text: (np.zeros(8000), 16_000), 15.0)
     )
     (tmp_path / "audio" / "mute").mkdir(parents=True)
-    with pytest.raises(ValueError, match="mute reading 'Hello there.': a clip of silence"):
+    with pytest.raises(ValueError, match="mute reading 'Hello there.': the clip is silent"):
         plan.speak(tmp_path, plan.Clip(3, "Hello there.", "test", "mute"))
 
 
-def test_a_clip_that_is_there_is_not_spoken_again(tmp_path, monkeypatch):
+def test_an_existing_clip_is_not_made_again(tmp_path, monkeypatch):
     calls = []
 
     def hum(text):
@@ -246,31 +246,31 @@ def test_a_clip_that_is_there_is_not_spoken_again(tmp_path, monkeypatch):
 
 
 def run(*words: object) -> str:
-    """What the program says as it refuses."""
+    """The error message of make_base_corpus.py."""
     command = [sys.executable, TINY / "make_base_corpus.py", *map(str, words)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode != 0
     return done.stderr
 
 
-def test_an_unknown_voice_is_named_and_so_are_those_there_are(tmp_path):
+def test_the_error_for_an_unknown_voice_lists_the_known_ones(tmp_path):
     message = run("--hours", 1, "--output_dir", tmp_path, "--voices", "joe")
-    assert "no voice 'joe'; there are heart, rms, awb, slt, kal16, us_f2" in message
+    assert "unknown voice 'joe'; choose from heart, rms, awb, slt, kal16, us_f2" in message
 
 
-def test_hours_of_speech_are_not_asked_without_scenes(tmp_path):
+def test_no_scene_is_refused_with_hours(tmp_path):
     message = run("--hours", 1, "--no_scene", "--output_dir", tmp_path)
-    assert "--no_scene is of --harvard_lists" in message and not list(tmp_path.iterdir())
+    assert "--no_scene requires --harvard_lists" in message and not list(tmp_path.iterdir())
 
 
-def test_a_folder_of_another_corpus_is_left_alone(tmp_path):
+def test_a_folder_of_another_corpus_is_not_overwritten(tmp_path):
     (tmp_path / "plan.json").write_text(json.dumps({"seed": 1}))
     message = run("--harvard_lists", "5-6", "--output_dir", tmp_path)
-    assert "holds a corpus of other options" in message and "name another --output_dir" in message
+    assert "holds a corpus made with other options" in message and "choose another --output_dir" in message
     assert [path.name for path in tmp_path.iterdir()] == ["plan.json"]
 
 
-def test_the_demo_corpus_is_whole_and_small():
+def test_the_demo_corpus_is_complete_and_small():
     folder = TINY / "demo_corpus"
     with open(folder / "metadata.csv", newline="", encoding="utf-8") as metadata:
         rows = list(csv.DictReader(metadata))
@@ -283,7 +283,7 @@ def test_the_demo_corpus_is_whole_and_small():
         assert (info.samplerate, info.channels, info.subtype) == (RATE, 1, "PCM_16")
 
 
-def test_the_base_models_tokenizer_knows_every_sentence_that_describes_a_voice():
+def test_every_voice_description_is_one_token_of_the_base_model():
     init = InitConfig(**yaml.safe_load((TINY / "base_init.yaml").read_text(encoding="utf-8")))
     config = HiggsAudioV2Config.from_pretrained(ROOT / init.model_config)
     tokenizer = byte_tokenizer(config, phrases=init.phrases)

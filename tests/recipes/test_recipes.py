@@ -1,7 +1,8 @@
-"""Every recipe is whole: its own head says how it is launched, and its script's config takes it."""
+"""Every recipe is complete: the command at its head parses with its script's config, and its comments are correct."""
 
 import re
 import shlex
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -27,10 +28,9 @@ from tests.helpers.paths import ROOT
 from tests.helpers.train_once import make_trainer, trained_weights
 
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
 RECIPES = sorted([*(ROOT / "recipes").glob("*/*.yaml"), *(ROOT / "tests/data/random_tiny").glob("*.yaml")])
 ACCELERATE_CONFIGS = sorted((ROOT / "accelerate_configs").glob("*.yaml"))
-CONFIGS = {  # script to its config
+CONFIGS = {  # script -> config class
     "encode": EncodeConfig,
     "sft": SFTConfig,
     "generate": GenerateConfig,
@@ -52,14 +52,19 @@ def name(path: Path) -> str:
     return f"{path.parent.name}/{path.name}"
 
 
+def head(recipe: Path) -> list[str]:
+    """The comment lines at the start of a recipe, without "# "."""
+    lines = recipe.read_text(encoding="utf-8").splitlines()
+    return [line[2:] for line in takewhile(lambda line: line.startswith("#"), lines)]
+
+
 def launch_line(recipe: Path) -> str:
-    """The command at the head of a recipe, its continued lines joined."""
-    head = "".join(line[2:] for line in recipe.read_text(encoding="utf-8").splitlines(keepends=True)[:3])
-    return head.replace("\\\n", " ").splitlines()[0]
+    """The command at the head of a recipe, continued lines joined."""
+    return "\n".join(head(recipe)).replace("\\\n", " ").splitlines()[0]
 
 
 def parse_command(command: str):
-    """The config that a command line of the README or of a recipe gives; asserts that its files are there."""
+    """The config of a command in a README or a recipe; asserts that its files exist."""
     words = shlex.split(command)
     script = next(word for word in words if word.startswith("scripts/"))
     assert (ROOT / script).is_file(), script
@@ -67,7 +72,7 @@ def parse_command(command: str):
         if flag in words:
             assert (ROOT / words[words.index(flag) + 1]).is_file(), command
     script, args = Path(script).stem, words[words.index(script) + 1 :]
-    if script == "benchmark":  # what it measures stands first
+    if script == "benchmark":  # its first argument is the benchmark
         script, args = f"{script} {args[0]}", args[1:]
     return parse_recipe(CONFIGS[script], args)
 
@@ -78,8 +83,8 @@ def at_the_root(monkeypatch):
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=name)
-def test_the_command_at_a_recipes_head_takes_the_recipe(recipe, monkeypatch):
-    # On a machine that has what the recipe is for.
+def test_the_command_at_a_recipes_head_parses(recipe, monkeypatch):
+    # As on a machine with the hardware and packages that the recipe needs.
     monkeypatch.setattr("transformers.training_args.is_torch_bf16_gpu_available", lambda: True)
     monkeypatch.setattr("higgs_recipes.configs.fields.find_spec", lambda package: package)
     line = launch_line(recipe)
@@ -87,8 +92,14 @@ def test_the_command_at_a_recipes_head_takes_the_recipe(recipe, monkeypatch):
     assert parse_command(line) is not None
 
 
+@pytest.mark.parametrize("recipe", [*RECIPES, *ACCELERATE_CONFIGS], ids=name)
+def test_comments_of_a_recipe_fit_the_screen(recipe):
+    lines = recipe.read_text(encoding="utf-8").splitlines()
+    assert not [line for line in lines if "# " in line and len(line) >= 120]
+
+
 @pytest.mark.parametrize("recipe", RECIPES, ids=name)
-def test_a_recipe_refers_to_files_that_are_there(recipe):
+def test_files_that_a_recipe_names_exist(recipe):
     fields = yaml.safe_load(recipe.read_text(encoding="utf-8"))
     for value in [*fields.values(), *fields.get("sources", [])]:
         if isinstance(value, str) and value.startswith(("recipes/", "tests/")):
@@ -106,60 +117,63 @@ def test_the_published_model_and_codec_are_pinned(recipe):
 
 
 @pytest.mark.parametrize("recipe", [path for path in RECIPES if "lora" in path.name], ids=name)
-def test_an_adapters_targets_are_named_in_the_recipe(recipe):
+def test_a_lora_recipe_names_its_targets(recipe):
     assert set(yaml.safe_load(recipe.read_text(encoding="utf-8"))["lora_targets"]) <= LORA_TARGETS.keys()
 
 
 TRAINING = [path for path in RECIPES if path.parent.name == "higgs-3b" and "scripts/sft.py" in launch_line(path)]
-OF_SLOW_TEST = {"voice_qlora": pytest.mark.slow}  # bitsandbytes comes with `make slow_test`
-TRAINABLE = [pytest.param(path, id=name(path), marks=OF_SLOW_TEST.get(path.stem, ())) for path in TRAINING]
+SLOW = {"voice_qlora": pytest.mark.slow}  # `make slow_test` installs bitsandbytes
+TRAINABLE = [pytest.param(path, id=name(path), marks=SLOW.get(path.stem, ())) for path in TRAINING]
 
 
 @pytest.mark.parametrize("recipe", TRAINING, ids=name)
-def test_a_recipes_head_has_the_measured_speed_of_its_settings_or_says_that_there_is_none(recipe):
-    text = recipe.read_text(encoding="utf-8")
+def test_the_head_of_a_training_recipe_has_the_measured_speed_of_its_settings(recipe):
+    fields = yaml.safe_load(recipe.read_text(encoding="utf-8"))
     sharded_by = {"fsdp2": FSDP, "single_gpu": None}[
         re.search(r"accelerate_configs/(\w+)", launch_line(recipe)).group(1)
     ]
-    speed = find_speed(SETTINGS | yaml.safe_load(text), sharded_by=sharded_by)
-    assert "# Speed, memory, and the time of 1 h of audio once: " + describe_speed(speed) in text.splitlines()
+    described = describe_speed(find_speed(SETTINGS | fields, sharded_by=sharded_by)).splitlines()
+    lines = head(recipe)
+    first = lines.index(described[0])
+    assert lines[first : first + len(described)] == described
 
 
 @pytest.mark.parametrize("recipe", TRAINING, ids=name)
-def test_the_steps_that_a_recipe_names_are_those_of_its_hours(recipe):
+def test_the_steps_in_a_comment_are_those_of_hours_seen(recipe):
     text = recipe.read_text(encoding="utf-8")
     fields = yaml.safe_load(text)
-    said = int(re.search(r"^hours_seen: .*?# ([\d,]+) steps", text, flags=re.MULTILINE).group(1).replace(",", ""))
+    num_steps = int(re.search(r"^hours_seen: .*?# ([\d,]+) steps", text, flags=re.MULTILINE).group(1).replace(",", ""))
     launcher = re.search(r"--config_file (\S+)", launch_line(recipe)).group(1)
     num_processes = yaml.safe_load((ROOT / launcher).read_text(encoding="utf-8"))["num_processes"]
     positions = fields["pack_to"] * fields.get("gradient_accumulation_steps", 1) * num_processes
     assert fields["fill_rows"] and fields["hours_seen"] * POSITIONS_PER_HOUR / positions == pytest.approx(
-        said, rel=0.01
+        num_steps, rel=0.01
     )
 
 
 @pytest.mark.parametrize("recipe", TRAINABLE)
-def test_a_recipe_trains_a_small_model_as_it_stands(recipe, tmp_path):
+def test_a_training_recipe_trains_a_tiny_model(recipe, tmp_path):
     fields = yaml.safe_load(recipe.read_text(encoding="utf-8"))
-    for elsewhere in ("model_name_or_path", "model_revision", "datasets", "output_dir"):
-        del fields[elsewhere]
-    here = {"max_steps": -1, "hours_seen": 0.004, "optim": "adamw_torch_fused", "report_to": "none"}
-    here |= {"compile_layers": False, "dataloader_num_workers": 0}  # either would take longer than all the rest
-    here |= {"eval_steps": 2, "logging_steps": 1, "save_strategy": "no"}
-    trainer = make_trainer(tmp_path, model_folder=tiny_folder() / "model", **fields | here)
+    for replaced in ("model_name_or_path", "model_revision", "datasets", "output_dir"):
+        del fields[replaced]
+    overrides = {"max_steps": -1, "hours_seen": 0.004, "optim": "adamw_torch_fused", "report_to": "none"}
+    overrides |= {"compile_layers": False, "dataloader_num_workers": 0}  # slow on a CPU
+    overrides |= {"eval_steps": 2, "logging_steps": 1, "save_strategy": "no"}
+    trainer = make_trainer(tmp_path, model_folder=tiny_folder() / "model", **fields | overrides)
     before = trained_weights(trainer)
     trainer.train()
     assert trainer.state.global_step == 4
-    moved = {name for name, weight in trained_weights(trainer).items() if not torch.equal(weight, before[name])}
-    assert any("layers.0" in name for name in moved)
-    assert ("model.embed_tokens.weight" in moved) == (recipe.stem == "language_full")
+    changed = {name for name, weight in trained_weights(trainer).items() if not torch.equal(weight, before[name])}
+    assert any("layers.0" in name for name in changed)
+    assert ("model.embed_tokens.weight" in changed) == (recipe.stem == "language_full")
 
 
-def test_readme_names_the_recipes_that_train_the_published_model():
-    stems = ("voice_lora", "voice_qlora", "multi_speaker_lora", "language_lora", "language_full", "audio_expert_full")
-    assert {path.stem for path in TRAINING} == set(stems)
-    (named,) = re.findall(r"^recipes/higgs-3b/ (.*?)^recipes/", README, flags=re.DOTALL | re.MULTILINE)
-    assert set(stems) <= set(re.findall(r"\w+", named))
+def test_the_published_model_has_six_training_recipes():
+    stems = {"voice_lora", "voice_qlora", "multi_speaker_lora", "language_lora", "language_full", "audio_expert_full"}
+    assert {path.stem for path in TRAINING} == stems
+    readme = (ROOT / "recipes/higgs-3b/README.md").read_text(encoding="utf-8")
+    (table,) = re.findall(r"## Which recipe\n(.*?)\n## ", readme, flags=re.DOTALL)
+    assert stems <= set(re.findall(r"`(\w+)\.yaml`", table))
 
 
 def test_the_model_and_codec_configs_are_of_the_real_classes():
@@ -177,7 +191,7 @@ def test_the_model_and_codec_configs_are_of_the_real_classes():
 
 
 @pytest.mark.parametrize("path", ACCELERATE_CONFIGS, ids=lambda path: path.stem)
-def test_accelerate_takes_its_config_and_leaves_precision_to_the_recipe(path):
+def test_accelerate_loads_its_config_and_the_recipe_sets_the_precision(path):
     config = load_config_from_file(str(path))
     kinds = {"ddp": "MULTI_GPU", "zero2": "DEEPSPEED", "zero3": "DEEPSPEED", "fsdp2": "FSDP"}
     assert config.distributed_type == kinds.get(path.stem, "NO")
@@ -191,12 +205,12 @@ def test_accelerate_takes_its_config_and_leaves_precision_to_the_recipe(path):
         assert fields["deepspeed_config"]["zero_stage"] == int(path.stem[-1])
 
 
-def test_the_six_accelerate_configs_are_there():
+def test_there_are_six_accelerate_configs():
     stems = {path.stem for path in ACCELERATE_CONFIGS}
     assert stems == {"cpu", "single_gpu", "ddp", "zero2", "zero3", "fsdp2"}
 
 
-def test_every_script_says_how_it_is_launched():
+def test_the_docstring_of_every_script_has_its_launch_command():
     for script in (ROOT / "scripts").glob("*.py"):
         text = script.read_text(encoding="utf-8")
         assert script.stem in {name.split()[0] for name in CONFIGS}

@@ -1,4 +1,4 @@
-"""Each accelerate config on two real GPUs: it engages what it names, gives the update of one GPU, and resumes."""
+"""Each accelerate config on two GPUs: its distributed type, the update of one GPU, and resuming."""
 
 import json
 import subprocess
@@ -9,11 +9,11 @@ import torch
 from safetensors.torch import load_file
 
 from tests.helpers.checkpoints import tiny_folder
+from tests.helpers.killed_run import RESUMABLE, names_in
 from tests.helpers.paths import ROOT
-from tests.training.test_checkpoints import EVERYTHING, left_in
 
 
-LAUNCH = ["accelerate", "launch", "--main_process_port", "0", "--config_file"]  # any free port: other runs have theirs
+LAUNCH = ["accelerate", "launch", "--main_process_port", "0", "--config_file"]  # port 0: any free one
 TYPES = {"ddp": "MULTI_GPU", "zero2": "DEEPSPEED", "zero3": "DEEPSPEED", "fsdp2": "FSDP"}
 WEIGHTS = {"full": "model.safetensors", "lora": "adapter_model.safetensors"}
 
@@ -32,7 +32,7 @@ def train(config: str, method: str, folder, *, batch_size: int, **fields) -> tup
 
 @pytest.fixture(scope="module", params=["lora", "full"])
 def alone(request, tmp_path_factory):
-    """The run on one GPU, all 8 rows a step: (method, about, weights)."""
+    """A run on one GPU with all 8 rows in a step: (method, about, weights)."""
     about, weights = train("single_gpu", request.param, tmp_path_factory.mktemp("alone"), batch_size=8)
     assert about["processes"] == 1 and about["distributed_type"] == "NO"
     return request.param, about, weights
@@ -53,31 +53,31 @@ def test_two_gpus_give_the_update_of_one(alone, config, tmp_path):
         torch.testing.assert_close(weights[name].float(), weight, atol=1e-4, rtol=1e-4, msg=name)
 
 
-# As language_full.yaml, and with compiled layers; as an adapter under ddp.yaml, whose products are joined in bf16.
+# As in language_full.yaml, also with compiled layers; and an adapter under DDP, whose products are fused in bf16.
 @pytest.mark.gpu
 @pytest.mark.parametrize(
     "config, method, compiled", [("fsdp2", "full", False), ("fsdp2", "full", True), ("ddp", "lora", True)]
 )
-def test_two_gpus_that_compute_in_bfloat16_report_sums_that_are_not_rounded(config, method, compiled, tmp_path):
+def test_two_gpus_in_bfloat16_report_float32_sums(config, method, compiled, tmp_path):
     fields = {"dtype": "bfloat16", "bf16": True}
     expected, _ = train("single_gpu", method, tmp_path / "alone", batch_size=8, **fields)
     about, _ = train(config, method, tmp_path / config, batch_size=4, **fields, compile_layers=compiled)
     for name, value in expected["metrics"].items():
-        if "loss" in name:  # of sums of 200 nats in bfloat16 the means would be off by some hundredths
+        if "loss" in name:  # bfloat16 sums of 200 nats would change the means by some hundredths
             assert about["metrics"][name] == pytest.approx(value, abs=5e-3), name
 
 
 @pytest.mark.gpu
-def test_compiled_layers_are_refused_by_name_where_zero3_has_the_weights(tmp_path):
+def test_compiled_layers_are_refused_with_zero3(tmp_path):
     done = launch_training("zero3", tmp_path, compile_layers=True)
-    assert done.returncode != 0 and "compile_layers does not go with ZeRO-3" in done.stderr
+    assert done.returncode != 0 and "compile_layers does not support ZeRO-3" in done.stderr
 
 
-def run_until(folder, config: str, how: dict, **fields) -> int:
-    """The exit code of six steps, cut as `tests.killed_run` has it; with rank 2 of two processes they are not cut."""
+def run_until(folder, config: str, kill: dict, **fields) -> int:
+    """The exit code of a run of six steps, killed as in `tests.helpers.killed_run`; rank 2 of two is not killed."""
     fields = {"model_folder": str(tiny_folder() / "model"), "use_cpu": False, "pack_to": 300} | fields
     launch = [*LAUNCH, f"accelerate_configs/{config}.yaml", "-m", "tests.helpers.killed_run"]
-    command = [*launch, folder, json.dumps({"step": 3} | how), json.dumps(EVERYTHING | fields)]
+    command = [*launch, folder, json.dumps({"step": 3} | kill), json.dumps(RESUMABLE | fields)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, timeout=300).returncode
 
 
@@ -89,25 +89,25 @@ def losses(folder) -> list[float]:
 @pytest.mark.gpu
 @pytest.mark.parametrize("method", WEIGHTS)
 @pytest.mark.parametrize("config", TYPES)
-def test_a_run_that_lost_a_gpu_resumes_and_ends_as_one_left_alone(config, method, tmp_path):
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
+def test_run_that_lost_a_gpu_resumes_and_ends_like_an_uninterrupted_one(config, method, tmp_path):
+    uninterrupted, killed = tmp_path / "uninterrupted", tmp_path / "killed"
     fields = {"method": method, "lora_dropout": 0.1 * (method == "lora")}
-    assert run_until(whole, config, {"rank": 2}, **fields) == 0
-    assert run_until(cut, config, {"rank": 1}, **fields) != 0
-    assert left_in(cut) == {"checkpoint-2"}
-    assert run_until(cut, config, {"rank": 2}, **fields, resume_from_checkpoint="true") == 0
-    assert losses(cut) == pytest.approx(losses(whole), abs=1e-3) and len(losses(cut)) == 6
-    one, two = (load_file(folder / WEIGHTS[method]) for folder in (whole, cut))
-    assert one.keys() == two.keys()
-    for name, weight in one.items():  # Adam makes a step of a rounding error where a gradient is nearly zero
-        torch.testing.assert_close(two[name], weight, atol=5e-3, rtol=0, msg=name)
+    assert run_until(uninterrupted, config, {"rank": 2}, **fields) == 0
+    assert run_until(killed, config, {"rank": 1}, **fields) != 0
+    assert names_in(killed) == {"checkpoint-2"}
+    assert run_until(killed, config, {"rank": 2}, **fields, resume_from_checkpoint="true") == 0
+    assert losses(killed) == pytest.approx(losses(uninterrupted), abs=1e-3) and len(losses(killed)) == 6
+    expected, found = (load_file(folder / WEIGHTS[method]) for folder in (uninterrupted, killed))
+    assert expected.keys() == found.keys()
+    for name, weight in expected.items():  # Adam turns rounding errors of gradients near zero into full steps
+        torch.testing.assert_close(found[name], weight, atol=5e-3, rtol=0, msg=name)
 
 
 @pytest.mark.gpu
-def test_a_gpu_that_hangs_ends_the_run_within_the_timeout_and_leaves_its_checkpoint(tmp_path):
+def test_gpu_that_hangs_ends_the_run_within_the_timeout_and_leaves_a_checkpoint(tmp_path):
     timeout, stopped = 40, {"rank": 1, "signal": "SIGSTOP"}
     assert run_until(tmp_path, "ddp", stopped, ddp_timeout=timeout) != 0
-    assert left_in(tmp_path) == {"checkpoint-2"}
+    assert names_in(tmp_path) == {"checkpoint-2"}
     seconds = time.time() - (tmp_path / "checkpoint-2").stat().st_mtime
-    # NCCL's watch takes a minute to write down what it saw; the launcher gives who does not end half a minute.
+    # NCCL's watchdog takes a minute to write its report; the launcher waits half a minute for a hanging process.
     assert timeout < seconds < timeout + 120

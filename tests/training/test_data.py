@@ -1,8 +1,10 @@
+"""Training data: lengths and samples of encoded rows, and the cache of tokenized prompts."""
+
 from typing import get_args
 
 import pytest
 import torch
-from datasets import Dataset, Features, List, Value
+from datasets import Dataset
 
 from higgs_recipes.chatml import Task
 from higgs_recipes.collator import HiggsCollator
@@ -21,16 +23,7 @@ from tests.helpers.corpus_folder import encode_config, make_corpus
 from tests.helpers.tiny_codec import tiny_codec
 
 
-CODES = List(List(Value("int16"), length=8))
-
-
-def dataset(rows: list[dict]) -> Dataset:
-    columns = ("id", "messages", "codes", "ref_codes")
-    features = {"id": Value("string"), "messages": Value("string"), "codes": CODES, "ref_codes": List(CODES)}
-    return Dataset.from_list([{name: row[name] for name in columns} for row in rows], features=Features(features))
-
-
-def test_a_row_is_as_long_as_the_collator_makes_it():
+def test_length_of_a_row_is_that_of_its_sample_in_a_batch(as_dataset):
     model, tokenizer = load_tiny()
     rows = random_rows(6)
     rows[3]["ref_codes"] *= 2  # two reference clips
@@ -39,25 +32,24 @@ def test_a_row_is_as_long_as_the_collator_makes_it():
     rows[4]["ref_codes"] = None
     for row in rows:
         (length,) = HiggsCollator(model.config)([build_sample(row, tokenizer)])["attention_mask"].sum(dim=1).tolist()
-        check_lengths(dataset([row]), tokenizer, pack_to=length)
-        with pytest.raises(
-            InputError, match=f"^row {row['id']}: {length} positions do not fit pack_to={length - 1}; of 1 rows "
-        ):
-            check_lengths(dataset([row]), tokenizer, pack_to=length - 1)
+        check_lengths(as_dataset([row]), tokenizer, pack_to=length)
+        message = rf"^row {row['id']}: {length} positions do not fit pack_to={length - 1} \(the longest of 1 such rows"
+        with pytest.raises(InputError, match=message):
+            check_lengths(as_dataset([row]), tokenizer, pack_to=length - 1)
 
 
-def test_the_longest_row_is_named_wherever_it_stands():
+def test_longest_row_is_named(as_dataset):
     _, tokenizer = load_tiny()
     rows = random_rows(4)
     rows[2]["codes"] *= 100
-    with pytest.raises(InputError, match=r"^row row2: \d{4} positions do not fit pack_to=50; of 4 rows"):
-        check_lengths(dataset(rows), tokenizer, pack_to=50)
-    with pytest.raises(InputError, match=r"^row row2: \d{4} positions do not fit pack_to=900; of 1 rows"):
-        check_lengths(dataset(rows).select([2, 1]), tokenizer, pack_to=900)  # a view of the table, in another order
+    with pytest.raises(InputError, match=r"^row row2: \d{4} positions do not fit pack_to=50 \(the longest of 4 "):
+        check_lengths(as_dataset(rows), tokenizer, pack_to=50)
+    with pytest.raises(InputError, match=r"^row row2: \d{4} positions do not fit pack_to=900 \(the longest of 1 "):
+        check_lengths(as_dataset(rows).select([2, 1]), tokenizer, pack_to=900)  # a view in another order
 
 
 def clip_rows() -> list[dict]:
-    """No reference, one, two, and null."""
+    """Rows with no reference clip, one, null, and two."""
     rows = random_rows(4)
     rows[2]["ref_codes"] = None
     rows[3]["ref_codes"] *= 2
@@ -66,36 +58,36 @@ def clip_rows() -> list[dict]:
     return rows
 
 
-def test_samples_from_columns_are_those_from_rows():
+def test_samples_from_columns_equal_those_from_rows(as_dataset):
     _, tokenizer = load_tiny()
-    plain = SampleDataset(clip_rows(), tokenizer)
-    tokenized = tokenize_rows(dataset(clip_rows()), tokenizer)
+    from_rows = SampleDataset(clip_rows(), tokenizer)
+    tokenized = tokenize_rows(as_dataset(clip_rows()), tokenizer)
     assert tokenize_rows(tokenized, tokenizer) is tokenized
     for order in ([0, 1, 2, 3], [3, 1], [2, 2]):
         samples = EncodedSamples(tokenized, tokenizer).__getitems__(order)
         for index, sample in zip(order, samples, strict=True):
-            expected = plain[index]
+            expected = from_rows[index]
             assert sample.keys() == expected.keys()
             assert sample["row_index"] == index and sample["supervise"] == expected["supervise"]
             assert all(torch.equal(sample[name], expected[name]) for name in ("input_ids", "labels"))
             assert list(map(torch.equal, sample["codes"], expected["codes"])) == [True] * len(expected["codes"])
-    assert EncodedSamples(tokenized, tokenizer).num_positions() == plain.num_positions()
+    assert EncodedSamples(tokenized, tokenizer).num_positions() == from_rows.num_positions()
     picked = EncodedSamples(tokenized.select([3, 0]), tokenizer)
     assert len(picked) == 2 and picked.row_id(0) == "row3"
-    assert torch.equal(picked[0]["codes"][-1], plain[3]["codes"][-1])
+    assert torch.equal(picked[0]["codes"][-1], from_rows[3]["codes"][-1])
 
 
-def test_a_row_of_columns_that_is_no_sample_is_named():
+def test_invalid_row_of_columns_is_named(as_dataset):
     _, tokenizer = load_tiny()
     rows = random_rows(2)
     rows[1]["ref_codes"] = []
     with pytest.raises(InputError, match="row row1: 2 audio turns for 1 clips of codes"):
-        EncodedSamples(tokenize_rows(dataset(rows), tokenizer), tokenizer)[1]
+        EncodedSamples(tokenize_rows(as_dataset(rows), tokenizer), tokenizer)[1]
 
 
-def test_prompts_on_disk_are_tokenised_once_for_each_tokenizer(tmp_path, monkeypatch):
+def test_prompts_on_disk_are_tokenized_once_per_tokenizer(tmp_path, monkeypatch, as_dataset):
     _, tokenizer = load_tiny()
-    dataset(random_rows(3)).to_parquet(tmp_path / "rows.parquet")
+    as_dataset(random_rows(3)).to_parquet(tmp_path / "rows.parquet")
 
     def load() -> Dataset:
         return Dataset.from_parquet(str(tmp_path / "rows.parquet"), cache_dir=str(tmp_path / "cache"))
@@ -117,28 +109,28 @@ def corpus(tmp_path_factory):
 
 
 def sft_config(corpus, tmp_path, **fields) -> SFTConfig:
-    plain = {"use_cpu": True, "report_to": "none", "eval_strategy": "steps", "eval_steps": 1}
+    defaults = {"use_cpu": True, "report_to": "none", "eval_strategy": "steps", "eval_steps": 1}
     models = {
         "model_name_or_path": str(tiny_folder() / "model"),
         "codec_name_or_path": encode_config("-").codec_name_or_path,
     }
-    return SFTConfig(output_dir=str(tmp_path), datasets=[corpus], **(plain | models | fields))
+    return SFTConfig(output_dir=str(tmp_path), datasets=[corpus], **(defaults | models | fields))
 
 
-def test_rows_that_do_not_fit_are_found_before_a_model_is_loaded(corpus, tmp_path):
+def test_too_long_rows_are_refused_when_data_is_loaded(corpus, tmp_path):
     _, tokenizer = load_tiny()
     revision = tiny_codec().revision
-    with pytest.raises(InputError, match=r"row \d\d: \d+ positions do not fit pack_to=100; .*lower max_seconds"):
+    with pytest.raises(InputError, match=r"row \d\d: \d+ positions do not fit pack_to=100 .*lower max_seconds"):
         load_training_data(sft_config(corpus, tmp_path, pack_to=100), tokenizer, codec=revision)
-    train, test, described = load_training_data(
+    train, test, corpora = load_training_data(
         sft_config(corpus, tmp_path, pack_to=1000), load_tiny()[1], codec=tiny_codec().revision
     )
     assert (len(train), len(test)) == (4, 2)
-    assert (described[0]["path"], described[0]["rows"]) == (corpus, 4)
+    assert (corpora[0]["path"], corpora[0]["rows"]) == (corpus, 4)
 
 
 @pytest.mark.parametrize("pack_to", [None, 1500], ids=["padded", "packed"])
-def test_a_mix_of_all_four_tasks_trains(tmp_path, pack_to):
+def test_mix_of_all_four_tasks_trains(tmp_path, pack_to):
     recordings = make_corpus(tmp_path / "recordings", 48)
     tasks = dict.fromkeys(get_args(Task), 1.0)
     folder = encode_corpus(
@@ -172,13 +164,12 @@ def test_a_mix_of_all_four_tasks_trains(tmp_path, pack_to):
         config,
         base=fetch_base(config),
         train_dataset=samples,
-        collator=HiggsCollator(unwrap_model(model).config, pack_to=pack_to),
         run_info={},
     )
     trainer.train()
     first, second = [entry for entry in trainer.state.log_history if "loss" in entry]
     assert second["loss"] < first["loss"]
-    # Of a row only its own clip is learned: three marks of text, and T codes with one EOS in each codebook.
+    # Only the last clip of a row has targets: three special tokens, and T codes and one EOS per codebook.
     text_count, codebook_counts = label_counts(HiggsCollator(unwrap_model(model).config)(list(samples)))
     assert int(text_count) == 3 * len(rows)
     assert codebook_counts.tolist() == [sum(len(codes) + 1 for codes in rows["codes"])] * 8

@@ -1,4 +1,4 @@
-"""The proof that needs no ears: fine-tuned on 4 clips, the model says exactly their codes, and stops by itself."""
+"""Overfitting on 4 clips: the model generates exactly their codes, and stops at their end."""
 
 import csv
 import json
@@ -9,7 +9,6 @@ import torch
 
 from higgs_recipes.audio.io import read_audio
 from higgs_recipes.chatml import conversation
-from higgs_recipes.collator import HiggsCollator
 from higgs_recipes.configs.inference import InitConfig, SamplingConfig
 from higgs_recipes.configs.sft import SFTConfig
 from higgs_recipes.errors import InputError
@@ -27,9 +26,9 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def memorised(tmp_path_factory):
+def memorized(tmp_path_factory):
     """The model of tests/data/random_tiny after 150 steps on 4 real clips of 2 voices: (trainer, tokenizer, rows)."""
-    folder = tmp_path_factory.mktemp("memorised")
+    folder = tmp_path_factory.mktemp("memorized")
     init_checkpoint(InitConfig(model_config=str(ROOT / "tests/data/random_tiny/model.json"), output_dir=str(folder)))
     config = SFTConfig(
         model_name_or_path=str(folder / "model"),
@@ -63,7 +62,6 @@ def memorised(tmp_path_factory):
         config,
         base=fetch_base(config),
         train_dataset=SampleDataset(rows, tokenizer),
-        collator=HiggsCollator(model.config),
         run_info={},
     )
     trainer.train()
@@ -72,8 +70,8 @@ def memorised(tmp_path_factory):
 
 
 @pytest.mark.parametrize("batch_size", [1, 4])
-def test_it_regenerates_the_codes_greedily_and_stops_by_itself(memorised, batch_size):
-    trainer, tokenizer, rows = memorised
+def test_greedy_generation_gives_the_codes_and_stops(memorized, batch_size):
+    trainer, tokenizer, rows = memorized
     requests = [Request(json.loads(row["messages"]), [], seed=0) for row in rows]
     sampling = SamplingConfig(temperature=0, max_seconds=6.0, batch_size=batch_size)
     generations = generate(trainer.model.eval(), tokenizer, requests, sampling=sampling)
@@ -82,17 +80,17 @@ def test_it_regenerates_the_codes_greedily_and_stops_by_itself(memorised, batch_
         assert torch.equal(generation.codes, row["codes"]), row["id"]
 
 
-def test_the_preflight_passes_a_model_that_knows_its_labels(memorised):
-    trainer, _, _ = memorised
+def test_preflight_accepts_a_trained_model(memorized):
+    trainer, _, _ = memorized
     trainer.args.allow_untrained = False
     report = trainer.preflight()
     assert max(report[f"loss_codebook_{k}"] for k in range(8)) < 0.1
 
 
-def test_the_preflight_refuses_the_codes_of_another_codec(memorised):
-    trainer, _, rows = memorised
+def test_preflight_refuses_the_codes_of_another_codec(memorized):
+    trainer, _, rows = memorized
     trainer.args.allow_untrained = False
-    # Another codec's codes: as good as any numbers.
+    # A permutation of the codes stands for another codec.
     permuted = torch.randperm(1024, generator=torch.Generator().manual_seed(0)).to(torch.int16)
     others = [row | {"codes": permuted[row["codes"].long()]} for row in rows]
     trainer.train_dataset = SampleDataset(others, trainer.train_dataset.tokenizer)

@@ -1,4 +1,4 @@
-"""Rows filled: every sample once, full to the last positions, the same again for a seed and an epoch."""
+"""Packed rows: every sample once, full to the last positions, reproducible by seed and epoch."""
 
 from math import ceil
 
@@ -10,14 +10,14 @@ from higgs_recipes.training.packed_sampler import PackedRowSampler, fill_rows
 
 
 def speech_lengths(num_rows: int, *, seed: int = 0) -> list[int]:
-    """Positions of clips of 2 to 15 s, log-normal around 5 s, with their text and prompt."""
+    """Positions of clips of 2 to 15 s (log-normal around 5 s), with text and prompt."""
     generator = torch.Generator().manual_seed(seed)
     seconds = (1.6 + 0.5 * torch.randn(num_rows, generator=generator)).exp().clamp(2, 15)
     return (seconds * 25 + 9 + 40 + seconds * 4).long().tolist()
 
 
 @pytest.mark.parametrize("capacity", [2048, 8192])
-def test_rows_of_speech_are_full_and_hold_every_sample_once(capacity):
+def test_rows_of_speech_are_full_and_have_every_sample_once(capacity):
     lengths = speech_lengths(3000)
     rows = fill_rows(lengths, range(3000), capacity=capacity)
     assert sorted(index for row in rows for index in row) == list(range(3000))
@@ -26,27 +26,27 @@ def test_rows_of_speech_are_full_and_hold_every_sample_once(capacity):
     assert len(rows) == ceil(sum(lengths) / capacity)
 
 
-def test_rows_keep_nearly_the_order_that_was_drawn():
+def test_rows_nearly_keep_the_given_order():
     lengths = speech_lengths(3000)
     rows = fill_rows(lengths, range(3000), capacity=8192)
-    places = [(index, place) for place, row in enumerate(rows) for index in row]
+    positions = [(index, position) for position, row in enumerate(rows) for index in row]
     per_row = 3000 / len(rows)
-    assert max(abs(index / per_row - place) for index, place in places) < 4
+    assert max(abs(index / per_row - position) for index, position in positions) < 4
 
 
-def test_equal_lengths_and_lengths_of_a_whole_row_are_packed_too():
+def test_equal_lengths_and_lengths_of_a_whole_row_are_packed():
     assert fill_rows([340] * 50, range(50), capacity=8192) == [list(range(24)), list(range(24, 48)), [48, 49]]
     assert fill_rows([10, 3, 10], range(3), capacity=10) == [[0], [1], [2]]
     assert fill_rows([], [], capacity=10) == []
 
 
-def test_a_sample_longer_than_a_row_is_refused():
+def test_sample_longer_than_a_row_is_refused():
     with pytest.raises(ValueError, match="11 positions do not fit pack_to=10; raise it"):
         fill_rows([3, 11], range(2), capacity=10)
 
 
 @pytest.mark.parametrize("num_processes", [1, 2, 8])
-def test_epochs_have_as_many_batches_and_each_every_sample_once(num_processes):
+def test_epochs_have_equal_numbers_of_batches_and_every_sample_once(num_processes):
     lengths = speech_lengths(300)
     sampler = PackedRowSampler(lengths, capacity=2048, seed=3, num_processes=num_processes)
     assert len(sampler) % num_processes == 0
@@ -63,8 +63,8 @@ def test_epochs_have_as_many_batches_and_each_every_sample_once(num_processes):
     assert list(again) == epochs[7]
 
 
-def test_rows_that_cannot_be_halved_leave_no_process_without_a_batch():
+def test_every_process_has_a_batch_if_no_row_can_be_split():
     sampler = PackedRowSampler([300, 310, 320], capacity=500, seed=0, num_processes=2)
-    shares = [list(BatchSamplerShard(sampler, 2, process)) for process in range(2)]
-    assert [len(share) for share in shares] == [2, 2] and len(sampler) == 4
-    assert {index for share in shares for (index,) in share} == {0, 1, 2}
+    shards = [list(BatchSamplerShard(sampler, 2, process)) for process in range(2)]
+    assert [len(shard) for shard in shards] == [2, 2] and len(sampler) == 4
+    assert {index for shard in shards for (index,) in shard} == {0, 1, 2}

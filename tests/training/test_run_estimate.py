@@ -1,60 +1,39 @@
-"""How long a run is: one field says it, and the trainer tells what that takes before its first step."""
+"""The length of a run, logged before its first step, and the estimates of its time and memory."""
 
 import json
 import logging
-from dataclasses import fields, replace
+from dataclasses import replace
 from datetime import datetime, timezone
 from types import SimpleNamespace
 
 import pytest
-import yaml
 from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedType
 
-from higgs_recipes.configs.measured_speeds import FSDP, PUBLISHED_SHAPE, SETTINGS, SPEEDS, Speed, find_speed
-from higgs_recipes.configs.parser import parse_recipe
+from higgs_recipes.configs.measured_speeds import FSDP, SETTINGS, Speed
 from higgs_recipes.configs.sft import SFTConfig
-from higgs_recipes.errors import InputError
 from higgs_recipes.training.data import EncodedSamples, tokenize_rows
-from higgs_recipes.training.run_estimate import TIMED_STEPS, WARM_STEPS, RunLength, describe_forecast
+from higgs_recipes.training.run_estimate import (
+    TIMED_STEPS,
+    WARM_STEPS,
+    RunLength,
+    describe_forecast,
+    describe_speed,
+    epochs_to_train,
+)
 from tests.helpers.checkpoints import load_tiny, random_rows, tiny_folder
-from tests.helpers.paths import ROOT
 from tests.helpers.train_once import NUM_ROWS, make_trainer
-from tests.training.test_data import dataset
 
 
-HOURS = sum(10 + index for index in range(NUM_ROWS)) / 25 / 3600  # of random_rows
+HOURS = sum(10 + index for index in range(NUM_ROWS)) / 25 / 3600  # of `random_rows`
 
 
 def config(**fields) -> SFTConfig:
     return SFTConfig(datasets=["none"], report_to="none", use_cpu=True, **fields)
 
 
-def test_a_recipe_says_its_length_in_one_way():
-    assert config().num_train_epochs == 3.0 and config(num_train_epochs=5).num_train_epochs == 5
-    assert config(hours_seen=7.5).num_train_epochs is None
-    both = r"hours_seen 7.5 and max_steps 10 each say how long the run is: keep one; .* --hours_seen null"
-    with pytest.raises(InputError, match=both):
-        config(hours_seen=7.5, max_steps=10)
-    with pytest.raises(InputError, match="hours_seen 2 and num_train_epochs 3.0 each say"):
-        config(hours_seen=2, num_train_epochs=3.0)
-    with pytest.raises(InputError, match="hours_seen must be positive and finite, got 0"):
-        config(hours_seen=0)
-    with pytest.raises(InputError, match="num_train_epochs must be positive and finite, got 0"):
-        config(num_train_epochs=0)  # transformers would take no step and save an untrained adapter
-
-
-def test_the_command_line_takes_a_recipes_hours_out(tmp_path):
-    path = tmp_path / "recipe.yaml"
-    path.write_text(yaml.safe_dump({"datasets": ["none"], "hours_seen": 2, "use_cpu": True, "report_to": "none"}))
-    with pytest.raises(InputError, match="hours_seen 2 and max_steps 10 each say"):
-        parse_recipe(SFTConfig, ["--config", str(path), "--max_steps", "10"])
-    flags = ["--config", str(path), "--max_steps", "10", "--hours_seen", "null"]
-    assert parse_recipe(SFTConfig, flags).max_steps == 10
-
-
 @pytest.mark.parametrize("cut", [(2, 1), (2, 2), (1, 3)], ids=str)
-def test_hours_seen_become_steps_whatever_the_batch(tmp_path, cut, caplog):
+def test_hours_seen_become_steps_for_any_batch_size(tmp_path, cut, caplog):
     batch_size, accumulation = cut
     caplog.set_level(logging.INFO, logger="higgs_recipes")
     trainer = make_trainer(
@@ -75,18 +54,25 @@ def test_hours_seen_become_steps_whatever_the_batch(tmp_path, cut, caplog):
     assert length["steps"] == steps and length["audio_hours"] == pytest.approx(steps / per_epoch * HOURS)
     assert length["positions"] == round(steps / per_epoch * positions)
     assert length["expected"] == {"seconds": None, "measured": None} and "forecast" not in length
-    told = [record.getMessage() for record in caplog.records if "this run: " in record.getMessage()]
-    assert len(told) == 1 and told[0].startswith(f"this run: {steps} steps, {length['positions']:,} positions, 0.00 h")
-    assert "Time and memory: not measured for these settings" in told[0]
+    messages = [record.getMessage() for record in caplog.records if "this run: " in record.getMessage()]
+    start = f"this run: {steps} steps, {length['positions']:,} positions, 0.00 h"
+    assert len(messages) == 1 and messages[0].startswith(start)
+    assert "Time and memory: not measured for these settings" in messages[0]
 
 
-def test_columns_on_disk_have_the_hours_of_their_rows():
+def test_epochs_are_those_of_the_recipe_or_those_of_its_hours(tmp_path):
+    samples = make_trainer(tmp_path, model_folder=tiny_folder() / "model").train_dataset
+    assert epochs_to_train(config(num_train_epochs=5), samples) == 5
+    assert epochs_to_train(config(hours_seen=2 * HOURS), samples) == pytest.approx(2)
+
+
+def test_encoded_samples_have_the_hours_of_their_rows(as_dataset):
     _, tokenizer = load_tiny()
-    samples = EncodedSamples(tokenize_rows(dataset(random_rows(NUM_ROWS)), tokenizer), tokenizer)
+    samples = EncodedSamples(tokenize_rows(as_dataset(random_rows(NUM_ROWS)), tokenizer), tokenizer)
     assert samples.audio_seconds() / 3600 == pytest.approx(HOURS)
 
 
-def test_a_runs_own_first_steps_say_when_it_ends(tmp_path, caplog):
+def test_first_steps_of_a_run_estimate_its_end(tmp_path, caplog):
     caplog.set_level(logging.INFO, logger="higgs_recipes")
     trainer = make_trainer(
         tmp_path,
@@ -97,14 +83,14 @@ def test_a_runs_own_first_steps_say_when_it_ends(tmp_path, caplog):
         eval_steps=15,
     )
     trainer.train()
-    forecast = trainer.forecast.record["forecast"]
+    forecast = trainer.run_estimate.record["forecast"]
     assert forecast["step"] == WARM_STEPS + TIMED_STEPS
     assert forecast["seconds_left"] == pytest.approx(4 * forecast["seconds_per_step"])
     logged = [entry["positions_per_second"] for entry in trainer.state.log_history if "loss" in entry]
-    timed = logged[WARM_STEPS : WARM_STEPS + TIMED_STEPS]  # an evaluation lies among them, and is not counted
+    timed = logged[WARM_STEPS : WARM_STEPS + TIMED_STEPS]  # the evaluation among them is not counted
     assert min(timed) < forecast["positions_per_second"] < max(timed)
-    (told,) = [record.getMessage() for record in caplog.records if "this run ends at" in record.getMessage()]
-    assert told == f"step {forecast['step']}: {describe_forecast(forecast)}"
+    (message,) = [record.getMessage() for record in caplog.records if "this run ends at" in record.getMessage()]
+    assert message == f"step {forecast['step']}: {describe_forecast(forecast)}"
 
 
 @pytest.mark.parametrize(
@@ -117,7 +103,7 @@ def test_a_runs_own_first_steps_say_when_it_ends(tmp_path, caplog):
         ("DEEPSPEED", {}, None),
     ],
 )
-def test_a_speed_of_whole_weights_tells_nothing_of_sharded_ones(kind, plugin, seconds, tmp_path, monkeypatch):
+def test_speed_of_unsharded_weights_is_not_used_for_sharded_ones(kind, plugin, seconds, tmp_path, monkeypatch):
     trainer = make_trainer(tmp_path, model_folder=tiny_folder() / "model", max_steps=2)
     positions, rows = sum(trainer.train_dataset.num_positions()), trainer.get_train_dataloader()
     settings = {name: getattr(trainer.args, name) for name in SETTINGS}
@@ -125,20 +111,20 @@ def test_a_speed_of_whole_weights_tells_nothing_of_sharded_ones(kind, plugin, se
     measured = Speed(settings, speed, peak_gib=1.0, hardware="1 x Big", made_by="a program")
     sharded = replace(measured, positions_per_second=speed / 2, sharded_by=FSDP)
     monkeypatch.setattr("higgs_recipes.configs.measured_speeds.SPEEDS", (sharded, measured))
-    # The state of this process, as another launch would have made it.
+    # The state of a process of another launch.
     monkeypatch.setitem(vars(PartialState()), "distributed_type", DistributedType(kind))
     monkeypatch.setitem(vars(AcceleratorState()), "fsdp_plugin", SimpleNamespace(**plugin))
-    trainer.forecast.is_published_size, trainer.state.max_steps = True, 2
-    trainer.forecast.on_train_begin(trainer.args, trainer.state, None, train_dataloader=rows)
-    assert trainer.forecast.record["expected"]["seconds"] == (seconds and pytest.approx(seconds))
+    trainer.run_estimate.is_published_size, trainer.state.max_steps = True, 2
+    trainer.run_estimate.on_train_begin(trainer.args, trainer.state, None, train_dataloader=rows)
+    assert trainer.run_estimate.record["expected"]["seconds"] == (seconds and pytest.approx(seconds))
 
 
 def length(**changed) -> RunLength:
-    plain = {"steps": 300, "steps_done": 0, "steps_per_epoch": 100, "positions_per_epoch": 800_000}
-    return RunLength(**plain | {"hours_per_epoch": 7.0, "speed": None} | changed)
+    defaults = {"steps": 300, "steps_done": 0, "steps_per_epoch": 100, "positions_per_epoch": 800_000}
+    return RunLength(**defaults | {"hours_per_epoch": 7.0, "speed": None} | changed)
 
 
-def test_a_measured_speed_says_time_and_memory_and_where_it_was_measured():
+def test_description_has_time_and_memory_and_their_source():
     measured = Speed({}, positions_per_second=8000.0, peak_gib=12.6, hardware="1 x Big", made_by="a program")
     text = length(speed=measured).describe(hardware="1 x Big")
     assert text == (
@@ -147,38 +133,25 @@ def test_a_measured_speed_says_time_and_memory_and_where_it_was_measured():
     )
     other = length(speed=measured, steps_done=150).describe(hardware="1 x Small")
     assert "300 steps (150 left)" in other and "Time 2 min 30 s" in other
-    assert other.endswith("measured on 1 x Big (a program); on this hardware, 1 x Small, not measured")
+    assert other.endswith("measured on 1 x Big (a program); not measured on this hardware, 1 x Small")
     sharded = length(speed=replace(measured, sharded_by=FSDP)).describe(hardware="1 x Big")
     assert sharded.endswith("measured on 1 x Big by FSDP2 (a program)")
 
 
-def test_a_forecast_is_of_the_steps_that_are_left():
-    now = datetime(2026, 1, 1, 23, 59, tzinfo=timezone.utc)
-    made = length().forecast(0.5, step=30, now=now, peak_gib=10.25)
-    assert made["positions_per_second"] == 16_000 and made["seconds_left"] == 135
-    assert describe_forecast(made).startswith(
-        "at 16,000 positions/s, 0.5 s a step, this run ends at 2026-01-02 00:01+00:00, in 2 min 15 s; "
-    )
-
-
-def test_a_speed_is_found_by_all_that_it_depends_on(monkeypatch):
-    monkeypatch.setattr("higgs_recipes.configs.fields.find_spec", lambda name: name)  # where bitsandbytes is installed
-    assert set(SETTINGS) <= {field.name for field in fields(SFTConfig)}
-    for speed in SPEEDS:
-        recipe, how = SETTINGS | dict(speed.settings), {"hardware": speed.hardware, "sharded_by": speed.sharded_by}
-        assert set(speed.settings) <= set(SETTINGS) and find_speed(recipe, **how) == speed
-        parsed = config(**recipe)  # as transformers has changed it
-        assert find_speed({name: getattr(parsed, name) for name in SETTINGS}, **how) == speed
-        for name in SETTINGS:
-            found = find_speed(recipe | {name: "something else"}, **how)
-            assert found is None, name
-    keys = [
-        json.dumps([SETTINGS | dict(speed.settings), speed.hardware, speed.sharded_by], sort_keys=True)
-        for speed in SPEEDS
+def test_a_recipe_head_has_the_speed_on_one_line_and_its_source_on_the_next():
+    measured = Speed({}, positions_per_second=42_026.0, peak_gib=26.9, hardware="1 x Big", made_by="a program")
+    assert describe_speed(measured).splitlines() == [
+        "42,026 positions/s, 26.9 GiB, 3 s per hour of audio on 1 x Big",
+        "Measured by a program",
     ]
-    assert len(set(keys)) == len(keys)
+    assert "on 1 x Big by FSDP2\n" in describe_speed(replace(measured, sharded_by=FSDP))
+    assert describe_speed(None) == "Speed and memory: not measured with these settings"
 
 
-def test_the_published_shape_is_that_of_the_config_of_its_size():
-    shape = json.loads((ROOT / "recipes/higgs-3b/model.json").read_text())
-    assert {name: shape[name] for name in PUBLISHED_SHAPE} == PUBLISHED_SHAPE
+def test_forecast_is_of_the_remaining_steps():
+    now = datetime(2026, 1, 1, 23, 59, tzinfo=timezone.utc)
+    forecast = length().forecast(0.5, step=30, now=now, peak_gib=10.25)
+    assert forecast["positions_per_second"] == 16_000 and forecast["seconds_left"] == 135
+    assert describe_forecast(forecast).startswith(
+        "at 16,000 positions/s, 0.5 s per step, this run ends at 2026-01-02 00:01+00:00, in 2 min 15 s, plus "
+    )

@@ -1,13 +1,13 @@
-"""Datasets on the Hub as tables. Of a large one only the files of the asked name and split are fetched."""
+"""Datasets on the Hub as tables. Only the files of the requested configuration and split are downloaded."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from datasets import Dataset, Features, load_dataset, load_dataset_builder
+from datasets import Audio, Dataset, Features, List, load_dataset, load_dataset_builder
 from datasets.builder import DatasetBuilder, GeneratorBasedBuilder
 from datasets.config import HF_DATASETS_CACHE
 from datasets.exceptions import DatasetBuildError, DatasetNotFoundError, DatasetsError
@@ -16,24 +16,25 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, HTTPError
 from huggingface_hub.hf_api import RepoFile
 
+from higgs_recipes.corpus.sources.table import Table
 from higgs_recipes.corpus.sources.webdataset import WebDatasetTable
 from higgs_recipes.errors import InputError
 from higgs_recipes.files import explain_full_disk
 from higgs_recipes.hub.download import fetch, hub_reason
 
 
-# The branch where the Hub keeps its own conversion of a dataset: <name>/<split>/0000.parquet ...
+# The branch with the Hub's own conversion of a dataset: <name>/<split>/0000.parquet ...
 CONVERTED = "refs/convert/parquet"
 
 
 @dataclass(frozen=True)
 class HubFiles:
-    """The files of a source, none of them fetched.
+    """The files of a source, not downloaded.
 
     Attributes:
-        commit: that they are of.
-        contents: what the Hub names the content of each file by; the keys are the paths, in the order of the rows.
-        features: the columns as the dataset's card says, None where it does not.
+        commit: commit of the repository.
+        contents: path to the Hub's hash of the content, in the order of the rows.
+        features: the columns by the dataset's card, None if it does not have them.
     """
 
     repo: str
@@ -42,15 +43,71 @@ class HubFiles:
     features: Features | None
 
 
+class DatasetTable(Sequence):
+    """The rows of a `datasets.Dataset`; audio is not decoded."""
+
+    streamed = False
+
+    def __init__(self, dataset: Dataset) -> None:
+        for name, feature in dataset.features.items():
+            if isinstance(feature, Audio) and feature.decode:
+                dataset = dataset.cast_column(name, Audio(decode=False))
+        self._dataset = dataset
+
+    @property
+    def column_names(self) -> list[str]:
+        return self._dataset.column_names
+
+    @property
+    def features(self) -> Mapping[str, Any]:
+        return self._dataset.features
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self._dataset[index]
+
+    def column(self, name: str) -> Sequence[Any]:
+        return self._dataset[name] if name in self.column_names else [None] * len(self)
+
+    def broken(self) -> Sequence[int]:
+        return ()
+
+    def select(self, indices: Sequence[int]) -> "DatasetTable":
+        return DatasetTable(self._dataset.select(indices))
+
+    def use_columns(self, names: Sequence[str]) -> None:
+        self._dataset = self._dataset.select_columns(list(names))
+        for name, feature in self._dataset.features.items():
+            # Only the needed columns, because casting audio in a list copies it.
+            if _undecoded(feature) != feature:
+                self._dataset = self._dataset.cast_column(name, _undecoded(feature))
+
+    def close(self) -> None:
+        """Do nothing: the files belong to the cache of `datasets`."""
+
+
+def _undecoded(feature: Any) -> Any:
+    """The feature with `decode=False` in all audio in it."""
+    if isinstance(feature, Audio):
+        return Audio(decode=False)
+    if isinstance(feature, List):
+        return List(_undecoded(feature.feature), length=feature.length)
+    if isinstance(feature, dict):
+        return {name: _undecoded(inner) for name, inner in feature.items()}
+    return feature
+
+
 def find_files(spec: dict[str, Any], split: str) -> HubFiles:
-    """The .parquet or .tar files that `open_hub` would read the rows of a source from, in the same order.
+    """The .parquet or .tar files that `open_hub` would read, in the same order.
 
     Raises:
-        InputError: as `open_hub`; a split that is a part of one; files of other kinds.
+        InputError: as `open_hub`, a part of a split, or files of other formats.
     """
     path, name, revision = spec["path"], spec.get("name"), spec.get("revision")
     if "[" in split:
-        raise InputError(f"{path}: split {split!r} is a part; streaming takes whole splits, or files by their names")
+        raise InputError(f"{path}: split {split!r} is a part of a split; streaming requires whole splits, or files")
     with explain_datasets(spec, split):
         commit = HfApi().dataset_info(path, revision=revision).sha
         tree = HfApi().list_repo_tree(path, recursive=True, revision=commit, repo_type="dataset")
@@ -69,31 +126,30 @@ def find_files(spec: dict[str, Any], split: str) -> HubFiles:
     endings = {PurePosixPath(file).suffix for file in paths}
     if endings not in ({".parquet"}, {".tar"}):
         raise InputError(
-            f"{path}: streaming reads .parquet or .tar files, and these are {', '.join(sorted(endings))}; set "
+            f"{path}: streaming requires .parquet or .tar files, found {', '.join(sorted(endings))}; set "
             f"revision: {CONVERTED}, or leave streaming out"
         )
     return HubFiles(path, commit, {file: contents[file] for file in paths}, features)
 
 
-def open_hub(spec: dict[str, Any], split: str) -> Dataset | WebDatasetTable | Path:
-    """The rows of a source on the Hub; where they are recordings beside a metadata file, the snapshot's folder.
+def open_hub(spec: dict[str, Any], split: str) -> tuple[Table | None, Path | None]:
+    """Open a source on the Hub: its rows, or the folder of the snapshot if it has recordings with a metadata file.
 
     Raises:
-        InputError: missing, private or gated repo, unknown name, split or revision, no file that `files` matches,
-            files that are not read here.
+        InputError: missing, private or gated repository; unknown name, split or revision; no file matches `files`, or
+            files of other formats.
     """
     path, name, revision = spec["path"], spec.get("name"), spec.get("revision")
     if spec.get("files"):
         found = _fetch_matching(path, spec["files"], revision=revision)
         endings = {file.suffix for file in found}
         if endings == {".tar"}:
-            return WebDatasetTable(found)
+            return WebDatasetTable(found), None
         if endings != {".parquet"}:
-            raise InputError(
-                f"{path}: files matches {', '.join(sorted(endings))}; it must match .parquet or .tar files"
-            )
+            raise InputError(f"{path}: files must match .parquet or .tar files, found {', '.join(sorted(endings))}")
         with explain_datasets(spec, split):
-            return load_dataset("parquet", data_files={split: [str(file) for file in found]}, split=split)
+            rows = load_dataset("parquet", data_files={split: [str(file) for file in found]}, split=split)
+            return DatasetTable(rows), None
     if revision == CONVERTED:
         parts = _converted_patterns(name, split)
         files = {
@@ -101,32 +157,33 @@ def open_hub(spec: dict[str, Any], split: str) -> Dataset | WebDatasetTable | Pa
             for part, pattern in parts.items()
         }
         with explain_datasets(spec, split):
-            return load_dataset("parquet", data_files=files, split=split)
+            return DatasetTable(load_dataset("parquet", data_files=files, split=split)), None
 
     with explain_datasets(spec, split):
         builder = load_dataset_builder(path, name, revision=revision)
         if isinstance(builder, AudioFolder):
             pattern = _folder_pattern(builder, split)
-            return fetch(path, repo_type="dataset", revision=revision, allow_patterns=pattern).folder
+            return None, fetch(path, repo_type="dataset", revision=revision, allow_patterns=pattern).folder
         if isinstance(builder, GeneratorBasedBuilder):
             raise InputError(
-                f"{path}: its files are read through FFmpeg; set revision: {CONVERTED}, which the Hub makes of most "
-                "datasets, or name its .tar files under files"
+                f"{path}: `datasets` needs FFmpeg to read its files; set revision: {CONVERTED}, which the Hub has for "
+                "most datasets, or set files to its .tar files"
             )
         available, wanted = builder.config.data_files, set(_split_names(split))
         if wanted in ({"all"}, available.keys()):
-            return load_dataset(path, name, split=split, revision=revision)
+            return DatasetTable(load_dataset(path, name, split=split, revision=revision)), None
         _require_splits(path, sorted(wanted), available)
-        # `load_dataset` of the repo would fetch every split of this name.
-        ours = ("name", "version", "data_dir", "data_files", "description")
-        options = {key: value for key, value in vars(builder.config).items() if key not in ours}
+        # `load_dataset(path)` would download every split of this configuration.
+        replaced = ("name", "version", "data_dir", "data_files", "description")
+        options = {key: value for key, value in vars(builder.config).items() if key not in replaced}
         options["features"] = builder.info.features or options["features"]
         files = {part: list(available[part]) for part in wanted}
-        return load_dataset(builder.__module__.rpartition(".")[2], data_files=files, split=split, **options)
+        module = builder.__module__.rpartition(".")[2]
+        return DatasetTable(load_dataset(module, data_files=files, split=split, **options)), None
 
 
 def _split_names(split: str) -> list[str]:
-    """The splits of an expression: "train.a[:10%]+train.b" has train.a and train.b."""
+    """The splits in an expression: train.a and train.b for "train.a[:10%]+train.b"."""
     return [part.partition("[")[0].strip() for part in split.split("+")]
 
 
@@ -142,7 +199,7 @@ def _require_splits(path: str, wanted: Iterable[str], available: Iterable[str]) 
 
 def _fetch_matching(path: str, pattern: str, *, revision: str | None) -> list[Path]:
     snapshot = fetch(path, repo_type="dataset", revision=revision, allow_patterns=[pattern]).folder
-    # The snapshot may hold what an earlier source has fetched.
+    # The snapshot may have files that were downloaded for another source.
     files = [file.relative_to(snapshot).as_posix() for file in snapshot.rglob("*") if file.is_file()]
     return [snapshot / file for file in _matching(path, files, pattern, revision=revision)]
 
@@ -151,12 +208,12 @@ def _matching(path: str, files: Iterable[str], pattern: str, *, revision: str | 
     found = sorted(file for file in files if fnmatchcase(file, pattern))
     if not found:
         at = f" at revision {revision}" if revision else ""
-        raise InputError(f"{path}{at} has no files {pattern}; see its page for the names there are")
+        raise InputError(f"{path}{at}: no file matches {pattern}; its page on the Hub lists the files")
     return found
 
 
 def _folder_pattern(builder: DatasetBuilder, split: str) -> list[str] | None:
-    """What to fetch of an audio folder: the split's subfolder, if all of the split lies there; else everything."""
+    """What to download of an audio folder: the folder of the split if it has all of its files, else everything."""
     files = (builder.config.data_files or {}).get(split) or []
     inside = [f"/{split}/" in file.partition("@")[2] for file in files]
     return [f"{split}/*"] if inside and all(inside) else None
@@ -164,7 +221,7 @@ def _folder_pattern(builder: DatasetBuilder, split: str) -> list[str] | None:
 
 @contextmanager
 def explain_datasets(spec: dict[str, Any], split: str) -> Iterator[None]:
-    """Turn what `datasets` raises for a source that cannot be read into an `InputError` that says what to do."""
+    """Turn errors of `datasets` about a source that cannot be read into an `InputError`."""
     path = spec["path"]
     wanted = f"dataset '{path}'" + "".join(f", {key} {spec[key]!r}" for key in ("name", "revision") if spec.get(key))
     try:
@@ -181,5 +238,5 @@ def explain_datasets(spec: dict[str, Any], split: str) -> Iterator[None]:
     except DatasetBuildError as error:
         raise InputError(f"{wanted}, split {split!r}: its files cannot be read: {error.__cause__ or error}") from error
     except (DatasetsError, ValueError, RuntimeError, FileNotFoundError, ConnectionError) as error:
-        # An unknown split or name (the message lists those there are), no data files, a loading script, no connection.
+        # An unknown split or name (the message has the existing ones), no data files, a loading script, no connection.
         raise InputError(f"{wanted}, split {split!r}: {error}") from error

@@ -1,76 +1,128 @@
-"""The metadata file of a folder of recordings, read to the letter: "NA", "007" and "null" stay the texts they are; and
-JSON objects, one a line or one a file."""
+"""Read the metadata file of a folder of recordings; in CSV files "NA", "007" and "null" stay text."""
 
 import csv
-import json
-from collections.abc import Iterator
+import io
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from higgs_recipes.corpus.sources.lines import decode, json_object, parse_lines, raw_lines
 from higgs_recipes.errors import InputError
+from higgs_recipes.rejects import Reject, RejectCode, RejectedRow
 
 
 METADATA_FILES = ("metadata.csv", "metadata.jsonl")
 
 
 def find_metadata(folder: Path) -> Path | None:
-    """The folder's metadata file, or None.
+    """The metadata file of a folder, or None.
 
     Raises:
-        InputError: there are two.
+        InputError: the folder has two.
     """
     found = [folder / name for name in METADATA_FILES if (folder / name).is_file()]
     if len(found) > 1:
-        raise InputError(f"{folder}: holds {' and '.join(path.name for path in found)}; keep one")
+        raise InputError(f"{folder} has {' and '.join(path.name for path in found)}; keep one")
     return found[0] if found else None
 
 
+def metadata_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]] | Reject]:
+    """The rows of a CSV file (with a header; all cells are text) or of JSON lines, with the number of their last line.
+
+    Raises:
+        RejectedRow: no such file, or it is UTF-16.
+    """
+    if path.suffix == ".csv":
+        yield from _csv_rows(path)
+        return
+    for row in parse_lines(path, lambda line: {"stored": json_object(line)}):
+        yield row if isinstance(row, Reject) else (row["line"], row["stored"])
+
+
 def read_metadata(path: Path) -> list[dict[str, Any]]:
-    """The rows of a CSV (with a head, all cells are texts) or of JSON lines.
+    """All rows of a metadata file.
 
     Raises:
-        InputError: not UTF-8, or a line that does not fit; names the line.
+        InputError: an invalid line; the message has its number.
     """
-    try:
-        return list(_read_csv(path) if path.suffix == ".csv" else _read_jsonl(path))
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 ({error}); save it as UTF-8") from error
+    rows = []
+    for row in metadata_rows(path):
+        if isinstance(row, Reject):
+            raise InputError(f"{path} line {row.columns['line']}: {row.reason}")
+        rows.append(row[1])
+    return rows
 
 
-def json_object(content: str | bytes) -> dict[str, Any]:
-    """The JSON object that a line or a small file holds.
+class MetadataTable(Sequence):
+    """Rows in memory, as read from a metadata file."""
 
-    Raises:
-        InputError: not JSON, or no object.
-    """
-    try:
-        stored = json.loads(content)
-    except ValueError as error:
-        raise InputError(f"not JSON: {str(error).replace('line 1 ', '')}") from error
-    if not isinstance(stored, dict):
-        raise InputError(f"not a JSON object but a {type(stored).__name__}")
-    return stored
+    streamed = False
+    features: Mapping[str, Any] = {}
+
+    def __init__(self, rows: Sequence[Mapping[str, Any]], *, column_names: Sequence[str] | None = None) -> None:
+        self._rows = rows
+        self.column_names = column_names or list(dict.fromkeys(name for row in rows for name in row))
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> Mapping[str, Any]:
+        return self._rows[index]
+
+    def column(self, name: str) -> list[Any]:
+        return [row.get(name) for row in self._rows]
+
+    def broken(self) -> Sequence[int]:
+        return ()
+
+    def select(self, indices: Sequence[int]) -> "MetadataTable":
+        return MetadataTable([self._rows[index] for index in indices], column_names=self.column_names)
+
+    def use_columns(self, names: Sequence[str]) -> None:
+        """Do nothing: all columns are in memory."""
+
+    def close(self) -> None:
+        """Do nothing: the table has no files of its own."""
 
 
-def _read_csv(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file, strict=True)
-        try:
-            for row in reader:
-                if None in row or None in row.values():
-                    head = ", ".join(reader.fieldnames or ())
-                    raise InputError(f"{path} line {reader.line_num}: not one cell for each of {head}; quote commas")
-                yield row
-        except csv.Error as error:
-            raise InputError(f"{path} line {reader.line_num}: {error}") from error
+def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]] | Reject]:
+    numbers: list[int] = []  # lines that the CSV reader has seen; lines that are not UTF-8 do not reach it
+    rejects: list[Reject] = []
 
-
-def _read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open(encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
+    def lines() -> Iterator[str]:
+        number = 0
+        for raw in raw_lines(path):
             try:
-                yield json_object(line)
-            except InputError as error:
-                raise InputError(f"{path} line {number}: {error}") from error
+                text = decode(raw)
+            except RejectedRow as error:
+                number += 1
+                rejects.append(error.reject.at({"file": str(path), "line": number}))
+                continue
+            for line in io.StringIO(text, newline=""):  # a line may end with a carriage return alone
+                number += 1
+                numbers.append(number)
+                yield line
+
+    def reject(code: RejectCode, detail: str) -> Reject:
+        return Reject(code, detail=detail).at({"file": str(path), "line": numbers[-1]})
+
+    reader = csv.reader(lines(), strict=True)
+    header: list[str] | None = None
+    while True:
+        try:
+            cells = next(reader, None)
+        except csv.Error as error:
+            yield reject(RejectCode.NOT_CSV, str(error))
+            continue
+        if cells is None:
+            break
+        if len(cells) < 2 and not "".join(cells).strip():
+            continue  # a blank line
+        if header is None:
+            header = cells
+        elif len(cells) != len(header):
+            detail = f"not one cell for each of {', '.join(header)}; quote cells with commas"
+            yield reject(RejectCode.WRONG_CELLS, detail)
+        else:
+            yield numbers[-1], dict(zip(header, cells, strict=True))
+    yield from rejects

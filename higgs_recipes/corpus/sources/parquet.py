@@ -1,8 +1,8 @@
-"""The rows of a parquet file, read a row group at a time: a file of gigabytes goes through little memory."""
+"""Read a parquet file one row group at a time, so that large files need little memory."""
 
 import copy
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -12,21 +12,24 @@ import pyarrow.parquet as pq
 
 
 class ParquetTable(Sequence):
-    """Rows as they are stored: a recording is a cell {"path", "bytes"}, a class its number.
+    """Rows as they are stored: a recording is a cell {"path", "bytes"}, a class label is an index.
 
     Attributes:
-        schema: of the file.
-        columns: those that are read of a row; all unless changed.
+        schema: schema of the file.
+        features: types of the columns; empty unless set after opening.
 
     Raises:
-        pyarrow.ArrowInvalid: no parquet file, or a broken one.
+        pyarrow.ArrowInvalid: not a parquet file, or a damaged one.
     """
+
+    streamed = False
+    features: Mapping[str, Any] = {}
 
     def __init__(self, path: Path) -> None:
         self._file = pq.ParquetFile(path)
         self.schema: pa.Schema = self._file.schema_arrow
         self.column_names: list[str] = list(self.schema.names)
-        self.columns: Sequence[str] = self.column_names
+        self._columns: Sequence[str] = self.column_names
         groups = range(self._file.num_row_groups)
         self._starts = [0, *accumulate(self._file.metadata.row_group(group).num_rows for group in groups)]
         self._picked: Sequence[int] = range(self._starts[-1])
@@ -36,7 +39,7 @@ class ParquetTable(Sequence):
         return len(self._picked)
 
     def column(self, name: str) -> list[Any]:
-        """A column's values, nothing else read; None in every row where the file has it not."""
+        """The values of a column, without reading the others; None in all rows if the file does not have it."""
         if name not in self.column_names:
             return [None] * len(self)
         values = self._file.read(columns=[name])[name].to_pylist()
@@ -48,10 +51,19 @@ class ParquetTable(Sequence):
         chosen._picked = [self._picked[index] for index in indices]
         return chosen
 
+    def broken(self) -> Sequence[int]:
+        return ()
+
+    def use_columns(self, names: Sequence[str]) -> None:
+        self._columns = names
+
+    def close(self) -> None:
+        """Do nothing: the table has no files of its own."""
+
     def __getitem__(self, index: int) -> dict[str, Any]:
         row = self._picked[index]
         group = bisect_right(self._starts, row) - 1
-        if self._group is None or self._group[:2] != (group, self.columns):
-            self._group = None  # before the next is read: one is in memory at a time
-            self._group = (group, self.columns, self._file.read_row_group(group, columns=list(self.columns)))
+        if self._group is None or self._group[:2] != (group, self._columns):
+            self._group = None  # free it before the next one is read
+            self._group = (group, self._columns, self._file.read_row_group(group, columns=list(self._columns)))
         return self._group[2].slice(row - self._starts[group], 1).to_pylist()[0]

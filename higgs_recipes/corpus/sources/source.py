@@ -1,7 +1,7 @@
-"""Where recordings come from: a Hub dataset or a folder, opened as rows that are read one at a time, undecoded.
+"""Open the sources of a corpus, Hub datasets and folders, as rows that are read one at a time.
 
-`datasets` decodes audio, and even opens audio folders, through torchcodec, which needs FFmpeg. Here audio stays
-undecoded, and a folder of recordings with its metadata file is read directly, by the same rules.
+`datasets` uses torchcodec, which needs FFmpeg, to decode audio and to open audio folders. Here audio stays undecoded,
+and a folder of recordings with a metadata file is read directly, by the same rules.
 """
 
 import difflib
@@ -12,24 +12,26 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from accelerate import PartialState
-from datasets import Audio, ClassLabel, Dataset, DatasetDict, List, load_dataset, load_from_disk
+from datasets import ClassLabel, DatasetDict, load_dataset, load_from_disk
 
 from higgs_recipes.configs.corpus import CONSTANTS, EncodeConfig
-from higgs_recipes.corpus.sources.hub_dataset import explain_datasets, find_files, open_hub
-from higgs_recipes.corpus.sources.metadata import METADATA_FILES, find_metadata, read_metadata
-from higgs_recipes.corpus.sources.streamed import StreamedTable, matching_rows
-from higgs_recipes.corpus.sources.webdataset import WebDatasetTable
+from higgs_recipes.corpus.rows import Cell, SourceRow
+from higgs_recipes.corpus.sources.hub_dataset import DatasetTable, explain_datasets, find_files, open_hub
+from higgs_recipes.corpus.sources.metadata import METADATA_FILES, MetadataTable, find_metadata, read_metadata
+from higgs_recipes.corpus.sources.streamed import StreamedTable
+from higgs_recipes.corpus.sources.table import Table, matching_rows, select_matching
 from higgs_recipes.errors import InputError
 from higgs_recipes.hub.public import is_hub_id
+from higgs_recipes.rejects import RejectCode, RejectedRow
 
 
 logger = logging.getLogger(__name__)
 
-# Our columns. Text and recording must be there; a constant of the source stands for a column of the same name.
+# Our columns. A constant of the source replaces the column of the same name.
 AUDIO_COLUMNS = ("audio", "ref_audio")
-LISTED_AUDIO = {"ref_speakers": "ref_audio", "turns": "audio"}  # lists of mappings, and the recording in each
+LISTED_AUDIO = {"ref_speakers": "ref_audio", "turns": "audio"}  # lists of mappings: the key of the recording in each
 COLUMNS = ("id", "text", *CONSTANTS, "task", *AUDIO_COLUMNS, "ref_text", *LISTED_AUDIO)
-REQUIRED = ("text", "audio")  # unless there are turns, which have both
+REQUIRED = ("text", "audio")  # unless the rows have turns, which have both
 SOURCE_KEYS = ("path", "name", "split", "revision", "files", "where", "streaming", "weight", "columns", *CONSTANTS)
 
 DEFAULT_SPLIT = "train"
@@ -37,32 +39,32 @@ DEFAULT_SPLIT = "train"
 
 @dataclass(frozen=True)
 class Source:
-    """One corpus, open.
+    """An open source.
 
     Attributes:
-        label: path and split, as messages and rejects name it.
-        table: the rows as they are stored.
-        columns: our column to the corpus's.
-        constants: our column to the value that all rows have.
-        weight: share in the mixture, relative to the other sources; None takes all rows.
-        folder: where recordings lie that rows name by path; None where rows must hold the bytes (a Hub dataset).
-        class_names: of each column that is stored as numbers of classes.
+        label: path and split, as in messages and rejects.
+        table: the stored rows.
+        columns: our column to the source's column.
+        constants: our column to a value for all rows.
+        weight: weight in the mixture; None: all rows are used.
+        folder: folder of the recordings that rows name by path; None: rows must contain the bytes (Hub datasets).
+        class_names: labels of our columns that are stored as class indexes.
     """
 
     label: str
-    table: Sequence[Mapping[str, Any]]
+    table: Table
     columns: Mapping[str, str]
     constants: Mapping[str, str]
     weight: float | None
     folder: Path | None
     class_names: Mapping[str, ClassLabel]
 
-    def row(self, index: int) -> dict[str, Any]:
-        """The row under our column names; a recording is a cell {"path", "bytes"} or None.
+    def row(self, index: int) -> SourceRow:
+        """A row under our column names; a recording is a cell {"path", "bytes"} or None.
 
         Raises:
-            InputError: a recording's path leaves the source's folder, the column holds no recording, or a list of
-                mappings is none.
+            RejectedRow: the path of a recording is outside the source's folder, a column contains no recording or no
+                list of mappings, or the table cannot read the row.
         """
         stored = self.table[index]
         row = {ours: stored.get(theirs) for ours, theirs in self.columns.items()}
@@ -73,30 +75,34 @@ class Source:
                 row[column] = self._cell(row[column], column)
         for column, audio in LISTED_AUDIO.items():
             if row.get(column):
-                if not isinstance(row[column], list) or not all(isinstance(each, Mapping) for each in row[column]):
-                    shown = str(row[column])[:60]
-                    raise InputError(f"{column} is {shown!r}, need a list of mappings; rename the column")
-                row[column] = [{**each, audio: self._cell(each.get(audio), audio)} for each in row[column]]
+                if not isinstance(row[column], list) or not all(isinstance(entry, Mapping) for entry in row[column]):
+                    detail = f"is {str(row[column])[:60]!r}, expected a list of mappings; rename the column"
+                    raise RejectedRow(RejectCode.INVALID_FIELD, column, detail)
+                row[column] = [
+                    {**entry, audio: self._cell(entry.get(audio), f"{column}.{position}")}
+                    for position, entry in enumerate(row[column])
+                ]
         return row | self.constants
 
-    def _cell(self, value: Any, column: str) -> dict[str, Any] | None:
+    def _cell(self, value: Any, column: str) -> Cell | None:
         if value is None:
             return None
         cell = {"path": value or None, "bytes": None} if isinstance(value, str) else value
         if not isinstance(cell, Mapping) or not {"path", "bytes"} <= cell.keys():
-            raise InputError(f"{column} holds no recording: it is a {type(value).__name__}, need a file name or bytes")
+            detail = f"found {type(value).__name__}, expected a file name or bytes"
+            raise RejectedRow(RejectCode.NOT_A_RECORDING, column, detail)
         if cell["bytes"] is not None:
             return {"path": cell["path"], "bytes": cell["bytes"]}
         if cell["path"] is None:
             return None
         if self.folder is None:
-            raise InputError(f"{column} names a file but holds no bytes: embed the recordings in the dataset")
-        # Not resolved: in the Hub's cache every file is a link, and a person's own links are theirs to make.
+            raise RejectedRow(RejectCode.NO_BYTES, column, "store the recordings in the dataset")
+        # Links are not resolved: in the Hub's cache every file is a link.
         path = PurePath(cell["path"])
         if path.is_absolute() and path.is_relative_to(self.folder):
             path = path.relative_to(self.folder)
         if path.is_absolute() or ".." in path.parts:
-            raise InputError(f"{column} leaves the folder of its source: {path.name}; move the recording into it")
+            raise RejectedRow(RejectCode.OUTSIDE_FOLDER, column, f"{path.name}; move the recording into it")
         return {"path": str(self.folder / path), "bytes": None}
 
 
@@ -104,14 +110,14 @@ def open_sources(config: EncodeConfig) -> list[Source]:
     """Open each source of the recipe.
 
     Raises:
-        InputError: an unknown key or column, a source that is not there, not readable or empty, a split that it does
-            not have (names those it has), a missing column (names those there are), weights on some sources only.
+        InputError: an unknown key or column; a source that is missing, unreadable or empty; an unknown split or column
+            (the message has the existing ones); weights on only some of the sources.
     """
     specs = [_source_spec(entry) for entry in config.sources]
     weights = [spec.get("weight") for spec in specs]
     if None in weights and any(weight is not None for weight in weights):
-        raise InputError("sources: some have a weight and some have none; give one to all or to none of them")
-    with PartialState().main_process_first():  # the others find what it has downloaded
+        raise InputError("sources: only some have a weight; give a weight to all of them or to none")
+    with PartialState().main_process_first():  # the others use its downloads
         return [_open(index, spec, config) for index, spec in enumerate(specs)]
 
 
@@ -143,132 +149,107 @@ def _open(index: int, spec: dict[str, Any], config: EncodeConfig) -> Source:
     path, split = spec["path"], spec.get("split") or DEFAULT_SPLIT
     folder: Path | None = Path(path).expanduser()
     if spec.get("files") and (folder.is_dir() or spec.get("split") or spec.get("name")):
-        raise InputError(f"sources: files of {path} go with a Hub id, and stand in place of name and split")
+        raise InputError(f"sources: files of {path} requires a Hub id, and cannot be combined with name or split")
     if spec.get("streaming") and not is_hub_id(path):
-        raise InputError(f"sources: streaming is for a dataset on the Hub, and {path} is none; leave streaming out")
+        raise InputError(
+            f"sources: streaming requires a dataset on the Hub, and {path} is not one; leave streaming out"
+        )
     if spec.get("streaming"):
         table, folder = _open_stream(index, spec, split, config), None
     elif folder.is_dir():
         table, folder = _open_folder(folder, spec, split)
     elif is_hub_id(path):
-        table, folder = open_hub(spec, split), None
-        if isinstance(table, Path):
-            table, folder = _open_folder(table, spec, split)
+        table, folder = open_hub(spec, split)
+        if table is None:
+            table, folder = _open_folder(folder, spec, split)
     else:
-        raise InputError(f"sources: no such folder, and no Hub id of the form user/name: {path}")
+        raise InputError(f"sources: {path} is neither a folder nor a Hub id (user/name)")
     label = f"{path}:{split}"
-    if isinstance(table, StreamedTable):
+    if table.streamed:
         return _stream_source(table, label, spec, config)
     if not len(table):
         raise InputError(f"{label}: no rows")
-
-    if isinstance(table, (Dataset, WebDatasetTable)):
-        present = table.column_names
-    else:
-        present = list(dict.fromkeys(key for row in table for key in row))
     if spec.get("where"):
-        table = _select_where(table, spec["where"], present, label=label)
-    columns = _map_columns(spec, config, present, label=label)
-    features: Mapping[str, Any] = {}
-    if isinstance(table, Dataset):
-        table = table.select_columns(sorted(set(columns.values())))
-        for name, feature in table.features.items():
-            if _undecoded(feature) != feature:
-                table = table.cast_column(name, _undecoded(feature))
-        features = table.features
-    return _source(label, table, columns, features, spec, folder)
+        table = _select_where(table, spec["where"], label=label)
+    columns = _map_columns(spec, config, table.column_names, label=label)
+    table.use_columns(sorted(set(columns.values())))
+    return _source(label, table, columns, spec, folder)
 
 
-def _source(label: str, table: Sequence, columns: dict, features: Mapping, spec: dict, folder: Path | None) -> Source:
-    class_names = {o: features[t] for o, t in columns.items() if isinstance(features.get(t), ClassLabel)}
+def _source(label: str, table: Table, columns: dict[str, str], spec: dict[str, Any], folder: Path | None) -> Source:
+    features = table.features
+    class_names = {
+        ours: features[stored] for ours, stored in columns.items() if isinstance(features.get(stored), ClassLabel)
+    }
     constants = {key: spec[key] for key in CONSTANTS if spec.get(key) is not None}
     return Source(label, table, columns, constants, spec.get("weight"), folder, class_names)
 
 
 def _open_stream(index: int, spec: dict[str, Any], split: str, config: EncodeConfig) -> StreamedTable:
-    # Beside the corpus, where there is room for what is made of it; each process has a file of its own.
-    place = Path(config.output_dir).expanduser().resolve()
-    folder = place.with_name(f".{place.name}.{PartialState().process_index}-{index}.streaming")
+    # Next to the corpus, on the disk that has room for it; each process has its own folder.
+    output_dir = Path(config.output_dir).expanduser().resolve()
+    folder = output_dir.with_name(f".{output_dir.name}.{PartialState().process_index}-{index}.streaming")
     return StreamedTable(find_files(spec, split), folder, where=spec.get("where") or {})
 
 
 def _stream_source(table: StreamedTable, label: str, spec: dict[str, Any], config: EncodeConfig) -> Source:
-    """The source as its first file shows it, which stays open."""
+    """Open a streamed source: its columns are those of the first file, which stays open."""
     try:
         table.open_file(0)
         _require_columns(table.where, table.column_names, label=label)
         columns = _map_columns(spec, config, table.column_names, label=label)
-        table.columns = sorted(set(columns.values()))
+        table.use_columns(sorted(set(columns.values())))
         if "id" not in columns:  # rows are named by their number
             table.count()
-        return _source(label, table, columns, table.features, spec, None)
+        return _source(label, table, columns, spec, None)
     except InputError:
         table.close()
         raise
 
 
-def _select_where(table: Sequence, where: dict[str, str], present: Sequence[str], *, label: str) -> Sequence:
-    """The rows in which each of these columns of the corpus matches its pattern."""
-    _require_columns(where, present, label=label)
-    kept = matching_rows({column: _values(table, column) for column in where}, where)
+def _select_where(table: Table, where: dict[str, str], *, label: str) -> Table:
+    """The rows whose columns match the patterns."""
+    _require_columns(where, table.column_names, label=label)
+    kept = matching_rows({column: table.column(column) for column in where}, where)
     if not kept:
-        raise InputError(f"{label}: no row is left of {len(table)} by where {where}")
-    logger.info("%s: %d of %d rows are as where says", label, len(kept), len(table))
-    if isinstance(table, WebDatasetTable):
-        return table.keep(kept)
-    return table.select(kept) if isinstance(table, Dataset) else [table[index] for index in kept]
+        raise InputError(f"{label}: none of {len(table)} rows matches where {where}")
+    logger.info("%s: %d of %d rows match where", label, len(kept), len(table))
+    return select_matching(table, kept)
 
 
 def _require_columns(where: Iterable[str], present: Sequence[str], *, label: str) -> None:
     for column in where:
         if column not in present:
-            raise InputError(f"{label}: where names {column!r}, which is no column; it has {', '.join(present)}")
-
-
-def _values(table: Sequence, column: str) -> Sequence[Any]:
-    if isinstance(table, WebDatasetTable):
-        return table.column(column)
-    return table[column] if isinstance(table, Dataset) else [row.get(column) for row in table]
+            raise InputError(f"{label}: where: no column {column!r}; the columns are {', '.join(present)}")
 
 
 def _map_columns(spec: dict[str, Any], config: EncodeConfig, present: Sequence[str], *, label: str) -> dict[str, str]:
-    own_ids = {"id": "__key__"} if "__key__" in present else {}  # of tar files
+    own_ids = {"id": "__key__"} if "__key__" in present else {}  # tar files
     wanted = own_ids | (config.columns or {}) | (spec.get("columns") or {})
     for ours in wanted:
         _require_known(ours, COLUMNS, field="columns")
     required = () if wanted.get("turns", "turns") in present else REQUIRED
     for ours in [*wanted, *required]:
-        theirs = wanted.get(ours, ours)
-        if theirs not in present:
+        stored = wanted.get(ours, ours)
+        if stored not in present:
             raise InputError(
-                f"{label}: no column {theirs!r} for {ours}; it has {', '.join(present)}; name the right one under "
-                f"columns, e.g. {{{ours}: {present[0]}}}"
+                f"{label}: no column {stored!r} for {ours}; the columns are {', '.join(present)}; set columns, e.g. "
+                f"{{{ours}: {present[0]}}}"
             )
     return {ours: ours for ours in COLUMNS if ours in present} | wanted
 
 
-def _undecoded(feature: Any) -> Any:
-    """The feature with `decode=False` in every audio inside it."""
-    if isinstance(feature, Audio):
-        return Audio(decode=False)
-    if isinstance(feature, List):
-        return List(_undecoded(feature.feature), length=feature.length)
-    if isinstance(feature, dict):
-        return {name: _undecoded(inner) for name, inner in feature.items()}
-    return feature
-
-
-def _open_folder(folder: Path, spec: dict[str, Any], split: str) -> tuple[Sequence[Mapping], Path]:
-    """A folder saved by `save_to_disk`, one with a metadata file beside the recordings, or one of parquet files."""
+def _open_folder(folder: Path, spec: dict[str, Any], split: str) -> tuple[Table, Path]:
+    """Open a folder made by `save_to_disk`, a folder of recordings with a metadata file, or one of parquet files."""
     if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
         with explain_datasets(spec, split):
             saved = load_from_disk(folder)
         if isinstance(saved, DatasetDict):
             if split not in saved:
-                raise InputError(f"{folder}: no split {split!r}; it has {', '.join(saved)}")
-            return saved[split], folder
+                raise InputError(f"{folder}: no split {split!r}; the splits are {', '.join(saved)}")
+            return DatasetTable(saved[split]), folder
         _require_default_split(folder, split)
-        return saved, folder
+        return DatasetTable(saved), folder
 
     if found := find_metadata(folder):
         _require_default_split(folder, split)
@@ -277,22 +258,23 @@ def _open_folder(folder: Path, spec: dict[str, Any], split: str) -> tuple[Sequen
         return _audio_rows(found), folder / split
     split_folders = sorted(inner.parent.name for name in METADATA_FILES for inner in folder.glob(f"*/{name}"))
     if split_folders:
-        raise InputError(f"{folder}: no split {split!r}; it has {', '.join(split_folders)}")
+        raise InputError(f"{folder}: no split {split!r}; the splits are {', '.join(split_folders)}")
     if next(folder.rglob("*.parquet"), None) is None:
         raise InputError(
-            f"{folder}: no corpus; need metadata.csv or metadata.jsonl (file_name, text, ...) beside the recordings, "
-            "parquet files, or a folder made by save_to_disk"
+            f"{folder} is not a corpus: expected recordings with metadata.csv or metadata.jsonl (file_name, text, "
+            "...), parquet files, or a folder made by save_to_disk"
         )
     with explain_datasets(spec, split):
-        return load_dataset(str(folder), spec.get("name"), split=split), folder
+        return DatasetTable(load_dataset(str(folder), spec.get("name"), split=split)), folder
 
 
-def _audio_rows(metadata: Path) -> list[dict[str, Any]]:
-    """As in an audio folder: `file_name` is the audio column, and `ref_audio_file_name` is ref_audio."""
+def _audio_rows(metadata: Path) -> MetadataTable:
+    """Rename columns as audio folders do: `file_name` is audio, `ref_audio_file_name` is ref_audio."""
     names = {"file_name": "audio"} | {f"{column}_file_name": column for column in AUDIO_COLUMNS}
-    return [{names.get(key, key): value for key, value in row.items()} for row in read_metadata(metadata)]
+    rows = read_metadata(metadata)
+    return MetadataTable([{names.get(key, key): value for key, value in row.items()} for row in rows])
 
 
 def _require_default_split(folder: Path, split: str) -> None:
     if split != DEFAULT_SPLIT:
-        raise InputError(f"{folder}: no split {split!r}; it has only one, leave split out")
+        raise InputError(f"{folder}: no split {split!r}; the folder has no splits, leave split out")

@@ -1,11 +1,10 @@
-"""The rows of a dataset on the Hub that does not fit the disk: one of its files is here at a time."""
+"""Rows of a dataset on the Hub that does not fit the disk: one of its files is on disk at a time."""
 
 import glob
 import shutil
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from fnmatch import fnmatchcase
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -16,28 +15,32 @@ from huggingface_hub import HfFileSystem
 
 from higgs_recipes.corpus.sources.hub_dataset import HubFiles, explain_datasets
 from higgs_recipes.corpus.sources.parquet import ParquetTable
+from higgs_recipes.corpus.sources.table import Table, matching_rows, select_matching
 from higgs_recipes.corpus.sources.webdataset import WebDatasetTable
 from higgs_recipes.hub.download import fetch
 
 
 class StreamedTable(Sequence):
-    """Rows by their number over all files; the file of the row that is asked for takes the place of the one before.
+    """Rows by their index over all files; reading a row of another file replaces the file on disk.
 
-    Where the files begin is unknown at first: of the file that is open the rows then count from 0.
+    Until `set_counts` or `count` is called, numbers of rows are unknown, and indexes count from the first row of the
+    open file.
 
     Args:
-        folder: where the file lies; all in it is removed.
-        where: of the columns, patterns that the rows must match.
+        folder: folder of the file on disk; all its content is removed.
+        where: column to a pattern that rows must match.
     """
+
+    streamed = True
 
     def __init__(self, files: HubFiles, folder: Path, *, where: Mapping[str, str]) -> None:
         self.files, self.folder, self.where = files, folder, where
         self.paths = list(files.contents)
-        self.columns: Sequence[str] | None = None  # of parquet files, those that are read
+        self._columns: Sequence[str] | None = None  # the needed columns; None: all
         self._starts: list[int] = []
         self._index: int | None = None
-        self._rows: ParquetTable | WebDatasetTable | None = None
-        self.close()  # a run that was killed has left its file
+        self._rows: Table | None = None
+        self.close()  # an interrupted run may have left its file
 
     def __len__(self) -> int:
         assert self._starts, "the files have not been counted"
@@ -49,25 +52,24 @@ class StreamedTable(Sequence):
         return self._rows[row - self.start(self._index)]
 
     def start(self, index: int) -> int:
-        """The number of a file's first row; 0 while it is unknown."""
+        """Index of the first row of a file; 0 while it is unknown."""
         return self._starts[index] if self._starts else 0
 
     def set_counts(self, counts: Sequence[int]) -> None:
-        """Say how many rows each file has."""
+        """Set the number of rows of each file."""
         assert len(counts) == len(self.paths)
         self._starts = [0, *accumulate(counts)]
 
     def count(self) -> None:
-        """Learn from the Hub how many rows each parquet file has; of the files only their ends are read, and the
-        columns that `where` names."""
+        """Read the number of rows of each parquet file from the Hub: only file metadata and the columns of `where`."""
         with ThreadPoolExecutor(8) as pool, explain_datasets({"path": self.files.repo}, "count"):
             self.set_counts(list(pool.map(self._count_remote, self.paths)))
 
-    def open_file(self, index: int) -> Sequence[Mapping[str, Any]]:
-        """The rows of a file, which is fetched unless it is here.
+    def open_file(self, index: int) -> Table:
+        """Open a file; it is downloaded unless it is on disk.
 
         Raises:
-            InputError: it cannot be fetched or read, or the disk is full.
+            InputError: it cannot be downloaded or read, or the disk is full.
         """
         if index != self._index:
             self.close()
@@ -77,34 +79,47 @@ class StreamedTable(Sequence):
             with explain_datasets({"path": repo}, path):
                 self._rows = self._read(self.folder / path)
             self._index = index
-        if isinstance(self._rows, ParquetTable) and self.columns is not None:
-            self._rows.columns = self.columns
+        if self._columns is not None:
+            self._rows.use_columns(self._columns)
         return self._rows
 
     def close(self) -> None:
-        """Remove the file that is here."""
+        """Remove the file on disk."""
         self._rows = self._index = None
         shutil.rmtree(self.folder, ignore_errors=True)
 
+    def use_columns(self, names: Sequence[str]) -> None:
+        self._columns = names
+
+    # The following refer to the open file.
+
     @property
-    def column_names(self) -> list[str]:
-        """Of the file that is open."""
+    def column_names(self) -> Sequence[str]:
         return self._rows.column_names
 
     @property
     def features(self) -> Mapping[str, Any]:
-        """The columns' types; a tar file has none."""
-        if isinstance(self._rows, WebDatasetTable):
-            return {}
-        return self.files.features or Features.from_arrow_schema(self._rows.schema)
+        return self._rows.features
 
-    def _read(self, path: Path) -> ParquetTable | WebDatasetTable:
-        rows = WebDatasetTable([path]) if path.suffix == ".tar" else ParquetTable(path)
-        columns = {column: rows.column(column) for column in self.where}
-        if not columns:
+    def column(self, name: str) -> Sequence[Any]:
+        return self._rows.column(name)
+
+    def broken(self) -> Sequence[int]:
+        return self._rows.broken()
+
+    def select(self, indices: Sequence[int]) -> Table:
+        return self._rows.select(indices)
+
+    def _read(self, path: Path) -> Table:
+        if path.suffix == ".tar":
+            rows: Table = WebDatasetTable([path])
+        else:
+            rows = ParquetTable(path)
+            rows.features = self.files.features or Features.from_arrow_schema(rows.schema)
+        if not self.where:
             return rows
-        kept = matching_rows(columns, self.where)
-        return rows.keep(kept) if isinstance(rows, WebDatasetTable) else rows.select(kept)
+        columns = {column: rows.column(column) for column in self.where}
+        return select_matching(rows, matching_rows(columns, self.where))
 
     def _count_remote(self, path: str) -> int:
         with HfFileSystem().open(f"datasets/{self.files.repo}@{self.files.commit}/{path}") as file:
@@ -113,15 +128,3 @@ class StreamedTable(Sequence):
                 return parquet.metadata.num_rows
             columns = parquet.read(columns=list(self.where)).to_pydict()
             return len(matching_rows(columns, self.where))
-
-
-def matching_rows(columns: Mapping[str, Sequence[Any]], where: Mapping[str, str]) -> list[int]:
-    """Indexes of the rows in which each of these columns matches its pattern.
-
-    >>> matching_rows({"file": ["a_mic1", "b_mic2", "c_mic1"]}, {"file": "*_mic1"})
-    [0, 2]
-    """
-    kept = range(len(next(iter(columns.values()))))
-    for column, values in columns.items():
-        kept = [index for index in kept if fnmatchcase(str(values[index]), str(where[column]))]
-    return list(kept)

@@ -1,38 +1,41 @@
-"""The lists of F5-TTS: a CSV with the head `audio_file|text`; a text in quotation marks may hold a bar."""
+"""Lists of F5-TTS: a CSV with the header `audio_file|text`; a quoted text may contain a bar."""
 
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from higgs_recipes.corpus.sources.lines import parse_lines
 from higgs_recipes.errors import InputError
-from higgs_recipes.ingest.formats.lines import Row, parse_lines
+from higgs_recipes.ingest.rows import ImportRow
+from higgs_recipes.rejects import Reject, RejectCode, RejectedRow
 
 
-HEAD = "audio_file|text"
+HEADER = "audio_file|text"
 _QUOTED = re.compile(r'"((?:[^"]|"")*)"')
 
 
-def read_f5(source: Path) -> Iterator[Row]:
-    """Rows of the list.
+def read_f5(source: Path) -> Iterator[ImportRow | Reject]:
+    """Yield the rows of a list.
 
     Raises:
-        InputError: the first line is not the head; its trainer would leave out a recording there.
+        InputError: the first line is not the header; the trainer of F5-TTS would skip a recording.
     """
     lines = parse_lines(source, lambda line: {"text": line})
-    head = next(lines, None)
-    if head is None or head.get("text", "").strip() != HEAD:
-        raise InputError(f"{source} line 1: the head must be {HEAD}")
+    header = next(lines, None)
+    if header is None or isinstance(header, Reject) or header["text"].strip() != HEADER:
+        raise InputError(f"{source} line 1: the header must be {HEADER}")
     rows = parse_lines(source, _row)
     next(rows)
     return rows
 
 
-def _row(line: str) -> Row:
+def _row(line: str) -> ImportRow:
     path, bar, text = (part.strip() for part in line.partition("|"))
     if quoted := _QUOTED.fullmatch(text):
         text = quoted[1].replace('""', '"')
     elif "|" in text:
-        raise InputError("more than two cells; put a text that holds a bar into quotation marks")
+        detail = "more than two cells; quote a text that contains a bar"
+        raise RejectedRow(RejectCode.WRONG_CELLS, detail=detail)
     if not bar:
-        raise InputError(f"one cell; a line is {HEAD}")
+        raise RejectedRow(RejectCode.WRONG_CELLS, detail=f"one cell; a line is {HEADER}")
     return {"audio": path, "text": text}

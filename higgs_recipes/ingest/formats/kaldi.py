@@ -1,70 +1,74 @@
-"""Kaldi's data folders: wav.scp and text, and where they are there segments, utt2spk, spk2gender, utt2lang."""
+"""Data folders of Kaldi: wav.scp and text; optional segments, utt2spk, spk2gender and utt2lang."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-from higgs_recipes.errors import InputError
-from higgs_recipes.ingest.formats.lines import Row, read_table
+from higgs_recipes.ingest.formats.lines import read_table
+from higgs_recipes.ingest.rows import ImportRow
+from higgs_recipes.rejects import Reject, RejectCode, RejectedRow
 
 
-def read_kaldi(source: Path) -> Iterator[Row]:
-    """A row for each utterance of `text`, a reject for each without a recording and for each recording without a text.
+Table = Mapping[str, Mapping[str, Any]]  # the lines of a file by key
 
-    Relative paths in wav.scp start at the source's folder or audio_dir; for Kaldi they start where it is run.
+
+def read_kaldi(source: Path) -> Iterator[ImportRow | Reject]:
+    """Yield a row or a reject for each utterance in `text`, and a reject for each recording without a transcript.
+
+    Relative paths in wav.scp are relative to the source's folder or audio_dir; Kaldi's own are relative to the folder
+    where it runs.
     """
-    texts, recordings = read_table(source / "text"), read_table(source / "wav.scp")
-    tables = {name: _optional(source / name) for name in ("segments", "utt2spk", "spk2gender", "utt2lang")}
+    texts, text_rejects = read_table(source / "text")
+    recordings, recording_rejects = read_table(source / "wav.scp")
+    names = ("segments", "utt2spk", "spk2gender", "utt2lang")
+    optional = {name: read_table(source / name) if (source / name).is_file() else ({}, []) for name in names}
+    tables: dict[str, Table] = {name: table for name, (table, _) in optional.items()}
+    # Also if all of segments is rejected: whole recordings are not clips then.
+    locate = _segment if any(optional["segments"]) else _recording
     for name, line in texts.items():
-        row = {"file": line["file"], "line": line["line"], "id": line.get("key")}
+        place = {"file": line["file"], "line": line["line"], "id": name}
+        speaker = _value(tables["utt2spk"], name)
+        row = place | {"text": line["value"], "speaker": speaker, "language": _value(tables["utt2lang"], name)}
+        row["gender"] = _value(tables["spk2gender"], speaker)
         try:
-            _require(line)
-            speaker = _value(tables["utt2spk"], name)
-            row |= {"text": line["value"], "speaker": speaker, "language": _value(tables["utt2lang"], name)}
-            row["gender"] = _value(tables["spk2gender"], speaker)
-            yield row | (_segment if tables["segments"] else _recording)(name, tables["segments"], recordings)
-        except InputError as error:
-            yield row | {"reason": str(error)}
+            yield row | locate(name, tables["segments"], recordings)
+        except RejectedRow as error:
+            yield error.reject.at(place)
+    yield from text_rejects
 
-    used = {line["value"].split()[0] for line in tables["segments"].values() if "reason" not in line} or set(texts)
-    for table in (recordings, *tables.values()):
-        for name, line in table.items():
-            if table is recordings and "reason" not in line and name not in used:
-                line = line | {"reason": "recording without a text"}
-            if "reason" in line:
-                yield {"id": line.get("key")} | {key: line[key] for key in ("file", "line", "reason")}
+    used = {line["value"].split()[0] for line in tables["segments"].values()} or set(texts)
+    for name, line in recordings.items():
+        if name not in used:
+            without_text = Reject(RejectCode.NO_TRANSCRIPT, "text")
+            yield without_text.at({"file": line["file"], "line": line["line"], "id": name})
+    yield from recording_rejects
+    for _, rejects in optional.values():
+        yield from rejects
 
 
-def _optional(path: Path) -> dict[str, Row]:
-    return read_table(path) if path.is_file() else {}
-
-
-def _require(line: Row) -> None:
-    if "reason" in line:
-        raise InputError(line["reason"])
-
-
-def _value(table: Mapping[str, Row], key: str | None) -> str | None:
+def _value(table: Table, key: str | None) -> str | None:
     return table[key]["value"] if key in table else None
 
 
-def _recording(name: str, _: Mapping[str, Row], recordings: Mapping[str, Row]) -> Row:
+def _recording(name: str, _: Table, recordings: Table) -> ImportRow:
     path = _value(recordings, name)
     if path is None:
-        raise InputError(f"no recording: wav.scp has no {name}")
+        raise RejectedRow(RejectCode.NO_RECORDING, "audio", f"wav.scp has no {name}")
     if path.endswith("|"):
-        raise InputError("recording by a command; it is not run: write its output to a file")
+        raise RejectedRow(RejectCode.COMMAND, "audio", "commands are not run: write the output to a file")
     return {"audio": path}
 
 
-def _segment(name: str, segments: Mapping[str, Row], recordings: Mapping[str, Row]) -> Row:
+def _segment(name: str, segments: Table, recordings: Table) -> ImportRow:
     value = _value(segments, name)
     if value is None:
-        raise InputError("no segment: segments has no line for it")
+        raise RejectedRow(RejectCode.NO_SEGMENT, "segment", "not in segments")
     try:
         recording, start, end = value.split()
         span = float(start), float(end)
     except ValueError as error:
-        raise InputError(f"no segment: {value!r} is not recording, start and end in seconds") from error
+        detail = f"{value!r} is not recording, start and end in seconds"
+        raise RejectedRow(RejectCode.NO_SEGMENT, "segment", detail) from error
     if not 0 <= span[0] < span[1]:
-        raise InputError(f"no segment: it starts at {start} s and ends at {end} s")
+        raise RejectedRow(RejectCode.NO_SEGMENT, "segment", f"it starts at {start} s and ends at {end} s")
     return _recording(recording, segments, recordings) | {"segment": span}

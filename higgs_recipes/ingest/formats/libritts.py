@@ -1,18 +1,20 @@
-"""LibriTTS and LibriTTS-R: [subset/]speaker/chapter/utterance.wav with utterance.normalized.txt beside it."""
+"""LibriTTS and LibriTTS-R: [subset/]speaker/chapter/utterance.wav with utterance.normalized.txt."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
-from higgs_recipes.ingest.formats.lines import Row
 from higgs_recipes.ingest.formats.pairs import read_genders, read_pairs
+from higgs_recipes.ingest.rows import ImportRow
+from higgs_recipes.rejects import Reject
 
 
 _TRANSCRIPT = ".normalized.txt"
-# The tables of LibriTTS and of LibriTTS-R, in the corpus's root: the source itself, or the folder of a subset.
+# Of LibriTTS and of LibriTTS-R, in the root of the corpus: the source or, for a subset, its parent folder.
 _SPEAKER_TABLES = ("SPEAKERS.txt", "speakers.tsv")
 
 
-def read_libritts(source: Path) -> Iterator[Row]:
+def read_libritts(source: Path) -> Iterator[ImportRow | Reject]:
+    """Yield the rows of a corpus or of a subset."""
     genders: dict[str, str] = {}
     for table in (folder / name for folder in (source, source.parent) for name in _SPEAKER_TABLES):
         genders |= read_genders(table, column=1)

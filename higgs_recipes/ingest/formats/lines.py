@@ -1,90 +1,49 @@
-"""Text files of a corpus: what is wrong in one line costs that line; lines have the numbers that an editor shows."""
+"""Text files of a corpus: tables of keys and values, and transcripts."""
 
-import codecs
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from higgs_recipes.errors import InputError
+from higgs_recipes.corpus.sources.lines import decode, parse_lines, raw_lines
+from higgs_recipes.rejects import Reject, RejectCode, RejectedRow
 
 
-Row = dict[str, Any]
+def read_table(path: Path) -> tuple[dict[str, dict[str, Any]], list[Reject]]:
+    """Read a file of lines `key value`.
 
-
-def parse_lines(path: Path, parse: Callable[[str], Row]) -> Iterator[Row]:
-    """What `parse` makes of each line that is not blank, with its "file" and "line"; what it refuses has a "reason".
-
-    A byte order mark and the carriage returns of Windows are no part of a line.
-
-    Raises:
-        InputError: no such file, or it is UTF-16.
+    Returns:
+        The lines as {"file", "line", "key", "value"} by key, and the rejected lines. Of lines with the same key, the
+        first is kept; the others are rejected with the key as their id.
     """
-    for number, raw in enumerate(_raw_lines(path), start=1):
-        place = {"file": str(path), "line": number}
-        try:
-            text = decode(raw).rstrip("\r\n")
-            if text.strip():
-                yield place | parse(text)
-        except InputError as error:
-            yield place | {"reason": str(error)}
-
-
-def read_table(path: Path) -> dict[str, Row]:
-    """The lines `key value` of a file by their keys: {"file", "line", "key", "value"}, or with a "reason".
-
-    A key that stands twice keeps its first line; the later ones have a reason and keys that no other line can have.
-    """
-    table: dict[str, Row] = {}
+    table: dict[str, dict[str, Any]] = {}
+    rejects: list[Reject] = []
     for row in parse_lines(path, _key_and_value):
-        key = row.get("key")
-        if key in table:
-            row["reason"] = f"duplicate id: line {table[key]['line']} of {path.name} has {key} too"
-        table[f"\n{row['line']}" if "reason" in row else key] = row
-    return table
+        if isinstance(row, Reject):
+            rejects.append(row.at({"id": None, **row.columns}))
+        elif row["key"] in table:
+            key = row["key"]
+            duplicate = Reject(
+                RejectCode.DUPLICATE_ID, "id", f"line {table[key]['line']} of {path.name} has {key} too"
+            )
+            rejects.append(duplicate.at({"id": key, "file": row["file"], "line": row["line"]}))
+        else:
+            table[row["key"]] = row
+    return table, rejects
 
 
 def read_text(path: Path) -> str:
-    """The whole text of a file, without a byte order mark and carriage returns at the ends of lines.
+    """Read a file without its byte order mark and without carriage returns at the ends of lines.
 
     Raises:
-        InputError: no such file, not UTF-8; names the file, and the line.
+        RejectedRow: no such file, or not UTF-8; names the file and the line.
     """
-    lines = []
-    for number, raw in enumerate(_raw_lines(path), start=1):
-        try:
-            lines.append(decode(raw).rstrip("\r\n"))
-        except InputError as error:
-            raise InputError(f"{error}; line {number} of {path}") from error
-    return "\n".join(lines)
+    numbered = enumerate(raw_lines(path), start=1)
+    return "\n".join(decode(raw, where=f"; line {number} of {path}").rstrip("\r\n") for number, raw in numbered)
 
 
-def decode(raw: bytes) -> str:
-    """UTF-8 bytes as text.
-
-    Raises:
-        InputError: they are not UTF-8.
-    """
-    try:
-        return raw.decode()
-    except UnicodeDecodeError as error:
-        raise InputError(f"not UTF-8 (byte {raw[error.start]:#04x}); save the file as UTF-8") from error
-
-
-def _raw_lines(path: Path) -> Iterator[bytes]:
-    try:
-        with path.open("rb") as file:
-            for number, raw in enumerate(file):
-                if number == 0 and raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-                    raise InputError(f"UTF-16: save {path} as UTF-8")
-                yield raw.removeprefix(codecs.BOM_UTF8) if number == 0 else raw
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}: {path}") from error
-
-
-def _key_and_value(text: str) -> Row:
+def _key_and_value(text: str) -> dict[str, Any]:
     key, _, value = text.strip().partition(" ")
     if "\t" in key:
         key, _, value = text.strip().partition("\t")
     if not value.strip():
-        raise InputError(f"one cell: nothing stands behind {key}")
+        raise RejectedRow(RejectCode.WRONG_CELLS, detail=f"one cell: no value for {key}")
     return {"key": key, "value": value.strip()}

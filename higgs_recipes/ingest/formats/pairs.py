@@ -1,11 +1,14 @@
-"""Trees with one transcript for each recording, where a folder is a speaker."""
+"""Folders with a transcript file for each recording, where a folder is a speaker."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
+from higgs_recipes.corpus.sources.lines import parse_lines
 from higgs_recipes.errors import InputError
-from higgs_recipes.ingest.formats.lines import Row, parse_lines, read_text
+from higgs_recipes.ingest.formats.lines import read_text
+from higgs_recipes.ingest.rows import ImportRow
+from higgs_recipes.rejects import Reject, RejectCode, RejectedRow
 
 
 Named = tuple[str, Path]  # an utterance and its file
@@ -18,25 +21,25 @@ def read_pairs(
     *,
     speaker_of: Callable[[Path], str],
     genders: Mapping[str, str],
-) -> Iterator[Row]:
-    """A row for each utterance that has both files, a reject for each that lacks one and for each second file of one.
+) -> Iterator[ImportRow | Reject]:
+    """Yield a row for each utterance with both files, and a reject for each missing and each duplicate file.
 
     Args:
         genders: by speaker.
 
     Raises:
-        InputError: there is neither a recording nor a transcript.
+        InputError: no recordings and no transcripts.
     """
     (recordings, second_recordings), (transcripts, second_transcripts) = map(_first_files, (recordings, transcripts))
     if not recordings and not transcripts:
-        raise InputError(f"{source}: no recordings where this layout has them")
+        raise InputError(f"{source}: no recordings in the folders of this format")
     for name in sorted(recordings.keys() | transcripts.keys()):
         place = {"file": str(transcripts.get(name) or recordings[name]), "line": 1, "id": name}
         try:
             if name not in recordings:
-                raise InputError("no recording for this transcript")
+                raise RejectedRow(RejectCode.NO_RECORDING, "audio")
             if name not in transcripts:
-                raise InputError("no transcript for this recording")
+                raise RejectedRow(RejectCode.NO_TRANSCRIPT, "text")
             speaker = speaker_of(recordings[name])
             yield place | {
                 "audio": recordings[name].relative_to(source).as_posix(),
@@ -44,27 +47,28 @@ def read_pairs(
                 "speaker": speaker,
                 "gender": genders.get(speaker),
             }
-        except InputError as error:
-            yield place | {"reason": str(error)}
+        except RejectedRow as error:
+            yield error.reject.at(place)
     for name, path in second_recordings + second_transcripts:
         first = recordings[name] if (name, path) in second_recordings else transcripts[name]
-        yield {"file": str(path), "line": 1, "id": name, "reason": f"duplicate id: {first} has {name} too"}
+        duplicate = Reject(RejectCode.DUPLICATE_ID, "id", f"{first} has {name} too")
+        yield duplicate.at({"file": str(path), "line": 1, "id": name})
 
 
 def _first_files(files: Iterable[Named]) -> tuple[dict[str, Path], list[Named]]:
-    """The first file of each utterance, and the others."""
+    """The first file of each utterance, and the duplicates."""
     first: dict[str, Path] = {}
-    others: list[Named] = []
-    for name, path in sorted(files, key=lambda each: each[1]):
+    duplicates: list[Named] = []
+    for name, path in sorted(files, key=lambda file: file[1]):
         if first.setdefault(name, path) != path:
-            others.append((name, path))
-    return first, others
+            duplicates.append((name, path))
+    return first, duplicates
 
 
 def read_genders(path: Path, *, column: int) -> dict[str, str]:
-    """F or M by speaker, from a table whose cells are parted by white space or bars; none where there is no file."""
+    """Read "F" or "M" by speaker from a table with cells separated by whitespace or bars; empty without the file."""
     if not path.is_file():
         return {}
     rows = parse_lines(path, lambda line: {"cells": re.split(r"[\s|]+", line.strip())})
-    cells = [row["cells"] for row in rows if len(row.get("cells", ())) > column]
-    return {each[0]: each[column] for each in cells if each[column] in ("F", "M")}
+    lines = [row["cells"] for row in rows if not isinstance(row, Reject) and len(row["cells"]) > column]
+    return {cells[0]: cells[column] for cells in lines if cells[column] in ("F", "M")}

@@ -1,4 +1,4 @@
-"""The folders of train-higgs-audio, both ways: recordings with their transcripts, and metadata.json."""
+"""Read and write folders of train-higgs-audio: recordings with their transcripts, and metadata.json."""
 
 import json
 import re
@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from higgs_recipes.errors import InputError
-from higgs_recipes.ingest.formats.lines import Row, read_text
+from higgs_recipes.ingest.formats.lines import read_text
+from higgs_recipes.ingest.rows import ImportRow
+from higgs_recipes.rejects import Reject, RejectCode, RejectedRow
 
 
 METADATA = "metadata.json"
 AUDIO_SUFFIXES = (".wav", ".mp3")
 
-# Its field to ours; audio_file, transcript_file, ref_speakers and duration (it is measured again) apart.
+# Field -> column; without audio_file, transcript_file, ref_speakers and duration, which is measured again.
 _FIELDS = {
     "id": "id",
     "speaker_id": "speaker",
@@ -29,7 +31,7 @@ _FIELDS = {
     "ref_audio_file": "ref_audio",
     "ref_transcript": "ref_text",
 }
-# What its converter writes where it knows nothing, for the fields that its trainer or its lists need.
+# Values that its converter writes for unknown fields.
 _UNKNOWN = {
     "speaker_id": "unknown_speaker",
     "speaker_name": "Unknown",
@@ -38,11 +40,11 @@ _UNKNOWN = {
 }
 
 
-def read_train_higgs_audio(source: Path) -> Iterator[Row]:
-    """Rows of metadata.json, each with the line where it starts; without that file, of each recording in the folder.
+def read_train_higgs_audio(source: Path) -> Iterator[ImportRow | Reject]:
+    """Yield the rows of metadata.json with the line where each starts, or without it a row for each recording.
 
     Raises:
-        InputError: metadata.json cannot be read (names the line), or there is neither it nor a recording.
+        InputError: metadata.json cannot be read (names the line), or the folder has neither it nor recordings.
     """
     path = source / METADATA
     if path.is_file():
@@ -59,13 +61,13 @@ def read_train_higgs_audio(source: Path) -> Iterator[Row]:
 
 
 def write_train_higgs_audio(folder: Path, rows: Sequence[Mapping[str, Any]], *, created_from: str) -> None:
-    """Write metadata.json and the transcripts beside recordings that lie there already.
+    """Write metadata.json and the transcripts; the folder contains the recordings already.
 
     Args:
-        rows: as `read_train_higgs_audio` gives them, paths relative to the folder, with "duration" in seconds.
+        rows: rows of `read_train_higgs_audio` with "duration" in seconds; paths are relative to the folder.
 
     Raises:
-        InputError: two recordings would share a transcript file.
+        InputError: two recordings share a transcript file.
     """
     samples = []
     owners: dict[Path, str] = {}
@@ -73,7 +75,7 @@ def write_train_higgs_audio(folder: Path, rows: Sequence[Mapping[str, Any]], *, 
         transcript = Path(row["audio"]).with_suffix(".txt")
         if transcript in owners:
             raise InputError(
-                f"row {row['id']}: {transcript} is the transcript of row {owners[transcript]} too; rename one"
+                f"row {row['id']}: row {owners[transcript]} has the transcript {transcript} too; rename one"
             )
         owners[transcript] = row["id"]
         (folder / transcript).write_text(row["text"], encoding="utf-8")
@@ -92,9 +94,9 @@ def write_train_higgs_audio(folder: Path, rows: Sequence[Mapping[str, Any]], *, 
 
 
 def _sample(row: Mapping[str, Any], transcript: Path) -> dict[str, Any]:
-    stored = {theirs: row.get(ours) for theirs, ours in _FIELDS.items()}
-    stored |= {theirs: word for theirs, word in _UNKNOWN.items() if stored[theirs] is None}
-    known = {theirs: value for theirs, value in stored.items() if value is not None}  # a null scene stops its trainer
+    stored = {field: row.get(column) for field, column in _FIELDS.items()}
+    stored |= {field: value for field, value in _UNKNOWN.items() if stored[field] is None}
+    known = {field: value for field, value in stored.items() if value is not None}  # its trainer fails on a null scene
     sample = {"id": known.pop("id"), "audio_file": row["audio"], "transcript_file": transcript.as_posix()}
     sample |= {"duration": round(row["duration"], 2)} | known | {"user_instruction": row.get("user_instruction")}
     if row.get("ref_speakers"):
@@ -109,24 +111,24 @@ def _sample(row: Mapping[str, Any], transcript: Path) -> dict[str, Any]:
     return sample
 
 
-def _row_or_reject(sample: Any, source: Path, place: Row) -> Row:
+def _row_or_reject(sample: Any, source: Path, place: dict[str, Any]) -> ImportRow | Reject:
     try:
         return place | _row(sample, source)
-    except InputError as error:
-        return place | {"reason": str(error)}
+    except RejectedRow as error:
+        return error.reject.at(place)
 
 
-def _row(sample: Any, source: Path) -> Row:
+def _row(sample: Any, source: Path) -> ImportRow:
     if not isinstance(sample, dict):
-        raise InputError(f"the sample is a {type(sample).__name__}; it must be an object")
+        raise RejectedRow(RejectCode.NOT_AN_OBJECT, detail=type(sample).__name__)
     for field in ("audio_file", "transcript_file"):
         if not isinstance(sample.get(field), str):
-            raise InputError(f"no file name: {field} is {sample.get(field)!r}")
+            raise RejectedRow(RejectCode.NO_FILE_NAME, field, f"{field} is {sample.get(field)!r}")
     transcript = Path(sample["transcript_file"])
     if transcript.is_absolute() or ".." in transcript.parts:
-        raise InputError(f"transcript_file leaves the folder of its source: {transcript.name}; move it there")
-    row = {ours: sample.get(theirs) for theirs, ours in _FIELDS.items()}
-    row |= {_FIELDS[theirs]: None for theirs, word in _UNKNOWN.items() if sample.get(theirs) == word}
+        raise RejectedRow(RejectCode.OUTSIDE_FOLDER, "transcript_file", f"{transcript.name}; move it there")
+    row = {column: sample.get(field) for field, column in _FIELDS.items()}
+    row |= {_FIELDS[field]: None for field, value in _UNKNOWN.items() if sample.get(field) == value}
     return row | {
         "audio": sample["audio_file"],
         "text": read_text(source / transcript).strip(),
@@ -135,11 +137,12 @@ def _row(sample: Any, source: Path) -> Row:
     }
 
 
-def _speakers(stored: Any) -> list[Row] | None:
+def _speakers(stored: Any) -> list[dict[str, Any]] | None:
     if not stored:
         return None
     if not isinstance(stored, list) or not all(isinstance(speaker, dict) for speaker in stored):
-        raise InputError("ref_speakers is no list of {speaker_tag, ref_audio_file, ref_transcript}")
+        detail = "is not a list of {speaker_tag, ref_audio_file, ref_transcript}"
+        raise RejectedRow(RejectCode.INVALID_FIELD, "ref_speakers", detail)
     return [
         {
             "speaker_tag": speaker.get("speaker_tag"),
@@ -151,13 +154,13 @@ def _speakers(stored: Any) -> list[Row] | None:
 
 
 def _samples(path: Path) -> Iterator[tuple[int, Any]]:
-    """Each element of "samples" with the line where it starts, which the json module does not tell."""
+    """Each element of "samples" with the line where it starts, which the json module does not report."""
     text = read_text(path)
     try:
         metadata = json.loads(text)
     except json.JSONDecodeError as error:
         raise InputError(
-            f"{path} line {error.lineno}: not JSON: {error.msg}; no comma stands after the last item"
+            f"{path} line {error.lineno}: not JSON: {error.msg}; remove a comma after the last item"
         ) from error
     if not isinstance(metadata, dict) or not isinstance(metadata.get("samples"), list):
         raise InputError(f"{path}: no list of samples")

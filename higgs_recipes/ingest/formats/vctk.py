@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from higgs_recipes.ingest.formats.lines import Row
 from higgs_recipes.ingest.formats.pairs import read_genders, read_pairs
+from higgs_recipes.ingest.rows import ImportRow
+from higgs_recipes.rejects import Reject
 
 
-def read_vctk(source: Path) -> Iterator[Row]:
+def read_vctk(source: Path) -> Iterator[ImportRow | Reject]:
     """Rows of the first microphone: the second recorded the same takes, and not those of every speaker."""
     first_microphone = source.glob("wav48_silence_trimmed/*/*_mic1.flac")
     recordings = [(path.stem.removesuffix("_mic1"), path) for path in first_microphone]

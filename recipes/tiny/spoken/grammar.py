@@ -1,6 +1,6 @@
-"""English sentences by a small grammar: everyday words, each in many contexts, in the plain style of read sentences.
+"""English sentences of a small grammar: everyday words, each in many contexts.
 
-They parse, and mean little: a voice must be learned from how words are said, not from what is likely to follow.
+The sentences are grammatical and mean little, so that the model learns pronunciation and not likely continuations.
 """
 
 import random
@@ -12,11 +12,11 @@ from .word_forms import compared, gerund, participle, past, plural, third_person
 from .wordnet import INTRANSITIVE, PARTS, TRANSITIVE, Synset, count_words
 
 
-MIN_FREQUENCY = 5.0  # of a word: rarer ones come with WordNet's own clauses
+MIN_FREQUENCY = 5.0  # minimum frequency of a word; rarer ones occur in WordNet's own clauses
 SHORT, SHORT_BONUS = 6, 2.0  # letters; everyday words are short
-MIN_SHARE = 0.2  # of a word's uses that are of a part of speech, or it is not drawn as one: "about" is no adjective
-FLATNESS = 0.5  # a word comes as often as this power of its frequency says, so that the rarer come often enough
-CONCRETE_BONUS = 3.0  # things to see and touch are what everyday sentences are about
+MIN_SHARE = 0.2  # minimum share of a word's uses as a part of speech: "about" is not used as an adjective
+FLATNESS = 0.5  # words are sampled by this power of their frequency, so that rare ones occur often enough
+CONCRETE_BONUS = 3.0  # everyday sentences are about tangible things
 MAX_LETTERS = 12
 
 SUBJECTS = "I you he she it we they".split()
@@ -24,7 +24,7 @@ OBJECTS = "me you him her it us them".split()
 OWNERS = "my your his her its our their".split()
 ONE = (
     "the the the the a a this that every each no one another some any".split()
-)  # before one thing; as often as listed
+)  # before a singular noun; repeated entries are likelier
 MANY = (
     "the the the these those some many few all most two three four five six seven eight nine ten twelve twenty".split()
 )
@@ -50,7 +50,7 @@ NAMES = (
 TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
 UNITS = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen".split()
 BE_NOW = {"I": "am", "he": "is", "she": "is", "it": "is"}
-# What the grammar sets itself, and nouns that are plural already, or have none, are never drawn.
+# Words that the grammar inserts itself are not sampled; neither are plural nouns.
 NOT_DRAWN = frozenset(
     [*"be have do can will may shall must might could would should not no own other same such".split()]
     + [*SUBJECTS, *OBJECTS, *OWNERS, *ONE, *MANY, *PLACES, *LINKS, *DEGREES, *TENS, *UNITS]
@@ -59,12 +59,12 @@ _PLURAL_ALREADY = re.compile("[^aisu]s$")
 
 
 class Grammar:
-    """Sentences without end, the same for a seed.
+    """An endless stream of sentences, determined by the seed.
 
     Args:
-        synsets: words and what they are.
-        tags: (part of speech, word) to its frequency, as `wordnet.read_tags` gives it.
-        seed: of all draws.
+        synsets: words with their parts of speech and frames.
+        tags: (part of speech, word) -> frequency, from `wordnet.read_tags`.
+        seed: of the sampling.
     """
 
     def __init__(self, synsets: list[Synset], tags: Counter, *, seed: int) -> None:
@@ -99,7 +99,7 @@ class Grammar:
         return self.draw("adj")
 
     def thing(self) -> tuple[str, bool]:
-        """A noun phrase, and whether it is of several."""
+        """A noun phrase, and whether it is plural."""
         if self.chance(0.04):
             return self.pick(*NAMES), False
         several = self.chance(0.3)
@@ -122,18 +122,18 @@ class Grammar:
         return f"{self.pick(*PLACES)} {self.some_thing()}"
 
     def tail(self) -> str:
-        """What may follow a verb and its object."""
+        """An optional phrase after a verb and its object."""
         options = [self.place, self.place, lambda: self.draw("adv"), lambda: self.pick(*TIMES), str, str, str]
         return self.rng.choice(options)()
 
     def verb(self, inflect=str) -> str:
-        """A verb with all that it takes; `inflect` makes its form."""
+        """A verb phrase; `inflect` inflects the verb."""
         if self.chance(0.62):
             return _join(inflect(self.draw("transitive")), self.some_thing(), self.tail())
         return _join(inflect(self.draw("intransitive")), self.tail())
 
     def subject(self) -> tuple[str, bool]:
-        """Who acts, and whether the verb goes without the third person's s."""
+        """A subject, and whether its verb has no third-person ending."""
         if self.chance(0.3):
             who = self.pick(*SUBJECTS)
             return who, who not in ("he", "she", "it")
@@ -204,7 +204,7 @@ class Grammar:
         return _join(opening, self.describing(), "to", self.verb())
 
     def fragment(self) -> str:
-        """Two to five words: what a model learns first."""
+        """A phrase of two to five words."""
         kind = self.rng.randrange(6)
         if kind == 0:
             return _join(self.draw("noun"), self.pick("and", "or"), self.draw("noun"))
@@ -228,7 +228,7 @@ class Grammar:
         return self.rng.choice(kinds)()
 
     def sentence(self) -> str:
-        """One clause or two, without capital and period; a question has its mark. Its length is not bounded."""
+        """One or two clauses without capital and period; a question has its mark. The length is not bounded."""
         kind = self.rng.random()
         if kind < 0.60:
             return self.simple()
@@ -255,7 +255,7 @@ def _join(*parts: str) -> str:
 
 
 def _weights(synsets: list[Synset], tags: Counter) -> dict[str, dict[str, float]]:
-    """Of each kind of word: word to weight."""
+    """Kind of word -> word -> sampling weight."""
     seen = count_words(synsets)
     parts_of: dict[str, set[str]] = {}
     concrete, frames, meanings = set(), {}, Counter()
@@ -274,7 +274,8 @@ def _weights(synsets: list[Synset], tags: Counter) -> dict[str, dict[str, float]
         total = sum(tags[part, word] for part in PARTS)
         for part in sorted(parts_of[word]):
             share = tags[part, word] / total if total else 1 / len(parts_of[word])
-            # A word has about the square root of its frequency in meanings (Zipf 1945): SemCor is too small for most.
+            # SemCor is too small for most words; a word's number of meanings is about the square root of its
+            # frequency (Zipf 1945).
             frequency = share * (total + seen[word] + meanings[word] ** 2)
             if share < MIN_SHARE or frequency < MIN_FREQUENCY:
                 continue

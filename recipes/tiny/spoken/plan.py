@@ -1,4 +1,4 @@
-"""Which voice says what, how fast, and the clips that come of it: audio/<voice>/<number>.flac and metadata.jsonl."""
+"""Plan which voice reads which text and how fast, and make the clips: audio/<voice>/<number>.flac, metadata.jsonl."""
 
 import json
 import multiprocessing
@@ -19,18 +19,18 @@ from .voices import BASE_VOICES, DEMO_VOICES, EXTRA_VOICES
 
 VOICES = BASE_VOICES | EXTRA_VOICES | DEMO_VOICES
 HARVARD_ORIGIN = "Harvard sentences"
-# Beside the voices themselves: a recording that is heard faster or slower, and so higher or lower, is another's voice.
+# A recording that is played faster or slower, and so higher or lower, is a different voice.
 SPEEDS = (0.86, 0.93, 1.0, 1.07, 1.15)
-LENGTHS = {4: "short", 8: "medium", 14: "long"}  # most words of each; a first stage of training takes the short ones
+LENGTHS = {4: "short", 8: "medium", 14: "long"}  # maximum number of words of each
 
 
 @dataclass(frozen=True)
 class Clip:
-    number: int  # in the whole corpus, over all shards
+    number: int  # in the whole corpus, across shards
     text: str
     origin: str
     voice: str
-    is_described: bool = True  # the voice is told by its scene, and not by a clip of it
+    is_described: bool = True  # the voice is described by a scene, not by a reference clip
     speed: float = 1.0
 
     @property
@@ -43,10 +43,10 @@ class Clip:
 
 
 def plan_hours(shares: Mapping[str, float], *, hours: float, wordnet: Path, seed: int) -> Iterator[Clip]:
-    """Each next text goes to the voice that is furthest behind its share of the hours, by estimate.
+    """Assign each text to the voice that is furthest behind its share of the hours, by estimate.
 
-    Half the clips have no scene and a drawn speed: what tells its voice is another clip of the same, so that cloning
-    is learned from the sound and from more voices than there are.
+    Half the clips have no scene and a random speed. Only another clip identifies their voice, so that cloning is
+    trained on audio and on more voices than the synthesizers have.
     """
     spoken = dict.fromkeys(shares, 0.0)  # seconds over share
     total = 0.0
@@ -64,7 +64,7 @@ def plan_hours(shares: Mapping[str, float], *, hours: float, wordnet: Path, seed
 
 
 def plan_harvard(voices: list[str], *, first: int, last: int, is_described: bool) -> Iterator[Clip]:
-    """Every voice reads every sentence: to judge by, never to train on."""
+    """Let every voice read every sentence: for evaluation, never for training."""
     for place, line in enumerate(harvard_lists(first, last)):
         for index, voice in enumerate(voices):
             number = ((first - 1) * LIST_SIZE + place) * len(voices) + index
@@ -72,22 +72,22 @@ def plan_harvard(voices: list[str], *, first: int, last: int, is_described: bool
 
 
 def speak(folder: Path, clip: Clip) -> tuple[Clip, float]:
-    """Writes the clip unless it is there; gives its length in seconds."""
+    """Write the clip unless it exists; return it with its length in seconds."""
     path = folder / clip.file_name
     if not path.exists():
         try:
             samples, rate = VOICES[clip.voice].speak(clip.text)
-            samples = prepare(samples, round(rate * clip.speed / 10) * 10)  # in tens of Hz, as resample takes them
+            samples = prepare(samples, round(rate * clip.speed / 10) * 10)  # a multiple of 10 Hz, for resample
         except ValueError as error:
             raise ValueError(f"{clip.voice} reading {clip.text!r}: {error}") from error
         part = path.with_suffix(".part")
         soundfile.write(part, samples, RATE, format="FLAC", subtype="PCM_16")
-        part.rename(path)  # a run that is cut off leaves no half clip under its name
+        part.rename(path)  # an interrupted run leaves no partial clip under this name
     return clip, soundfile.info(path).duration
 
 
 def metadata_row(clip: Clip) -> dict[str, str | None]:
-    """A described voice is told by its scene alone; what the others teach, the recipe of encode draws."""
+    """The metadata of a clip. Rows without a scene get their task from the recipe of encode."""
     words = len(clip.text.split())
     return {
         "file_name": clip.file_name,
@@ -103,7 +103,7 @@ def metadata_row(clip: Clip) -> dict[str, str | None]:
 
 
 def make_corpus(clips: list[Clip], folder: Path, *, workers: int) -> None:
-    """Speaks all clips and writes the metadata last, so that a folder with metadata is whole."""
+    """Make all clips and write the metadata last, so that a folder with metadata is complete."""
     for voice in {clip.voice for clip in clips}:
         (folder / "audio" / voice).mkdir(parents=True, exist_ok=True)
     seconds: Counter[str] = Counter()

@@ -1,7 +1,7 @@
-"""The English that the base voices read: clauses of WordNet's glosses and examples, and sentences built by `grammar`.
+"""The English texts of the base voices: clauses of WordNet's glosses and examples, and sentences of `grammar`.
 
-Every text has 2 to 14 words of plain letters, begins with a capital, ends in "." or "?", and comes once. None shares
-four words in a row with a Harvard sentence: those are what the model is judged on.
+Every text has 2 to 14 words of plain letters, begins with a capital, ends in "." or "?", and is unique. No text shares
+four consecutive words with a Harvard sentence, because the model is evaluated on those.
 """
 
 import math
@@ -19,9 +19,9 @@ from .wordnet import Synset, read_synsets, read_tags
 HARVARD = Path(__file__).parent / "harvard.txt"
 LIST_SIZE = 10
 MIN_WORDS, MAX_WORDS = 2, 14
-OVERLAP = 4  # words in a row
-MIN_COUNT = 3  # a word that the glosses hold less often is nearly always a name or Latin
-BUILT_SHARE = 0.5  # of the texts, those that the grammar builds
+OVERLAP = 4  # consecutive words
+MIN_COUNT = 3  # rarer words in the glosses are nearly always names or Latin
+BUILT_SHARE = 0.5  # share of the texts that the grammar builds
 GRAMMAR, WORDNET = "built from WordNet 3.0's words", "WordNet 3.0"
 
 _WORD = r"[A-Za-z]+(?:'[a-z]+)?"
@@ -37,7 +37,7 @@ class Text:
 
 
 def harvard_lists(first: int, last: int) -> list[str]:
-    """Sentences of Harvard lists `first` to `last`, counted from 1, as the IEEE numbers them; 72 lists of ten."""
+    """The sentences of Harvard lists `first` to `last`, by the IEEE's numbers: 72 lists of ten, counted from 1."""
     sentences = HARVARD.read_text(encoding="utf-8").splitlines()
     if not 1 <= first <= last <= len(sentences) // LIST_SIZE:
         raise ValueError(f"Harvard lists {first} to {last}: there are lists 1 to {len(sentences) // LIST_SIZE}")
@@ -45,7 +45,7 @@ def harvard_lists(first: int, last: int) -> list[str]:
 
 
 def spoken(text: str) -> tuple[str, ...]:
-    """The words alone: what makes two texts the same.
+    """The words of a text in lower case; two texts with the same words are the same.
 
     >>> spoken("It's late, Tom.")
     ("it's", 'late', 'tom')
@@ -54,14 +54,14 @@ def spoken(text: str) -> tuple[str, ...]:
 
 
 def runs(words: tuple[str, ...]) -> set[tuple[str, ...]]:
-    """Every `OVERLAP` words in a row."""
+    """All runs of `OVERLAP` consecutive words."""
     return {words[start : start + OVERLAP] for start in range(len(words) - OVERLAP + 1)}
 
 
 def clauses(gloss: str) -> Iterator[str]:
-    """The speakable pieces of a gloss, without capital and period; a question keeps its mark.
+    """The speakable pieces of a gloss, without capital and period; a question keeps its question mark.
 
-    Left out are pieces with digits, abbreviations, capitals in a row, lone letters and other alphabets.
+    Pieces with digits, abbreviations, consecutive capitals, single letters or other alphabets are left out.
 
     >>> list(clauses('a small boat (pointed at both ends); "he paddled the canoe, slowly"; "b. 1890"'))
     ['a small boat', 'he paddled the canoe, slowly']
@@ -81,7 +81,7 @@ def _is_sayable(word: str) -> bool:
 
 
 def _cut(piece: str) -> Iterator[str]:
-    """Pieces of at most `MAX_WORDS`, cut after commas and before words that open a phrase."""
+    """Split into pieces of at most `MAX_WORDS`, after commas and before words that begin a phrase."""
     words = piece.split()
     while len(words) > MAX_WORDS:
         joints = [
@@ -98,7 +98,8 @@ def _cut(piece: str) -> Iterator[str]:
 
 
 def sentence(clause: str) -> str:
-    """
+    """Add the capital and the period.
+
     >>> sentence("where is it?"), sentence("a small boat")
     ('Where is it?', 'A small boat.')
     """
@@ -106,14 +107,14 @@ def sentence(clause: str) -> str:
 
 
 def wordnet_texts(synsets: Iterable[Synset], rng: random.Random) -> Iterator[Text]:
-    """All clauses, those of frequent words rather first: a draw without replacement, weighted by the rarest word."""
+    """All clauses in random order, sampled without replacement with weights by their rarest word's frequency."""
     found = [clause for synset in synsets for clause in clauses(synset.gloss)]
     counts = Counter(word for clause in found for word in spoken(clause))
     keyed = []
     for clause in found:
         rarest = min(counts[word] for word in spoken(clause))
         if rarest >= MIN_COUNT:
-            # Efraimidis and Spirakis 2006: the largest u ** (1 / weight) first, here as logarithms.
+            # Efraimidis and Spirakis 2006: the largest u ** (1 / weight) first, computed as logarithms.
             keyed.append((math.log(1.0 - rng.random()) / math.sqrt(min(rarest, 400)), clause))
     keyed.sort(reverse=True)
     return (Text(sentence(clause), WORDNET) for _, clause in keyed)
@@ -125,11 +126,11 @@ def built_texts(grammar: Grammar) -> Iterator[Text]:
 
 
 def base_texts(wordnet: Path, *, seed: int) -> Iterator[Text]:
-    """Texts without end, the same for a seed; when WordNet's are used up, all are built.
+    """An endless stream of texts, determined by the seed. When WordNet's clauses run out, all texts are built.
 
     Args:
         wordnet: folder of WordNet's data files.
-        seed: of the draws and of the grammar.
+        seed: of the sampling and of the grammar.
     """
     rng = random.Random(seed)
     synsets = read_synsets(wordnet)
@@ -140,7 +141,7 @@ def base_texts(wordnet: Path, *, seed: int) -> Iterator[Text]:
     seen = set(harvard)
     while True:
         text = next(from_grammar) if rng.random() < BUILT_SHARE else next(from_wordnet, None)
-        if text is None:  # WordNet is used up
+        if text is None:  # WordNet's clauses have run out
             continue
         words = spoken(text.words)
         if MIN_WORDS <= len(words) <= MAX_WORDS and words not in seen and not runs(words) & forbidden:

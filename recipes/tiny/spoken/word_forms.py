@@ -1,9 +1,9 @@
-"""Forms of English words, by rule and by a table of the irregular: what `grammar` needs, no more."""
+"""Forms of English words for `grammar`, by rule and by a table of irregular ones."""
 
 import re
 
 
-# base past participle, of the verbs that do not take -ed.
+# Base, past and participle of irregular verbs.
 _VERBS = """
 arise arose arisen;awake awoke awoken;bear bore borne;beat beat beaten;become became become;begin began begun;
 bend bent bent;bet bet bet;bind bound bound;bite bit bitten;bleed bled bled;blow blew blown;break broke broken;
@@ -38,12 +38,12 @@ _PLURALS = dict(
         "salmon salmon;trout trout;series series;species species;life lives;wife wives;"
         "knife knives;leaf leaves;wolf wolves;calf calves;half halves;shelf shelves;self selves;thief thieves;"
         "loaf loaves;elf elves;potato potatoes;tomato tomatoes;hero heroes;echo echoes;crisis crises;basis bases;"
-        "analysis analyzes;oasis oases;axis axes"
+        "analysis analyses;oasis oases;axis axes"
     ).split(";")
 )
 _HISS = re.compile("(s|x|z|ch|sh)$")
 _DOUBLES = re.compile("[^aeiou]+[aeiou][bdgklmnprtvz]|qui[tz]|[^aeiou]*quip")  # whole words: stop, plan, quit
-# Longer verbs that double because the last syllable is stressed.
+# Longer verbs that double their last consonant, because the last syllable is stressed.
 _STRESSED_LAST = frozenset(
     "admit begin commit compel control deter equip expel forget forbid incur occur omit permit prefer propel refer "
     "regret repel submit transfer transmit upset".split()
@@ -53,9 +53,10 @@ _LIKE_YOU = re.compile("(uni(?!n|m)|us[ae]|usu|eu|ewe|one$|once|u(?:tens|kul))")
 
 
 def plural(noun: str) -> str:
-    """
-    >>> [plural(noun) for noun in ("box", "city", "day", "woman", "stepchild", "policeman")]
-    ['boxes', 'cities', 'days', 'women', 'stepchildren', 'policemen']
+    """The plural of a noun.
+
+    >>> [plural(noun) for noun in ("box", "city", "day", "analysis", "stepchild", "policeman")]
+    ['boxes', 'cities', 'days', 'analyses', 'stepchildren', 'policemen']
     """
     if noun in _PLURALS:
         return _PLURALS[noun]
@@ -70,11 +71,12 @@ def plural(noun: str) -> str:
             "caiman",
         ):
             return noun.removesuffix(ending) + _PLURALS[ending]
-    return third_person(noun)  # the same ending, but for go and do, which no noun is
+    return third_person(noun)  # the same ending, except for go and do, which are not nouns
 
 
 def third_person(verb: str) -> str:
-    """
+    """The third person singular of a verb.
+
     >>> [third_person(verb) for verb in ("carry", "pass", "go", "say")]
     ['carries', 'passes', 'goes', 'says']
     """
@@ -86,7 +88,8 @@ def third_person(verb: str) -> str:
 
 
 def past(verb: str) -> str:
-    """
+    """The past tense of a verb.
+
     >>> [past(verb) for verb in ("stop", "carry", "bake", "throw", "prefer", "visit")]
     ['stopped', 'carried', 'baked', 'threw', 'preferred', 'visited']
     """
@@ -94,7 +97,8 @@ def past(verb: str) -> str:
 
 
 def participle(verb: str) -> str:
-    """
+    """The past participle of a verb.
+
     >>> participle("throw"), participle("stop")
     ('thrown', 'stopped')
     """
@@ -102,7 +106,8 @@ def participle(verb: str) -> str:
 
 
 def gerund(verb: str) -> str:
-    """
+    """The gerund of a verb.
+
     >>> [gerund(verb) for verb in ("run", "lie", "make", "see", "begin", "singe")]
     ['running', 'lying', 'making', 'seeing', 'beginning', 'singeing']
     """
@@ -116,7 +121,7 @@ def gerund(verb: str) -> str:
 
 
 def compared(adjective: str, ending: str) -> str:
-    """With "er" or "est"; one that takes more or most, being long, stays as it is.
+    """An adjective with "er" or "est"; long adjectives, which take more or most, are unchanged.
 
     >>> compared("big", "er"), compared("lazy", "est"), compared("rare", "er"), compared("beautiful", "er")
     ('bigger', 'laziest', 'rarer', 'beautiful')
@@ -147,7 +152,8 @@ def _doubled(verb: str) -> str:
 
 
 def with_article(opening: str, phrase: str) -> str:
-    """
+    """A phrase after an article or another opening; "a" becomes "an" where needed.
+
     >>> with_article("a", "old hat"), with_article("a", "used car"), with_article("another", "hour")
     ('an old hat', 'a used car', 'another hour')
     """

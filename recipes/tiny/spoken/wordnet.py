@@ -1,4 +1,4 @@
-"""WordNet 3.0's data files, as far as texts need them: glosses, words and their parts of speech, frames of verbs.
+"""Read the parts of WordNet 3.0's data files that texts need: glosses, words, parts of speech, verb frames.
 
 Format: `man 5 wndb`. WordNet Release 3.0 is Copyright 2006 by Princeton University; free for any use, with notice.
 """
@@ -13,25 +13,25 @@ from pathlib import Path
 PARTS = ("noun", "verb", "adj", "adv")
 _PART_OF_KEY = {"1": "noun", "2": "verb", "3": "adj", "4": "adv", "5": "adj"}
 TRANSITIVE, INTRANSITIVE = frozenset({8, 11}), frozenset({1, 2})
-# The lexicographers' files of what one can touch: animal, artifact, body, food, object, person, plant, substance.
+# Lexicographer files of tangible things: animal, artifact, body, food, object, person, plant, substance.
 _CONCRETE = frozenset({5, 6, 8, 13, 17, 18, 20, 27})
 
 
 @dataclass(frozen=True)
 class Synset:
-    part: str  # of PARTS
+    part: str  # one of PARTS
     words: tuple[str, ...]  # single words of lower-case letters
     concrete: bool
-    frames: frozenset[int]  # of a verb: how it is used
+    frames: frozenset[int]  # sentence frames of a verb
     gloss: str
 
 
 def read_synsets(folder: Path) -> list[Synset]:
-    """All synsets of a folder with data.noun, data.verb, data.adj and data.adv, in the files' order."""
+    """Read all synsets of a folder with data.noun, data.verb, data.adj and data.adv, in file order."""
     missing = [name for name in ("cntlist.rev", *(f"data.{part}" for part in PARTS)) if not (folder / name).is_file()]
     if missing:
         raise SystemExit(
-            f"{folder}: no {', '.join(missing)}; apt-get install wordnet-base, or name its folder by --wordnet"
+            f"{folder}: no {', '.join(missing)}; run apt-get install wordnet-base, or pass its folder as --wordnet"
         )
     return [synset for part in PARTS for synset in _read_part(folder / f"data.{part}", part)]
 
@@ -57,7 +57,7 @@ def _read_part(path: Path, part: str) -> Iterator[Synset]:
 
 
 def read_tags(folder: Path) -> Counter:
-    """(part, word) to how often the words of SemCor, a million of them, are this word in this part of speech."""
+    """(part, word) -> how often the word occurs as this part of speech in SemCor, a corpus of a million words."""
     tags = Counter()
     for line in (folder / "cntlist.rev").read_text(encoding="ascii").splitlines():
         key, _, count = line.split()
@@ -67,5 +67,5 @@ def read_tags(folder: Path) -> Counter:
 
 
 def count_words(synsets: list[Synset]) -> Counter:
-    """How often each word stands in the examples and definitions, in lower case."""
+    """Count each word of the examples and definitions, in lower case."""
     return Counter(word for synset in synsets for word in re.findall(r"[a-z']+", synset.gloss.lower()))

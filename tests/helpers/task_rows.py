@@ -1,4 +1,4 @@
-"""Corpora laid out as tasks, for tests."""
+"""Corpora prepared for tasks, for tests."""
 
 import json
 
@@ -11,8 +11,8 @@ SMART, CLONING = "single_speaker_smart_voice", "zero_shot_voice_cloning"
 DIALOGUE, DIALOGUE_CLONING = "multi_speaker_smart_voice", "multi_speaker_voice_cloning"
 
 
-def laid_out(folder, **fields):
-    """(the config, the corpus, the laid-out rows of its only split)"""
+def load_task_rows(folder, **fields):
+    """(config, corpus, rows of its only split)"""
     config = encode_config(folder, **{"test_size": 0, "ref_min_seconds": 0.3} | fields)
     corpus = load_rows(config)
     return config, corpus, assign_tasks(corpus, corpus.rows, config, split="train")

@@ -1,5 +1,4 @@
-"""Each layout that import reads, once with all that goes wrong in corpora: what is good comes through to the letter,
-and each broken row is a reject with its file and line."""
+"""Every format with the errors of real corpora: valid rows are unchanged, broken rows are rejected with their line."""
 
 import csv
 import io
@@ -7,11 +6,20 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from higgs_recipes.configs.corpus import Format
+from higgs_recipes.ingest.formats.readers import READERS
 from tests.helpers.corpus_folder import write_tone
 from tests.helpers.import_folder import TEXTS, imported
+
+
+def test_every_format_has_its_reader():
+    assert tuple(READERS) == get_args(Format)
+    for name, reader in READERS.items():
+        assert reader.__name__ == f"read_{name}" and reader.__module__ == f"higgs_recipes.ingest.formats.{name}"
 
 
 @dataclass(frozen=True)
@@ -25,7 +33,11 @@ class Utterance:
 
 
 Place = tuple[str, int]
+
+
 GOOD = [Utterance(f"good{index}", text, f"good{index}") for index, text in enumerate(TEXTS)]
+
+
 BROKEN = {  # what is wrong to its row, in every layout
     "missing": Utterance("missing", "Hello.", "missing"),
     "zero": Utterance("zero", "Hello.", "zero"),
@@ -33,7 +45,11 @@ BROKEN = {  # what is wrong to its row, in every layout
     "latin": Utterance("latin", "café", "latin", "latin-1"),
     "empty": Utterance("empty", " ", "empty"),
 }
+
+
 TWICE = Utterance("good0", "Again.", "good0")
+
+
 REASONS = {
     "missing": "recording: cannot be read: No such file",
     "zero": "recording: zero bytes",
@@ -48,7 +64,7 @@ REASONS = {
 
 
 def write_clips(path_of: Callable[[str], Path]) -> None:
-    """A recording for each name but "missing", under the layout's path for it; no two sound alike."""
+    """A recording for each name but "missing", at the path of the format; all differ."""
     for index, name in enumerate([each.clip for each in GOOD] + ["latin", "empty"]):
         write_tone(path_of(name), seconds=0.4, hertz=200.0 + 10 * index)
     path_of("zero").write_bytes(b"")
@@ -56,11 +72,8 @@ def write_clips(path_of: Callable[[str], Path]) -> None:
 
 
 def windows(lines: list[bytes]) -> bytes:
-    """With a byte order mark, an empty line behind the first two, and line ends as on Windows."""
+    """With a byte order mark, an empty line after the first two, and Windows line ends."""
     return b"\xef\xbb\xbf" + b"\r\n".join([*lines[:2], b"", *lines[2:], b""])
-
-
-# Layouts of lines: paths and texts stand in one file.
 
 
 def swift(audio: str, text: str) -> str:
@@ -89,7 +102,7 @@ LISTS = {  # format: (file, head, line of (path, text), whether the file is the 
 
 
 @pytest.mark.parametrize("format", LISTS)
-def test_a_list_with_all_that_goes_wrong(tmp_path, format):
+def test_a_list_with_every_error(tmp_path, format):
     name, head, line, is_source = LISTS[format]
     folder = tmp_path / "in"
     write_clips(lambda clip: folder / "wavs" / f"{clip}.wav")
@@ -117,7 +130,7 @@ def test_a_list_with_all_that_goes_wrong(tmp_path, format):
     assert f"line {place_of['good0'][1]} has " in rejects[place_of["twice"]]
 
 
-def test_a_kaldi_folder_with_all_that_goes_wrong(tmp_path):
+def test_a_kaldi_folder_with_every_error(tmp_path):
     folder = tmp_path / "in"
     write_clips(lambda clip: folder / "wavs" / f"{clip}.wav")
     write_tone(tmp_path / "outside.wav", hertz=999.0)
@@ -132,17 +145,14 @@ def test_a_kaldi_folder_with_all_that_goes_wrong(tmp_path):
     assert [row["text"] for row in found] == TEXTS
     keys = [*rows, "up", "root"]
     line_of = {key: number + (number > 2) for number, key in enumerate(keys, start=1)}
-    reasons = REASONS | {"empty": "one cell: nothing stands behind empty"}
+    reasons = REASONS | {"empty": "one cell: no value for empty"}
     for key in (*BROKEN, "twice", "up", "root"):
         assert rejects.pop(("text", line_of[key])).startswith(reasons[key]), key
     # A recording whose line in text cannot be read is left alone in its own list.
-    expected = {"latin": "recording without a text", "empty": "recording without a text", "twice": "duplicate id: "}
+    expected = {"latin": "no transcript for this", "empty": "no transcript for this", "twice": "duplicate id: "}
     for key, reason in expected.items():
         assert rejects.pop(("wav.scp", line_of[key])).startswith(reason), key
     assert not rejects
-
-
-# Layouts of trees: a transcript is a file, and no path stands anywhere.
 
 
 def libritts(folder: Path, name: str, *, chapter: str = "1") -> tuple[Path, Path]:
@@ -162,7 +172,7 @@ TREES = {"libritts": libritts, "vctk": vctk, "train_higgs_audio": bare_folder}
 
 
 @pytest.mark.parametrize("format", TREES)
-def test_a_tree_with_all_that_goes_wrong(tmp_path, format):
+def test_a_folder_tree_with_every_error(tmp_path, format):
     folder, files = tmp_path / "in", TREES[format]
     for each in [*GOOD, *BROKEN.values()]:
         for path in files(folder, each.name):
@@ -185,7 +195,7 @@ def test_a_tree_with_all_that_goes_wrong(tmp_path, format):
 
 
 @pytest.mark.parametrize("format, place", [("libritts", {"chapter": "2"}), ("vctk", {"speaker": "p226"})])
-def test_an_utterance_that_stands_in_a_tree_twice_is_taken_once_and_named(tmp_path, format, place):
+def test_a_duplicate_utterance_is_rejected(tmp_path, format, place):
     folder, files = tmp_path / "in", TREES[format]
     for index, (wav, txt) in enumerate((files(folder, "x"), files(folder, "x", **place))):
         write_tone(wav, hertz=300.0 + 50 * index)
@@ -197,10 +207,7 @@ def test_an_utterance_that_stands_in_a_tree_twice_is_taken_once_and_named(tmp_pa
     assert set(rejects.values()) == {f"duplicate id: {path} has {first[0].stem} too" for path in first}
 
 
-# train-higgs-audio with its metadata.json
-
-
-def test_a_metadata_json_with_all_that_goes_wrong(tmp_path):
+def test_a_metadata_json_with_every_error(tmp_path):
     folder = tmp_path / "in"
     write_clips(lambda clip: folder / f"{clip}.wav")
     write_tone(tmp_path / "outside.wav", hertz=999.0)

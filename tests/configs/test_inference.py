@@ -1,0 +1,63 @@
+from math import inf, nan
+
+import pytest
+
+from higgs_recipes.configs.inference import EvaluateConfig, GenerateConfig, InitConfig, MergeConfig, SamplingConfig
+from higgs_recipes.errors import InputError
+from tests.helpers.configs import make
+
+
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        ({"temperature": -0.1}, "temperature must be 0 .greedy. or positive, got -0.1"),
+        ({"top_k": -1}, "top_k must be 0 .all. or positive, got -1"),
+        ({"top_p": 0.0}, r"top_p must be in \(0, 1\], got 0.0"),
+        ({"ras_win_len": -1}, "ras_win_len must be 0 .off. or positive, got -1"),
+        ({"ras_win_max_num_repeat": 0}, "ras_win_max_num_repeat must be at least 1, got 0"),
+        ({"max_seconds": 0}, "max_seconds must be at least one frame, 0.04, and finite, got 0"),
+        ({"max_seconds": inf}, "max_seconds must be at least one frame, 0.04, and finite, got inf"),
+        ({"max_seconds": nan}, "max_seconds must be at least one frame, 0.04, and finite, got nan"),
+        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+    ],
+)
+def test_invalid_sampling_is_refused_by_every_script_that_samples(fields, message):
+    for config_class in (SamplingConfig, GenerateConfig, EvaluateConfig):
+        with pytest.raises(InputError, match=message):
+            make(config_class, **fields)
+
+
+@pytest.mark.parametrize(
+    "config_class, fields, message",
+    [
+        (GenerateConfig, {"text": []}, "nothing to speak: give text or text_file"),
+        (
+            GenerateConfig,
+            {"ref_audio": ["a.wav"]},
+            "cloning needs both ref_audio and ref_text: got 1 clips and 0 texts; give one text per clip",
+        ),
+        (GenerateConfig, {"ref_text": ["Hm."]}, "ref_text requires ref_audio"),
+        (GenerateConfig, {"ref_in_system": True}, "ref_in_system requires ref_audio"),
+        (GenerateConfig, {"seed": 2**63}, r"seed must be in 0 .. 2\*\*63 - 1, got 9223372036854775808"),
+        (EvaluateConfig, {"seed": -1}, r"seed must be in 0 .. 2\*\*63 - 1, got -1"),
+        (EvaluateConfig, {"dataset": ""}, "dataset is empty: name an encoded corpus"),
+        (EvaluateConfig, {"max_rows": 0}, "max_rows must be positive, got 0"),
+        (MergeConfig, {"adapter": None}, "adapter is missing: name the folder or Hub id of the adapter to merge"),
+        (InitConfig, {"seed": -1}, r"seed must be in 0 .. 2\*\*63 - 1, got -1"),
+        (InitConfig, {"model_config": ""}, "model_config is missing: name a JSON file of a HiggsAudioV2Config"),
+    ],
+)
+def test_invalid_values_are_refused(config_class, fields, message):
+    with pytest.raises(InputError, match=message):
+        make(config_class, **fields)
+
+
+def test_a_reference_clip_needs_a_text_unless_it_is_in_the_system_turn():
+    assert make(GenerateConfig, ref_audio=["a.wav"], ref_text=["Hm."]).ref_text == ["Hm."]
+    assert make(GenerateConfig, ref_audio=["a.wav"], ref_in_system=True).ref_text is None
+
+
+def test_a_quantized_base_cannot_be_merged(monkeypatch):
+    monkeypatch.setattr("higgs_recipes.configs.fields.find_spec", lambda name: name)  # as if bitsandbytes is installed
+    with pytest.raises(InputError, match="load_in_4bit must be false: adapters, also those of QLoRA, are merged into"):
+        make(MergeConfig, load_in_4bit=True)

@@ -1,0 +1,54 @@
+"""Rows of a source under our column names; invalid cells are typed rejects."""
+
+from pathlib import Path
+
+import pytest
+
+from higgs_recipes.corpus.sources.metadata import MetadataTable
+from higgs_recipes.corpus.sources.source import Source
+from higgs_recipes.rejects import RejectCode, RejectedRow
+
+
+def source(row: dict, *, folder: Path | None = Path("/corpus"), **constants: str) -> Source:
+    columns = {name: name for name in row}
+    return Source("corpus:train", MetadataTable([row]), columns, constants, None, folder, {})
+
+
+def test_paths_are_relative_to_the_folder_and_constants_override_columns():
+    row = {"text": "One.", "audio": "clips/a.wav", "turns": [{"audio": "/corpus/b.wav"}], "ref_audio": ""}
+    assert source(row, language="en").row(0) == {
+        "text": "One.",
+        "audio": {"path": "/corpus/clips/a.wav", "bytes": None},
+        "turns": [{"audio": {"path": "/corpus/b.wav", "bytes": None}}],
+        "ref_audio": None,
+        "language": "en",
+    }
+
+
+@pytest.mark.parametrize(
+    "row, folder, code, field, reason",
+    [
+        (
+            {"audio": "../a.wav"},
+            Path("/c"),
+            RejectCode.OUTSIDE_FOLDER,
+            "audio",
+            "recording leaves its folder: a.wav",
+        ),
+        (
+            {"ref_speakers": [{"ref_audio": "a.wav"}, {"ref_audio": "/etc/a.wav"}]},
+            Path("/c"),
+            RejectCode.OUTSIDE_FOLDER,
+            "ref_speakers.1",
+            "reference clip 1 leaves its folder: a.wav",
+        ),
+        ({"audio": 5}, None, RejectCode.NOT_A_RECORDING, "audio", "audio is not a recording: found int, expected"),
+        ({"audio": "a.wav"}, None, RejectCode.NO_BYTES, "audio", "audio has a path but no bytes: store"),
+        ({"turns": "Hi."}, None, RejectCode.INVALID_FIELD, "turns", "turns is 'Hi.', expected a list of mappings"),
+    ],
+)
+def test_a_cell_without_a_recording_rejects_its_row(row, folder, code, field, reason):
+    with pytest.raises(RejectedRow) as error:
+        source(row, folder=folder).row(0)
+    assert (error.value.reject.code, error.value.reject.field) == (code, field)
+    assert error.value.reject.reason.startswith(reason)
