@@ -15,7 +15,7 @@ from transformers import HiggsAudioV2Config
 from higgs_recipes.constants import IGNORE_INDEX
 
 
-class FlatBatch(TypedDict):
+class FlatPositions(TypedDict):
     """The P used positions of a batch, sample after sample, without padding. P = Nt + Na: text and audio."""
 
     text_ids: Tensor  # (Nt,) token ids of the text positions
@@ -26,10 +26,43 @@ class FlatBatch(TypedDict):
     position_ids: Tensor  # (P,) from 0 in each sample
     sample_starts: Tensor  # (samples + 1,) int32, first position of each sample, and P
     max_length: int  # positions of the longest sample
+
+
+class FlatBatch(FlatPositions):
+    """The used positions with the labels that the loss needs."""
+
     text_predictors: Tensor  # (Kt,) positions that predict a text label
     text_labels: Tensor  # (Kt,)
     audio_predictors: Tensor  # (Ka,) positions that predict a frame with a label
     audio_labels: Tensor  # (Ka, C), -100 for a codebook without a label
+
+
+def flatten_positions(
+    ids: np.ndarray, position_ids: np.ndarray, frames: np.ndarray, config: HiggsAudioV2Config
+) -> FlatPositions:
+    """Build the `FlatPositions` of samples that are already without padding.
+
+    Args:
+        ids: token ids (P,), audio_token_id at each frame.
+        position_ids: (P,), from 0 in each sample.
+        frames: (Na, C).
+    """
+    starts = np.append(np.flatnonzero(position_ids == 0), len(ids))  # (samples + 1,)
+    is_audio = ids == config.audio_token_id  # (P,)
+    text_index, audio_index = np.flatnonzero(~is_audio), np.flatnonzero(is_audio)  # (Nt,), (Na,)
+    assert len(frames) == len(audio_index), (len(frames), len(audio_index))
+    from_text_first = np.empty(len(ids), dtype=np.int64)
+    from_text_first[np.concatenate([text_index, audio_index])] = np.arange(len(ids))
+    return {
+        "text_ids": torch.from_numpy(ids[text_index]),
+        "frames": torch.from_numpy(frames),
+        "text_index": torch.from_numpy(text_index),
+        "audio_index": torch.from_numpy(audio_index),
+        "from_text_first": torch.from_numpy(from_text_first),
+        "position_ids": torch.from_numpy(position_ids),
+        "sample_starts": torch.from_numpy(starts.astype(np.int32)),
+        "max_length": int(np.diff(starts).max()),
+    }
 
 
 def flatten_batch(arrays: dict[str, np.ndarray], config: HiggsAudioV2Config) -> FlatBatch:
@@ -64,31 +97,17 @@ def flatten_batch(arrays: dict[str, np.ndarray], config: HiggsAudioV2Config) -> 
     """
     used = np.flatnonzero(arrays["attention_mask"])  # (P,)
     ids, labels, position_ids = (arrays[name].reshape(-1)[used] for name in ("input_ids", "labels", "position_ids"))
-    starts = np.append(np.flatnonzero(position_ids == 0), len(used))  # (samples + 1,)
-    is_audio = ids == config.audio_token_id  # (P,)
-    text_index, audio_index = np.flatnonzero(~is_audio), np.flatnonzero(is_audio)  # (Nt,), (Na,)
-    from_text_first = np.empty(len(used), dtype=np.int64)
-    from_text_first[np.concatenate([text_index, audio_index])] = np.arange(len(used))
-
     valid = np.flatnonzero(arrays["audio_input_ids_mask"])  # (Na,)
-    assert len(valid) == len(audio_index), (len(valid), len(audio_index))
     frames, targets = (
         arrays[name].reshape(-1, arrays[name].shape[-1])[valid] for name in ("audio_input_ids", "audio_labels")
     )  # (Na, C)
+    flat = flatten_positions(ids, position_ids, frames, config)
     labeled = np.flatnonzero(labels != IGNORE_INDEX)  # (Kt,)
     # The first row of a clip's targets is empty, so the frame before a labeled one belongs to the same clip.
     labeled_frames = np.flatnonzero((targets != IGNORE_INDEX).any(axis=-1))  # (Ka,)
-    return {
-        "text_ids": torch.from_numpy(ids[text_index]),
-        "frames": torch.from_numpy(frames),
-        "text_index": torch.from_numpy(text_index),
-        "audio_index": torch.from_numpy(audio_index),
-        "from_text_first": torch.from_numpy(from_text_first),
-        "position_ids": torch.from_numpy(position_ids),
-        "sample_starts": torch.from_numpy(starts.astype(np.int32)),
-        "max_length": int(np.diff(starts).max()),
+    return flat | {
         "text_predictors": torch.from_numpy(labeled - 1),
         "text_labels": torch.from_numpy(labels[labeled]),
-        "audio_predictors": torch.from_numpy(audio_index[labeled_frames - 1]),
+        "audio_predictors": flat["audio_index"][labeled_frames - 1],
         "audio_labels": torch.from_numpy(targets[labeled_frames]),
     }

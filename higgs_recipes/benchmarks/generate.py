@@ -1,7 +1,8 @@
 """Benchmark of generation: frames per second of clips of equal length, by this project and by transformers."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,15 @@ from higgs_recipes.constants import FRAMES_PER_SECOND
 from higgs_recipes.delay import undelay_frames
 from higgs_recipes.devices import peak_memory_gib, single_device, synchronize
 from higgs_recipes.errors import InputError
-from higgs_recipes.generation.generate import Request, generate
+from higgs_recipes.generation.engine import Clip, open_engine
+from higgs_recipes.generation.prefill import build_prompt
 from higgs_recipes.modeling.model import load_model
 from higgs_recipes.modeling.random_model import random_checkpoint
 from higgs_recipes.samples import tokenize_prompt
 
 
-PLAIN = "transformers"  # name of the variant that uses transformers' own generate
+# Variants that use transformers' own generate: name -> arguments of `generate`.
+TRANSFORMERS = {"transformers": {}, "transformers_static": {"cache_implementation": "static"}}
 
 
 def measure_generation(config: BenchmarkGenerateConfig) -> Iterator[dict[str, Any]]:
@@ -32,7 +35,8 @@ def measure_generation(config: BenchmarkGenerateConfig) -> Iterator[dict[str, An
 
     A row has `name`, `variant`, `streams` and `outcome` ("measured" or "out of memory"). If it was measured, it also
     has
-    - `frames_per_second`: codec steps of all streams together;
+    - `frames_per_second`: codec steps of all streams together; prefill is part of the time;
+    - `preparation_seconds`: the additional time of the first run, for compilation and graph capture;
     - `times_real_time`, `peak_gib`: speed relative to real time, and peak memory;
     - `limit_frames_per_second`: the minimal bytes of a frame at the measured memory bandwidth;
     - `share_of_limit`, and the numbers that these are computed from.
@@ -44,8 +48,9 @@ def measure_generation(config: BenchmarkGenerateConfig) -> Iterator[dict[str, An
     base = random_checkpoint(config.model_config, folder=Path(config.checkpoint_dir), seed=config.seed)
     model, tokenizer = load_model(ModelConfig(str(base), dtype=config.dtype), device=device)
     disable_eos(model)
+    prompt = _prompt(config, tokenizer)
     rate = copy_rate(device)
-    variants = config.variants | ({PLAIN: {}} if config.plain else {})
+    variants = config.variants | (dict.fromkeys(TRANSFORMERS, {}) if config.plain else {})
     samplings = {
         (name, streams): _sampling(name, config, fields=variants[name], streams=streams)
         for name in config.selected(variants)
@@ -54,13 +59,16 @@ def measure_generation(config: BenchmarkGenerateConfig) -> Iterator[dict[str, An
     for (name, streams), sampling in samplings.items():
         row = {"name": f"{name}, batch {streams}", "variant": name, "streams": streams, "fields": variants[name]}
         try:
-            run = _generate_by_transformers if name == PLAIN else _generate
-            row |= {"outcome": "measured"} | _measure(
-                lambda run=run, sampling=sampling: run(model, tokenizer, _requests(config, sampling), sampling),
-                device=device,
-            )
-            prompt = len(_prompt(_requests(config, sampling)[0], tokenizer))
-            num_bytes = frame_bytes(model, streams=streams, context=prompt + row["frames"] / streams / 2)
+            if name in TRANSFORMERS:
+                run = partial(
+                    _generate_by_transformers, model, prompt, sampling, seed=config.seed, **TRANSFORMERS[name]
+                )
+                row |= {"outcome": "measured"} | _measure(run, device=device)
+            else:
+                prompts = [build_prompt(prompt, [], seed=config.seed + i, config=model.config) for i in range(streams)]
+                with open_engine(model, sampling=sampling) as engine:
+                    row |= {"outcome": "measured"} | _measure(partial(engine.generate, prompts), device=device)
+            num_bytes = frame_bytes(model, streams=streams, context=len(prompt) + row["frames"] / streams / 2)
             limit = streams * rate / num_bytes
             row |= {
                 "limit_frames_per_second": limit,
@@ -70,6 +78,7 @@ def measure_generation(config: BenchmarkGenerateConfig) -> Iterator[dict[str, An
             }
         except torch.OutOfMemoryError:
             row["outcome"] = "out of memory"
+        torch.compiler.reset()  # transformers compiles the model's own forward, which fills dynamo's cache
         torch.cuda.empty_cache()
         yield row
 
@@ -91,58 +100,50 @@ def _sampling(name: str, config: BenchmarkGenerateConfig, *, fields: dict[str, A
         raise InputError(f"variant {name!r}: {error}") from error
 
 
-def _requests(config: BenchmarkGenerateConfig, sampling: SamplingConfig) -> list[Request]:
+def _prompt(config: BenchmarkGenerateConfig, tokenizer: PreTrainedTokenizerBase) -> Tensor:
+    """The token ids (S,) that every stream begins with."""
     text = ("The tide comes in. " * config.text_characters)[: config.text_characters]
     turns = conversation({"text": text}, task="single_speaker_smart_voice")
-    return [Request(turns, [], config.seed + index) for index in range(sampling.batch_size)]
+    return tokenize_prompt(turns[:-1], tokenizer, add_generation_prompt=True)
 
 
-def _prompt(request: Request, tokenizer: PreTrainedTokenizerBase) -> Tensor:
-    return tokenize_prompt(request.conversation[:-1], tokenizer, add_generation_prompt=True)
-
-
-def _measure(run: Callable[[], list[Tensor]], *, device: torch.device) -> dict[str, Any]:
+def _measure(run: Callable[[], Sequence[Clip]], *, device: torch.device) -> dict[str, Any]:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    run()
-    synchronize(device)
-    began = time.perf_counter()
-    clips = run()
-    synchronize(device)
-    seconds = time.perf_counter() - began
-    frames = sum(map(len, clips))
+    seconds = []
+    for _ in range(2):
+        synchronize(device)
+        began = time.perf_counter()
+        clips = run()
+        synchronize(device)
+        seconds.append(time.perf_counter() - began)
+    frames = sum(len(clip.codes) for clip in clips)
     return {
-        "frames_per_second": frames / seconds,
-        "times_real_time": frames / seconds / FRAMES_PER_SECOND,
+        "frames_per_second": frames / seconds[1],
+        "times_real_time": frames / seconds[1] / FRAMES_PER_SECOND,
+        "preparation_seconds": max(0.0, seconds[0] - seconds[1]),
         "peak_gib": peak_memory_gib(),
         "frames": frames,
-        "seconds": seconds,
+        "seconds": seconds[1],
     }
-
-
-def _generate(
-    model: HiggsAudioV2ForConditionalGeneration,
-    tokenizer: PreTrainedTokenizerBase,
-    requests: list[Request],
-    sampling: SamplingConfig,
-) -> list[Tensor]:
-    """Codes (T, C) of each request."""
-    return [generation.codes for generation in generate(model, tokenizer, requests, sampling=sampling)]
 
 
 def _generate_by_transformers(
     model: HiggsAudioV2ForConditionalGeneration,
-    tokenizer: PreTrainedTokenizerBase,
-    requests: list[Request],
+    prompt: Tensor,
     sampling: SamplingConfig,
-) -> list[Tensor]:
-    """Like `_generate`, by transformers' generate with the generation config of the checkpoint."""
-    torch.manual_seed(requests[0].seed)
-    prompts = torch.stack([_prompt(request, tokenizer) for request in requests]).to(model.device)  # (B, S)
+    *,
+    seed: int,
+    **arguments: str,
+) -> list[Clip]:
+    """The clips of transformers' generate with the generation config of the checkpoint."""
+    torch.manual_seed(seed)
+    prompts = prompt.expand(sampling.batch_size, -1).to(model.device)  # (B, S)
     num_steps = round(sampling.max_seconds * FRAMES_PER_SECOND)
     frames = model.generate(
         input_ids=prompts,
         attention_mask=torch.ones_like(prompts),
         max_new_tokens=num_steps + model.config.num_codebooks + 1,
+        **arguments,
     )
-    return [undelay_frames(clip) for clip in frames.cpu()]
+    return [Clip(undelay_frames(clip), False) for clip in frames.cpu()]

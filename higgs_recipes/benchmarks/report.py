@@ -20,6 +20,7 @@ COLUMNS = {
     "frames_per_second": "frames/s",
     "times_real_time": "x real time",
     "audio_seconds_per_second": "audio s/s",
+    "preparation_seconds": "compile, s",
     "peak_gib": "peak GiB",
     "limit_positions_per_second": "limit, positions/s",
     "limit_frames_per_second": "limit, frames/s",

@@ -93,12 +93,14 @@ class BenchmarkGenerateConfig(ModelBenchmarkConfig):
     dtype: Dtype = option("bfloat16", "Data type of the weights.")
     streams: list[int] = option([1, 8, 16], "Numbers of clips to generate together, with one measurement each.")
     variants: dict[str, dict] = option({}, "Mapping from the name of a variant to its sampling fields of generate.")
-    plain: bool = option(True, "Also measure the generate method of transformers.")
+    plain: bool = option(True, "Also measure the generate method of transformers, with and without its static cache.")
     text_characters: int = option(60, "Length of each text, in characters.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_names(self.variants, {"transformers": {}} if self.plain else {})
+        self.check_names(
+            self.variants, dict.fromkeys(("transformers", "transformers_static") if self.plain else (), {})
+        )
         for name, values in self.variants.items():
             require_fields(SamplingConfig, values, where=f"variant {name!r}")
         require(bool(self.streams) and min(self.streams) >= 1, f"streams must be positive, got {self.streams}")

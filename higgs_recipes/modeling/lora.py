@@ -2,11 +2,14 @@
 
 import logging
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from peft.tuners.lora import LoraLayer
 from safetensors import SafetensorError, safe_open
-from torch import nn
+from torch import Tensor, nn
 from transformers import HiggsAudioV2ForConditionalGeneration
 
 from higgs_recipes.configs.sft import SFTConfig
@@ -72,6 +75,44 @@ def _without_card(model: PeftModel) -> PeftModel:
     # peft would write a README.md with the path of the base on this machine; the card is written from run.json.
     model.create_or_update_model_card = lambda output_dir: None
     return model
+
+
+@contextmanager
+def folded_adapters(model: nn.Module) -> Iterator[None]:
+    """Add the active LoRA adapters to the weights that they adapt, bit for bit as `merge_adapter` does.
+
+    On exit each weight is the tensor that it was. Adapters of quantized layers stay beside them, and disabled adapters
+    change nothing.
+
+    Raises:
+        InputError: an adapter holds NaN or infinite weights.
+    """
+    folded: list[tuple[LoraLayer, nn.Parameter, Tensor]] = []
+    try:
+        for name, layer in model.named_modules():
+            is_active = isinstance(layer, LoraLayer) and not (layer.disable_adapters or layer.merged)
+            if is_active and plain_linear(layer.get_base_layer()) is not None:
+                weight = layer.get_base_layer().weight
+                folded.append((layer, weight, weight.data))
+                try:
+                    layer.merge(safe_merge=True)  # into a new tensor
+                except ValueError as error:
+                    raise InputError(f"{name}: the adapter cannot be added to the weights: {error}") from error
+        yield
+    finally:
+        for layer, weight, original in folded:
+            weight.data = original
+            layer.merged_adapters.clear()
+
+
+def plain_linear(module: nn.Module) -> nn.Linear | None:
+    """The linear layer that does all that a module does: itself, or the base of a folded or disabled adapter.
+
+    None: the module is quantized, has a bias, or has an active adapter beside its weight.
+    """
+    if isinstance(module, LoraLayer) and (module.merged or module.disable_adapters):
+        module = module.get_base_layer()
+    return module if type(module) is nn.Linear and module.bias is None else None
 
 
 def _matching(names: list[str], pattern: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""The variable-length forward: replaces the forward of transformers' decoder layers in training.
+"""The variable-length forward: replaces the forward of transformers' decoder layers in training and prefill.
 
 What it replaces, and why:
 - Padding and attention masks. Samples are concatenated (`FlatBatch`) and attention has variable length: no position is
@@ -13,7 +13,7 @@ accepts all inputs of transformers' own forward.
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
 
@@ -27,7 +27,7 @@ from transformers.models.higgs_audio_v2 import modeling_higgs_audio_v2 as origin
 
 from higgs_recipes.errors import InputError
 from higgs_recipes.modeling.fused_lora import project_together
-from higgs_recipes.varlen_batch import FlatBatch
+from higgs_recipes.varlen_batch import FlatBatch, FlatPositions
 
 
 # Grouped-query attention: newer releases of torch need a flag for fewer key heads than query heads.
@@ -108,6 +108,27 @@ def attach_varlen_forward(
 
 def varlen_hidden_states(backbone: original.HiggsAudioV2Model, batch: FlatBatch) -> Tensor:
     """The last hidden states (P, H) of the backbone, at the used positions of a batch."""
+    hidden, layer_inputs = _embed(backbone, batch)
+    for layer in backbone.layers[: backbone.config.num_hidden_layers]:
+        hidden = layer(hidden, layer_inputs=layer_inputs)
+    return backbone.norm(hidden)
+
+
+def keys_and_values(backbone: original.HiggsAudioV2Model, batch: FlatPositions) -> Iterator[tuple[Tensor, Tensor]]:
+    """The keys, with rotary embeddings, and values (P, key heads, D) of each layer, at the used positions of a batch.
+
+    It needs no call of `attach_varlen_forward`, and runs without torch.compile.
+    """
+    hidden, layer_inputs = _embed(backbone, batch)
+    for layer in backbone.layers:
+        query, key, value = _project(layer, hidden, layer_inputs)
+        yield key, value
+        if layer is not backbone.layers[-1]:
+            hidden = _finish_layer(layer, hidden, _attend(query, key, value, layer_inputs), layer_inputs)
+
+
+def _embed(backbone: original.HiggsAudioV2Model, batch: FlatPositions) -> tuple[Tensor, LayerInputs]:
+    """The input of the first layer, (P, H), and the other inputs of every layer."""
     text = backbone.embed_tokens(batch["text_ids"])  # (Nt, H)
     audio = backbone.embed_audio_tokens(batch["frames"]).to(text.dtype)  # (Na, H)
     to_text_first = torch.cat([batch["text_index"], batch["audio_index"]])  # (P,)
@@ -137,9 +158,7 @@ def varlen_hidden_states(backbone: original.HiggsAudioV2Model, batch: FlatBatch)
     for tensor in (hidden, *layer_inputs):
         if isinstance(tensor, Tensor):
             torch._dynamo.maybe_mark_dynamic(tensor, 0)
-    for layer in backbone.layers[: backbone.config.num_hidden_layers]:
-        hidden = layer(hidden, layer_inputs=layer_inputs)
-    return backbone.norm(hidden)
+    return hidden, layer_inputs
 
 
 def has_varlen_kernel(hidden: Tensor) -> bool:
@@ -170,6 +189,14 @@ class _Gather(torch.autograd.Function):
 
 def _run_layer(layer: HiggsAudioV2DecoderLayer, hidden: Tensor, inputs: LayerInputs) -> Tensor:
     """One decoder layer: (P, H) -> (P, H)."""
+    query, key, value = _project(layer, hidden, inputs)
+    return _finish_layer(layer, hidden, _attend(query, key, value, inputs), inputs)
+
+
+def _project(
+    layer: original.HiggsAudioV2DecoderLayer, hidden: Tensor, inputs: LayerInputs
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries (P, heads, D), keys and values (P, key heads, D) of hidden states (P, H)."""
     attention, num_positions = layer.self_attn, hidden.shape[0]
     weight = torch.where(inputs.is_audio, layer.audio_input_layernorm.weight, layer.input_layernorm.weight)  # (P, H)
     # Trained norms may be float32 while the rest is not; their output has the type of the hidden states.
@@ -180,8 +207,14 @@ def _run_layer(layer: HiggsAudioV2DecoderLayer, hidden: Tensor, inputs: LayerInp
     )  # (P, heads, head size)
     query, key = original.apply_rotary_pos_emb(query, key, inputs.cos, inputs.sin)
     # Under autocast the product with the float32 cosine is float32; attention needs the type of the projections.
-    attended = _attend(query.to(value.dtype), key.to(value.dtype), value, inputs)  # (P, heads, head size)
-    hidden = hidden + attention.o_proj(attended.reshape(num_positions, -1))
+    return query.to(value.dtype), key.to(value.dtype), value
+
+
+def _finish_layer(
+    layer: original.HiggsAudioV2DecoderLayer, hidden: Tensor, attended: Tensor, inputs: LayerInputs
+) -> Tensor:
+    """The rest of a layer after attention: (P, H), (P, heads, D) -> (P, H)."""
+    hidden = hidden + layer.self_attn.o_proj(attended.reshape(len(hidden), -1))
 
     normed = _rms_norm(hidden, eps=layer.post_attention_layernorm.variance_epsilon)
     normed = _Gather.apply(normed, inputs.to_text_first, inputs.from_text_first)  # (P, H), text first

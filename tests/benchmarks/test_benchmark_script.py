@@ -73,11 +73,12 @@ def test_train_measures_every_variant(scripts, tmp_path):
 
 def test_generate_measures_the_frames_of_clips_of_equal_length(scripts, tmp_path):
     done, report = run_benchmark(scripts, "generate", generate_fields(tmp_path))
-    names = [f"{variant}, batch {streams}" for variant in ("sampled", "greedy", "transformers") for streams in (1, 3)]
+    variants = ("sampled", "greedy", "transformers", "transformers_static")
+    names = [f"{variant}, batch {streams}" for variant in variants for streams in (1, 3)]
     assert [row["name"] for row in report["rows"]] == names
     for row in report["rows"]:
         assert row["outcome"] == "measured" and row["peak_gib"] > 0
-        assert row["frames"] == 10 * row["streams"]
+        assert row["frames"] == 10 * row["streams"] and row["preparation_seconds"] >= 0
         assert row["frames_per_second"] == pytest.approx(row["frames"] / row["seconds"])
         assert row["times_real_time"] == pytest.approx(row["frames_per_second"] / 25)
         assert row["share_of_limit"] == pytest.approx(row["frames_per_second"] / row["limit_frames_per_second"])

@@ -23,7 +23,7 @@ from higgs_recipes.evaluation.evaluate import (
     shared_with_train,
 )
 from higgs_recipes.evaluation.report import write_report
-from higgs_recipes.generation import finished_clips
+from higgs_recipes.generation.finished_clips import FinishedClips
 from higgs_recipes.generation.generate import Request, generate
 from higgs_recipes.hub.download import Snapshot
 from higgs_recipes.modeling.fingerprint import folder_fingerprint
@@ -214,23 +214,24 @@ def test_each_row_has_the_rule_of_its_own_language(folder):
 def test_a_killed_evaluation_goes_on_with_the_clips_that_are_missing(
     folder, dialogue_folder, evaluation, tmp_path, monkeypatch
 ):
-    generated = []
+    add, added = FinishedClips.add, []
 
-    def counted(model, tokenizer, requests, *, sampling):
-        if len(generated) == 3:
+    def add_three(self, request, generation):
+        if len(added) == 3:
             raise KeyboardInterrupt
-        generated.append([request.seed for request in requests])
-        return generate(model, tokenizer, requests, sampling=sampling)
+        add(self, request, generation)
+        added.append(request.seed)
 
     asr = str(dialogue_folder / "whisper")
     recipe = config(folder, asr=asr, output_dir=str(tmp_path / "report"), batch_size=1)
-    monkeypatch.setattr(finished_clips, "generate", counted)
+    monkeypatch.setattr(FinishedClips, "add", add_three)
     with pytest.raises(KeyboardInterrupt):
         evaluate_model(recipe)
-    assert generated == [[11], [12], [11]]  # both of the base model, one of the fine-tuned
-    generated.clear()
+    assert sorted(added[:2]) == [11, 12]  # both clips of the base model; the third is of the fine-tuned
+    (missing,) = {11, 12} - {added[2]}
+    added.clear()
     resumed = evaluate_model(recipe)
-    assert generated == [[12]]
+    assert added == [missing]
     for system, waveforms in evaluation.waveforms.items():
         for one, other in zip(waveforms, resumed.waveforms[system], strict=True):
             torch.testing.assert_close(one, other, atol=1e-5, rtol=0)

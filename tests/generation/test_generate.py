@@ -9,7 +9,7 @@ from higgs_recipes.constants import BOS_CODE, EOS_CODE
 from higgs_recipes.delay import delay_codes
 from higgs_recipes.devices import single_device
 from higgs_recipes.errors import InputError
-from higgs_recipes.generation.generate import Request, _codes_of, generate
+from higgs_recipes.generation.generate import Request, generate
 from higgs_recipes.samples import build_sample
 from tests.helpers.checkpoints import load_tiny
 
@@ -41,6 +41,18 @@ def test_a_seed_gives_the_same_codes_in_any_batch(loaded):
     for generations in zip(alone, together, reversed_, strict=True):
         assert all(torch.equal(generation.codes, generations[0].codes) for generation in generations)
     assert not torch.equal(alone[0].codes, alone[2].codes)
+
+
+def test_without_requests_nothing_is_generated(loaded):
+    assert generate(*loaded, [], sampling=SamplingConfig()) == []
+
+
+def test_each_clip_is_given_as_it_ends(loaded):
+    requests, ended = [smart_voice("Hello.", seed) for seed in range(3)], {}
+    generations = generate(
+        *loaded, requests, sampling=SamplingConfig(max_seconds=0.4, batch_size=2), on_clip=ended.__setitem__
+    )
+    assert sorted(ended) == [0, 1, 2] and all(ended[index] is generations[index] for index in ended)
 
 
 def test_another_seed_gives_other_codes(loaded):
@@ -83,19 +95,6 @@ def test_a_clip_cut_at_max_seconds_did_not_stop(loaded):
     assert generation.codes.shape == (10, 8) and generation.codes.dtype == torch.int16
     assert not generation.stopped
     assert 0 <= int(generation.codes.min()) and int(generation.codes.max()) < 1024
-
-
-def test_a_complete_delay_pattern_is_a_clip_that_stopped():
-    codes = torch.arange(24).view(3, 8)
-    kept, stopped = _codes_of(torch.cat([delay_codes(codes), torch.full((4, 8), EOS_CODE)]), eos=EOS_CODE)
-    assert stopped and torch.equal(kept, codes.to(torch.int16))
-
-
-def test_a_clip_cut_while_ending_keeps_the_steps_before_its_first_eos():
-    codes = torch.arange(40).view(5, 8)
-    frames = delay_codes(codes)[:-2]  # (12, C): some codebooks have ended, not all
-    kept, stopped = _codes_of(frames, eos=EOS_CODE)
-    assert not stopped and torch.equal(kept, codes[:3].to(torch.int16))
 
 
 def test_reference_clips_must_match_reference_turns(loaded):

@@ -1,0 +1,238 @@
+"""One decode step: the next frame of B streams, with all state on the device and nothing that the host waits for.
+
+Letters beside those of `higgs_recipes.delay`: H hidden size, D head size, KV key heads, P positions of the cache that
+attention reads, W frames of the repetition window.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import HiggsAudioV2Config, HiggsAudioV2ForConditionalGeneration
+
+from higgs_recipes.configs.inference import SamplingConfig
+from higgs_recipes.generation.decode_weights import DecodeWeights, LayerWeights, Projection, project
+from higgs_recipes.generation.kv_cache import KVCache
+from higgs_recipes.generation.prefill import Prompt, to_device
+from higgs_recipes.generation.sample_codes import FrameContext, sample_codes
+
+
+class DecodeState(NamedTuple):
+    """What each slot remembers between steps. A slot whose clip has ended is computed too, without effect."""
+
+    codes: Tensor  # (N, C) the frame that the next step reads
+    positions: Tensor  # (N,) its position in the cache
+    frame: Tensor  # (N,) index of the frame that the next step samples
+    num_ended: Tensor  # (N,) number of codebooks that have ended
+    num_frames: Tensor  # (N,) frames of the clip once it has ended, else 0
+    recent: Tensor  # (N, W, C) the last frames
+    uniforms: Tensor  # (N, F + 1, 2, C) random numbers of each frame; one row more than is used
+    frames: Tensor  # (N, F + 1, C) int16, the clip; what follows its end is undefined
+
+    @classmethod
+    def allocate(
+        cls, config: HiggsAudioV2Config, sampling: SamplingConfig, *, slots: int, max_frames: int, device: torch.device
+    ) -> "DecodeState":
+        """All slots empty: their clips have ended."""
+        num_codebooks = config.num_codebooks
+        window = sampling.ras_win_len if sampling.temperature > 0 else 0
+        shapes = {
+            "codes": (slots, num_codebooks),
+            **dict.fromkeys(("positions", "frame", "num_ended", "num_frames"), (slots,)),
+            "recent": (slots, window, num_codebooks),
+        }
+        state = {name: torch.zeros(shape, dtype=torch.long, device=device) for name, shape in shapes.items()}
+        allocated = cls(
+            **state,
+            uniforms=torch.zeros((slots, max_frames + 1, 2, num_codebooks), device=device),
+            frames=torch.zeros((slots, max_frames + 1, num_codebooks), dtype=torch.int16, device=device),
+        )
+        allocated.clear()
+        return allocated
+
+    def start(self, slots: Sequence[int], prompts: Sequence[Prompt], *, bos: int) -> None:
+        """Begin a clip in each slot, behind its prompt: frame 0 is all BOS, so the first step samples frame 1."""
+        _, num_rows, _, num_codebooks = self.uniforms.shape
+        device, max_frames = self.codes.device, num_rows - 1
+        rows = to_device(torch.tensor(slots), device)
+        self.codes[rows] = bos
+        self.recent[rows] = bos
+        self.frames[rows, 0] = bos
+        self.frame[rows] = 1
+        self.num_ended[rows] = 0
+        self.num_frames[rows] = 0
+        self.positions[rows] = to_device(torch.tensor([len(prompt.ids) for prompt in prompts]), device)
+        # Two numbers for each codebook and frame whatever is sampled: a clip depends on nothing but its seed.
+        draws = torch.stack(
+            [
+                torch.rand(max_frames, 2, num_codebooks, generator=torch.Generator().manual_seed(prompt.seed))
+                for prompt in prompts
+            ]
+        )
+        self.uniforms[rows, :max_frames] = to_device(draws, device)
+
+    def move(self, source: int, target: int) -> None:
+        """Continue the clip of one slot in another."""
+        for tensor in self:
+            tensor[target] = tensor[source]
+        self.num_frames[source] = 1
+
+    def clear(self) -> None:
+        """End the clips of all slots."""
+        self.num_frames.fill_(1)
+
+
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+class StepFunctions(NamedTuple):
+    """The parts of a step, as they are or compiled."""
+
+    project: Callable[..., Tensor]
+    attention: Callable[[Tensor, int], Attend]
+    finish: Callable[..., Tensor]
+    sample: Callable[..., Tensor]
+
+
+class DecodeStep:
+    """Runs steps on the first slots of a state and a cache."""
+
+    def __init__(
+        self,
+        model: HiggsAudioV2ForConditionalGeneration,
+        weights: DecodeWeights,
+        cache: KVCache,
+        state: DecodeState,
+        sampling: SamplingConfig,
+        functions: StepFunctions,
+    ) -> None:
+        self.embed = model.model.embed_audio_tokens
+        self.bos, self.eos = model.config.audio_stream_bos_id, model.config.audio_stream_eos_id
+        self.weights, self.cache, self.state = weights, cache, state
+        self.sampling, self.functions = sampling, functions
+        device = cache.keys.device
+        places = torch.arange(cache.keys.shape[3], device=device)  # (positions of a slot,)
+        self.cos, self.sin = model.model.rotary_emb(cache.keys, places[None])  # (1, positions of a slot, D) each
+
+    def __call__(self, num_slots: int, num_positions: int) -> None:
+        """Sample one more frame in each of the first `num_slots` slots.
+
+        Args:
+            num_positions: no stream of these has its next frame at or behind this position of the cache.
+        """
+        run, weights = self.functions, self.weights
+        state = DecodeState(*(tensor[:num_slots] for tensor in self.state))
+        hidden = self.embed(state.codes).to(self.cache.keys.dtype)  # (B, H)
+        cos, sin = (table[0].index_select(0, state.positions)[:, None] for table in (self.cos, self.sin))  # (B, 1, D)
+        attend = run.attention(state.positions, num_positions)
+        for layer, keys, values in zip(weights.layers, self.cache.keys, self.cache.values, strict=True):
+            keys, values = keys[:num_slots], values[:num_slots]
+            query = run.project(hidden, layer, cos, sin, keys, values, state.positions, epsilon=weights.epsilon)
+            hidden = run.finish(hidden, attend(query, keys, values), layer, epsilon=weights.epsilon)
+        run.sample(
+            hidden,
+            state,
+            norm=weights.norm,
+            head=weights.head,
+            epsilon=weights.epsilon,
+            sampling=self.sampling,
+            bos=self.bos,
+            eos=self.eos,
+        )
+
+
+def project_and_cache(
+    hidden: Tensor,
+    layer: LayerWeights,
+    cos: Tensor,
+    sin: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    positions: Tensor,
+    *,
+    epsilon: float,
+) -> Tensor:
+    """Queries (B, heads, D) of hidden states (B, H); their keys and values go to the cache (B, KV, ..., D)."""
+    num_key_heads, head_dim = keys.shape[1], keys.shape[3]
+    projected = project(_norm(hidden, layer.input_norm, epsilon), layer.query_key_value)
+    projected = projected.unflatten(1, (-1, head_dim))  # (B, heads + 2 * KV, D)
+    num_rotated = projected.shape[1] - num_key_heads
+    rotated, value = projected.split([num_rotated, num_key_heads], dim=1)
+    first, second = rotated.chunk(2, dim=-1)
+    rotated = rotated * cos + torch.cat([-second, first], dim=-1) * sin
+    query, key = rotated.split([num_rotated - num_key_heads, num_key_heads], dim=1)
+    rows = torch.arange(len(hidden), device=hidden.device)
+    keys[rows, :, positions] = key
+    values[rows, :, positions] = value
+    return query
+
+
+def matmul_attention(positions: Tensor, num_positions: int) -> Attend:
+    """Attention of one query a stream, at `positions` (B,), to the positions up to its own, the first P of the cache.
+
+    Returns:
+        (B, heads, D), keys and values (B, KV, ..., D) -> (B, heads * D)
+    """
+    places = torch.arange(num_positions, device=positions.device)
+    bias = torch.where(places <= positions[:, None], 0.0, -torch.inf)[:, None, None]  # (B, 1, 1, P)
+    return partial(_attend, bias=bias)
+
+
+def _attend(query: Tensor, keys: Tensor, values: Tensor, *, bias: Tensor) -> Tensor:
+    num_streams, num_heads, head_dim = query.shape
+    num_key_heads, num_positions = keys.shape[1], bias.shape[-1]
+    keys, values = (cached[:, :, :num_positions].flatten(0, 1) for cached in (keys, values))  # (B * KV, P, D)
+    grouped = query.reshape(num_streams * num_key_heads, num_heads // num_key_heads, head_dim)
+    scores = torch.bmm(grouped, keys.transpose(1, 2)).float() * head_dim**-0.5
+    weights = (scores.unflatten(0, (num_streams, num_key_heads)) + bias).softmax(dim=-1).to(query.dtype)
+    return torch.bmm(weights.flatten(0, 1), values).view(num_streams, num_heads * head_dim)
+
+
+def finish_layer(hidden: Tensor, attended: Tensor, layer: LayerWeights, *, epsilon: float) -> Tensor:
+    """Output projection and feed-forward network of the audio half: (B, H), (B, heads * D) -> (B, H)."""
+    hidden = hidden + project(attended, layer.output)
+    gate, up = project(_norm(hidden, layer.mlp_norm, epsilon), layer.gate_up).chunk(2, dim=-1)
+    return hidden + project(F.silu(gate) * up, layer.down)
+
+
+def sample_and_advance(
+    hidden: Tensor,
+    state: DecodeState,
+    *,
+    norm: Tensor,
+    head: Projection,
+    epsilon: float,
+    sampling: SamplingConfig,
+    bos: int,
+    eos: int,
+) -> None:
+    """Sample a frame of each stream from the last layer's hidden states (B, H), and write it into the state."""
+    num_codebooks = state.codes.shape[1]
+    logits = project(_norm(hidden, norm, epsilon), head).float().unflatten(1, (num_codebooks, -1))  # (B, C, V)
+    rows = torch.arange(len(hidden), device=hidden.device)
+    context = FrameContext(state.frame, state.num_ended, state.recent, state.uniforms[rows, state.frame])
+    codes = sample_codes(logits, context, sampling, bos=bos, eos=eos)
+
+    is_going = state.num_frames == 0  # (B,)
+    num_ended = state.num_ended + (codes[:, 0] == eos)
+    last_frame = state.frames.shape[1] - 2
+    has_ended = (num_ended == num_codebooks) | (state.frame == last_frame)
+    state.frames[rows, state.frame] = codes.to(torch.int16)  # of an ended clip: into the row behind it
+    state.codes.copy_(codes)
+    if state.recent.shape[1]:
+        state.recent.copy_(torch.cat([state.recent[:, 1:], codes[:, None]], dim=1))
+    state.num_ended.copy_(num_ended)
+    state.num_frames.copy_(torch.where(is_going & has_ended, state.frame + 1, state.num_frames))
+    state.frame.add_(is_going)
+    state.positions.add_(is_going & ~has_ended)  # the last frame is not read: there may be no position for it
+
+
+def _norm(hidden: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+    """RMSNorm as transformers rounds it: float32 inside, the weight behind the cast; (B, H) -> (B, H)."""
+    return (weight * F.rms_norm(hidden, hidden.shape[-1:], eps=epsilon)).to(hidden.dtype)
+
+
+EAGER = StepFunctions(project_and_cache, matmul_attention, finish_layer, sample_and_advance)

@@ -1,0 +1,249 @@
+"""The engine gives the codes of transformers' generate, whatever the slots, the queue and the batch."""
+
+import logging
+
+import pytest
+import torch
+from torch._dynamo.testing import CompileCounterWithBackend
+
+from higgs_recipes.configs.inference import SamplingConfig
+from higgs_recipes.constants import BOS_CODE, EOS_CODE
+from higgs_recipes.delay import delay_codes, undelay_frames
+from higgs_recipes.errors import InputError
+from higgs_recipes.generation import engine as engine_module
+from higgs_recipes.generation import kv_cache
+from higgs_recipes.generation.decode_step import EAGER, StepFunctions
+from higgs_recipes.generation.engine import Clip, clip_of, open_engine
+from higgs_recipes.generation.prefill import Prompt, build_prompt
+from tests.helpers.checkpoints import load_tiny
+from tests.helpers.reference_generate import reference_frames
+
+
+SAMPLINGS = {
+    "published": {},
+    "greedy": {"temperature": 0.0},
+    "cool": {"temperature": 0.3, "ras_win_len": 0},
+    "repetitive": {"temperature": 0.05, "ras_win_len": 4, "ras_win_max_num_repeat": 1},
+    "nucleus": {"top_k": 0, "top_p": 0.7},
+    "all codes": {"top_k": 0, "top_p": 1.0},
+}
+
+
+def ending_model():
+    """A tiny model whose clips end by themselves, after a few frames or some dozens."""
+    model, _ = load_tiny()
+    with torch.no_grad():
+        model.audio_lm_head.weight[EOS_CODE].mul_(10)
+    return model
+
+
+def endless_model():
+    """A tiny model that never ends a clip: BOS and EOS are less likely than half of the codes."""
+    model, _ = load_tiny()
+    with torch.no_grad():
+        model.audio_lm_head.weight.unflatten(0, (8, -1))[:, BOS_CODE:] = 0
+    return model
+
+
+def make_prompts(config, *, count: int = 7) -> list[Prompt]:
+    """Prompts of different lengths, which transformers needs longer than the delay; one in three has two clips."""
+    prompts = []
+    for index in range(count):
+        generator = torch.Generator().manual_seed(index)
+        ids = torch.randint(0, 256, (9 + 9 * (index % 4),), generator=generator)
+        clips = []
+        if index % 3 == 2:
+            clips = [torch.randint(0, 1024, (length, 8), generator=generator) for length in (6, 3 + index)]
+            ids[1] = ids[3] = config.audio_token_id
+        ids = torch.cat([ids, torch.tensor([config.audio_bos_token_id])])
+        prompts.append(build_prompt(ids, clips, seed=100 + index, config=config))
+    return prompts
+
+
+def run(model, prompts, *, capture: bool = False, **fields) -> list[Clip]:
+    with open_engine(model, sampling=SamplingConfig(**fields), capture=capture) as engine:
+        return engine.generate(prompts)
+
+
+def assert_same(clips: list[Clip], others: list[Clip]) -> None:
+    for index, (clip, other) in enumerate(zip(clips, others, strict=True)):
+        assert clip.stopped == other.stopped and torch.equal(clip.codes, other.codes), index
+
+
+@pytest.fixture(scope="module")
+def model():
+    return ending_model()
+
+
+@pytest.mark.parametrize("name", SAMPLINGS)
+def test_codes_are_those_of_transformers_generate(model, name):
+    prompts = make_prompts(model.config)
+    clips = run(model, prompts, **SAMPLINGS[name], max_seconds=1.2, batch_size=3)
+    frames = reference_frames(model, prompts, SamplingConfig(**SAMPLINGS[name], max_seconds=1.2))
+    assert_same(clips, [clip_of(reference.to(torch.int16), eos=EOS_CODE) for reference in frames])
+    if name == "published":  # otherwise nothing would be refilled
+        assert 0 < sum(clip.stopped for clip in clips) and len({len(clip.codes) for clip in clips}) > 3
+
+
+def test_greedy_codes_are_those_of_transformers_generate_without_a_processor_of_ours():
+    model = endless_model()
+    prompts = make_prompts(model.config)
+    clips = run(model, prompts, temperature=0.0, max_seconds=1.2, batch_size=3)
+    frames = reference_frames(model, prompts, SamplingConfig(max_seconds=1.2), processors=lambda prompt: [])
+    for clip, reference in zip(clips, frames, strict=True):
+        assert torch.equal(undelay_frames(reference), clip.codes.long()) and len(clip.codes) == 30
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5, 20])
+def test_a_seed_gives_the_same_codes_in_any_slot_and_order(model, batch_size):
+    prompts = make_prompts(model.config, count=9)
+    alone = [run(model, [prompt], max_seconds=1.6)[0] for prompt in prompts]
+    assert_same(run(model, prompts, max_seconds=1.6, batch_size=batch_size), alone)
+    assert_same(run(model, prompts[::-1], max_seconds=1.6, batch_size=batch_size)[::-1], alone)
+
+
+def test_clips_come_as_they_end_and_the_longest_text_starts_first(model):
+    prompts = make_prompts(model.config)
+    with open_engine(model, sampling=SamplingConfig(max_seconds=1.6, batch_size=2)) as engine:
+        streamed = list(engine.stream(prompts))
+        order = [index for index, _ in streamed]
+        assert sorted(order) == list(range(7)) != order
+        assert_same([clip for _, clip in sorted(streamed, key=lambda pair: pair[0])], engine.generate(prompts))
+    one_slot = run_order(model, prompts)
+    lengths = [prompts[index].num_text for index in one_slot]
+    assert lengths == sorted(lengths, reverse=True)
+
+
+def run_order(model, prompts) -> list[int]:
+    with open_engine(model, sampling=SamplingConfig(max_seconds=0.4, batch_size=1)) as engine:
+        return [index for index, _ in engine.stream(prompts)]
+
+
+def test_an_engine_serves_again_after_a_cancelled_run_and_for_longer_prompts(model):
+    prompts = make_prompts(model.config)
+    sampling = SamplingConfig(max_seconds=1.2, batch_size=3)
+    expected = run(model, prompts, max_seconds=1.2, batch_size=3)
+    with open_engine(model, sampling=sampling) as engine:
+        short = [index for index, prompt in enumerate(prompts) if len(prompt.ids) < 24]
+        assert_same(engine.generate([prompts[index] for index in short]), [expected[index] for index in short])
+        stream = engine.stream(prompts)
+        next(stream)
+        stream.close()
+        assert_same(engine.generate(prompts), expected)
+        assert engine.generate([]) == []
+        assert engine.preparation_seconds == 0
+
+
+@pytest.mark.parametrize(("check_every", "checks_in_flight"), [(2, 1), (5, 3)])
+def test_ends_that_are_seen_late_change_no_clip(model, check_every, checks_in_flight):
+    prompts = make_prompts(model.config, count=9)
+    expected = run(model, prompts, max_seconds=1.6)
+    with open_engine(model, sampling=SamplingConfig(max_seconds=1.6, batch_size=3)) as engine:
+        engine.check_every, engine.checks_in_flight = check_every, checks_in_flight  # as on a GPU
+        assert_same(engine.generate(prompts), expected)
+
+
+def test_a_clip_that_never_ends_is_cut_at_the_cap():
+    model = endless_model()
+    clips = run(model, make_prompts(model.config, count=3), max_seconds=0.48)
+    assert [clip.codes.shape for clip in clips] == [(12, 8)] * 3 and not any(clip.stopped for clip in clips)
+    assert all(clip.codes.dtype == torch.int16 and int(clip.codes.max()) < BOS_CODE for clip in clips)
+
+
+def test_a_complete_delay_pattern_is_a_clip_that_stopped():
+    codes = torch.arange(24).view(3, 8)
+    clip = clip_of(delay_codes(codes), eos=EOS_CODE)
+    assert clip.stopped and torch.equal(clip.codes, codes)
+
+
+def test_a_clip_cut_while_ending_keeps_the_steps_before_its_first_eos():
+    codes = torch.arange(40).view(5, 8)
+    clip = clip_of(delay_codes(codes)[:-2], eos=EOS_CODE)  # (12, C): some codebooks have ended, not all
+    assert not clip.stopped and torch.equal(clip.codes, codes[:3])
+
+
+def test_as_many_slots_are_used_as_fit_into_memory(model, monkeypatch, caplog):
+    prompts = make_prompts(model.config)
+    expected = run(model, prompts, max_seconds=1.2, batch_size=7)
+    positions = max(len(prompt.ids) for prompt in prompts) + 30 + 8
+    per_slot = positions * 2 * 2 * model.config.num_key_value_heads * 16 * 4  # two layers, keys and values, float32
+    rows = (10 * model.config.hidden_size + 3 * model.config.intermediate_size) * 4
+    free = 2**29 + 7 * positions * rows + 2 * per_slot + per_slot // 2
+    monkeypatch.setattr(kv_cache, "free_memory", lambda device: free)
+    with caplog.at_level(logging.INFO, "higgs_recipes.generation.kv_cache"):
+        assert_same(run(model, prompts, max_seconds=1.2, batch_size=7), expected)
+    assert f"2 of 7 slots of {positions} positions" in caplog.text and "GiB free" in caplog.text
+    with open_engine(model, sampling=SamplingConfig(max_seconds=1.2, batch_size=7)) as engine:
+        assert_same(engine.generate(prompts), expected)
+        step = engine._step
+        assert_same(engine.generate(prompts), expected)
+        assert engine._step is step  # what does not fit is not planned again and again
+    monkeypatch.setattr(kv_cache, "free_memory", lambda device: free - 2 * per_slot)
+    with pytest.raises(InputError, match="does not fit into memory .* lower max_seconds, or shorten the prompt"):
+        run(model, prompts, max_seconds=1.2, batch_size=7)
+
+
+def test_long_queues_are_read_in_batches_of_limited_size(model, monkeypatch):
+    prompts = make_prompts(model.config, count=9)
+    expected = run(model, prompts, max_seconds=0.8, batch_size=9)
+    sizes = []
+
+    def counted(model, prompts, cache, slots):
+        sizes.append([len(prompt.ids) for prompt in prompts])
+        prefill(model, prompts, cache, slots)
+
+    prefill = engine_module.prefill
+    monkeypatch.setattr(engine_module, "prefill", counted)
+    monkeypatch.setattr(engine_module, "PREFILL_POSITIONS", 50)
+    assert_same(run(model, prompts, max_seconds=0.8, batch_size=9), expected)
+    assert len(sizes) > 2 and all(len(lengths) == 1 or sum(lengths) <= 50 for lengths in sizes)
+
+
+def test_all_random_numbers_of_a_clip_are_those_of_successive_frames():
+    generator, other = (torch.Generator().manual_seed(5) for _ in range(2))
+    at_once = torch.rand(40, 2, 8, generator=generator)
+    assert torch.equal(at_once, torch.stack([torch.rand(2, 8, generator=other) for _ in range(40)]))
+
+
+def test_each_part_of_a_step_is_one_graph_for_all_layers_and_lengths(model, monkeypatch):
+    prompts = make_prompts(model.config, count=2)
+    counters = [CompileCounterWithBackend("eager") for _ in range(3)]
+    project, finish, sample = (
+        torch.compile(function, dynamic=False, fullgraph=True, backend=counter)
+        for function, counter in zip((EAGER.project, EAGER.finish, EAGER.sample), counters, strict=True)
+    )
+    expected = run(model, prompts, max_seconds=0.8, batch_size=2)
+    monkeypatch.setattr(engine_module, "EAGER", StepFunctions(project, EAGER.attention, finish, sample))
+    assert_same(run(model, prompts, max_seconds=0.8, batch_size=2), expected)
+    num_batches = 1 if len(expected[0].codes) == len(expected[1].codes) else 2  # with the last clip alone
+    assert [counter.frame_count for counter in counters] == [num_batches] * 3
+
+
+gpu = pytest.mark.gpu
+
+
+@gpu
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_captured_step_gives_the_codes_of_an_eager_one(dtype):
+    model = ending_model().to("cuda", dtype)
+    prompts = make_prompts(model.config, count=20)
+    captured = run(model, prompts, capture=True, max_seconds=1.6, batch_size=8)
+    assert_same(run(model, prompts, capture=True, max_seconds=1.6, batch_size=8), captured)
+    if dtype == torch.float32:
+        assert_same(run(model, prompts, capture=False, max_seconds=1.6, batch_size=8), captured)
+        assert_same(run(model.cpu(), prompts, max_seconds=1.6, batch_size=8), captured)
+
+
+@gpu
+def test_a_warm_run_neither_waits_for_the_gpu_nor_compiles():
+    model = ending_model().to("cuda", torch.bfloat16)
+    prompts = make_prompts(model.config, count=20)
+    with open_engine(model, sampling=SamplingConfig(max_seconds=1.6, batch_size=8)) as engine:
+        expected, seconds = engine.generate(prompts), engine.preparation_seconds
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            clips = engine.generate(prompts)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        assert_same(clips, expected)
+        assert engine.preparation_seconds == seconds
