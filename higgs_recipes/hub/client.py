@@ -1,11 +1,12 @@
 """Requests that read or change repositories on the Hub, besides downloads. Call them inside `ask_hub`."""
 
 import logging
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, hf_hub_download
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants, hf_hub_download
 from huggingface_hub.errors import (
     HfHubHTTPError,
     RemoteEntryNotFoundError,
@@ -42,7 +43,7 @@ def login_name(token: str | None) -> tuple[str, set[str]]:
     """The user of the token, and the namespaces in which the token may create repositories."""
     answer = HfApi(token=token).whoami()
     user, organizations = answer["name"], answer.get("orgs") or []
-    if not isinstance(user, str):
+    if not isinstance(user, str) or re.fullmatch(r"[\w.-]+", user) is None:
         raise TypeError(f"name {user!r}")
     role = ((answer.get("auth") or {}).get("accessToken") or {}).get("role")
     if role == "read":
@@ -94,9 +95,12 @@ def commit_files(
 ) -> str:
     """Add and delete files in one commit and return its URL; fails if the branch has changed since `open_repo`.
 
+    The commit is listed afterwards: a .gitignore in the repository makes the Hub leave files out.
+
     It is not upload_folder, which may split a large folder into several commits: a reader could fetch half of it.
     """
-    commit = HfApi(token=token).create_commit(
+    api = HfApi(token=token)
+    commit = api.create_commit(
         repo.id,
         [*additions, *map(CommitOperationDelete, sorted(deletions))],
         repo_type=repo_type,
@@ -104,6 +108,11 @@ def commit_files(
         revision=revision,
         parent_commit=repo.commit,
     )
+    tree = api.list_repo_tree(repo.id, recursive=True, revision=checked_commit(commit.oid), repo_type=repo_type)
+    sizes = {entry.path: entry.size for entry in tree if isinstance(entry, RepoFile)}
+    missing = [added.path_in_repo for added in additions if sizes.get(added.path_in_repo) != added.upload_info.size]
+    if missing:
+        raise InputError(f"{constants.ENDPOINT} did not store {missing[0]}: does the .gitignore of {repo.id} name it?")
     return commit.commit_url
 
 

@@ -4,7 +4,8 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from json import JSONDecodeError
 from pathlib import Path
@@ -42,7 +43,9 @@ RETRY_WAITS = (1.0, 2.0, 4.0)  # seconds before each further attempt
 # A conflict (412) too: an attempt reads the state of the repository again.
 TEMPORARY_STATUS = (408, 412, 429, 500, 502, 503, 504)
 # Of Python, where huggingface_hub reads an answer that is not the Hub's: of a proxy, or a login page.
-UNREADABLE_ANSWER = (KeyError, IndexError, TypeError, AttributeError, AssertionError, JSONDecodeError, UnicodeError)
+UNREADABLE_ANSWER = (
+    *(KeyError, IndexError, TypeError, AttributeError, AssertionError, JSONDecodeError, UnicodeError, RecursionError),
+)
 # huggingface_hub raises OSError and ValueError too, and its Rust client for xet storage RuntimeError.
 HUB_FAILURES = (HTTPError, OSError, ValueError, RuntimeError, *UNREADABLE_ANSWER)
 MAX_REASON = 300  # characters of what a server sent
@@ -102,7 +105,8 @@ def _is_temporary(error: Exception) -> bool:
     error = _cause(error)
     if isinstance(error, HfHubHTTPError):
         return error.response.status_code in TEMPORARY_STATUS
-    return isinstance(error, (HTTPError, DamagedDownloadError))
+    is_incomplete = type(error) is OSError and error.errno is None  # a file of another size than the Hub states
+    return is_incomplete or isinstance(error, (HTTPError, DamagedDownloadError))
 
 
 def _cause(error: Exception) -> Exception:
@@ -124,7 +128,7 @@ def hub_reason(error: Exception) -> str:
         return _status_reason(cause)
     if isinstance(cause, HTTPError):
         return f"{hub} cannot be reached ({type(cause).__name__}); check the connection and run again"
-    if isinstance(cause, UnicodeEncodeError):
+    if isinstance(cause, UnicodeEncodeError) and cause.encoding == "ascii":
         return "the token contains characters that no token has; run `hf auth login`"
     if isinstance(cause, UNREADABLE_ANSWER):
         found = _short(f"{type(cause).__name__}: {cause}")  # not its repr, which may contain the token
@@ -132,7 +136,8 @@ def hub_reason(error: Exception) -> str:
             f"{hub} sent an answer that cannot be read ({found}); a proxy or a login page may answer in its place: "
             f"open {hub} in a browser, then run again"
         )
-    return _short(str(cause)) or type(cause).__name__
+    reason = _short(str(cause)) or type(cause).__name__
+    return reason if isinstance(cause, HFValidationError) else f"{hub}: {reason}"
 
 
 def _status_reason(error: HfHubHTTPError) -> str:
@@ -214,8 +219,7 @@ def fetch(
     hub = constants.ENDPOINT
 
     def download() -> str:
-        known = _cached_blobs(name, repo_type)
-        with explain_full_disk(local_dir or constants.HF_HUB_CACHE):
+        with explain_full_disk(local_dir or constants.HF_HUB_CACHE), _checked_blobs(name, repo_type):
             snapshot = snapshot_download(
                 name,
                 repo_type=repo_type,
@@ -224,9 +228,7 @@ def fetch(
                 ignore_patterns=list(UNSAFE_PATTERNS),
                 local_dir=local_dir,
             )
-        if local_dir is None:
-            _check_blobs(_cached_blobs(name, repo_type) - known)
-        else:
+        if local_dir is not None:
             _check_files(name, local_dir, repo_type=repo_type, revision=revision)
         return snapshot
 
@@ -253,24 +255,32 @@ def fetch(
     return Snapshot(name, revision if local_dir else Path(snapshot).name, Path(snapshot))
 
 
-def _cached_blobs(name: str, repo_type: RepoType) -> set[Path]:
-    """The contents in the Hub's cache of a repository; the name of each file is its hash."""
+@contextmanager
+def _checked_blobs(name: str, repo_type: RepoType) -> Iterator[None]:
+    """Compare what a download adds to the Hub's cache with its hashes, also if the download fails halfway.
+
+    Raises:
+        DamagedDownloadError: a file has another content; the damaged files are removed.
+    """
     blobs = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=name, repo_type=repo_type) / "blobs"
-    return {path for path in blobs.glob("*") if not path.name.endswith(".incomplete")}
-
-
-def _check_blobs(blobs: Collection[Path]) -> None:
-    for blob in sorted(blobs):
-        if not has_git_hash(blob, blob.name):
-            blob.unlink()
-            raise DamagedDownloadError(f"a file arrived damaged: its content does not have the hash {blob.name}")
+    known = set(blobs.glob("*"))
+    try:
+        yield
+    finally:
+        added = [path for path in sorted(set(blobs.glob("*")) - known) if path.suffix != ".incomplete"]
+        damaged = [path for path in added if not has_git_hash(path, path.name)]  # the name of a file is its hash
+        for path in damaged:
+            path.unlink()
+        if damaged:
+            raise DamagedDownloadError(f"a file arrived damaged: its content has not the hash {damaged[0].name}")
 
 
 def _check_files(name: str, folder: Path, *, repo_type: RepoType, revision: str | None) -> None:
+    """Compare downloaded files with their hashes; as `_checked_blobs`, for a download outside the cache."""
     paths = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
     paths = [path for path in paths if not path.startswith(".cache/")]  # of huggingface_hub
     for entry in HfApi().get_paths_info(name, paths, revision=revision, repo_type=repo_type):
         expected = entry.lfs.sha256 if entry.lfs is not None else entry.blob_id
-        if not has_git_hash(folder / entry.path, expected):
+        if entry.path in paths and not has_git_hash(folder / entry.path, expected):
             (folder / entry.path).unlink()
-            raise DamagedDownloadError(f"{entry.path} arrived damaged: its content does not have the hash {expected}")
+            raise DamagedDownloadError(f"{entry.path} arrived damaged: its content has not the hash {expected}")

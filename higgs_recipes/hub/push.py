@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
-from huggingface_hub import CommitOperationAdd
+from huggingface_hub import CommitOperationAdd, constants
 
 from higgs_recipes.errors import InputError
 from higgs_recipes.files import atomic_write
@@ -92,15 +92,12 @@ def resolve_target(
     repo_id = name if "/" in name else f"{user}/{name}"
     check_repo_id(repo_id)
     allowed = ask_hub(refused, lambda: can_write(repo_id, repo_type, token=token))
+    place = f"the {repo_type} {repo_id} on {constants.ENDPOINT}"
     if allowed is None and repo_id.partition("/")[0] not in namespaces:
         owners = ", ".join(sorted(namespaces))
-        raise InputError(
-            f"{refused}: there is no {repo_type} {repo_id}, and {user} cannot create one there: name one of {owners}"
-        )
+        raise InputError(f"{refused}: {user} cannot see or create {place}: name a repository of {owners}")
     if allowed is False:
-        raise InputError(
-            f"{refused}: {user} has no permission to write to the {repo_type} {repo_id}: name another one"
-        )
+        raise InputError(f"{refused}: {user} has no permission to write to {place}: name another repository")
     return Target(repo_id, repo_type, private, revision, token)
 
 

@@ -13,7 +13,7 @@ import json
 import os
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -111,6 +111,16 @@ class HubError(Exception):
 
 
 @dataclass(frozen=True)
+class Answer:
+    """A response; `request` is "METHOD /path"."""
+
+    request: str
+    status: int
+    headers: dict[str, str]
+    payload: bytes
+
+
+@dataclass(frozen=True)
 class HeldRequest:
     """A request that is not answered until it is released."""
 
@@ -131,6 +141,7 @@ class HubServer:
         self.lock = threading.Lock()
         self._failures: list[tuple[int, re.Pattern]] = []  # one for each request that must fail
         self._held: list[HeldRequest] = []
+        self.spoil: Callable[[Answer], Answer] = lambda answer: answer  # changes each answer before it is sent
 
     def __enter__(self) -> "HubServer":
         handler = type("Handler", (RequestHandler,), {"hub": self})
@@ -222,7 +233,7 @@ class RequestHandler(BaseHTTPRequestHandler):
         except HubError as error:
             self.status, self.answer_headers, answer = error.status, error.headers, {"error": str(error)}
         with suppress(ConnectionError):  # the client may have been killed
-            self.send_answer(answer)
+            self.send_answer(request, answer)
 
     do_HEAD = do_POST = do_PUT = do_GET
 
@@ -236,16 +247,20 @@ class RequestHandler(BaseHTTPRequestHandler):
         self.rfile.readline()
         return content
 
-    def send_answer(self, answer: dict | list | bytes) -> None:
+    def send_answer(self, request: str, answer: dict | list | bytes) -> None:
         payload = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
-        self.send_response(self.status)
-        self.answer_headers["Content-Type"] = "application/octet-stream" if payload is answer else "application/json"
-        self.answer_headers["Content-Length"] = str(len(payload))
-        for name, value in self.answer_headers.items():
+        content_type = "application/octet-stream" if payload is answer else "application/json"
+        headers = self.answer_headers | {"Content-Type": content_type, "Content-Length": str(len(payload))}
+        with self.hub.lock:
+            sent = self.hub.spoil(Answer(request, self.status, headers, payload))
+        self.send_response(sent.status)
+        for name, value in sent.headers.items():
             self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(payload)
+            self.wfile.write(sent.payload)
+            if sent.headers.get("Content-Length") != str(len(sent.payload)):
+                self.close_connection = True  # cut off
 
     def authenticate(self) -> str | None:
         token = self.headers.get("Authorization", "").removeprefix("Bearer ")

@@ -155,9 +155,9 @@ def test_a_target_that_cannot_be_pushed_to_is_refused_before_the_run(hub):
         "x" * 300: "xxx ... is not a valid repository id: Repo id must use",
         "tester/a..b": "is not a valid repository id: Cannot have -- or .. in repo_id",
         "tester/voice.git": "is not a valid repository id",
-        "stranger/public": "tester has no permission to write to the model stranger/public: name another one",
-        "stranger/secret": "there is no model stranger/secret, and tester cannot create one there: name one",
-        "nobody/voice": "'nobody/voice' cannot be pushed: there is no model nobody/voice, and tester cannot",
+        "stranger/public": "tester has no permission to write to the model stranger/public on http",
+        "stranger/secret": "tester cannot see or create the model stranger/secret on http",
+        "nobody/voice": "'nobody/voice' cannot be pushed: tester cannot see or create the model nobody/voice",
     }
     messages = attempt(hub.env(), *map(resolve, wrong))
     for message, expected in zip(messages, wrong.values(), strict=True):

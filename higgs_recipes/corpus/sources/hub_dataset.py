@@ -12,15 +12,15 @@ from datasets.builder import DatasetBuilder, GeneratorBasedBuilder
 from datasets.config import HF_DATASETS_CACHE
 from datasets.exceptions import DatasetBuildError, DatasetNotFoundError, DatasetsError
 from datasets.packaged_modules.audiofolder.audiofolder import AudioFolder
-from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, HTTPError
-from huggingface_hub.hf_api import RepoFile
 
 from higgs_recipes.corpus.sources.table import Table
 from higgs_recipes.corpus.sources.webdataset import WebDatasetTable
 from higgs_recipes.errors import InputError
 from higgs_recipes.files import explain_full_disk
-from higgs_recipes.hub.download import fetch, hub_reason
+from higgs_recipes.hub.client import dataset_files
+from higgs_recipes.hub.download import UNREADABLE_ANSWER, ask_hub, fetch, hub_reason
+from higgs_recipes.hub.public import is_hub_id
 
 
 # The branch with the Hub's own conversion of a dataset: <name>/<split>/0000.parquet ...
@@ -109,9 +109,11 @@ def find_files(spec: dict[str, Any], split: str) -> HubFiles:
     if "[" in split:
         raise InputError(f"{path}: split {split!r} is a part of a split; streaming requires whole splits, or files")
     with explain_datasets(spec, split):
-        commit = HfApi().dataset_info(path, revision=revision).sha
-        tree = HfApi().list_repo_tree(path, recursive=True, revision=commit, repo_type="dataset")
-        contents = {entry.path: entry.blob_id for entry in tree if isinstance(entry, RepoFile)}
+        commit, contents = ask_hub(
+            f"dataset '{path}' could not be fetched",
+            lambda: dataset_files(path, revision=revision),
+            raises=(HfHubHTTPError, HTTPError),
+        )
         features = None
         if spec.get("files") or revision == CONVERTED:
             patterns = [spec["files"]] if spec.get("files") else _converted_patterns(name, split).values()
@@ -237,6 +239,7 @@ def explain_datasets(spec: dict[str, Any], split: str) -> Iterator[None]:
         raise InputError(f"{wanted} could not be fetched: {hub_reason(error)}") from error
     except DatasetBuildError as error:
         raise InputError(f"{wanted}, split {split!r}: its files cannot be read: {error.__cause__ or error}") from error
-    except (DatasetsError, ValueError, RuntimeError, FileNotFoundError, ConnectionError) as error:
+    except (DatasetsError, ValueError, RuntimeError, OSError, *UNREADABLE_ANSWER) as error:
         # An unknown split or name (the message has the existing ones), no data files, a loading script, no connection.
-        raise InputError(f"{wanted}, split {split!r}: {error}") from error
+        is_unreadable = isinstance(error, UNREADABLE_ANSWER) and is_hub_id(path)
+        raise InputError(f"{wanted}, split {split!r}: {hub_reason(error) if is_unreadable else error}") from error
