@@ -148,12 +148,16 @@ class ImportConfig:
         None, "Our column to a field of the source's rows, e.g. {text: transcription}; ms_swift and audiofolder."
     )
     audio_dir: str | None = option(
-        None, "Folder that paths are relative to and must stay in; default is the source's own folder."
+        None,
+        "Folder of all recordings: paths are relative to it, and other paths, such as those of another computer, are "
+        "found by their longest end in it; null: the folder of the source.",
     )
     copy_audio: bool = option(
         False, "Copy the recordings; else output_dir holds links to them, and they must stay there."
     )
-    min_quality_score: float | None = option(None, "Rows with a lower quality_score, or none, are rejected.")
+    min_quality_score: float | None = option(
+        None, "Minimum quality_score of a row; rows with a lower one are rejected, rows without one are kept."
+    )
     output_dir: str = option("outputs/imported", "Folder of the corpus.")
     overwrite_output_dir: bool = option(False, "Replace what stands in output_dir.")
 

@@ -134,3 +134,13 @@ def test_nothing_outside_the_folder_is_deleted(tmp_path):
         exclude_rows(segment_config(tmp_path / "in", output_dir=tmp_path / "out", strike=str(tmp_path / "strike.txt")))
     assert (tmp_path / "precious.wav").read_bytes() == b"mine"
     assert len(json_lines(tmp_path / "out/metadata.jsonl")) == 2
+
+
+def test_a_broken_list_of_the_corpus_is_an_error_with_its_line(corpus):
+    with (corpus / "rejects.jsonl").open("a") as file:
+        file.write("{\n")
+    with pytest.raises(InputError, match="rejects.jsonl line 3: not JSON"):
+        strike(corpus, "a")
+    (corpus / "metadata.jsonl").write_text('{"file_name": "audio/a.wav"}\n')
+    with pytest.raises(InputError, match="metadata.jsonl line 1: no id"):
+        strike(corpus, "a")
