@@ -154,13 +154,15 @@ class ImportConfig:
         None, "Mapping from our column names to fields of ms_swift or audiofolder, such as {text: transcription}."
     )
     audio_dir: str | None = option(
-        None, "Folder of all recordings, to which paths are relative; null: the folder of the source."
+        None,
+        "Folder of all recordings: paths are relative to it, and other paths, such as those of another computer, are "
+        "found by their longest end in it; null: the folder of the source.",
     )
     copy_audio: bool = option(
         False, "Copy the recordings; otherwise output_dir links to them, and they must not be moved."
     )
     min_quality_score: float | None = option(
-        None, "Minimum quality_score of a row; rows with a lower one or none are rejected; null: no limit."
+        None, "Minimum quality_score of a row; rows with a lower one are rejected, rows without one are kept."
     )
     output_dir: str = option("outputs/imported", "Folder of the corpus.")
     overwrite_output_dir: bool = option(False, "Replace an existing output_dir.")

@@ -14,7 +14,7 @@ from higgs_recipes.files import staged_folder
 from higgs_recipes.ingest.audio_files import audio_stem
 from higgs_recipes.ingest.formats.audiofolder import read_audiofolder
 from higgs_recipes.ingest.formats.train_higgs_audio import write_train_higgs_audio
-from higgs_recipes.ingest.import_paths import ImportFolder
+from higgs_recipes.ingest.import_paths import ImportFolder, check_source
 from higgs_recipes.ingest.imported_columns import (
     TEXT_COLUMNS,
     check_fields,
@@ -40,6 +40,7 @@ def export_corpus(config: ExportConfig) -> int:
     source = Path(os.path.expanduser(config.source))
     if not os.path.isdir(source):
         raise InputError(f"source: no such folder: {config.source}")
+    check_source(source, config.output_dir)
     with staged_folder(config.output_dir, overwrite=config.overwrite_output_dir) as folder:
         exporter = _Exporter(ImportFolder(source), folder)
         rows = []

@@ -19,7 +19,7 @@ from higgs_recipes.configs.corpus import CONSTANTS, ImportConfig
 from higgs_recipes.errors import InputError
 from higgs_recipes.files import atomic_write, staged_folder
 from higgs_recipes.ingest.formats.readers import READERS
-from higgs_recipes.ingest.import_paths import ImportFolder
+from higgs_recipes.ingest.import_paths import ImportFolder, check_source
 from higgs_recipes.ingest.importer import Importer, ImportSource
 from higgs_recipes.provenance import git_commit, library_versions
 from higgs_recipes.rejects import Reject
@@ -101,7 +101,9 @@ def _open_sources(config: ImportConfig) -> list[tuple[Path, ImportSource]]:
         if needs_file != path.is_file() or not needs_file and not path.is_dir():
             kind = "list file" if needs_file else "folder"
             raise InputError(f"sources: {source['path']} is not a {kind}; format {config.format} needs one")
+        check_source(path, config.output_dir)
         if config.audio_dir is not None:
+            check_source(config.audio_dir, config.output_dir)
             folder = ImportFolder(Path(config.audio_dir), match_ends=True)
         else:
             hint = "set audio_dir to the folder of all recordings"

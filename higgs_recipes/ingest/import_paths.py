@@ -8,6 +8,7 @@ from collections import defaultdict
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from higgs_recipes.errors import InputError
 from higgs_recipes.ingest.audio_files import audio_stem, is_audio_name
 from higgs_recipes.ingest.rows import shown
 from higgs_recipes.rejects import RejectCode, RejectedRow, field_name
@@ -17,6 +18,17 @@ logger = logging.getLogger(__name__)
 
 _WINDOWS_DRIVE = re.compile(r"[A-Za-z]:/")  # "Q: who.wav" is a file name
 _AUDIO_FIELDS = ("audio", "ref_audio")
+
+
+def check_source(source: str | Path, output_dir: str | Path) -> None:
+    """Refuse an output folder that contains a source: overwrite_output_dir would delete the source.
+
+    Raises:
+        InputError: `source` is `output_dir` or in it.
+    """
+    real_source, real_output = (Path(os.path.realpath(os.path.expanduser(path))) for path in (source, output_dir))
+    if real_source.is_relative_to(real_output):
+        raise InputError(f"output_dir {output_dir} contains the source {source}: choose another one")
 
 
 class ImportFolder:

@@ -26,7 +26,7 @@ from higgs_recipes.ingest.imported_columns import (
     reference_speakers,
     transcript,
 )
-from higgs_recipes.ingest.rows import ImportedRow, ImportRow
+from higgs_recipes.ingest.rows import ImportedRow, ImportRow, shown
 from higgs_recipes.rejects import Reject, RejectCode, RejectedRow, field_name, rejected_as
 
 
@@ -86,7 +86,9 @@ class Importer:
     def row_or_reject(self, row: ImportRow | Reject, source: ImportSource) -> ImportedRow | Reject:
         """Import a row; a reject has "file", "line" and "id"."""
         columns = row.columns if isinstance(row, Reject) else row
-        place = {key: columns.get(key) for key in ("file", "line", "id")}
+        row_id = columns.get("id")
+        row_id = row_id if isinstance(row_id, (str, int, float, type(None))) else shown(row_id)
+        place = {"file": columns["file"], "line": columns["line"], "id": row_id}
         try:
             return row.at(place) if isinstance(row, Reject) else self.import_row(row, source)
         except RejectedRow as error:

@@ -20,6 +20,7 @@ from higgs_recipes.corpus.rows import file_safe_id, hashed_id
 from higgs_recipes.errors import InputError
 from higgs_recipes.files import sha256_file
 from higgs_recipes.ingest.audio_files import AUDIO_SUFFIXES, audio_stem, find_files, is_audio_name
+from higgs_recipes.ingest.import_paths import check_source
 from higgs_recipes.rejects import Reject, RejectCode, RejectedRow, rejected_as
 
 
@@ -97,6 +98,7 @@ def balanced_shares(seconds: Sequence[float], *, num_shares: int) -> list[list[i
 def _recordings(folder: Path, config: SegmentConfig) -> list[Path]:
     if not os.path.isdir(folder):
         raise InputError(f"sources: no such folder: {folder}")
+    check_source(folder, config.output_dir)
     output_dir = Path(os.path.realpath(os.path.expanduser(config.output_dir)))
     if output_dir.is_relative_to(os.path.realpath(folder)):
         raise InputError(f"output_dir {config.output_dir} is inside the source {folder}: choose another one")

@@ -90,6 +90,8 @@ def _write_corpus(store: SegmentStore, files: list[RawRecording], *, record: dic
         counts, first = count_rejects(rejects), rejects[0].record()
         raise InputError(f"all segments of {len(files)} recordings were rejected: {counts}; the first: {first}")
     record |= {"recordings": len(files), "recorded_seconds": round(sum(file.seconds for file in files), 2)}
-    lines = [reject.record() for reject in rejects]
-    write_lists(store.folder, rows, lines, counts=count_rejects(rejects), record=record)
+    lines, counts = [reject.record() for reject in rejects], count_rejects(rejects)
+    write_lists(store.folder, rows, lines, counts=counts, record=record)
     store.become_corpus(rows)
+    for category, count in counts.items():
+        logger.warning("%d rejected: %s", count, category)

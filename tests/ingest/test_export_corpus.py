@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import soundfile
@@ -75,3 +76,75 @@ def test_all_rows_are_exported_or_none(tmp_path, rows, message):
     with pytest.raises(InputError, match=message):
         export_corpus(ExportConfig(source=str(tmp_path / "in"), output_dir=str(tmp_path / "out")))
     assert not (tmp_path / "out").exists()
+
+
+def export(folder: Path, *rows: dict) -> list[dict]:
+    """Export rows of metadata.jsonl; returns the samples of metadata.json."""
+    (folder / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    export_corpus(ExportConfig(source=str(folder), output_dir=str(folder.parent / "out"), overwrite_output_dir=True))
+    return json.loads((folder.parent / "out/metadata.json").read_text(encoding="utf-8"))["samples"]
+
+
+def test_recordings_that_share_a_name_are_told_apart(tmp_path):
+    names = ["a.wav", "a.flac", "audio/a.wav", "sub/a.wav", "take.0.wav", "take.1.wav", "กิ.wav", "กี.wav"]
+    folder = write_tones(tmp_path / "in", *names)
+    samples = export(folder, *[{"file_name": name, "text": f"The text of {name}."} for name in names])
+    for key in ("id", "audio_file", "transcript_file"):
+        assert len({sample[key] for sample in samples}) == len(names)
+    for name, sample in zip(names, samples, strict=True):
+        assert (tmp_path / "out" / sample["audio_file"]).read_bytes() == (folder / name).read_bytes()
+        assert (tmp_path / "out" / sample["transcript_file"]).read_text() == f"The text of {name}."
+    rows, rejects = imported(tmp_path / "back", format="train_higgs_audio", sources=[str(tmp_path / "out")])
+    assert [row["text"] for row in rows] == [f"The text of {name}." for name in names] and not rejects
+
+
+def test_paths_are_resolved_as_in_import(tmp_path):
+    folder = write_tones(tmp_path / "in", "wavs/a.wav", "b.wav", "../elsewhere/c.wav")
+    (folder / "c.wav").symlink_to(tmp_path / "elsewhere/c.wav")
+    paths = ["wavs\\a.wav", str(folder / "b.wav"), "c.wav"]
+    samples = export(folder, *[{"file_name": path, "text": "Hi."} for path in paths])
+    assert [sample["audio_file"] for sample in samples] == ["wavs/a.wav", "b.wav", "c.wav"]
+
+
+def test_values_without_meaning_are_left_out(tmp_path):
+    folder = write_tones(tmp_path / "in", "a.wav", "r.wav")
+    row = {"file_name": "a.wav", "text": "Hi.", "id": 7, "speaker": float("nan"), "language": 5, "quality_score": None}
+    speakers = [{"speaker_tag": "[SPEAKER0]", "ref_audio": "r.wav"}]
+    (sample,) = export(folder, row | {"ref_audio_file_name": "", "ref_speakers": speakers})
+    assert (sample["id"], sample["speaker_id"], sample["language"]) == ("7", "unknown_speaker", "5")
+    assert (
+        sample["ref_speakers"] == [{"speaker_tag": "[SPEAKER0]", "ref_audio_file": "r.wav", "ref_transcript": None}]
+        and not {"quality_score", "ref_audio_file"} & sample.keys()
+    )
+
+
+@pytest.mark.parametrize(
+    "row, message",
+    [
+        ({"file_name": 5}, "no file name: recording is 5"),
+        ({"file_name": "a\0.wav"}, "no file name"),
+        ({"file_name": "."}, "no file name"),
+        ({"file_name": "sub"}, "sub is a folder"),
+        ({"file_name": "notes.txt"}, "recording: not audio"),
+        ({"text": 5}, "transcript is not text: 5 is a int"),
+        ({"text": "\ud83d"}, "invalid Unicode"),
+        ({"id": ["a"]}, r"id is not text: \['a'\] is a list"),
+        ({"speaker": {"a": 1}}, "speaker is not text"),
+        ({"quality_score": float("inf")}, "quality_score is not a number: inf"),
+        ({"ref_speakers": {"a": 1}}, "ref_speakers is not a list"),
+        ({"ref_speakers": [{"ref_audio": "b.wav"}]}, "reference clip: cannot be read"),
+        ({"ref_audio_file_name": "../a.wav"}, "reference clip leaves its folder"),
+    ],
+)
+def test_values_that_cannot_be_exported_are_errors_with_their_line(tmp_path, row, message):
+    folder = write_tones(tmp_path / "in", "a.wav", "sub/b.wav")
+    (folder / "notes.txt").write_text("Not a recording.")
+    with pytest.raises(InputError, match=f"metadata.jsonl line 2: .*{message}"):
+        export(folder, {"file_name": "a.wav", "text": "Hi."}, {"file_name": "sub/b.wav", "text": "Hi."} | row)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_source_that_is_not_a_folder_is_an_error(tmp_path):
+    for source in (tmp_path / "nowhere", "x" * 5000):
+        with pytest.raises(InputError, match="source: no such folder"):
+            export_corpus(ExportConfig(source=str(source), output_dir=str(tmp_path / "out")))

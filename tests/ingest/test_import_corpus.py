@@ -7,18 +7,20 @@ import sys
 import pytest
 
 from higgs_recipes.audio.io import read_audio
-from higgs_recipes.configs.corpus import ImportConfig
+from higgs_recipes.configs.corpus import ExportConfig, ImportConfig
 from higgs_recipes.corpus.corpus import load_rows
 from higgs_recipes.corpus.sources.source import open_sources
 from higgs_recipes.corpus.task_assignment import assign_tasks
 from higgs_recipes.errors import InputError
+from higgs_recipes.ingest.export_corpus import export_corpus
 from higgs_recipes.ingest.import_corpus import import_corpus
+from higgs_recipes.ingest.raw_recordings import find_raw_recordings
 from scripts import export_corpus as export_script
 from scripts import import_corpus as import_script
 from tests.helpers.corpus_folder import encode_config
 from tests.helpers.higgs_folder import full_folder
 from tests.helpers.import_folder import imported, write_tones
-from tests.helpers.raw_folder import CLIPS
+from tests.helpers.raw_folder import CLIPS, segment_config
 
 
 def test_encode_reads_an_imported_corpus(tmp_path):
@@ -116,3 +118,27 @@ def test_the_scripts_print_the_folder_and_counts(tmp_path, monkeypatch, capsys):
         f"corpus: {out}: 4 rows, 0.00 hours; 0 rejected, see rejects.jsonl",
         f"exported: {back}: 4 rows",
     ]
+
+
+def test_no_command_overwrites_its_source(tmp_path):
+    folder = write_tones(tmp_path / "in", "a.wav", "audio/b.wav")
+    (folder / "a.list").write_text("a.wav|x|en|Hello.")
+    (folder / "metadata.csv").write_text("file_name,text\na.wav,Hello.\n")
+    fields = {"overwrite_output_dir": True}
+    for output_dir in (folder, tmp_path):
+        out = {"output_dir": str(output_dir)} | fields
+        for format, source in (("gpt_sovits", folder / "a.list"), ("audiofolder", folder)):
+            with pytest.raises(InputError, match="contains the source"):
+                import_corpus(ImportConfig(format=format, sources=[str(source)], **out))
+        with pytest.raises(InputError, match="contains the source"):
+            import_corpus(
+                ImportConfig(format="gpt_sovits", sources=[str(folder / "a.list")], audio_dir=str(folder), **out)
+            )
+        with pytest.raises(InputError, match="contains the source"):
+            export_corpus(ExportConfig(source=str(folder), **out))
+        with pytest.raises(InputError, match="contains the source"):
+            find_raw_recordings(segment_config(folder, **out))
+    audio = {"audio_dir": str(folder / "audio"), "output_dir": str(folder / "audio")} | fields
+    with pytest.raises(InputError, match="contains the source"):
+        import_corpus(ImportConfig(format="gpt_sovits", sources=[str(folder / "a.list")], **audio))
+    assert (folder / "a.wav").is_file() and (folder / "audio/b.wav").is_file()

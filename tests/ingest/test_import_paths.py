@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from higgs_recipes.ingest.import_paths import ImportFolder
+from higgs_recipes.errors import InputError
+from higgs_recipes.ingest.import_paths import ImportFolder, check_source
 from higgs_recipes.rejects import RejectCode, RejectedRow
 
 
@@ -171,3 +172,14 @@ def test_recordings_are_found_without_their_suffix(root):
         assert str(folder.find_recording(stem)) == found
     for stem in ("wavs/d", "wavs/take", "wavs/take.0", "../outside", "wavs", "x\0"):
         assert folder.find_recording(stem) is None
+
+
+@pytest.mark.parametrize("output_dir", [".", "in", "in/../in", "link"])
+def test_an_output_folder_that_contains_the_source_is_an_error(tmp_path, monkeypatch, output_dir):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "link").symlink_to("in")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="output_dir .* contains the source .*in: choose another one"):
+        check_source(tmp_path / "in", output_dir)
+    check_source(tmp_path / "in", "in/out")
+    check_source("link", tmp_path / "out")

@@ -173,11 +173,11 @@ def test_excluded_rows_move_to_the_rejects(run, tmp_path, monkeypatch, capsys):
     assert f"{len(ids) - 1} rows" in capsys.readouterr().out
     assert [row["id"] for row in json_lines(run["out"] / "metadata.jsonl")] == [ids[0], *ids[2:]]
     (reject,) = [line for line in json_lines(run["out"] / "rejects.jsonl") if line["id"] == ids[1]]
-    assert reject["reason"] == "excluded by hand" and reject["start"] == run["rows"][1]["start"]
+    assert reject["code"] == "struck" and reject["start"] == run["rows"][1]["start"]
     assert {path.stem for path in (run["out"] / "audio").iterdir()} == {ids[0], *ids[2:]}
     assert ids[1] not in (run["out"] / "listen.html").read_text(encoding="utf-8")
     record = json.loads((run["out"] / "segment.json").read_text())
-    assert record["rows"] == len(ids) - 1 and record["rejects"]["excluded by hand"] == 1
+    assert record["rows"] == len(ids) - 1 and record["rejects"][reject["reason"]] == 1
     assert exclude_rows(exclusion) == record  # the same list again has no effect
 
     list_path.write_text("no-such-id\n")

@@ -1,5 +1,6 @@
 """Segmentation runs that are killed, continued and shared among processes: the corpus is always the same."""
 
+import errno
 import os
 import re
 import shutil
@@ -174,3 +175,32 @@ def test_a_recording_stored_in_another_format_is_segmented_again(tmp_path, monke
     assert file in store
     monkeypatch.undo()
     assert file not in store
+
+
+def test_a_full_disk_stops_the_run_and_a_later_run_stores_the_same(tmp_path, monkeypatch):
+    (tmp_path / "in").mkdir()
+    soundfile.write(tmp_path / "in/a.wav", [0.0] * 8_000, 8_000)
+    (file,) = find_raw_recordings(segment_config(tmp_path / "in", output_dir=tmp_path / "out"))
+    segments = [({"id": name, "file_name": f"audio/{name}.wav"}, torch.full((100,), 0.5)) for name in "xyz"]
+    for num_written in range(4):  # three recordings, and the list of segments
+        store = SegmentStore(tmp_path / f"out{num_written}", overwrite=False, made_by={})
+        written = []
+
+        def fsync(descriptor, written=written, num_written=num_written):
+            if len(written) == num_written:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            written.append(descriptor)
+
+        with monkeypatch.context() as patch, pytest.raises(InputError, match="disk full at"):
+            patch.setattr("higgs_recipes.files.os.fsync", fsync)
+            store.add(file, segments)
+        assert file not in store
+        store.add(file, segments)
+        assert store[file] == [row for row, _ in segments]
+        assert sorted(path.name for path in (store.folder / "audio").iterdir()) == ["x.wav", "y.wav", "z.wav"]
+
+
+def test_a_folder_that_cannot_be_written_is_found_before_the_work(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="cannot be written: Not a directory"):
+        SegmentStore(tmp_path / "file/out", overwrite=False, made_by={})

@@ -67,6 +67,8 @@ def json_object(content: str | bytes) -> dict[str, Any]:
         stored = json.loads(content)
     except ValueError as error:
         raise RejectedRow(RejectCode.NOT_JSON, detail=str(error).replace("line 1 ", "")) from error
+    except RecursionError as error:
+        raise RejectedRow(RejectCode.NOT_JSON, detail="nested too deep") from error
     if not isinstance(stored, dict):
         raise RejectedRow(RejectCode.NOT_AN_OBJECT, detail=type(stored).__name__)
     return stored

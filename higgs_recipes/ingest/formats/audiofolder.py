@@ -57,6 +57,10 @@ def read_audiofolder(source: Path, folder: ImportFolder) -> Iterator[ImportRow |
                 yield Reject(RejectCode.NOT_CSV, detail=detail).at(place)
                 continue
             stored = {key: cell or None for key, cell in stored.items()}
+        if isinstance(stored.get("turns"), list) and stored["turns"]:
+            detail = "are not imported: encode the folder directly"
+            yield Reject(RejectCode.INVALID_FIELD, "turns", detail).at(place)
+            continue
         yield place | _row(stored)
 
 

@@ -44,7 +44,7 @@ def read_pairs(
                 raise RejectedRow(RejectCode.NO_TRANSCRIPT, "text")
             speaker = speaker_of(recording_of[name])
             yield place | {
-                "audio": recording_of[name].relative_to(source).as_posix(),
+                "audio": str(recording_of[name]),
                 "text": read_text(transcript_of[name]).strip(),
                 "speaker": speaker,
                 "gender": genders.get(speaker),

@@ -70,7 +70,7 @@ def read_train_higgs_audio(source: Path, folder: ImportFolder) -> Iterator[Impor
         place = {"file": str(transcript), "line": 1}
         try:
             text = read_text(transcript).strip()
-            yield place | {"audio": recording.relative_to(source).as_posix(), "text": text}
+            yield place | {"audio": str(recording), "text": text}
         except RejectedRow as error:
             yield error.reject.at(place)
     for transcript in sorted(transcripts):

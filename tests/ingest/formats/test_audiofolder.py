@@ -103,3 +103,19 @@ def test_a_relative_source_and_a_linked_source_with_absolute_paths(tmp_path, mon
     for source in ("in [1]*", "link", str(tmp_path / "link"), str(folder)):
         (row,), rejects = imported(tmp_path / "out", format="audiofolder", sources=[source])
         assert (row["id"], row["file_name"]) == ("a", "audio/a.wav") and not rejects
+
+
+def test_dialogues_in_turns_are_rejected_and_not_lost_silently(tmp_path):
+    folder = write_tones(tmp_path / "in", "a.wav", "b.wav")
+    rows = [{"file_name": "a.wav", "text": "Hello.", "turns": []}, {"file_name": "b.wav", "turns": [{"text": "Hi."}]}]
+    (folder / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    found, rejects = imported(tmp_path / "out", format="audiofolder", sources=[str(folder)])
+    assert [row["text"] for row in found] == ["Hello."]
+    assert rejects == {("metadata.jsonl", 2): "turns are not imported: encode the folder directly"}
+
+
+def test_blank_lines_before_the_header_are_skipped(tmp_path):
+    folder = write_tones(tmp_path / "in", "a.wav")
+    (folder / "metadata.csv").write_text("\n\nfile_name,text\na.wav,Hello.\n")
+    (row,), rejects = imported(tmp_path / "out", format="audiofolder", sources=[str(folder)])
+    assert row["text"] == "Hello." and not rejects

@@ -81,3 +81,12 @@ def test_utf_16_is_an_error(tmp_path, format):
     (tmp_path / name).write_text("\n".join([*head, line("a.wav", "Hello.")]), encoding="utf-16")
     with pytest.raises(InputError, match="UTF-16: save .* as UTF-8"):
         imported(tmp_path / "out", format=format, sources=[str(tmp_path / name)])
+
+
+@pytest.mark.parametrize("format", LINES)
+def test_blank_lines_before_the_first_row_are_skipped(tmp_path, format):
+    name, head, line = LINES[format]
+    folder = write_tones(tmp_path / "in", "a.wav")
+    (folder / name).write_text("\n \r\n" + "\n".join([*head, line("a.wav", "Hello.")]))
+    rows, rejects = imported(tmp_path / "out", format=format, sources=[str(folder / name)])
+    assert [row["text"] for row in rows] == ["Hello."] and not rejects
