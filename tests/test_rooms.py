@@ -25,7 +25,7 @@ DOORS = {
     "evaluate": {"audio.word_errors"},
     # audio.word_errors: evaluate.Metric declares Features
     "datasets": {
-        *("corpus.sources.source", "corpus.sources.hub_dataset", "corpus.sources.streamed", "corpus.encode"),
+        *("corpus.sources.local_folder", "corpus.sources.hub_dataset", "corpus.sources.streamed", "corpus.encode"),
         *("corpus.encoded", "corpus.parquet_writer", "training.data", "audio.word_errors"),
     },
     "soundfile": {"audio.io", "audio.decoding", "audio.decoders"},

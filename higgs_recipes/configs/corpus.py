@@ -29,13 +29,14 @@ CONSTANTS = ("speaker", "language", "gender", "scene")
 class EncodeConfig(CodecConfig, HubConfig):
     """Encode corpora: what to read, what to keep, how to split it, and where to write it.
 
-    A source is a Hub id, a folder (audiofolder, parquet or save_to_disk) or a mapping of
+    A source is a Hub id, a folder (audiofolder, parquet, tar or save_to_disk) or a mapping of
         path: Hub id or folder.
-        name, split, revision: configuration, split ("a+b" for several) and revision of a Hub dataset.
-        files: pattern of the files of a Hub dataset to read, .parquet or .tar.
+        name, split: configuration and split ("a+b" for several, "a[:10%]" for a part).
+        revision: revision of a Hub dataset.
+        files: pattern of the files to read, .parquet or .tar.
         streaming: true downloads, encodes and removes one file of a Hub dataset after the other.
         where: mapping from columns to patterns that a row must match.
-        columns: mapping of column names, for this source.
+        columns: mapping of column names, for this source; "meta.text" is a field of the column meta.
         weight: with weights, rows are sampled without replacement in these proportions until the first source is
             used up; without weights, all rows are taken.
         speaker, language, gender, scene: constant values for all rows.

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from itertools import accumulate, count, groupby
 from typing import Any
 
+from torch import Tensor
+
 from higgs_recipes.audio.clipping import Levels
 from higgs_recipes.constants import SAMPLE_RATE
 from higgs_recipes.rejects import RejectCode, RejectedRow
@@ -31,6 +33,11 @@ class Clip:
     levels: Levels | None = None
     parts: tuple["Clip", ...] = ()
     gaps: tuple[float, ...] = ()
+
+
+def content_hash(waveform: Tensor) -> str:
+    """Identify audio by its samples (N,), whatever the container."""
+    return hashlib.sha256(waveform.numpy().tobytes()).hexdigest()[:32]
 
 
 def joined_clip(parts: Sequence[Clip], gaps: Sequence[float]) -> Clip:

@@ -2,7 +2,7 @@
 
 import logging
 import random
-import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -15,9 +15,10 @@ from tqdm.auto import tqdm
 
 from higgs_recipes.audio.io import join_waveforms, read_audio, read_bytes, wav_bytes
 from higgs_recipes.configs.corpus import EncodeConfig
-from higgs_recipes.corpus.clips import Clip
+from higgs_recipes.corpus.clips import Clip, content_hash
+from higgs_recipes.corpus.row_ids import make_unique
 from higgs_recipes.corpus.rows import Cell, CheckedRow
-from higgs_recipes.corpus.sources.source import LISTED_AUDIO, Source, open_sources
+from higgs_recipes.corpus.sources.source import Source, open_sources
 from higgs_recipes.corpus.validation import check_place
 from higgs_recipes.errors import InputError
 from higgs_recipes.rejects import Reject, RejectCode, count_rejects
@@ -46,15 +47,17 @@ class Corpus:
 
     def recording(self, clip: Clip) -> Cell:
         """The undecoded cell {"path", "bytes"} of a clip; not for joined clips."""
-        source, row, column = clip.place
-        stored = self.sources[source].row(row)
-        column, _, index = column.partition(".")
-        return stored[column][int(index)][LISTED_AUDIO[column]] if index else stored[column]
+        source, row, field = clip.place
+        return self.sources[source].recording(self.sources[source].stored_row(row), row, field)
 
     def waveform(self, clip: Clip, *, name: str) -> Tensor:
-        """The waveform (N,) of a clip; errors name it `name`."""
+        """The waveform (N,) of a clip; errors name it `name`.
+
+        Raises:
+            InputError: the recording cannot be read any more, or its content has changed since it was checked.
+        """
         if clip.place is not None:
-            return read_audio(self.recording(clip), name=name)
+            return _unchanged(read_audio(self.recording(clip), name=name), clip, name)
         return join_waveforms([self.waveform(part, name=name) for part in clip.parts], gaps=clip.gaps)
 
     def recorded(self, clip: Clip, *, name: str) -> bytes:
@@ -63,7 +66,9 @@ class Corpus:
             return self.kept[clip.content_hash].read_bytes()
         if clip.place is None:
             return wav_bytes(self.waveform(clip, name=name))
-        return read_bytes(self.recording(clip), name=name)
+        recording = read_bytes(self.recording(clip), name=name)
+        _unchanged(read_audio(recording, name=name), clip, name)
+        return recording
 
     def close(self) -> None:
         """Remove the files that streamed sources have on disk."""
@@ -73,6 +78,13 @@ class Corpus:
     def reject_counts(self) -> dict[str, int]:
         """Number of rejects by category, most frequent first."""
         return count_rejects(self.rejects)
+
+
+def _unchanged(waveform: Tensor, clip: Clip, name: str) -> Tensor:
+    # Otherwise the codes of other audio would be stored under the hash of the checked one, for all later runs too.
+    if content_hash(waveform) != clip.content_hash:
+        raise InputError(f"{name}: the recording has changed since it was checked; run again")
+    return waveform
 
 
 def load_rows(config: EncodeConfig) -> Corpus:
@@ -116,6 +128,7 @@ def gather_rows(
         InputError: no valid row remains.
     """
     rows, rejects = _reject_duplicates(checked)
+    rows = make_unique(rows, sources)
     rejects.sort(key=lambda reject: (reject.columns["source"], reject.columns["row"]))
     rows, num_not_sampled = _sample_mixture(rows, sources, seed=config.seed)
     rejects = [reject.at({key: reject.columns[key] for key in REJECT_COLUMNS}) for reject in rejects]
@@ -181,12 +194,12 @@ def _reject_duplicates(checked: Sequence[CheckedRow | Reject]) -> tuple[list[Che
     for row in checked:
         if isinstance(row, Reject):
             rejects.append(row)
-        elif row["id"] in first:
-            earlier = first[row["id"]]
+        elif (row["source"], row["key"]) in first:
+            earlier = first[row["source"], row["key"]]
             duplicate = Reject(RejectCode.DUPLICATE_ID, "id", f"same as row {earlier['row']} of {earlier['file']}")
             rejects.append(duplicate.at({key: row[key] for key in ("source", *REJECT_COLUMNS)}))
         else:
-            first[row["id"]] = row
+            first[row["source"], row["key"]] = row
             rows.append(row)
     return rows, rejects
 
@@ -211,5 +224,12 @@ def _sample_mixture(
 
 
 def sentence(text: str) -> str:
-    """The letters and digits of a text, which two readings of one sentence share."""
-    return "".join(re.findall(r"\w+", text.casefold()))
+    """A text without case, spaces and punctuation, which two readings of one sentence share.
+
+    Everything else counts: letters with their marks, digits and symbols, in the Unicode form NFC.
+
+    >>> sentence("Hello, YOU!") == sentence("hello you."), sentence("\u0e01\u0e34") == sentence("\u0e01\u0e35")
+    (True, False)
+    """
+    folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
+    return "".join(character for character in folded if unicodedata.category(character)[0] not in "ZPC")

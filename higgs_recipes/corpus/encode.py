@@ -149,10 +149,15 @@ def _write_records(
     rejects = [
         json.dumps(public_reject(reject, corpus).record(), ensure_ascii=False) + "\n" for reject in corpus.rejects
     ]
-    atomic_write(folder / "corpus.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
-    atomic_write(folder / "rejects.jsonl", "".join(rejects))
     name = config.hub_dataset_id or PurePath(config.output_dir).name
-    atomic_write(folder / "README.md", corpus_card(record, name=name))
+    texts = {
+        "corpus.json": json.dumps(record, indent=2, ensure_ascii=False) + "\n",
+        "rejects.jsonl": "".join(rejects),
+        "README.md": corpus_card(record, name=name),
+    }
+    for file, text in texts.items():
+        # Names of files on disk may be no text; in JSON the escape is that of the character.
+        atomic_write(folder / file, text.encode("utf-8", "backslashreplace"))
     _log_summary(record, corpus)
 
 

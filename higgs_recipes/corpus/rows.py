@@ -8,6 +8,10 @@ from typing import Any, TypedDict
 from higgs_recipes.corpus.clips import Clip
 
 
+# Extensions of recordings, whether or not they can be read.
+AUDIO_ENDINGS = frozenset("wav flac ogg oga opus mp3 m4a mp4 aac wma webm aif aiff aifc au caf w64".split())
+
+
 class Cell(TypedDict):
     """An undecoded recording: the bytes of its file, or its path."""
 
@@ -16,7 +20,10 @@ class Cell(TypedDict):
 
 
 class SourceRow(TypedDict, total=False):
-    """A row under our column names. Unchecked: a value may have any type."""
+    """A row under our column names. Unchecked: a value may have any type.
+
+    Recordings are values as they are stored, until `Source.with_recordings` makes cells of them.
+    """
 
     id: Any
     text: Any
@@ -25,8 +32,9 @@ class SourceRow(TypedDict, total=False):
     gender: Any
     scene: Any
     task: Any
-    audio: Cell | None
-    ref_audio: Cell | None
+    audio: Any
+    ref_audio: Any
+    sampling_rate: Any
     ref_text: Any
     ref_speakers: list[dict[str, Any]] | None
     turns: list[dict[str, Any]] | None
@@ -43,7 +51,9 @@ class Reference(TypedDict):
 class CheckedRow(TypedDict):
     """A row that passed the checks.
 
-    `own` is its clip and `name` the file name of that recording; `text` is normalized, `raw_text` is as in the source.
+    `key` identifies it in its source: its id there, the path of its recording, or its index; `id` is made of it and
+    can be a file name. `own` is its clip and `name` the file name of that recording; `text` is normalized, `raw_text`
+    is as in the source.
     `task` is the row's own, or None. `reference` and `ref_speakers` are the row's own references; the entries of
     `ref_speakers` have a clip only if a task clones voices. `turns` and `tags` (by speaker) are those of a dialogue.
     `file`, `source` and `row` (indexes, from 0) say where the row is from.
@@ -52,6 +62,7 @@ class CheckedRow(TypedDict):
     file: str
     source: int
     row: int
+    key: str
     id: str
     text: str
     raw_text: str

@@ -27,7 +27,7 @@ BYTES_PER_TOKEN = 4  # bytes of UTF-8; measured for English with Llama 3's token
 # The fields of recipes/higgs-3b/voice_lora.yaml that the steps and the duration of an epoch depend on.
 VOICE_LORA = {"pack_to": 8192, "gradient_checkpointing": True, "compile_layers": True}
 
-INVISIBLE = {"Cc": "control", "Cf": "format", "Co": "private use", "Cn": "unassigned", "Cs": "lone surrogate"}
+INVISIBLE = {"Cc": "control", "Cf": "format", "Co": "private use", "Cn": "unassigned"}
 
 
 def spread(values: Sequence[float], *, least_step: float = 0.0) -> dict[str, Any]:

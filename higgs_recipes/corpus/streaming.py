@@ -36,7 +36,7 @@ from higgs_recipes.rejects import Reject
 
 logger = logging.getLogger(__name__)
 
-JOURNAL = 2  # version of the journals; journals of another version are not used
+JOURNAL = 3  # version of the journals; journals of another version are not used
 
 # Fields of a recipe that do not change checked rows: journals do not depend on them.
 FIELDS_WITHOUT_EFFECT = {

@@ -1,6 +1,7 @@
 import json
 import os
 import re
+import unicodedata
 
 import pytest
 import soundfile
@@ -8,7 +9,7 @@ import torch
 from datasets import Audio, ClassLabel, Dataset, DatasetDict, Features, Value
 
 from higgs_recipes.audio.io import read_audio
-from higgs_recipes.corpus.corpus import load_rows, split_rows
+from higgs_recipes.corpus.corpus import load_rows, sentence, split_rows
 from higgs_recipes.errors import InputError
 from tests.helpers.audio_files import encode, half, of_unknown_length, with_cover, with_data_size, without_info
 from tests.helpers.corpus_folder import encode_config, make_corpus, write_metadata, write_tone
@@ -116,8 +117,8 @@ def test_invalid_recordings_are_rejected_with_their_reasons(tmp_path):
     assert found.pop("nan").startswith("recording: NaN or infinite samples")
     assert found.pop("silent").startswith("recording silent")
     assert found.pop("missing").startswith("recording: cannot be read: No such file")
-    assert found.pop("row 8") == "recording leaves its folder: outside.wav; move the recording into it"
-    assert found.pop("row 9").startswith("recording leaves its folder: passwd")
+    assert found.pop("outside") == "recording leaves its folder: outside.wav; move the recording into it"
+    assert found.pop("absolute").startswith("recording leaves its folder: passwd")
     assert not found
     assert {record["file"] for record in records} == {f"{tmp_path}:train"}
     assert [record["row"] for record in records] == list(range(1, 10))
@@ -255,16 +256,16 @@ def test_folders_that_are_not_a_corpus_are_refused(tmp_path):
     for content, message in [
         (
             "file_name,text\na.wav,One, two\n",
-            "line 2: not one cell for each of file_name, text; quote cells with commas",
+            "none of 1 lines is valid; the first: not one cell for each of file_name, text;",
         ),
-        ("file_name,text\na.wav\n", "line 2: not one cell"),
+        ("file_name,text\na.wav\n", "quote cells with commas; line 2 of metadata.csv"),
         ("file_name,text\n", "no rows"),
         ("file_name,text\na.wav,\xff\n", "not UTF-8"),
     ]:
         (tmp_path / "bare/metadata.csv").write_bytes(content.encode("latin-1"))
         assert message in refusal(tmp_path / "bare")
     (tmp_path / "bare/metadata.csv").unlink()
-    for content, message in [("{", "line 1: not JSON"), ("[]", "line 1: not a JSON object")]:
+    for content, message in [("{", "the first: not JSON"), ("[]", "the first: not a JSON object but a list; line 1")]:
         (tmp_path / "bare/metadata.jsonl").write_text(content)
         assert message in refusal(tmp_path / "bare")
 
@@ -312,7 +313,7 @@ def test_save_to_disk_folders_are_read(tmp_path):
     DatasetDict({"train": rows, "dev": rows}).save_to_disk(tmp_path / "several")
     assert_equals_stored_dataset(tmp_path / "several")
     source = {"path": str(tmp_path / "several"), "split": "test"}
-    assert "no split 'test'; the splits are train, dev" in refusal(tmp_path, sources=[source])
+    assert "no split 'test'; the splits are dev, train" in refusal(tmp_path, sources=[source])
 
 
 def test_parquet_folders_are_read(tmp_path):
@@ -320,15 +321,16 @@ def test_parquet_folders_are_read(tmp_path):
     stored_dataset(tmp_path).to_parquet(tmp_path / "parquet/data/train-00000-of-00001.parquet")
     assert_equals_stored_dataset(tmp_path / "parquet")
     source = {"path": str(tmp_path / "parquet"), "split": "test"}
-    assert "Unknown split \"test\". Should be one of ['train']" in refusal(tmp_path, sources=[source])
+    assert "no split 'test'; the splits are train" in refusal(tmp_path, sources=[source])
     message = refusal(tmp_path / "parquet")
     assert "no column 'text' for text; the columns are id, sentence, who, audio" in message
 
 
 def test_a_column_without_recordings_is_named(tmp_path):
-    rows = Dataset.from_dict({"text": ["One."], "audio": [[0.1, 0.2]]})
-    rows.save_to_disk(tmp_path / "arrays")
-    assert "audio is not a recording: found list, expected a file name or bytes" in refusal(tmp_path / "arrays")
+    Dataset.from_dict({"text": ["One."], "audio": [[0.1, 0.2]]}).save_to_disk(tmp_path / "arrays")
+    assert "audio is not a recording: samples without a sample rate; map a column" in refusal(tmp_path / "arrays")
+    Dataset.from_dict({"text": ["One."], "audio": [5]}).save_to_disk(tmp_path / "numbers")
+    assert "audio is not a recording: found int, expected a file name, the bytes" in refusal(tmp_path / "numbers")
 
 
 # Cloning
@@ -417,6 +419,29 @@ def test_no_sentence_is_in_both_splits(tmp_path):
     splits = split_rows(rows, encode_config(tmp_path, test_size=0.2, seed=3))
     train, test = ({row["text"].rstrip("!.") for row in splits[name]} for name in ("train", "test"))
     assert not train & test and len(splits["test"]) == 12 and len(splits["train"]) == 48
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["กิ", "กี", "กึ", "กู"], ["कि", "की", "कु"], ["bà", "bá", "bã", "ba"], ["ما", "مَا"], ["I ♥ it", "I it"], ["7", "8"]],
+)
+def test_sentences_that_differ_in_a_mark_or_symbol_are_different(words):
+    for form in ("NFC", "NFD"):
+        assert len({sentence(unicodedata.normalize(form, word)) for word in words}) == len(words)
+
+
+@pytest.mark.parametrize(
+    "one, two",
+    [
+        ("Hello, YOU!", "hello you."),
+        (unicodedata.normalize("NFC", "Câu số một"), unicodedata.normalize("NFD", "câu số một.")),
+        ("Straße", "STRASSE"),
+        ("Zero\u200bwidth", "zero width"),
+        ("“Quoted”", '"quoted"'),
+    ],
+)
+def test_sentences_that_differ_in_case_form_or_punctuation_are_one(one, two):
+    assert sentence(one) == sentence(two)
 
 
 def test_no_speaker_is_in_both_splits(tmp_path):

@@ -30,6 +30,7 @@ from tests.helpers.forked_python import Python
 from tests.helpers.hub_server import HubServer, run_python
 from tests.helpers.paths import ROOT
 from tests.helpers.tiny_codec import CORPUS, tiny_codec, tiny_codec_folder
+from tests.recipes.test_hub_recipes import tar
 
 
 @pytest.fixture
@@ -309,14 +310,17 @@ def test_folders_that_are_not_an_encoded_corpus_are_refused(config, tmp_path):
 
 HUB = """
     import sys
-    from higgs_recipes.corpus.corpus import load_rows
+    from higgs_recipes.corpus.code_cache import CodeCache
     from higgs_recipes.corpus.encoded import load_encoded
+    from higgs_recipes.corpus.streaming import load_corpus
     from higgs_recipes.errors import InputError
     from tests.helpers.corpus_folder import encode_config
 
     def load(path, **spec):
         try:
-            corpus = load_rows(encode_config(path, sources=[{"path": path, **spec}], codec_name_or_path="unused"))
+            config = encode_config(path, sources=[{"path": path, **spec}], codec_name_or_path="unused")
+            config.output_dir = config.cache_dir = f"{sys.argv[1]}/{path}"
+            corpus = load_corpus(config, codec=None, cache=CodeCache(config.cache_dir, codec="no codec"))
             return [(row["id"], row["text"], corpus.recording(row["own"])["bytes"] is None) for row in corpus.rows]
         except InputError as error:
             return str(error)
@@ -333,10 +337,32 @@ HUB = """
         "empty": load("tester/empty"),
         "script": load("tester/script"),
         "encoded": len(load_encoded("tester/encoded", split="train")),
+        "attacks": {
+            name: [load(f"stranger/{name}"), load(f"stranger/{name}", streaming=True)]
+            for name in ("json-bytes", "json-path", "parquet-bytes", "parquet-path", "tar-path", "outside", "absolute")
+        },
     }
     import json
     print(json.dumps(results))
 """
+
+
+def attacks(folder: Path) -> dict[str, dict[str, bytes]]:
+    """Datasets that name a recording of this machine."""
+    write_tone(private := folder / "private.wav", seconds=1.0)
+    found = {}
+    for kind, cell in (
+        ("bytes", {"bytes": str(private), "path": None}),
+        ("path", {"bytes": None, "path": str(private)}),
+    ):
+        found[f"json-{kind}"] = {"data.jsonl": json.dumps({"text": "Taken.", "audio": cell}).encode()}
+        Dataset.from_list([{"text": "Taken.", "audio": cell}]).to_parquet(folder / f"{kind}.parquet")
+        found[f"parquet-{kind}"] = {"data/train-00000-of-00001.parquet": (folder / f"{kind}.parquet").read_bytes()}
+    found["tar-path"] = {"train.tar": tar({"a.json": json.dumps({"text": "Taken.", "audio": str(private)}).encode()})}
+    for kind, path in (("outside", "../" * 12 + str(private)[1:]), ("absolute", str(private))):
+        lines = f"file_name,text\n{path},Taken.\n".encode()
+        found[kind] = {"metadata.csv": lines, "a.wav": (folder / "private.wav").read_bytes()}
+    return found
 
 
 def test_corpora_are_read_from_the_hub(config, tmp_path):
@@ -355,13 +381,20 @@ def test_corpora_are_read_from_the_hub(config, tmp_path):
         hub.add_repo("tester/empty", {"README.md": b"Nothing yet."}, kind="datasets")
         hub.add_repo("tester/script", {"script.py": b"raise SystemExit"}, kind="datasets")
         hub.add_repo("tester/encoded", encoded_files, kind="datasets")
-        found = json.loads(run_python(textwrap.dedent(HUB), hub.env()).splitlines()[-1])
+        for name, files in attacks(tmp_path).items():
+            hub.add_repo(f"stranger/{name}", files, kind="datasets")
+        found = json.loads(run_python(textwrap.dedent(HUB), hub.env(), str(tmp_path / "out")).splitlines()[-1])
     assert found["folder"][:2] == [["00", "Sentence 0.", True], ["01", "Sentence 1.", True]]
     assert found["parquet"] == [["000000", "One.", False], ["000001", "Two.", False]]
     assert found["part"] == [["000000", "One.", False]] and found["encoded"] == 4
     assert "Unknown split \"dev\". Should be one of ['train']" in found["no_split"]
     assert "Revision 'v7' doesn't exist" in found["no_revision"] and "'danish' not found" in found["no_name"]
     assert "check the name, or run `hf auth login`" in found["no_repo"] and "hf auth login" in found["private"]
+    for name, messages in found["attacks"].items():  # some of them cannot be streamed
+        assert all(isinstance(message, str) for message in messages), (name, messages)
+        reasons = ("its bytes are str", "has a path but no bytes", "leaves its folder", "not one; leave streaming out")
+        reasons += ("streaming requires .parquet or .tar files", "FFmpeg", "no column 'audio' for audio")
+        assert all(any(reason in message for reason in reasons) for message in messages), (name, messages)
     assert "doesn't contain any data files" in found["empty"] and "scripts are no longer supported" in found["script"]
 
 

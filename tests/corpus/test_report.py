@@ -252,12 +252,14 @@ def test_a_clean_corpus_has_no_problems(tmp_path):
 
 def test_a_lone_surrogate_does_not_break_the_report(tmp_path):
     write_tone(tmp_path / "clips/a.wav", seconds=1.0)
-    (tmp_path / "clips/metadata.jsonl").write_text(
-        '{"file_name": "a.wav", "text": "Half \\ud83d.", "speaker": "\\ud83d"}'
-    )
+    row = '{"file_name": "a.wav", "id": "%s", "text": "Half%s.", "speaker": "%s"}\n'
+    rows = [row % ("good", "", ""), row % ("text", "\\ud83d", ""), row % ("speaker", "", "\\ud83d")]
+    (tmp_path / "clips/metadata.jsonl").write_text("".join(rows))
     config = encode_config(tmp_path / "clips", output_dir=str(tmp_path / "out"), test_size=0)
     record, place = check_corpus(config)
-    assert "invisible characters: 1 lone surrogate" in findings(record)
+    (group,) = record["rejects"]
+    assert (group["reason"], group["rows"]) == ("invalid Unicode", 2)
+    assert group["first"][0]["reason"] == "invalid Unicode: '\\ud83d' in text; correct the text or remove the row"
     assert "\\ud83d" in (place / "corpus_report.html").read_text(encoding="utf-8")
     assert render_text(record).encode()
 

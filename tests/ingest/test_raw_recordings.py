@@ -125,7 +125,8 @@ def test_linked_folders_and_names_in_other_encodings_are_read_and_dead_links_are
     assert {file.columns["file"] for file in files if file.flaw is None} >= {"a.wav", "disk/b.wav"}
     assert len([file for file in files if file.flaw is None]) == 4
     (gone,) = [file for file in files if file.flaw is not None]
-    assert (gone.columns["file"], gone.flaw.reason) == ("gone.wav", "cannot be read: No such file or directory")
+    reason = f"cannot be read: No such file or directory ({folder / 'gone.wav'})"
+    assert (gone.columns["file"], gone.flaw.reason) == ("gone.wav", reason)
     assert "loop: skipped, read already" in caplog.text
 
 

@@ -260,7 +260,7 @@ def test_a_part_of_a_dataset_is_asked_for_by_its_files(loaded):
         ("no converted split", "google/fleurs at revision refs/convert/parquet: no file matches vi_vn/dev/*.parquet"),
         (
             "files of a split",
-            "files of thivux/phoaudiobook requires a Hub id, and cannot be combined with name or split",
+            "files of thivux/phoaudiobook cannot be combined with name or split; leave them out",
         ),
         ("no split", 'Unknown split "dev"'),
         ("no file", "amphion/Emilia-Dataset: no file matches Emilia/XX/*.tar"),

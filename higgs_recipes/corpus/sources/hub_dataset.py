@@ -1,5 +1,6 @@
 """Datasets on the Hub as tables. Only the files of the requested configuration and split are downloaded."""
 
+import glob
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -7,14 +8,16 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from datasets import Audio, Dataset, Features, List, load_dataset, load_dataset_builder
+from datasets import Audio, ClassLabel, Dataset, Features, LargeList, List, load_dataset, load_dataset_builder
 from datasets.builder import DatasetBuilder, GeneratorBasedBuilder
 from datasets.config import HF_DATASETS_CACHE
 from datasets.exceptions import DatasetBuildError, DatasetNotFoundError, DatasetsError
 from datasets.packaged_modules.audiofolder.audiofolder import AudioFolder
+from datasets.packaged_modules.parquet.parquet import Parquet
 from huggingface_hub.errors import HfHubHTTPError, HTTPError
 
-from higgs_recipes.corpus.sources.table import Table
+from higgs_recipes.corpus.sources.parquet import check_parquet
+from higgs_recipes.corpus.sources.table import Table, rejected_unicode
 from higgs_recipes.corpus.sources.webdataset import WebDatasetTable
 from higgs_recipes.errors import InputError
 from higgs_recipes.files import explain_full_disk
@@ -25,6 +28,7 @@ from higgs_recipes.hub.public import is_hub_id
 
 # The branch with the Hub's own conversion of a dataset: <name>/<split>/0000.parquet ...
 CONVERTED = "refs/convert/parquet"
+PARQUET_ROWS = 100  # rows that are in memory at once while a parquet file is read
 
 
 @dataclass(frozen=True)
@@ -44,11 +48,16 @@ class HubFiles:
 
 
 class DatasetTable(Sequence):
-    """The rows of a `datasets.Dataset`; audio is not decoded."""
+    """The rows of a `datasets.Dataset`; audio is not decoded.
+
+    Args:
+        folder: folder that paths of recordings are relative to; None: rows must contain the recordings.
+    """
 
     streamed = False
 
-    def __init__(self, dataset: Dataset) -> None:
+    def __init__(self, dataset: Dataset, *, folder: Path | None = None) -> None:
+        self._folder = folder
         for name, feature in dataset.features.items():
             if isinstance(feature, Audio) and feature.decode:
                 dataset = dataset.cast_column(name, Audio(decode=False))
@@ -66,7 +75,11 @@ class DatasetTable(Sequence):
         return len(self._dataset)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        return self._dataset[index]
+        with rejected_unicode():
+            return self._dataset[index]
+
+    def recordings_folder(self, index: int) -> Path | None:
+        return self._folder
 
     def column(self, name: str) -> Sequence[Any]:
         return self._dataset[name] if name in self.column_names else [None] * len(self)
@@ -75,7 +88,7 @@ class DatasetTable(Sequence):
         return ()
 
     def select(self, indices: Sequence[int]) -> "DatasetTable":
-        return DatasetTable(self._dataset.select(indices))
+        return DatasetTable(self._dataset.select(indices), folder=self._folder)
 
     def use_columns(self, names: Sequence[str]) -> None:
         self._dataset = self._dataset.select_columns(list(names))
@@ -94,6 +107,8 @@ def _undecoded(feature: Any) -> Any:
         return Audio(decode=False)
     if isinstance(feature, List):
         return List(_undecoded(feature.feature), length=feature.length)
+    if isinstance(feature, LargeList):
+        return LargeList(_undecoded(feature.feature))
     if isinstance(feature, dict):
         return {name: _undecoded(inner) for name, inner in feature.items()}
     return feature
@@ -122,7 +137,7 @@ def find_files(spec: dict[str, Any], split: str) -> HubFiles:
             builder = load_dataset_builder(path, name, revision=revision)
             features = builder.info.features
             available = builder.config.data_files or {}
-            parts = list(available) if split == "all" else _split_names(split)
+            parts = list(available) if split == "all" else split_names(split)
             _require_splits(path, parts, available)
             paths = [url.partition("@")[2].partition("/")[2] for part in parts for url in available[part]]
     endings = {PurePosixPath(file).suffix for file in paths}
@@ -150,16 +165,12 @@ def open_hub(spec: dict[str, Any], split: str) -> tuple[Table | None, Path | Non
         if endings != {".parquet"}:
             raise InputError(f"{path}: files must match .parquet or .tar files, found {', '.join(sorted(endings))}")
         with explain_datasets(spec, split):
-            rows = load_dataset("parquet", data_files={split: [str(file) for file in found]}, split=split)
-            return DatasetTable(rows), None
+            return DatasetTable(load_parquet({split: found}, split)), None
     if revision == CONVERTED:
         parts = _converted_patterns(name, split)
-        files = {
-            part: [str(file) for file in _fetch_matching(path, pattern, revision=revision)]
-            for part, pattern in parts.items()
-        }
+        files = {part: _fetch_matching(path, pattern, revision=revision) for part, pattern in parts.items()}
         with explain_datasets(spec, split):
-            return DatasetTable(load_dataset("parquet", data_files=files, split=split)), None
+            return DatasetTable(load_parquet(files, split)), None
 
     with explain_datasets(spec, split):
         builder = load_dataset_builder(path, name, revision=revision)
@@ -171,8 +182,15 @@ def open_hub(spec: dict[str, Any], split: str) -> tuple[Table | None, Path | Non
                 f"{path}: `datasets` needs FFmpeg to read its files; set revision: {CONVERTED}, which the Hub has for "
                 "most datasets, or set files to its .tar files"
             )
-        available, wanted = builder.config.data_files, set(_split_names(split))
-        if wanted in ({"all"}, available.keys()):
+        available = builder.config.data_files
+        wanted = set(available) if split == "all" else set(split_names(split))
+        if isinstance(builder, Parquet):
+            _require_splits(path, sorted(wanted), available)
+            files = {
+                part: _fetch_urls(path, available[part], revision=revision) for part in available if part in wanted
+            }
+            return DatasetTable(load_parquet(files, split, features=builder.info.features)), None
+        if wanted == available.keys():
             return DatasetTable(load_dataset(path, name, split=split, revision=revision)), None
         _require_splits(path, sorted(wanted), available)
         # `load_dataset(path)` would download every split of this configuration.
@@ -184,19 +202,53 @@ def open_hub(spec: dict[str, Any], split: str) -> tuple[Table | None, Path | Non
         return DatasetTable(load_dataset(module, data_files=files, split=split, **options)), None
 
 
-def _split_names(split: str) -> list[str]:
+def load_parquet(files: Mapping[str, Sequence[Path]], split: str, *, features: Features | None = None) -> Dataset:
+    """The rows of parquet files on this machine.
+
+    Args:
+        files: the files of each split.
+        split: a split, or an expression of splits.
+
+    Raises:
+        InputError: as `check_parquet`.
+    """
+    for path in (path for paths in files.values() for path in paths):
+        check_parquet(path)
+    # Names of files are names here, and patterns to `datasets`.
+    names = {part: [glob.escape(str(path)) for path in paths] for part, paths in files.items()}
+    return load_dataset("parquet", data_files=names, split=split, features=features, batch_size=PARQUET_ROWS)
+
+
+def class_names(features: Mapping[str, Any], path: Sequence[str]) -> ClassLabel | None:
+    """The labels of a column, or of a field in it, that is stored as class indexes; None for others."""
+    feature: Any = features
+    for part in path:
+        feature = feature.get(part) if isinstance(feature, Mapping) else None
+    return feature if isinstance(feature, ClassLabel) else None
+
+
+def split_names(split: str) -> list[str]:
     """The splits in an expression: train.a and train.b for "train.a[:10%]+train.b"."""
     return [part.partition("[")[0].strip() for part in split.split("+")]
 
 
 def _converted_patterns(name: str | None, split: str) -> dict[str, str]:
-    return {part: f"{name or 'default'}/{part}/*.parquet" for part in _split_names(split)}
+    folders = {part: f"{name or 'default'}/{part}" for part in split_names(split)}
+    return {part: f"{glob.escape(folder)}/*.parquet" for part, folder in folders.items()}
 
 
 def _require_splits(path: str, wanted: Iterable[str], available: Iterable[str]) -> None:
     for part in wanted:
         if part not in available:
             raise InputError(f'{path}: Unknown split "{part}". Should be one of {list(available)}')
+
+
+def _fetch_urls(path: str, urls: Iterable[str], *, revision: str | None) -> list[Path]:
+    """Download files by their addresses: hf://datasets/<repository>@<revision>/<file>."""
+    names = [url.partition("@")[2].partition("/")[2] for url in urls]
+    patterns = [glob.escape(name) for name in names]
+    snapshot = fetch(path, repo_type="dataset", revision=revision, allow_patterns=patterns).folder
+    return [snapshot / name for name in names]
 
 
 def _fetch_matching(path: str, pattern: str, *, revision: str | None) -> list[Path]:
@@ -216,9 +268,13 @@ def _matching(path: str, files: Iterable[str], pattern: str, *, revision: str | 
 
 def _folder_pattern(builder: DatasetBuilder, split: str) -> list[str] | None:
     """What to download of an audio folder: the folder of the split if it has all of its files, else everything."""
-    files = (builder.config.data_files or {}).get(split) or []
-    inside = [f"/{split}/" in file.partition("@")[2] for file in files]
-    return [f"{split}/*"] if inside and all(inside) else None
+    patterns = []
+    for part in split_names(split):
+        files = (builder.config.data_files or {}).get(part) or []
+        if not files or not all(f"/{part}/" in file.partition("@")[2] for file in files):
+            return None
+        patterns.append(f"{glob.escape(part)}/*")
+    return patterns
 
 
 @contextmanager

@@ -2,11 +2,14 @@
 
 import codecs
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from higgs_recipes.rejects import Reject, RejectCode, RejectedRow
+
+
+MAX_DEPTH = 100  # levels of lists and objects in JSON; more is not data
 
 
 def parse_lines(path: Path, parse: Callable[[str], dict[str, Any]]) -> Iterator[dict[str, Any] | Reject]:
@@ -61,14 +64,34 @@ def json_object(content: str | bytes) -> dict[str, Any]:
     """Parse a JSON object.
 
     Raises:
-        RejectedRow: not JSON, or not an object.
+        RejectedRow: not JSON, a name with two values, nested deeper than `MAX_DEPTH`, or not an object.
     """
     try:
-        stored = json.loads(content)
+        stored = json.loads(content, object_pairs_hook=_unique_names)
     except ValueError as error:
         raise RejectedRow(RejectCode.NOT_JSON, detail=str(error).replace("line 1 ", "")) from error
     except RecursionError as error:
-        raise RejectedRow(RejectCode.NOT_JSON, detail="nested too deep") from error
+        raise RejectedRow(RejectCode.NOT_JSON, detail=f"nested deeper than {MAX_DEPTH} levels") from error
     if not isinstance(stored, dict):
         raise RejectedRow(RejectCode.NOT_AN_OBJECT, detail=type(stored).__name__)
+    level: list[Any] = [stored]
+    for _ in range(MAX_DEPTH):
+        level = [inner for value in level for inner in _children(value)]
+        if not level:
+            return stored
+    raise RejectedRow(RejectCode.NOT_JSON, detail=f"nested deeper than {MAX_DEPTH} levels")
+
+
+def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    stored = dict(pairs)
+    if len(stored) < len(pairs):  # json keeps the last value
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"two values for {twice!r}; keep one")
     return stored
+
+
+def _children(value: Any) -> Iterable[Any]:
+    """The lists and objects in a list or object."""
+    inner = value.values() if isinstance(value, dict) else value
+    return [child for child in inner if isinstance(child, (dict, list))]

@@ -2,16 +2,21 @@
 
 import csv
 import io
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from higgs_recipes.corpus.rows import AUDIO_ENDINGS
 from higgs_recipes.corpus.sources.lines import decode, json_object, parse_lines, raw_lines
 from higgs_recipes.errors import InputError
 from higgs_recipes.rejects import Reject, RejectCode, RejectedRow
 
 
 METADATA_FILES = ("metadata.csv", "metadata.jsonl")
+# The name of a recording that ends a cell: in a later line of a quoted cell it shows that the quotation is not closed.
+_FILE_NAME = re.compile(rf"\.(?:{'|'.join(sorted(AUDIO_ENDINGS))})[\"']?\s*(?:[,;|\t]|$)", re.IGNORECASE)
 
 
 def find_metadata(folder: Path) -> Path | None:
@@ -39,44 +44,49 @@ def metadata_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]] | Reject]:
         yield row if isinstance(row, Reject) else (row["line"], row["stored"])
 
 
-def read_metadata(path: Path) -> list[dict[str, Any]]:
-    """All rows of a metadata file.
-
-    Raises:
-        InputError: an invalid line; the message has its number.
-    """
-    rows = []
-    for row in metadata_rows(path):
-        if isinstance(row, Reject):
-            raise InputError(f"{path} line {row.columns['line']}: {row.reason}")
-        rows.append(row[1])
-    return rows
-
-
 class MetadataTable(Sequence):
-    """Rows in memory, as read from a metadata file."""
+    """Rows in memory, as read from a metadata file.
+
+    Args:
+        rows: rows, and rejects of lines that are not rows, which raise when they are read.
+        folder: folder that paths of recordings are relative to.
+    """
 
     streamed = False
     features: Mapping[str, Any] = {}
 
-    def __init__(self, rows: Sequence[Mapping[str, Any]], *, column_names: Sequence[str] | None = None) -> None:
-        self._rows = rows
-        self.column_names = column_names or list(dict.fromkeys(name for row in rows for name in row))
+    def __init__(
+        self,
+        rows: Sequence[Mapping[str, Any] | Reject],
+        *,
+        folder: Path | None = None,
+        column_names: Sequence[str] | None = None,
+    ) -> None:
+        self._rows, self._folder = rows, folder
+        names = (name for row in rows if not isinstance(row, Reject) for name in row)
+        self.column_names = column_names or list(dict.fromkeys(names))
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def __getitem__(self, index: int) -> Mapping[str, Any]:
-        return self._rows[index]
+        row = self._rows[index]
+        if isinstance(row, Reject):
+            raise RejectedRow(row.code, row.field, row.detail)
+        return row
+
+    def recordings_folder(self, index: int) -> Path | None:
+        return self._folder
 
     def column(self, name: str) -> list[Any]:
-        return [row.get(name) for row in self._rows]
+        return [None if isinstance(row, Reject) else row.get(name) for row in self._rows]
 
     def broken(self) -> Sequence[int]:
-        return ()
+        return [index for index, row in enumerate(self._rows) if isinstance(row, Reject)]
 
     def select(self, indices: Sequence[int]) -> "MetadataTable":
-        return MetadataTable([self._rows[index] for index in indices], column_names=self.column_names)
+        rows = [self._rows[index] for index in indices]
+        return MetadataTable(rows, folder=self._folder, column_names=self.column_names)
 
     def use_columns(self, names: Sequence[str]) -> None:
         """Do nothing: all columns are in memory."""
@@ -85,8 +95,36 @@ class MetadataTable(Sequence):
         """Do nothing: the table has no files of its own."""
 
 
+def open_metadata(path: Path, *, renamed: Mapping[str, str]) -> MetadataTable:
+    """The rows of a metadata file; invalid lines are rejects.
+
+    Args:
+        renamed: column of the file to its name in the table.
+
+    Raises:
+        InputError: no line is valid, or two columns would have one name; the message has both.
+    """
+    rows: list[Mapping[str, Any] | Reject] = []
+    for row in metadata_rows(path):
+        if isinstance(row, Reject):
+            where = f"line {row.columns['line']} of {path.name}"
+            rows.append(replace(row, detail=f"{row.detail}; {where}" if row.detail else where))
+            continue
+        named: dict[str, str] = {}
+        for column in row[1]:
+            name = renamed.get(column, column)
+            if name in named:
+                raise InputError(f"{path}: the columns {named[name]} and {column} both are a row's {name}; keep one")
+            named[name] = column
+        rows.append({name: row[1][column] for name, column in named.items()})
+    if rows and all(isinstance(row, Reject) for row in rows):
+        raise InputError(f"{path}: none of {len(rows)} lines is valid; the first: {rows[0].reason}")
+    return MetadataTable(rows, folder=path.parent)
+
+
 def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]] | Reject]:
     numbers: list[int] = []  # lines that the CSV reader has seen; lines that are not UTF-8 do not reach it
+    texts: list[str] = []  # the lines of the present row
     rejects: list[Reject] = []
 
     def lines() -> Iterator[str]:
@@ -101,28 +139,41 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]] | Reject]:
             for line in io.StringIO(text, newline=""):  # a line may end with a carriage return alone
                 number += 1
                 numbers.append(number)
+                texts.append(line)
                 yield line
 
-    def reject(code: RejectCode, detail: str) -> Reject:
-        return Reject(code, detail=detail).at({"file": str(path), "line": numbers[-1]})
+    def reject(code: RejectCode, detail: str, number: int) -> Reject:
+        return Reject(code, detail=detail).at({"file": str(path), "line": number})
 
     reader = csv.reader(lines(), strict=True)
     header: list[str] | None = None
     while True:
+        texts.clear()
         try:
-            cells = next(reader, None)
+            cells, problem = next(reader, None), None
         except csv.Error as error:
-            yield reject(RejectCode.NOT_CSV, str(error))
-            continue
+            cells, problem = [], str(error)
         if cells is None:
             break
-        if len(cells) < 2 and not "".join(cells).strip():
+        if problem is None and any(_FILE_NAME.search(line) for cell in cells for line in cell.splitlines()[1:]):
+            problem = "a quoted cell contains the rows after it"
+        if problem is not None:
+            span = numbers[-len(texts) :]
+            if len(span) > 1:
+                problem += f": a quotation opens in line {span[0]} and ends in line {span[-1]}; close it or remove it"
+            # The line where the reader stopped comes first.
+            yield from [reject(RejectCode.NOT_CSV, problem, number) for number in reversed(span)]
+        elif len(cells) < 2 and not "".join(cells).strip():
             continue  # a blank line
-        if header is None:
+        elif header is None:
             header = cells
+            if len(header) == 1 and (separators := [mark for mark in "\t;|" if mark in header[0]]):
+                raise InputError(f"{path}: the cells are separated by {separators[0]!r}; separate them by commas")
+            if twice := [name for name in header if name and header.count(name) > 1]:
+                raise InputError(f"{path}: two columns are named {twice[0]!r}; rename or remove one")
         elif len(cells) != len(header):
             detail = f"not one cell for each of {', '.join(header)}; quote cells with commas"
-            yield reject(RejectCode.WRONG_CELLS, detail)
+            yield reject(RejectCode.WRONG_CELLS, detail, numbers[-1])
         else:
-            yield numbers[-1], dict(zip(header, cells, strict=True))
+            yield numbers[-1], {name: cell for name, cell in zip(header, cells, strict=True) if name}
     yield from rejects

@@ -10,6 +10,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from higgs_recipes.corpus.sources.table import rejected_unicode
+from higgs_recipes.errors import InputError
+
+
+# Recordings hardly compress and texts some ten times: a file beyond both limits does not contain a corpus.
+MAX_RATIO, MAX_BYTES = 100, 2**30
+CHECKED_ROWS = 64
+
 
 class ParquetTable(Sequence):
     """Rows as they are stored: a recording is a cell {"path", "bytes"}, a class label is an index.
@@ -19,6 +27,7 @@ class ParquetTable(Sequence):
         features: types of the columns; empty unless set after opening.
 
     Raises:
+        InputError: as `check_parquet`.
         pyarrow.ArrowInvalid: not a parquet file, or a damaged one.
     """
 
@@ -26,7 +35,8 @@ class ParquetTable(Sequence):
     features: Mapping[str, Any] = {}
 
     def __init__(self, path: Path) -> None:
-        self._file = pq.ParquetFile(path)
+        check_parquet(path)
+        self._path, self._file = path, pq.ParquetFile(path)
         self.schema: pa.Schema = self._file.schema_arrow
         self.column_names: list[str] = list(self.schema.names)
         self._columns: Sequence[str] = self.column_names
@@ -37,6 +47,9 @@ class ParquetTable(Sequence):
 
     def __len__(self) -> int:
         return len(self._picked)
+
+    def recordings_folder(self, index: int) -> Path | None:
+        """None: the files are those of a dataset on the Hub."""
 
     def column(self, name: str) -> list[Any]:
         """The values of a column, without reading the others; None in all rows if the file does not have it."""
@@ -65,5 +78,46 @@ class ParquetTable(Sequence):
         group = bisect_right(self._starts, row) - 1
         if self._group is None or self._group[:2] != (group, self._columns):
             self._group = None  # free it before the next one is read
-            self._group = (group, self._columns, self._file.read_row_group(group, columns=list(self._columns)))
-        return self._group[2].slice(row - self._starts[group], 1).to_pylist()[0]
+            try:
+                rows = self._file.read_row_group(group, columns=list(self._columns))
+            except (pa.ArrowException, OSError) as error:
+                raise InputError(f"{self._path}: row group {group} is damaged ({error}); download it again") from error
+            self._group = (group, self._columns, rows)
+        with rejected_unicode():
+            return self._group[2].slice(row - self._starts[group], 1).to_pylist()[0]
+
+
+def check_parquet(path: Path) -> None:
+    """Refuse a parquet file that would fill memory or disk, before it is read.
+
+    Raises:
+        InputError: the file has more rows than bytes, expands more than `MAX_RATIO` times and beyond `MAX_BYTES`, or
+            has two columns of one name.
+        pyarrow.ArrowInvalid: not a parquet file, or a damaged one.
+    """
+    with pq.ParquetFile(path) as file:
+        names, metadata, size = file.schema_arrow.names, file.metadata, path.stat().st_size
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise InputError(f"{path}: two columns are named {twice[0]!r}; rename or remove one")
+        limit = max(MAX_BYTES, MAX_RATIO * size)
+        expanded = sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
+        if metadata.num_rows > size or expanded > limit:
+            raise _too_large(path, size, f"{metadata.num_rows:,} rows of {expanded:,} bytes")
+        if size > MAX_BYTES // MAX_RATIO:
+            return
+        # A dictionary stores a repeated value once: only reading shows the size of a small file's rows.
+        expanded = 0
+        for batch in file.iter_batches(batch_size=CHECKED_ROWS):
+            expanded += sum(_decoded(column).nbytes for column in batch.columns)
+            if expanded > limit:
+                raise _too_large(path, size, f"{metadata.num_rows:,} rows of more than {limit:,} bytes")
+
+
+def _decoded(column: pa.Array) -> pa.Array:
+    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+
+
+def _too_large(path: Path, size: int, content: str) -> InputError:
+    return InputError(
+        f"{path}: a file of {size:,} bytes with {content} is not a corpus; it would fill the memory and is not read"
+    )

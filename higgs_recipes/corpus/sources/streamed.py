@@ -101,6 +101,9 @@ class StreamedTable(Sequence):
     def features(self) -> Mapping[str, Any]:
         return self._rows.features
 
+    def recordings_folder(self, index: int) -> Path | None:
+        """None: rows contain their recordings."""
+
     def column(self, name: str) -> Sequence[Any]:
         return self._rows.column(name)
 

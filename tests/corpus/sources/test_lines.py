@@ -53,3 +53,21 @@ def test_invalid_json_is_rejected(content, code, reason):
         json_object(content)
     assert error.value.reject.code is code and str(error.value).startswith(reason)
     assert json_object('{"a": 1}') == {"a": 1} and isinstance(error.value.reject, Reject)
+
+
+@pytest.mark.parametrize(
+    "content, reason",
+    [
+        ("[" * 100_000, "nested deeper than 100 levels"),
+        ('{"a": ' * 200 + "1" + "}" * 200, "nested deeper than 100 levels"),
+        ('{"a": 1, "b": {"c": 1, "c": 2}}', "two values for 'c'; keep one"),
+        ('{"a": ' + "9" * 5000 + "}", "Exceeds the limit"),
+    ],
+    ids=["brackets", "objects", "two values", "digits"],
+)
+def test_hostile_json_is_rejected(content, reason):
+    with pytest.raises(RejectedRow) as error:
+        json_object(content)
+    assert error.value.reject.code is RejectCode.NOT_JSON and error.value.reject.reason.startswith(
+        f"not JSON: {reason}"
+    )

@@ -7,20 +7,24 @@ import pytest
 from higgs_recipes.corpus.sources.metadata import MetadataTable
 from higgs_recipes.corpus.sources.source import Source
 from higgs_recipes.rejects import RejectCode, RejectedRow
+from tests.helpers.corpus_folder import write_tone
 
 
 def source(row: dict, *, folder: Path | None = Path("/corpus"), **constants: str) -> Source:
-    columns = {name: name for name in row}
-    return Source("corpus:train", MetadataTable([row]), columns, constants, None, folder, {})
+    columns = {name: (name,) for name in row}
+    return Source("corpus:train", MetadataTable([row], folder=folder), columns, constants, None, folder, {})
 
 
-def test_paths_are_relative_to_the_folder_and_constants_override_columns():
-    row = {"text": "One.", "audio": "clips/a.wav", "turns": [{"audio": "/corpus/b.wav"}], "ref_audio": ""}
-    assert source(row, language="en").row(0) == {
+def test_paths_are_relative_to_the_folder_and_constants_override_columns(tmp_path):
+    write_tone(tmp_path / "clips/a.wav")
+    write_tone(tmp_path / "b.wav")
+    row = {"text": "One.", "audio": "clips/a.wav", "turns": [{"audio": f"{tmp_path}/b.wav"}], "ref_audio": ""}
+    assert source(row, folder=tmp_path, language="en").row(0) == {
         "text": "One.",
-        "audio": {"path": "/corpus/clips/a.wav", "bytes": None},
-        "turns": [{"audio": {"path": "/corpus/b.wav", "bytes": None}}],
+        "audio": {"path": f"{tmp_path}/clips/a.wav", "bytes": None},
+        "turns": [{"audio": {"path": f"{tmp_path}/b.wav", "bytes": None}}],
         "ref_audio": None,
+        "ref_speakers": [],
         "language": "en",
     }
 
@@ -36,7 +40,7 @@ def test_paths_are_relative_to_the_folder_and_constants_override_columns():
             "recording leaves its folder: a.wav",
         ),
         (
-            {"ref_speakers": [{"ref_audio": "a.wav"}, {"ref_audio": "/etc/a.wav"}]},
+            {"ref_speakers": [{"ref_audio": None}, {"ref_audio": "/etc/a.wav"}]},
             Path("/c"),
             RejectCode.OUTSIDE_FOLDER,
             "ref_speakers.1",

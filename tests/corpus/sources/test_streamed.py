@@ -61,6 +61,6 @@ def test_a_failed_download_is_an_error_and_not_a_reject(tmp_path, monkeypatch):
     monkeypatch.setattr(streamed, "fetch", fetch)
     rows = table(tmp_path)
     rows.set_counts([3] * len(NAMES))
-    source = Source("user/name:train", rows, {"text": "text"}, {}, None, None, {})
+    source = Source("user/name:train", rows, {"text": ("text",)}, {}, None, None, {})
     with pytest.raises(InputError, match="could not be fetched"):
         check_place([source], 0, 0, EncodeConfig(sources=["user/name"]))

@@ -11,7 +11,7 @@ from higgs_recipes.corpus.sources.hub_dataset import DatasetTable, HubFiles
 from higgs_recipes.corpus.sources.metadata import MetadataTable
 from higgs_recipes.corpus.sources.parquet import ParquetTable
 from higgs_recipes.corpus.sources.streamed import StreamedTable
-from higgs_recipes.corpus.sources.table import Table, matching_rows, select_matching
+from higgs_recipes.corpus.sources.table import ConcatTable, Table, matching_rows, select_matching
 from higgs_recipes.corpus.sources.webdataset import WebDatasetTable
 from higgs_recipes.rejects import RejectedRow
 from tests.recipes.test_hub_recipes import tar
@@ -57,7 +57,11 @@ def webdataset_table(folder: Path, monkeypatch) -> Table:
     return WebDatasetTable([folder / "a.tar"])
 
 
-TABLES = [dataset_table, metadata_table, parquet_table, streamed_table]
+def concat_table(folder: Path, monkeypatch) -> Table:
+    return ConcatTable([MetadataTable(ROWS[:1]), MetadataTable([], column_names=["text"]), MetadataTable(ROWS[1:])])
+
+
+TABLES = [dataset_table, metadata_table, parquet_table, streamed_table, concat_table]
 
 
 @pytest.fixture(params=TABLES, ids=lambda build: build.__name__)
@@ -127,3 +131,17 @@ def test_broken_rows_are_always_selected(tmp_path):
     assert kept == [2] and len(chosen) == 2 and chosen[1]["json.mic"] == "2"
     with pytest.raises(RejectedRow):
         chosen[0]
+
+
+def test_tables_in_a_row_keep_their_folders_and_broken_rows(tmp_path):
+    (tmp_path / "a.tar").write_bytes(tar({"a.json": b"{", "b.json": b'{"mic": "2"}'}))
+    table = ConcatTable([MetadataTable(ROWS, folder=tmp_path), WebDatasetTable([tmp_path / "a.tar"])])
+    assert table.column_names == ["text", "mic", "__key__", "json.mic"] and len(table) == 5
+    assert [table.recordings_folder(index) for index in (0, 2, 3)] == [tmp_path, tmp_path, None]
+    assert table.broken() == [3] and table.column("json.mic") == [None] * 4 + ["2"]
+    chosen = table.select([0, 2, 4])
+    assert [row.get("text", row.get("json.mic")) for row in chosen] == ["One.", "Three.", "2"] and len(chosen) == 3
+    assert chosen.select([1, 2]).recordings_folder(0) == tmp_path
+    for index in (-1, 5):
+        with pytest.raises(IndexError):
+            table[index]
