@@ -5,8 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from higgs_recipes.corpus.rows import hashed_id
 from higgs_recipes.errors import InputError
-from higgs_recipes.ingest.audio_files import find_files, is_audio_name
+from higgs_recipes.ingest.audio_files import audio_stem, find_files, is_audio_name
 from higgs_recipes.ingest.formats.lines import array_elements, parse_json, read_text, skip_separators
 from higgs_recipes.ingest.import_paths import ImportFolder
 from higgs_recipes.ingest.rows import ImportRow, shown
@@ -86,9 +87,8 @@ def write_train_higgs_audio(folder: Path, rows: Sequence[Mapping[str, Any]], *, 
     samples = []
     transcripts: set[PurePosixPath] = set()
     for row in rows:
-        transcript = PurePosixPath(row["audio"]).with_suffix(".txt")
-        if transcript in transcripts:  # a.wav and a.flac
-            transcript = PurePosixPath(f"{row['audio']}.txt")
+        stems = (audio_stem(row["audio"]), row["audio"], hashed_id(row["audio"]))  # a.wav and a.flac may share a.txt
+        transcript = next(path for stem in stems if (path := PurePosixPath(f"{stem}.txt")) not in transcripts)
         transcripts.add(transcript)
         (folder / transcript).write_text(row["text"], encoding="utf-8")
         samples.append(_sample(row, transcript))

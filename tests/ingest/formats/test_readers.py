@@ -24,7 +24,7 @@ def test_every_format_has_its_reader():
 
 @dataclass(frozen=True)
 class Utterance:
-    """`clip` names its recording: a name in the layout's folder, or a path where the layout has paths."""
+    """`clip` is the name of its recording."""
 
     name: str
     text: str
@@ -38,7 +38,7 @@ Place = tuple[str, int]
 GOOD = [Utterance(f"good{index}", text, f"good{index}") for index, text in enumerate(TEXTS)]
 
 
-BROKEN = {  # what is wrong to its row, in every layout
+BROKEN = {  # rows that every format rejects
     "missing": Utterance("missing", "Hello.", "missing"),
     "zero": Utterance("zero", "Hello.", "zero"),
     "noise": Utterance("noise", "Hello.", "noise"),
@@ -86,7 +86,7 @@ def comma_cells(*cells: str) -> str:
     return line.getvalue()
 
 
-LISTS = {  # format: (file, head, line of (path, text), whether the file is the source)
+LISTS = {  # format: (file, header, line of (path, text), whether the file is the source)
     "ms_swift": ("list.jsonl", [], swift, True),
     "gpt_sovits": ("all.list", [], lambda audio, text: f"{audio}|anna|en|{text}", True),
     "f5": ("metadata.csv", ["audio_file|text"], lambda audio, text: f"{audio}|{text}", True),
@@ -150,7 +150,7 @@ def test_a_kaldi_folder_with_every_error(tmp_path):
     reasons = REASONS | {"empty": "one cell: no value for empty"}
     for key in (*BROKEN, "twice", "up", "root"):
         assert rejects.pop(("text", line_of[key])).startswith(reasons[key]), key
-    # A recording whose line in text cannot be read is left alone in its own list.
+    # The recording of a line of text that cannot be read has no transcript.
     expected = {"latin": "no transcript for this", "empty": "no transcript for this", "twice": "duplicate id: "}
     for key, reason in expected.items():
         assert rejects.pop(("wav.scp", line_of[key])).startswith(reason), key
