@@ -6,25 +6,17 @@ accelerate launch --config_file accelerate_configs/single_gpu.yaml scripts/sft.p
 
 from pathlib import Path
 
-from higgs_recipes.audio.codec import codec_revision
 from higgs_recipes.configs.parser import given_fields, parse_recipe
 from higgs_recipes.configs.sft import SFTConfig
 from higgs_recipes.errors import exit_on_input_error
-from higgs_recipes.hub.lineage import base_origin
-from higgs_recipes.hub.public import public_record
 from higgs_recipes.hub.push import push_model, resolve_target, write_adapter_card
 from higgs_recipes.hub.result_state import ResultState
 from higgs_recipes.hub.run_record import RUN_INFO
-from higgs_recipes.modeling.base_files import fetch_base
-from higgs_recipes.modeling.fingerprint import folder_fingerprint
-from higgs_recipes.modeling.model import build_model, load_tokenizer
-from higgs_recipes.provenance import resolved_recipe, run_environment
+from higgs_recipes.provenance import resolved_recipe
 from higgs_recipes.records import read_record
 from higgs_recipes.training.checkpoints import checkpoint_to_resume
-from higgs_recipes.training.data import EncodedSamples, load_training_data
-from higgs_recipes.training.run_estimate import epochs_to_train
+from higgs_recipes.training.fine_tune import fine_tune
 from higgs_recipes.training.run_folder import check_run_folder, is_trained
-from higgs_recipes.training.trainer import HiggsTrainer
 
 
 def main() -> None:
@@ -39,11 +31,14 @@ def main() -> None:
         token=config.hub_token,
     )
     recipe = resolved_recipe(config, given=given_fields(SFTConfig))
+    config.push_to_hub = False  # pushed below, with a model card; the Trainer would push without it
     state = ResultState(folder, script="sft", recipe=recipe, repo_id=target and target.repo_id)
     if not is_trained(state):
         checkpoint = checkpoint_to_resume(config)
         check_run_folder(state)
-        if not fine_tune(config, state, checkpoint):
+        trainer = fine_tune(config, state, checkpoint=checkpoint)
+        if trainer.stopped_early:
+            print(f"stopped at step {trainer.state.global_step}; continue with --resume_from_checkpoint true")
             return
     if not is_main:
         return
@@ -52,46 +47,6 @@ def main() -> None:
     if target:
         message = f"{config.method} fine-tuning, {read_record(folder / RUN_INFO)['steps']} steps"
         print(f"pushed: {push_model(folder, target, message=message)}")
-
-
-def fine_tune(config: SFTConfig, state: ResultState, checkpoint: str | None) -> bool:
-    """Train and save; False if the run was stopped before its last step."""
-    config.push_to_hub = False  # pushed above, with a model card; the Trainer would push without it
-    base = fetch_base(config)
-    tokenizer = load_tokenizer(base)
-    codec = codec_revision(config.codec_name_or_path, revision=config.codec_revision)
-    train_rows, test_rows, corpora = load_training_data(config, tokenizer, codec=codec)
-    train_samples = EncodedSamples(train_rows, tokenizer)
-    config.num_train_epochs = epochs_to_train(config, train_samples)
-    trainer = HiggsTrainer(
-        build_model(config, base),
-        config,
-        base=base,
-        train_dataset=train_samples,
-        eval_dataset=EncodedSamples(test_rows, tokenizer) if test_rows is not None else None,
-        run_info=public_record(
-            run_environment()
-            | {
-                "recipe": state.recipe,
-                "method": config.method,
-                "base_model": config.model_name_or_path,
-                "base_revision": base.commit,
-                "base_fingerprint": folder_fingerprint(base.folder),
-                **base_origin(base, checkpoint=checkpoint),
-                "codec": codec,
-                "datasets": corpora,
-            }
-        ),
-    )
-    if trainer.is_world_process_zero():
-        state.write()
-    trainer.train(resume_from_checkpoint=checkpoint)
-    if trainer.stopped_early:
-        if trainer.is_world_process_zero():
-            print(f"stopped at step {trainer.state.global_step}; continue with --resume_from_checkpoint true")
-        return False
-    trainer.save_model()
-    return True
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ import pyarrow.parquet
 import pytest
 import torch
 from huggingface_hub import DatasetCard, ModelCard
+from safetensors.torch import load_file
 from transformers import AutoTokenizer, HiggsAudioV2ForConditionalGeneration, HiggsAudioV2Processor
 
 from higgs_recipes.chatml import conversation
@@ -335,6 +336,20 @@ def test_a_failed_push_leaves_the_adapter_on_disk_and_its_command_pushes_it(road
     again = subprocess.run(shlex.split(command), env=env, cwd=ROOT, capture_output=True, text=True)
     assert again.returncode == 0, again.stderr
     assert road.repo("models", "second").files == on_disk and road.repo("models", "second").private
+
+
+def test_an_adapter_is_trained_further_with_its_origin_in_record_and_card(road, adapter):
+    flags = [*road.sft_flags("further"), "--adapter", "tester/voice", "--max_steps", 1, "--eval_strategy", "no"]
+    road.run("sft", *flags, "--save_strategy", "no")
+    run = json.loads((road.folder / "further/run.json").read_text())
+    commit = road.repo("models", "voice").head
+    assert (run["adapter"], run["adapter_revision"]) == ("tester/voice", commit)
+    assert f"- continues the adapter: tester/voice @ {commit}" in (road.folder / "further/README.md").read_text()
+    before = load_file(adapter / "adapter_model.safetensors")
+    after = load_file(road.folder / "further" / "adapter_model.safetensors")
+    assert before.keys() == after.keys()
+    for name, weight in after.items():  # one step further, not from the start: a new adapter has zeros in B
+        assert torch.allclose(weight, before[name], atol=2e-3) and ("lora_B" not in name or weight.any())
 
 
 def test_a_folder_with_files_of_others_is_refused_before_training(road, corpus):

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from math import inf
 
 from transformers import TrainingArguments
+from transformers.trainer_utils import HubStrategy
 
 from higgs_recipes.configs.fields import option, require
 from higgs_recipes.configs.finetuning import ForwardConfig, MethodConfig
@@ -51,6 +52,11 @@ class SFTConfig(TrainingArguments, ForwardConfig, MethodConfig, CodecConfig, Mod
         [], "Encoded corpora by folder or Hub id; they are concatenated and must be encoded with the recipe's codec."
     )
     test_split: str | None = option("test", "Split that eval_strategy evaluates; null: no evaluation.")
+    adapter: str | None = option(
+        None,
+        "LoRA adapter to train further, by folder or Hub id, with the recipe's rank and targets; null: a new one.",
+    )
+    adapter_revision: str | None = option(None, "Commit, tag or branch of the adapter; null: main.")
     hours_seen: float | None = option(
         None, "Hours of audio to train on, counting repetitions; null: num_train_epochs or max_steps set the length."
     )
@@ -69,10 +75,16 @@ class SFTConfig(TrainingArguments, ForwardConfig, MethodConfig, CodecConfig, Mod
     code_dropout: float = option(
         0.0, "Share of codec steps replaced by random codes in the input while training, to rely more on the text."
     )
+    early_stopping_patience: int | None = option(
+        None,
+        "Stop after this many evaluations in a row that do not improve metric_for_best_model; requires "
+        "load_best_model_at_end; null: train to the end.",
+    )
     allow_untrained: bool = option(False, "Warn instead of fail if the model has random weights.")
     hub_private_repo: bool | None = option(
         True, "Create the repository as private, since a voice is personal data; null: the account's default."
     )
+    hub_strategy: HubStrategy | str = option("end", "When to push; must be end: once, when the run is complete.")
     logging_nan_inf_filter: bool = option(
         False, "Hide losses that are not finite from the log; false, so that the run stops at the first one."
     )
@@ -97,6 +109,16 @@ class SFTConfig(TrainingArguments, ForwardConfig, MethodConfig, CodecConfig, Mod
         require(
             not self.fill_rows or (self.pack_to is not None and self.per_device_train_batch_size == 1),
             "fill_rows needs batches of one packed row: set pack_to and per_device_train_batch_size: 1",
+        )
+        require(self.method == "lora" or self.adapter is None, "adapter requires method: lora; remove one of the two")
+        require(
+            self.early_stopping_patience is None or self.early_stopping_patience >= 1,
+            f"early_stopping_patience must be at least 1, got {self.early_stopping_patience}",
+        )
+        require(
+            self.early_stopping_patience is None or self.load_best_model_at_end,
+            "early_stopping_patience requires load_best_model_at_end: true, and eval_strategy and save_strategy that "
+            "evaluate and save at the same steps",
         )
         require(0 <= self.code_dropout < 1, f"code_dropout must be in [0, 1), got {self.code_dropout}")
         require(self.pack_to is None or self.pack_to >= 1, f"pack_to must be positive, got {self.pack_to}")

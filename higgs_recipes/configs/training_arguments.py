@@ -5,6 +5,7 @@ from math import inf
 
 from transformers import TrainingArguments
 from transformers.integrations import get_available_reporting_integrations, is_deepspeed_zero3_enabled
+from transformers.trainer_utils import HubStrategy
 from transformers.training_args import OptimizerNames
 
 from higgs_recipes.configs.fields import require, require_package
@@ -28,6 +29,9 @@ def check_inherited(args: TrainingArguments) -> None:
         not (args.torch_compile and args.fast_path),
         "torch_compile does not support fast_path: set compile_layers instead",
     )
+    strategy, once = HubStrategy(args.hub_strategy), "the result is pushed once, when it is complete"
+    require(strategy is HubStrategy.END, f"hub_strategy must be end, got {strategy.value}: {once}")
+    require(not args.hub_always_push, f"hub_always_push must be false: {once}")
     if args.deepspeed:
         require_package("deepspeed", "deepspeed")
     if args.optim in OPTIM_PACKAGES:

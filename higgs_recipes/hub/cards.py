@@ -252,6 +252,8 @@ def _training(run: Fields) -> str:
         "versions": run["versions"],
         "last losses": run["losses"],
     }
+    if run.get("adapter") is not None:
+        about = {"continues the adapter": with_revision(run["adapter"], run.get("adapter_revision"))} | about
     return (
         f"## Training\n\n{facts(about)}\n{table(['dataset', 'rows', 'hours', 'fingerprint'], datasets)}\n"
         f"{_losses(run['log_history'])}\n{_recipe(run)}"

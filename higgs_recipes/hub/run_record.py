@@ -14,7 +14,7 @@ RUN_INFO, MERGE_INFO = "run.json", "merge.json"
 _TEXT, _NUMBER = (str, type(None)), (int, float)
 _FIELDS = {
     **dict.fromkeys(("base_model", "base_fingerprint", "method", "codec", "hardware"), (str,)),
-    **dict.fromkeys(("base_revision", "git_commit"), _TEXT),
+    **dict.fromkeys(("base_revision", "git_commit", "adapter", "adapter_revision"), _TEXT),
     **dict.fromkeys(("recipe", "versions", "losses"), (dict,)),
     **dict.fromkeys(("datasets", "log_history"), (list,)),
     "steps": (int,),

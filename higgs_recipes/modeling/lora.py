@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
@@ -39,6 +39,58 @@ def add_lora(model: HiggsAudioV2ForConditionalGeneration, config: SFTConfig) -> 
     Raises:
         InputError: a target matches no module.
     """
+    lora = LoraConfig(
+        r=config.lora_r,
+        lora_alpha=config.lora_alpha,
+        lora_dropout=config.lora_dropout,
+        target_modules=sorted(_target_modules(model, config)),
+        revision=config.model_revision,
+    )
+    return _without_card(get_peft_model(model, lora))
+
+
+def continue_lora(
+    model: HiggsAudioV2ForConditionalGeneration, config: SFTConfig, *, files: Snapshot, base: Snapshot
+) -> PeftModel:
+    """Load a trained adapter to train it further; `lora_dropout` is the recipe's.
+
+    Raises:
+        InputError: as `load_adapter`; or the rank, the scale or the targets of the adapter are not the recipe's.
+    """
+    lora, targets = _read_lora(files), _target_modules(model, config)
+    lora.lora_dropout, lora.revision = config.lora_dropout, config.model_revision
+    lora.base_model_name_or_path = model.name_or_path  # as of a new adapter: no path of another machine
+    for field, value in {"lora_r": lora.r, "lora_alpha": lora.lora_alpha}.items():
+        if getattr(config, field) != value:
+            raise InputError(f"{field} is {getattr(config, field)}, the adapter {files.name} has {value}: set {value}")
+    adapted = load_adapter(model, files, base=base, trained_as=lora)
+    adapted_names = [name for name, module in adapted.named_modules() if isinstance(module, LoraLayer)]
+    found = {name.removeprefix("base_model.model.") for name in adapted_names}
+    if found != targets:
+        name = min(found ^ targets)
+        who = "only the adapter adapts" if name in found else "only the recipe names"
+        raise InputError(f"lora_targets do not name the modules of the adapter {files.name}: {who} {name}")
+    return adapted
+
+
+def _read_lora(files: Snapshot) -> LoraConfig:
+    try:
+        config = PeftConfig.from_pretrained(files.folder)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InputError(f"{files.name}: {ADAPTER_CONFIG} cannot be read: {error}") from error
+    if not isinstance(config, LoraConfig):
+        raise InputError(f"{files.name}: {ADAPTER_CONFIG} is of a {config.peft_type} adapter, not of a LoRA")
+    if config.megatron_config is not None:  # peft would import a module that the config names
+        raise InputError(f"{files.name}: {ADAPTER_CONFIG} has a megatron_config, which is not supported: remove it")
+    return config
+
+
+def _target_modules(model: nn.Module, config: SFTConfig) -> set[str]:
+    """Full names of the linear modules that the recipe's `lora_targets` match.
+
+    Raises:
+        InputError: a target matches none.
+    """
     patterns = [LORA_TARGETS.get(target, rf"(^|\.){re.escape(target)}") for target in config.lora_targets]
     linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
     for target, pattern in zip(config.lora_targets, patterns, strict=True):
@@ -47,14 +99,7 @@ def add_lora(model: HiggsAudioV2ForConditionalGeneration, config: SFTConfig) -> 
                 f"lora_targets: {target!r} matches no linear module of the model; use {', '.join(LORA_TARGETS)} or "
                 f"full names such as {linear[0]}"
             )
-    lora = LoraConfig(
-        r=config.lora_r,
-        lora_alpha=config.lora_alpha,
-        lora_dropout=config.lora_dropout,
-        target_modules=sorted({name for pattern in patterns for name in _matching(linear, pattern)}),
-        revision=config.model_revision,
-    )
-    return _without_card(get_peft_model(model, lora))
+    return {name for pattern in patterns for name in _matching(linear, pattern)}
 
 
 def merge_adapter(model: PeftModel) -> HiggsAudioV2ForConditionalGeneration:
@@ -133,13 +178,18 @@ def fetch_adapter(name_or_path: str | Path, *, revision: str | None) -> Snapshot
     return files
 
 
-def load_adapter(model: nn.Module, files: Snapshot, *, base: Snapshot) -> PeftModel:
+def load_adapter(
+    model: nn.Module, files: Snapshot, *, base: Snapshot, trained_as: LoraConfig | None = None
+) -> PeftModel:
     """Load an adapter on the base that it was trained on.
+
+    Args:
+        trained_as: config with which the adapter is trained further; None: its weights are frozen.
 
     Raises:
         InputError: the adapter was trained on another base, does not fit the base, or lacks weights.
     """
-    adapter, folder = files.name, files.folder
+    adapter, folder, lora = files.name, files.folder, trained_as or _read_lora(files)
     fingerprint, run = folder_fingerprint(base.folder), read_run(folder)
     if run is not None:
         if run.get("base_fingerprint") != fingerprint:
@@ -150,11 +200,13 @@ def load_adapter(model: nn.Module, files: Snapshot, *, base: Snapshot) -> PeftMo
     else:
         logger.warning("%s has no %s: cannot check that it was trained on this base", adapter, RUN_INFO)
     try:
-        adapted = _without_card(PeftModel.from_pretrained(model, folder, torch_device="cpu"))
+        adapted = PeftModel.from_pretrained(
+            model, folder, config=lora, is_trainable=trained_as is not None, torch_device="cpu"
+        )
     except (RuntimeError, ValueError, SafetensorError) as error:
         raise InputError(f"{adapter}: does not fit the base {base.name}: {error}") from error
     with safe_open(folder / ADAPTER_WEIGHTS, framework="pt") as weights:
         missing = sorted(set(get_peft_model_state_dict(adapted, save_embedding_layers=False)) - set(weights.keys()))
     if missing:  # peft would only warn, and keep their random initialization
         raise InputError(f"{adapter}: {ADAPTER_WEIGHTS} lacks {len(missing)} weights, e.g. {missing[0]}")
-    return adapted
+    return _without_card(adapted)

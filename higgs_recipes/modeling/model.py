@@ -25,7 +25,7 @@ from higgs_recipes.hub.public import public_path
 from higgs_recipes.hub.safe_files import check_checkpoint
 from higgs_recipes.modeling.base_files import fetch_base
 from higgs_recipes.modeling.fp8 import use_fp8
-from higgs_recipes.modeling.lora import ADAPTER_CONFIG, add_lora, fetch_adapter, load_adapter
+from higgs_recipes.modeling.lora import ADAPTER_CONFIG, add_lora, continue_lora, fetch_adapter, load_adapter
 from higgs_recipes.modeling.nf4 import disable_cpu_repacking, nf4_config, refuse_sharding, use_nf4_linear
 from higgs_recipes.samples import LAST_TOKENS
 
@@ -142,12 +142,19 @@ def train_only(model: HiggsAudioV2ForConditionalGeneration, config: SFTConfig) -
             module.register_forward_hook(lambda module, inputs, output: output.to(inputs[0].dtype))
 
 
-def build_model(config: SFTConfig, base: Snapshot) -> HiggsAudioV2ForConditionalGeneration | PeftModel:
-    """Load the base and prepare it for training: with a new adapter, or with frozen modules as the recipe says.
+def build_model(
+    config: SFTConfig, base: Snapshot, *, adapter: Snapshot | None = None
+) -> HiggsAudioV2ForConditionalGeneration | PeftModel:
+    """Load the base and prepare it for training: with an adapter, or with frozen modules as the recipe says.
+
+    Args:
+        config: the recipe.
+        base: files of the base model.
+        adapter: files of the adapter to train further; None: a new one.
 
     Raises:
-        InputError: whatever `load_base` and `add_lora` raise; `fp8` on a GPU without float8 products; `fp8` or
-            `load_in_4bit` in a run launched with FSDP or ZeRO-3.
+        InputError: whatever `load_base`, `add_lora` and `continue_lora` raise; `fp8` on a GPU without float8 products;
+            `fp8` or `load_in_4bit` in a run launched with FSDP or ZeRO-3.
     """
     is_quantized = config.load_in_4bit or config.fp8
     if is_quantized:
@@ -158,7 +165,7 @@ def build_model(config: SFTConfig, base: Snapshot) -> HiggsAudioV2ForConditional
         train_only(model, config)
         return model
     set_seed(config.seed)  # the Trainer sets it only after the adapter is initialized
-    adapted = add_lora(model, config)
+    adapted = add_lora(model, config) if adapter is None else continue_lora(model, config, files=adapter, base=base)
     if config.fp8:
         use_fp8(model, config.device)
     if config.load_in_4bit and config.layers_recompute:

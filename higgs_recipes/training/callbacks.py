@@ -78,7 +78,7 @@ class GracefulStopCallback(TrainerCallback):
     """
 
     def __init__(self) -> None:
-        self.is_requested = False
+        self.is_requested = self.has_stopped = False
         self.pending: AsyncHostCopy | None = None  # whether any process had a request in the previous step
 
     def on_train_begin(self, args, state, control, **kwargs) -> None:
@@ -98,7 +98,7 @@ class GracefulStopCallback(TrainerCallback):
             should_stop = previous is not None and bool(previous.get())
         if should_stop:
             logger.warning("SIGTERM: saving a checkpoint at step %d and stopping", state.global_step)
-            control.should_save = control.should_training_stop = True
+            control.should_save = control.should_training_stop = self.has_stopped = True
 
     def _any_process(self, flag: bool, device: torch.device) -> AsyncHostCopy:
         """Whether the flag is set in any process."""

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
-from transformers import Trainer
+from transformers import EarlyStoppingCallback, Trainer
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import rotate_checkpoints
 
@@ -74,6 +74,8 @@ class HiggsTrainer(Trainer):
         self.training_metrics = TrainingMetrics()
         self.run_estimate = RunEstimateCallback(train_dataset, config, clock=self.training_metrics.clock)
         self.non_finite_loss = NonFiniteLossCallback(train_dataset.row_id)
+        self.graceful_stop = GracefulStopCallback()
+        patience = args.early_stopping_patience
         super().__init__(
             model=model,
             args=args,
@@ -84,10 +86,11 @@ class HiggsTrainer(Trainer):
                 config, pack_to=args.pack_to, code_dropout=args.code_dropout, seed=args.seed, flat=args.fast_path
             ),
             callbacks=[
-                GracefulStopCallback(),
+                self.graceful_stop,
                 self.run_estimate,
                 TrainBeginCallback(on_train=self._begin_training, on_epoch=self._begin_epoch),
                 self.non_finite_loss,
+                *([] if patience is None else [EarlyStoppingCallback(patience)]),
             ],
         )
         if self.is_fsdp_enabled:
@@ -111,7 +114,7 @@ class HiggsTrainer(Trainer):
     @property
     def stopped_early(self) -> bool:
         """Whether SIGTERM ended `train`, with a checkpoint."""
-        return self.state.global_step < self.state.max_steps
+        return self.graceful_stop.has_stopped and self.state.global_step < self.state.max_steps
 
     def get_train_dataloader(self) -> DataLoader:
         args = self.args

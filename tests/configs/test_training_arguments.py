@@ -21,6 +21,9 @@ from tests.helpers.configs import make
         ({"seed": 2**32}, r"seed must be in 0 .. 2\*\*32 - 1, got 4294967296"),
         ({"report_to": "wandbb"}, "report_to: wandbb is not installed, or unknown to transformers: install it"),
         ({"report_to": ["none", "x"]}, "report_to: x is not installed, or unknown .* or use one of none"),
+        ({"hub_strategy": "every_save"}, "hub_strategy must be end, got every_save: the result is pushed once"),
+        ({"hub_strategy": "all_checkpoints"}, "hub_strategy must be end, got all_checkpoints"),
+        ({"hub_always_push": True}, "hub_always_push must be false: the result is pushed once, when it is complete"),
         ({"torch_compile": True}, "torch_compile does not support fast_path: set compile_layers instead"),
     ],
 )

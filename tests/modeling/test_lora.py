@@ -10,8 +10,9 @@ from torch import nn
 from higgs_recipes.collator import HiggsCollator
 from higgs_recipes.errors import InputError
 from higgs_recipes.loss import dual_ffn_losses
-from higgs_recipes.modeling.lora import add_lora, merge_adapter
-from higgs_recipes.modeling.model import load_model
+from higgs_recipes.modeling.base_files import fetch_base
+from higgs_recipes.modeling.lora import add_lora, fetch_adapter, merge_adapter
+from higgs_recipes.modeling.model import build_model, load_model
 from higgs_recipes.samples import build_sample
 from tests.helpers.checkpoints import (
     base_fingerprint,
@@ -138,3 +139,56 @@ def test_saving_an_adapter_writes_no_card_of_peft(tmp_path):
     for written in (folder, tmp_path / "again"):
         assert not (written / "README.md").exists()  # it would name the folder of the base
         assert str(tiny_folder()) not in (written / "adapter_config.json").read_text()
+
+
+def test_adapter_is_trained_further_from_its_weights(tmp_path):
+    folder, model = save_adapter(tmp_path, {"base_fingerprint": base_fingerprint(tiny_model_config())})
+    config = sft_config(tmp_path / "out", lora_dropout=0.1)
+    base, files = fetch_base(config), fetch_adapter(folder, revision=None)
+    continued = build_model(config, base, adapter=files)
+    torch.testing.assert_close(first_row_logits(continued.eval()), first_row_logits(model.eval()))
+    trained = [name for name, weight in continued.named_parameters() if weight.requires_grad]
+    assert trained and all("lora_" in name for name in trained)
+    assert {weight.dtype for name, weight in continued.named_parameters() if name in trained} == {torch.float32}
+    continued.save_pretrained(tmp_path / "continued")
+    written = json.loads((tmp_path / "continued" / "adapter_config.json").read_text())
+    assert (written["lora_dropout"], written["base_model_name_or_path"]) == (0.1, None)
+    assert not (tmp_path / "continued" / "README.md").exists()
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"lora_r": 8}, "lora_r is 8, the adapter .* has 16: set 16"),
+        ({"lora_alpha": 16}, "lora_alpha is 16, the adapter .* has 32: set 32"),
+        (
+            {"lora_targets": ["attention", "mlp"]},
+            "lora_targets do not name the modules .* only the recipe names model",
+        ),
+        ({"lora_targets": ["model.layers.0.self_attn.q_proj"]}, "only the adapter adapts model.layers.0.self_attn.k_"),
+    ],
+)
+def test_recipe_must_have_the_rank_and_targets_of_the_adapter(tmp_path, fields, message):
+    folder, _ = save_adapter(tmp_path, None)
+    config = sft_config(tmp_path / "other", **fields)
+    with pytest.raises(InputError, match=message):
+        build_model(config, fetch_base(config), adapter=fetch_adapter(folder, revision=None))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"peft_type": "IA3"}, "adapter_config.json is of a .*IA3 adapter, not of a LoRA"),
+        ({"peft_type": "NOTHING"}, "adapter_config.json cannot be read"),
+        (
+            {"megatron_config": {"a": 1}, "megatron_core": "antigravity"},
+            "has a megatron_config, which is not supported",
+        ),
+    ],
+)
+def test_config_of_another_kind_of_adapter_is_refused(tmp_path, changes, message):
+    folder, _ = save_adapter(tmp_path, None)
+    config = json.loads((folder / "adapter_config.json").read_text()) | changes
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match=message):
+        load_model(tiny_model_config(), adapter=folder)

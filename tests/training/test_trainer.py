@@ -202,6 +202,14 @@ def test_run_stopped_by_sigterm_and_resumed_is_bit_equal_to_an_uninterrupted_one
     assert uninterrupted.state.log_history[-2]["loss"] == resumed.state.log_history[-2]["loss"]
 
 
+def test_training_stops_after_evaluations_that_do_not_improve(tmp_path):
+    fields = {"learning_rate": 0.0, "max_steps": 20, "early_stopping_patience": 2, "load_best_model_at_end": True}
+    fields |= dict.fromkeys(("eval_strategy", "save_strategy"), "steps") | {"eval_steps": 1, "save_steps": 1}
+    trainer = run(tmp_path, **fields)
+    assert trainer.state.global_step == 3  # the first evaluation is the best one, two do not improve it
+    assert not trainer.stopped_early  # the run is complete: only SIGTERM leaves one to resume
+
+
 def test_code_dropout_is_for_training_only_and_equal_with_workers_and_after_a_resume(tmp_path):
     # Four steps per epoch; the run is interrupted in the second.
     fields = {"max_steps": 8, "per_device_train_batch_size": 2, "code_dropout": 0.5}
