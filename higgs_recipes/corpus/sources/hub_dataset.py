@@ -3,7 +3,7 @@
 import glob
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -105,10 +105,8 @@ def _undecoded(feature: Any) -> Any:
     """The feature with `decode=False` in all audio in it."""
     if isinstance(feature, Audio):
         return Audio(decode=False)
-    if isinstance(feature, List):
-        return List(_undecoded(feature.feature), length=feature.length)
-    if isinstance(feature, LargeList):
-        return LargeList(_undecoded(feature.feature))
+    if isinstance(feature, (List, LargeList)):
+        return replace(feature, feature=_undecoded(feature.feature))
     if isinstance(feature, dict):
         return {name: _undecoded(inner) for name, inner in feature.items()}
     return feature
