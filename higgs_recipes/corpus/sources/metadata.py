@@ -102,7 +102,7 @@ def open_metadata(path: Path, *, renamed: Mapping[str, str]) -> MetadataTable:
         renamed: column of the file to its name in the table.
 
     Raises:
-        InputError: no line is valid, or two columns would have one name; the message has both.
+        InputError: no line is valid, two columns would have one name, or cells are not separated by commas.
     """
     rows: list[Mapping[str, Any] | Reject] = []
     for row in metadata_rows(path):
@@ -117,9 +117,13 @@ def open_metadata(path: Path, *, renamed: Mapping[str, str]) -> MetadataTable:
                 raise InputError(f"{path}: the columns {named[name]} and {column} both are a row's {name}; keep one")
             named[name] = column
         rows.append({name: row[1][column] for name, column in named.items()})
+    table = MetadataTable(rows, folder=path.parent)
+    separators = [mark for mark in "\t;|" for name in table.column_names if mark in name]
+    if len(table.column_names) == 1 and separators:
+        raise InputError(f"{path}: the cells are separated by {separators[0]!r}; separate them by commas")
     if rows and all(isinstance(row, Reject) for row in rows):
         raise InputError(f"{path}: none of {len(rows)} lines is valid; the first: {rows[0].reason}")
-    return MetadataTable(rows, folder=path.parent)
+    return table
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]] | Reject]:
@@ -167,8 +171,6 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]] | Reject]:
             continue  # a blank line
         elif header is None:
             header = cells
-            if len(header) == 1 and (separators := [mark for mark in "\t;|" if mark in header[0]]):
-                raise InputError(f"{path}: the cells are separated by {separators[0]!r}; separate them by commas")
             if twice := [name for name in header if name and header.count(name) > 1]:
                 raise InputError(f"{path}: two columns are named {twice[0]!r}; rename or remove one")
         elif len(cells) != len(header):
