@@ -312,6 +312,16 @@ def test_a_revision_that_is_not_named_is_recorded_as_its_commit(road, adapter):
     assert merge["base_revision"] == repo.head and merge["adapter_revision"] == road.repo("models", "voice").head
 
 
+def test_the_report_of_a_whole_model_goes_to_its_own_repository(road, report):
+    base = {path.name: path.read_bytes() for path in (tiny_folder() / "model").iterdir()}
+    repo = road.hub.add_repo("tester/whole", base)
+    flags = [*road.evaluate_flags("report4"), "--model_name_or_path", "tester/whole", "--adapter", "null"]
+    said = road.run("evaluate", *flags).said
+    assert f"pushed: {road.hub.url}/tester/whole/commit/" in said
+    assert "evaluation/metrics.json" in repo.files and repo.files.items() >= base.items()
+    assert ("models", "tester/report4") not in road.hub.repos
+
+
 def test_a_loss_that_is_no_number_ends_training_with_one_line(road, corpus):
     done = road.scripts.run("sft", *road.sft_flags("diverged"), "--learning_rate", 1e30, "--max_steps", 9)
     assert done.code == 1 and "Traceback" not in done.said, done.said

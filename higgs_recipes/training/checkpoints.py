@@ -66,7 +66,9 @@ def checkpoint_to_resume(args: SFTConfig) -> str | None:
     """
     folder, requested = Path(args.output_dir), args.resume_from_checkpoint
     if (folder / RUN_INFO).is_file():
-        raise InputError(f"{folder}: holds a finished run; choose another output_dir or remove it")
+        raise InputError(
+            f"{folder}: holds a finished run; choose another output_dir (scripts/README.md: how to push it)"
+        )
     complete = (path.parent for path in folder.glob(f"checkpoint-*/{TRAINER_STATE_NAME}"))
     # Names with more than the step, e.g. copies made by the user, are ignored.
     by_step = {int(step): path for path in complete if (step := path.name.partition("-")[2]).isdecimal()}

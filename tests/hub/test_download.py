@@ -4,6 +4,7 @@ import pytest
 
 from higgs_recipes.errors import InputError
 from higgs_recipes.hub.download import Snapshot, fetch
+from tests.helpers import forked_python
 from tests.helpers.hub_client import attempt
 from tests.helpers.hub_server import HubServer, run_python
 
@@ -108,3 +109,15 @@ print(*(fetch("tester/model", revision=name, allow_patterns=["*.json"]).commit f
         online = run_python(code, hub.env())
         offline = run_python(code, hub.env() | {"HF_HUB_OFFLINE": "1"})
     assert online == offline == f"{repo.head} {repo.head}\n"
+
+
+def test_the_revision_of_a_codec_on_the_hub_is_found_without_a_warning(tmp_path):
+    code = """
+from higgs_recipes.audio.codec import codec_revision
+print(codec_revision("tester/codec", revision=None))
+"""
+    with HubServer(tmp_path) as hub:
+        repo = hub.add_repo("tester/codec", {"config.json": b"{}", "model.safetensors": b"weights"})
+        done = forked_python.run("-c", code, env=hub.env())
+    assert done.stdout == f"tester/codec@{repo.head}\n" and "No files matched" not in done.stderr
+    assert not [request for request in hub.requests if request.startswith("GET") and "model.safetensors" in request]
