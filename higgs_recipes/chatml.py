@@ -7,7 +7,7 @@ template, except for a scene with speakers and no sentence, which follows the re
 import json
 import re
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from higgs_recipes.rejects import RejectCode, RejectedRow
 
@@ -18,12 +18,7 @@ Task = Literal[
     "multi_speaker_smart_voice",
     "multi_speaker_voice_cloning",
 ]
-TASKS = (
-    "single_speaker_smart_voice",
-    "zero_shot_voice_cloning",
-    "multi_speaker_smart_voice",
-    "multi_speaker_voice_cloning",
-)
+TASKS: tuple[Task, ...] = get_args(Task)
 
 # The scene is rendered at the end of the system turn: one sentence about the recording, a blank line, and one line per
 # speaker.

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import HiggsAudioV2Config
 
 from higgs_recipes.constants import IGNORE_INDEX
-from higgs_recipes.delay import delay_clips
+from higgs_recipes.delay import delay_clips, delayed_length
 from higgs_recipes.varlen_batch import flatten_batch
 
 
@@ -122,7 +122,7 @@ class HiggsCollator:
                 raise ValueError(f"{name}: codes of shape {codes.shape}, not (T, {num_codebooks})")
             if not 0 <= codes.min() <= codes.max() < self.config.audio_stream_bos_id:
                 raise ValueError(f"{name}: codes outside 0 .. {self.config.audio_stream_bos_id - 1}")
-        num_frames = [len(codes) + num_codebooks + 1 for codes in clips]
+        num_frames = [delayed_length(len(codes), num_codebooks) for codes in clips]
         num_positions = len(input_ids) - len(clips) + sum(num_frames)
         if self.pack_to is not None and num_positions > self.pack_to:
             raise ValueError(f"{name}: {num_positions} positions do not fit pack_to={self.pack_to}; raise it")
@@ -182,7 +182,7 @@ class HiggsCollator:
                     if supervised:
                         targets.append(codes)
                         target_starts.append(start)
-                    start += len(codes) + num_codebooks + 1
+                    start += delayed_length(len(codes), num_codebooks)
         flat_shape, shape = (is_frame.size, num_codebooks), (*is_frame.shape, num_codebooks)
         frames = delay_clips(inputs, input_starts, shape=flat_shape, before=bos, eos=eos, after=eos)  # (B * F, C)
         labels = delay_clips(

@@ -24,6 +24,11 @@ def delay_codes(codes: Tensor, *, bos: int = BOS_CODE, eos: int = EOS_CODE) -> T
     return _delay_one(codes, before=bos, eos=eos, after=eos)
 
 
+def delayed_length(num_steps: int, num_codebooks: int) -> int:
+    """The frames F of a clip of T steps: one for BOS, and one for the EOS of each codebook."""
+    return num_steps + num_codebooks + 1
+
+
 def delay_targets(codes: Tensor, *, eos: int = EOS_CODE) -> Tensor:
     """Targets (T + C + 1, C) of codes (T, C): the codes and ONE EOS per codebook; `IGNORE_INDEX` elsewhere.
 
@@ -84,6 +89,6 @@ def delay_clips(
 
 def _delay_one(codes: Tensor, *, before: int, eos: int, after: int) -> Tensor:
     num_steps, num_codebooks = codes.shape  # (T, C)
-    shape = (num_steps + num_codebooks + 1, num_codebooks)
+    shape = (delayed_length(num_steps, num_codebooks), num_codebooks)
     delayed = delay_clips([codes.cpu().numpy()], [0], shape=shape, before=before, eos=eos, after=after)
     return torch.from_numpy(delayed).to(codes.device)  # (T + C + 1, C)

@@ -21,6 +21,12 @@ def peak_memory_gib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
+def reset_peak_memory(device: torch.device) -> None:
+    """Let `peak_memory_gib` count from here; the peak of a process without a GPU cannot be reset."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
 def single_device() -> torch.device:
     """The device of a script that generates in one process.
 

@@ -7,9 +7,10 @@ import logging
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from higgs_recipes.errors import InputError
 
@@ -109,22 +110,26 @@ def explain_full_disk(folder: str | Path) -> Iterator[None]:
 
 def sha256_file(path: str | Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal, read a mebibyte at a time."""
-    digest = hashlib.sha256()
-    with Path(path).open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
+    return _hex_digest(path, hashlib.sha256())
+
+
+def sha256_files(paths: Iterable[str | Path]) -> str:
+    """16 hexadecimal digits of a hash of several files' contents, in this order."""
+    return hashlib.sha256("".join(map(sha256_file, paths)).encode()).hexdigest()[:16]
 
 
 def has_git_hash(path: str | Path, expected: str) -> bool:
     """Whether a file has a hash by which the Hub names contents: SHA-256 for large files, git's SHA-1 for others."""
     if len(expected) == 64:
         return sha256_file(path) == expected
-    digest = hashlib.sha1(b"blob %d\0" % Path(path).stat().st_size)
+    return _hex_digest(path, hashlib.sha1(b"blob %d\0" % Path(path).stat().st_size)) == expected
+
+
+def _hex_digest(path: str | Path, digest: Any) -> str:
     with Path(path).open("rb") as file:
         while block := file.read(2**20):
             digest.update(block)
-    return digest.hexdigest() == expected
+    return digest.hexdigest()
 
 
 def _hidden_sibling(path: Path, ending: str) -> Path:

@@ -49,6 +49,15 @@ METRICS = {
 }
 
 
+def metrics_of(scores: Mapping[Any, Mapping[str, Any]]) -> list[str]:
+    """The metrics that any system has, in the order of `METRICS`.
+
+    Args:
+        scores: system -> metric -> score.
+    """
+    return [metric for metric in METRICS if any(metric in of_system for of_system in scores.values())]
+
+
 Languages = Mapping[str, Mapping[str, Any]]  # field of metrics.json: code -> {"normalizer", "unit", "n"}
 
 

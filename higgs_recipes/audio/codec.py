@@ -9,7 +9,6 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 
 import torch
@@ -21,7 +20,7 @@ from transformers import AutoConfig, HiggsAudioV2TokenizerModel
 from higgs_recipes.audio.mel_rvq import MelRVQModel
 from higgs_recipes.constants import CODEC_BATCH_SECONDS, HOP, SAMPLE_RATE
 from higgs_recipes.errors import InputError
-from higgs_recipes.files import sha256_file
+from higgs_recipes.files import sha256_files
 from higgs_recipes.hub.download import Snapshot, fetch
 from higgs_recipes.hub.public import is_hub_id
 from higgs_recipes.hub.safe_files import check_checkpoint
@@ -182,8 +181,7 @@ def local_revision(folder: Path) -> str:
     for name in (WEIGHTS, "config.json"):
         if not (folder / name).is_file():
             raise InputError(f"codec {folder}: no {name}; give a transformers checkpoint of {_MODEL_TYPES}")
-    both = sha256_file(folder / WEIGHTS) + sha256_file(folder / "config.json")
-    return f"local@{sha256(both.encode()).hexdigest()[:16]}"
+    return f"local@{sha256_files([folder / WEIGHTS, folder / 'config.json'])}"
 
 
 def _identity(files: Snapshot) -> str:

@@ -138,8 +138,6 @@ def _read(source: AudioSource, name: str, max_seconds: float) -> tuple[Tensor, R
             blocks.append(block)
             _check_length(recording.seconds, max_seconds, at_least="at least ")
         _check_whole(recording)
-        if not blocks:
-            raise InputError(f"no samples; {EXPORT}")
         return blocks[0] if len(blocks) == 1 else torch.cat(blocks), recording
 
 

@@ -1,6 +1,5 @@
 """Pretrained metric models (ASR and speaker): load a checkpoint, and resample to the rate that they expect."""
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from torch import Tensor
 
 from higgs_recipes.constants import SAMPLE_RATE
 from higgs_recipes.errors import InputError
-from higgs_recipes.files import sha256_file
+from higgs_recipes.files import sha256_files
 from higgs_recipes.hub.download import fetch
 from higgs_recipes.hub.safe_files import check_checkpoint, check_processor
 
@@ -49,8 +48,7 @@ def fetch_checkpoint(name: str, revision: str | None, *, field: str) -> tuple[Pa
     check_checkpoint(folder, name=f"{field} {name}")
     check_processor(folder, name=f"{field} {name}")
     if files.commit is None:
-        digest = hashlib.sha256("".join(map(sha256_file, weights)).encode()).hexdigest()
-        return folder, f"local@{digest[:16]}"
+        return folder, f"local@{sha256_files(weights)}"
     return folder, files.commit
 
 

@@ -15,7 +15,7 @@ from higgs_recipes.audio.random_codec import init_codec, synthetic_audio
 from higgs_recipes.benchmarks.roofline import matmul_rate
 from higgs_recipes.configs.benchmark import BenchmarkEncodeConfig
 from higgs_recipes.constants import FRAMES_PER_SECOND, SAMPLE_RATE
-from higgs_recipes.devices import peak_memory_gib, single_device, synchronize
+from higgs_recipes.devices import peak_memory_gib, reset_peak_memory, single_device, synchronize
 from higgs_recipes.files import staged_folder
 
 
@@ -79,8 +79,7 @@ def measure_encoding(config: BenchmarkEncodeConfig) -> Iterator[dict[str, Any]]:
 
 def _measure(codec: Codec, waveforms: Tensor, *, arithmetic: str, batch_size: int, expected: Tensor) -> dict[str, Any]:
     device = codec.model.device
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
+    reset_peak_memory(device)
     seconds = []
     for _ in range(1 + ROUNDS):
         synchronize(device)

@@ -16,8 +16,8 @@ from higgs_recipes.configs.benchmark import BenchmarkGenerateConfig
 from higgs_recipes.configs.inference import SamplingConfig
 from higgs_recipes.configs.model import ModelConfig
 from higgs_recipes.constants import FRAMES_PER_SECOND
-from higgs_recipes.delay import undelay_frames
-from higgs_recipes.devices import peak_memory_gib, single_device, synchronize
+from higgs_recipes.delay import delayed_length, undelay_frames
+from higgs_recipes.devices import peak_memory_gib, reset_peak_memory, single_device, synchronize
 from higgs_recipes.errors import InputError
 from higgs_recipes.generation.engine import Clip, open_engine
 from higgs_recipes.generation.prefill import build_prompt
@@ -108,8 +108,7 @@ def _prompt(config: BenchmarkGenerateConfig, tokenizer: PreTrainedTokenizerBase)
 
 
 def _measure(run: Callable[[], Sequence[Clip]], *, device: torch.device) -> dict[str, Any]:
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
+    reset_peak_memory(device)
     seconds = []
     for _ in range(2):
         synchronize(device)
@@ -143,7 +142,7 @@ def _generate_by_transformers(
     frames = model.generate(
         input_ids=prompts,
         attention_mask=torch.ones_like(prompts),
-        max_new_tokens=num_steps + model.config.num_codebooks + 1,
+        max_new_tokens=delayed_length(num_steps, model.config.num_codebooks),
         **arguments,
     )
     return [Clip(undelay_frames(clip), False) for clip in frames.cpu()]

@@ -17,7 +17,8 @@ from higgs_recipes.collator import HiggsCollator
 from higgs_recipes.configs.benchmark import LOG_EVERY, BenchmarkTrainConfig
 from higgs_recipes.configs.sft import SFTConfig
 from higgs_recipes.constants import FRAMES_PER_SECOND, IGNORE_INDEX
-from higgs_recipes.devices import peak_memory_gib, synchronize
+from higgs_recipes.delay import delayed_length
+from higgs_recipes.devices import peak_memory_gib, reset_peak_memory, synchronize
 from higgs_recipes.errors import InputError
 from higgs_recipes.hub.download import Snapshot
 from higgs_recipes.modeling.base_files import fetch_base
@@ -159,8 +160,7 @@ def _measure(config: BenchmarkTrainConfig, recipe: SFTConfig, *, plain: bool, ma
     gc.collect()  # a trainer and its callbacks reference each other
     torch.cuda.empty_cache()
     left_over = torch.cuda.memory_allocated() if device.type == "cuda" else 0
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
+    reset_peak_memory(device)
     torch.manual_seed(config.seed)
     base = fetch_base(recipe)
     model, tokenizer = build_model(recipe, base), load_tokenizer(base)
@@ -204,7 +204,7 @@ def _measure(config: BenchmarkTrainConfig, recipe: SFTConfig, *, plain: bool, ma
 
 def _step_work(config: BenchmarkTrainConfig, recipe: SFTConfig, *, num_codebooks: int) -> tuple[StepWork, int]:
     """The work of one process in an optimizer step, and its number of clips."""
-    frames = round(config.clip_seconds * FRAMES_PER_SECOND) + num_codebooks + 1
+    frames = delayed_length(round(config.clip_seconds * FRAMES_PER_SECOND), num_codebooks)
     length = config.text_positions + frames
     per_batch = recipe.per_device_train_batch_size if recipe.pack_to is None else recipe.pack_to // length
     if not per_batch:

@@ -1,7 +1,7 @@
 """Configs that several scripts share: base model, codec and Hub."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from higgs_recipes.configs.fields import Dtype, option, require_package
 
@@ -12,6 +12,11 @@ CODEC_ID = "bosonai/higgs-audio-v2-tokenizer"
 CODEC_REVISION = "403fbacf2f60caaa102f893fdfabb694619b2417"
 # A path, or a mapping of fields. The command-line parser does not support this union and reads it as a str.
 Source = Annotated[str, dict]
+
+
+def source_mapping(source: str | dict[str, Any]) -> dict[str, Any]:
+    """A source of a recipe as a mapping: a path or Hub id alone is {"path": source}."""
+    return {"path": source} if isinstance(source, str) else source
 
 
 @dataclass

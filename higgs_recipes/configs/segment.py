@@ -1,6 +1,7 @@
 """Config of scripts/segment.py: long recordings without transcripts -> a corpus."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from higgs_recipes.configs.corpus import require_constants
 from higgs_recipes.configs.fields import option, require
@@ -79,3 +80,7 @@ class SegmentConfig:
                 not (isinstance(source, dict) and self.speaker_per_file and "speaker" in source),
                 f"sources: speaker of {source} and speaker_per_file exclude each other",
             )
+
+    def language_of(self, source: dict[str, Any]) -> str:
+        """The language of a source as a mapping."""
+        return source.get("language", self.asr_language)

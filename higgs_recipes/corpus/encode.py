@@ -17,11 +17,11 @@ from accelerate import PartialState
 from higgs_recipes.audio.codec import Codec, load_codec
 from higgs_recipes.configs.corpus import EncodeConfig
 from higgs_recipes.corpus.code_cache import CodeCache, encode_clips
-from higgs_recipes.corpus.corpus import Corpus, split_rows
+from higgs_recipes.corpus.corpus import Corpus
 from higgs_recipes.corpus.parquet_writer import plan_shards, write_shard
 from higgs_recipes.corpus.rows import TaskRow
 from higgs_recipes.corpus.streaming import load_corpus
-from higgs_recipes.corpus.task_assignment import assign_tasks, count_cuts, count_tasks
+from higgs_recipes.corpus.task_assignment import assign_splits, count_cuts, count_tasks
 from higgs_recipes.files import atomic_write, staged_folder
 from higgs_recipes.hub.cards import corpus_card
 from higgs_recipes.hub.public import public_path, public_record
@@ -73,10 +73,7 @@ def encode_corpus(
         cache = CodeCache(config.cache_dir, codec=codec.revision)
         corpus = load_corpus(config, codec=codec, cache=cache)
         stack.callback(corpus.close)
-        splits = {
-            split: assign_tasks(corpus, rows, config, split=split)
-            for split, rows in split_rows(corpus.rows, config).items()
-        }
+        splits = assign_splits(corpus, config)
         uploads: list[Future] = []
         for files in _chunks(_plan_files(splits, config)):
             rows = [row for file in files for row in file.rows]

@@ -5,7 +5,6 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from glob import escape
-from hashlib import sha256
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,7 +17,7 @@ from datasets.exceptions import DatasetGenerationError
 from higgs_recipes.constants import NUM_CODEBOOKS
 from higgs_recipes.corpus.encoded_check import check_rows, check_size
 from higgs_recipes.errors import InputError
-from higgs_recipes.files import explain_full_disk, sha256_file
+from higgs_recipes.files import explain_full_disk, sha256_files
 from higgs_recipes.hub.download import Snapshot, fetch
 
 
@@ -69,7 +68,7 @@ def load_encoded(corpus: str | Path | Snapshot, *, split: str, with_audio: bool 
     check_rows(rows.data.table, where=where)
     check_record(files.folder, rows.data.table, split=split, where=where)
     # Of the content: the one that `datasets` gives changes with the folder that the files lie in.
-    rows._fingerprint = sha256("".join(map(sha256_file, paths)).encode()).hexdigest()[:16]
+    rows._fingerprint = sha256_files(paths)
     return rows
 
 

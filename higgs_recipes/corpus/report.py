@@ -13,12 +13,12 @@ from accelerate import PartialState
 from higgs_recipes.configs.corpus import EncodeConfig
 from higgs_recipes.corpus import statistics as stats
 from higgs_recipes.corpus.code_cache import CodeCache
-from higgs_recipes.corpus.corpus import Corpus, split_rows
+from higgs_recipes.corpus.corpus import Corpus
 from higgs_recipes.corpus.encode import public_reject
 from higgs_recipes.corpus.report_page import render_report
 from higgs_recipes.corpus.rows import TaskRow
 from higgs_recipes.corpus.streaming import load_corpus
-from higgs_recipes.corpus.task_assignment import assign_tasks, count_cuts, count_tasks
+from higgs_recipes.corpus.task_assignment import assign_splits, count_cuts, count_tasks
 from higgs_recipes.files import atomic_write
 from higgs_recipes.hub.public import public_path, public_record
 from higgs_recipes.provenance import git_commit, library_versions
@@ -38,10 +38,7 @@ def check_corpus(config: EncodeConfig) -> tuple[dict[str, Any], Path]:
     """
     state = PartialState(cpu=True)
     corpus = load_corpus(config, codec=None, cache=CodeCache(config.cache_dir, codec="no codec"))
-    splits = {
-        split: assign_tasks(corpus, rows, config, split=split)
-        for split, rows in split_rows(corpus.rows, config).items()
-    }
+    splits = assign_splits(corpus, config)
     record = describe_corpus(corpus, splits, config)
     path = PurePath(config.output_dir)
     folder = Path(path.with_name(f"{path.name}-check"))

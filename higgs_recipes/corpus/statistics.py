@@ -119,9 +119,10 @@ def speaking_rates(rows: Sequence[CheckedRow]) -> dict[str, Any]:
     by_language: dict[str | None, list[CheckedRow]] = defaultdict(list)
     for row in rows:
         by_language[row["language"]].append(row)
-    languages, outliers = [], []
+    languages, outliers, all_rates = [], [], []
     for language, own_rows in by_language.items():
         rates = [len(row["text"]) / row["seconds"] for row in own_rows]
+        all_rates += rates
         median = statistics.median(rates)
         deviation = 1.4826 * statistics.median(abs(rate - median) for rate in rates)
         judged = len(own_rows) >= MIN_ROWS and deviation > 0
@@ -133,8 +134,7 @@ def speaking_rates(rows: Sequence[CheckedRow]) -> dict[str, Any]:
                 outliers.append({"id": row["id"], "rate": rate, "deviations": deviations, "seconds": row["seconds"]})
                 outliers[-1]["text"] = row["text"][:200]
     outliers.sort(key=lambda row: -abs(row["deviations"]))
-    rates = [len(row["text"]) / row["seconds"] for row in rows]
-    return spread(rates) | {"languages": languages, "outliers": outliers}
+    return spread(all_rates) | {"languages": languages, "outliers": outliers}
 
 
 def clipped(rows: Iterable[CheckedRow]) -> list[dict[str, Any]]:

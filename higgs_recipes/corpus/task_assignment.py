@@ -15,9 +15,9 @@ from typing import Any
 from higgs_recipes.chatml import SPEAKER_TAG, conversation, describe_voice, is_dialogue
 from higgs_recipes.configs.corpus import EncodeConfig
 from higgs_recipes.corpus.clips import Clip, cut_at_turns, joined_clip, speaker_tags, tagged_text
-from higgs_recipes.corpus.corpus import REJECT_COLUMNS, Corpus
+from higgs_recipes.corpus.corpus import REJECT_COLUMNS, Corpus, split_rows
 from higgs_recipes.corpus.rows import CheckedRow, Reference, TaskRow
-from higgs_recipes.corpus.validation import MAX_TEXT_CHARS
+from higgs_recipes.corpus.validation import check_text_length
 from higgs_recipes.errors import InputError
 from higgs_recipes.rejects import Reject, RejectCode, RejectedRow
 
@@ -33,6 +33,18 @@ class _Speakers:
 
     references: Mapping[str | None, Sequence[CheckedRow]]
     voices: Mapping[str, str]
+
+
+def assign_splits(corpus: Corpus, config: EncodeConfig) -> dict[str, list[TaskRow]]:
+    """Split the rows of a corpus and prepare them for their tasks.
+
+    Raises:
+        InputError: as `split_rows` and `assign_tasks`.
+    """
+    return {
+        split: assign_tasks(corpus, rows, config, split=split)
+        for split, rows in split_rows(corpus.rows, config).items()
+    }
 
 
 def assign_tasks(corpus: Corpus, rows: Sequence[CheckedRow], config: EncodeConfig, *, split: str) -> list[TaskRow]:
@@ -139,9 +151,7 @@ def _prepare(
     if _is_dialogue(row) and task not in DIALOGUE_TASKS:
         where = "the recipe's tasks" if row["task"] is None else "the row's column task"
         raise RejectedRow(RejectCode.DIALOGUE, "text", f"it needs a multi_speaker task in {where}")
-    if len(row["text"]) > MAX_TEXT_CHARS:
-        detail = f"{len(row['text'])} characters, the limit is {MAX_TEXT_CHARS}"
-        raise RejectedRow(RejectCode.LONG_TRANSCRIPT, "text", detail)
+    check_text_length(row["text"])
     references: list[dict[str, Any]] = []
     if task == "zero_shot_voice_cloning":
         references = [row["reference"] or _sample_reference(row["speaker"], [row], speakers, config, generator)]

@@ -55,8 +55,8 @@ def _check_row(row: SourceRow, config: EncodeConfig, *, place: tuple[int, int]) 
     text = tagged_text(turns, tags) if turns else _normalized(raw_text or "", field="text")
     _check_tagged_turns(text)
     can_be_cut = config.too_long == "cut_at_turn" and any(turn["audio"] is not None for turn in turns)
-    if len(text) > MAX_TEXT_CHARS and not can_be_cut:
-        raise RejectedRow(RejectCode.LONG_TRANSCRIPT, "text", f"{len(text)} characters, the limit is {MAX_TEXT_CHARS}")
+    if not can_be_cut:
+        check_text_length(text)
 
     if (task := row.get("task") or None) not in (None, *TASKS):
         detail = f"is {_shown(task)}; use one of {', '.join(TASKS)}, or leave it out"
@@ -195,6 +195,16 @@ def _check_reference(owner: Mapping[str, Any], config: EncodeConfig, *, place: t
         "ref_text": _normalized(ref_text, field="ref_text") if ref_text else None,
         "name": _name(owner["ref_audio"]),
     }
+
+
+def check_text_length(text: str) -> None:
+    """Reject a text of more than `MAX_TEXT_CHARS` characters.
+
+    Raises:
+        RejectedRow: it is longer.
+    """
+    if len(text) > MAX_TEXT_CHARS:
+        raise RejectedRow(RejectCode.LONG_TRANSCRIPT, "text", f"{len(text)} characters, the limit is {MAX_TEXT_CHARS}")
 
 
 def _normalized(text: str, *, field: str) -> str:

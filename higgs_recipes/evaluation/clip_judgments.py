@@ -55,13 +55,14 @@ class Transcription:
     Attributes:
         text: the spoken text, without speaker tags.
         transcript: the words that the ASR model recognized.
-        word_errors: of the transcript against the text.
+        word_errors, character_errors: of the transcript against the text.
         segments: one for a single speaker, one per turn for a dialogue.
     """
 
     text: str
     transcript: str
     word_errors: ErrorCounts
+    character_errors: ErrorCounts
     segments: list[SpeakerSegment]
 
 
@@ -107,7 +108,9 @@ def judge_clips(
     check_turn_speakers(rows)
     texts = [spoken_text(row["text"]) for row in rows]
     transcripts, spans = _transcribe(rows, waveforms, asr_model=asr_model, rules=rules)
-    word_errors = utterance_errors(texts, transcripts, rules=rules)
+    word_errors, character_errors = (
+        utterance_errors(texts, transcripts, rules=rules, unit=unit) for unit in ("word", "character")
+    )
     states = [
         [_state(span, text, rule=rule) for span, text in zip(clip_spans, turn_texts(row["text"]), strict=True)]
         if row["turn_speakers"]
@@ -115,7 +118,8 @@ def judge_clips(
         for row, clip_spans, rule in zip(rows, spans, rules, strict=True)
     ]
     segments = _speaker_segments(rows, waveforms, spans, states, speaker_model=speaker_model)
-    return [Transcription(*fields) for fields in zip(texts, transcripts, word_errors, segments, strict=True)]
+    columns = (texts, transcripts, word_errors, character_errors, segments)
+    return [Transcription(*fields) for fields in zip(*columns, strict=True)]
 
 
 def _transcribe(

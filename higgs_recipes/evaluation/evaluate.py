@@ -89,9 +89,9 @@ def evaluate_model(config: EvaluateConfig) -> Evaluation:
     shared = shared_with_train(corpus, rows)
     asr_model = load_asr_model(config.asr, revision=config.asr_revision, device=device)
     rules = choose_rules(rows, config=config, asr_model=asr_model)
-    for row, rule in zip(rows, rules, strict=True):
-        if row["turn_speakers"]:
-            asr_model.timed_words([], language=rule.language)  # raises if the ASR model has no word times
+    dialogue_languages = {rule.language for row, rule in zip(rows, rules, strict=True) if row["turn_speakers"]}
+    for language in sorted(dialogue_languages):
+        asr_model.timed_words([], language=language)  # raises if the ASR model has no word times
     speaker_model = load_speaker_model(config.speaker, revision=config.speaker_revision, device=device)
     _check_lengths(rows, recordings, config=config, asr_model=asr_model)
 
@@ -173,7 +173,8 @@ def shared_with_train(corpus: Snapshot, rows: Sequence[Mapping[str, Any]]) -> in
             raise InputError(
                 f"{corpus.name}: {path.name} cannot be read ({error}): encode the corpus again"
             ) from error
-    return sum(row[HASH] in hashes - {None} for row in rows) if paths else None
+    hashes.discard(None)
+    return sum(row[HASH] in hashes for row in rows) if paths else None
 
 
 def _is_untrained(base: Snapshot, config: EvaluateConfig) -> bool:

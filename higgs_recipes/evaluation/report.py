@@ -17,7 +17,7 @@ from higgs_recipes.audio.io import wav_bytes
 from higgs_recipes.evaluation.plots import training_plots
 from higgs_recipes.evaluation.report_tables import cell_text, cells, grouped_tables, titles_of
 from higgs_recipes.files import staged_folder
-from higgs_recipes.hub.markdown import cell, escape_marks, facts, table
+from higgs_recipes.hub.markdown import escape_marks, facts, literal, table
 from higgs_recipes.hub.public import with_revision
 from higgs_recipes.metrics_schema import (
     SYSTEMS,
@@ -109,11 +109,11 @@ def render_markdown(metrics: Mapping[str, Any]) -> str:
     systems = _systems(metrics)
     results = [[SYSTEMS[key], *map(cell_text, cells(metrics["rows"], key))] for key in systems]
     sections = [
-        f"# {_literal(_title(metrics))}\n",
-        f"{_literal(_summary(metrics))}\n",
-        *(f"> **{_literal(warning)}**\n" for warning in _warnings(metrics)),
+        f"# {literal(_title(metrics))}\n",
+        f"{literal(_summary(metrics))}\n",
+        *(f"> **{literal(warning)}**\n" for warning in _warnings(metrics)),
         table(["system", *titles_of(metrics["rows"])], results),
-        f"{_literal(_table_note(metrics))}\n",
+        f"{literal(_table_note(metrics))}\n",
     ]
     for grouped in grouped_tables(metrics):
         lines = [
@@ -126,18 +126,13 @@ def render_markdown(metrics: Mapping[str, Any]) -> str:
     sections.append("## Clips\n")
     for clip in metrics["clips"]:
         lines = [
-            f"- [{SYSTEMS[key]}]({clip[key]['wav']}): {_literal(clip[key]['transcript']) or 'empty transcript'} "
-            f"({_literal(_clip_note(clip[key]))})\n"
+            f"- [{SYSTEMS[key]}]({clip[key]['wav']}): {literal(clip[key]['transcript']) or 'empty transcript'} "
+            f"({literal(_clip_note(clip[key]))})\n"
             for key in systems
         ]
-        sections.append(f"### {_literal(clip['text'])}\n\n{_literal(_text_note(clip))}\n\n{''.join(lines)}")
+        sections.append(f"### {literal(clip['text'])}\n\n{literal(_text_note(clip))}\n\n{''.join(lines)}")
     sections.append(f"## Method\n\n{facts(_setup(metrics, None))}")
     return "\n".join(section for section in sections if section)
-
-
-def _literal(text: str) -> str:
-    """Text that Markdown shows unchanged, on one line."""
-    return cell(escape_marks(text))
 
 
 def _systems(metrics: Mapping[str, Any]) -> list[str]:

@@ -3,16 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from higgs_recipes.metrics_schema import GROUPS, METRICS, SYSTEMS
+from higgs_recipes.metrics_schema import GROUPS, METRICS, SYSTEMS, metrics_of
 
 
 # System -> metric -> {"value", "low", "high", "n", ...}; in a table of groups the key is (group, system).
 Scores = Mapping[str | tuple[str, str], Mapping[str, Any]]
-
-
-def metrics_of(scores: Scores) -> list[str]:
-    """The metrics that any system has, in the order of `METRICS`."""
-    return [metric for metric in METRICS if any(metric in of_system for of_system in scores.values())]
 
 
 def titles_of(scores: Scores) -> list[str]:

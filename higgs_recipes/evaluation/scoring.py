@@ -10,12 +10,11 @@ from torch import Tensor
 
 from higgs_recipes.audio.asr import ASRModel
 from higgs_recipes.audio.speaker import SpeakerModel
-from higgs_recipes.audio.word_errors import ErrorCounts, utterance_errors
+from higgs_recipes.audio.word_errors import ErrorCounts
 from higgs_recipes.constants import SAMPLE_RATE
 from higgs_recipes.evaluation.clip_judgments import SpeakerCentroids, SpeakerSegment, Transcription, judge_clips
 from higgs_recipes.evaluation.intervals import Interval, mean_interval, rate_interval, share_interval
 from higgs_recipes.evaluation.protocol import describe_protocol
-from higgs_recipes.languages import Unit
 from higgs_recipes.metrics_schema import GROUPS
 from higgs_recipes.normalizers import TextRule
 
@@ -116,7 +115,6 @@ def score_clips(
         return {
             system: _scores(
                 [system_clips[index] for index in indexes],
-                rules=[rules[index] for index in indexes],
                 is_generated=system not in ("real", "codec"),
                 has_other_speakers=len(centroids.speakers) > 1,
             )
@@ -191,17 +189,15 @@ def _groups(rows: Sequence[Mapping[str, Any]], *, column: str) -> dict[str, list
 
 
 def _scores(
-    clips: Sequence[_ScoredClip], *, rules: Sequence[TextRule], is_generated: bool, has_other_speakers: bool
+    clips: Sequence[_ScoredClip], *, is_generated: bool, has_other_speakers: bool
 ) -> dict[str, dict[str, Any]]:
     """The scores of one system on some rows, by metric."""
     singles = [clip for clip in clips if not clip.is_dialogue]
     dialogues = [clip for clip in clips if clip.is_dialogue]
-    texts = [clip.transcription.text for clip in clips]
-    transcripts = [clip.transcription.transcript for clip in clips]
     similarities = [None if clip.is_dialogue else clip.similarities[0] for clip in clips]
     scores = {
-        "wer": corpus_rate(texts, transcripts, rules=rules, unit="word"),
-        "cer": corpus_rate(texts, transcripts, rules=rules, unit="character"),
+        "wer": corpus_rate([clip.transcription.word_errors for clip in clips]),
+        "cer": corpus_rate([clip.transcription.character_errors for clip in clips]),
         "similarity": _mean(similarities, low=-1.0, high=1.0),
     }
     if is_generated:
@@ -255,15 +251,12 @@ def _turn_detail(segment: SpeakerSegment, similarity: float | None, nearest: str
     }
 
 
-def corpus_rate(
-    references: Sequence[str], predictions: Sequence[str], *, rules: Sequence[TextRule], unit: Unit
-) -> dict[str, Any]:
+def corpus_rate(errors: Sequence[ErrorCounts]) -> dict[str, Any]:
     """Compute the error rate over all texts: value, interval (low, high), number of scored and of skipped texts.
 
     Args:
-        unit: as in `utterance_errors`: "word" for WER, "character" for CER.
+        errors: of each text, as from `utterance_errors`.
     """
-    errors = utterance_errors(references, predictions, rules=rules, unit=unit)
     interval = rate_interval([(count.edits, count.length) for count in errors], seed=BOOTSTRAP_SEED)
     total = sum(errors, ErrorCounts(0, 0))
     return _score(total.rate, interval, n=len(errors) - total.skipped, skipped=total.skipped)

@@ -7,7 +7,6 @@ slot, the order of the queue or the clips beside it (up to rounding of the arith
 sizes).
 """
 
-import logging
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,15 +19,13 @@ from transformers import HiggsAudioV2ForConditionalGeneration
 
 from higgs_recipes.configs.inference import SamplingConfig
 from higgs_recipes.constants import FRAMES_PER_SECOND
-from higgs_recipes.delay import undelay_frames
+from higgs_recipes.delay import delayed_length, undelay_frames
 from higgs_recipes.generation.decode_step import EAGER, DecodeState, DecodeStep
 from higgs_recipes.generation.decode_weights import DecodeWeights, decode_weights
 from higgs_recipes.generation.graphed_step import GraphedStep, gpu_functions
 from higgs_recipes.generation.kv_cache import PREFILL_POSITIONS, KVCache, plan_slots
 from higgs_recipes.generation.prefill import Prompt, prefill
 
-
-logger = logging.getLogger(__name__)
 
 REFILL_SHARE = 8  # a prefill costs as much for one slot as for a few: it waits for one free slot in so many
 
@@ -100,7 +97,7 @@ class Engine:
         self.on_gpu = model.device.type == "cuda"
         self.capture = capture and self.on_gpu
         self.check_every, self.checks_in_flight = (2, 1) if self.on_gpu else (1, 0)
-        self.max_frames = round(sampling.max_seconds * FRAMES_PER_SECOND) + model.config.num_codebooks + 1
+        self.max_frames = delayed_length(round(sampling.max_seconds * FRAMES_PER_SECOND), model.config.num_codebooks)
         self._step: DecodeStep | None = None
         self._run_step: DecodeStep | GraphedStep | None = None
         self._discarded_seconds = 0.0

@@ -13,6 +13,7 @@ from huggingface_hub.utils import yaml_dump
 
 from higgs_recipes.errors import InputError
 from higgs_recipes.hub.evaluation_card import UNTRAINED, update_evaluation
+from higgs_recipes.hub.lineage import HIGGS_LICENSE
 from higgs_recipes.hub.markdown import code, code_block, escape_marks, facts, literal, table
 from higgs_recipes.hub.public import is_hub_id, public_name, with_revision
 from higgs_recipes.hub.run_record import checked_run
@@ -23,7 +24,7 @@ Record = Mapping[str, Any]
 
 LICENSE = {
     "license": "other",
-    "license_name": "boson-higgs-audio-2-community-license",
+    "license_name": HIGGS_LICENSE,
     "license_link": "https://huggingface.co/bosonai/higgs-tts-2-3b-base",
 }
 # The license of the weights requires this exact sentence in every distributed derivative.

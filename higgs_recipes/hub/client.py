@@ -78,8 +78,7 @@ def open_repo(
     if private and not info.private:
         logger.warning("%s already exists and is public: the pushed files will be public", repo_id)
     commit = checked_commit(info.sha)
-    tree = api.list_repo_tree(repo_id, recursive=True, revision=commit, repo_type=repo_type)
-    files = frozenset(entry.path for entry in tree if isinstance(entry, RepoFile))
+    files = frozenset(file.path for file in _list_files(repo_id, repo_type, commit, token=token))
     return Repo(repo_id, commit, bool(info.private), files)
 
 
@@ -108,8 +107,8 @@ def commit_files(
         revision=revision,
         parent_commit=repo.commit,
     )
-    tree = api.list_repo_tree(repo.id, recursive=True, revision=checked_commit(commit.oid), repo_type=repo_type)
-    sizes = {entry.path: entry.size for entry in tree if isinstance(entry, RepoFile)}
+    stored = _list_files(repo.id, repo_type, checked_commit(commit.oid), token=token)
+    sizes = {file.path: file.size for file in stored}
     missing = [added.path_in_repo for added in additions if sizes.get(added.path_in_repo) != added.upload_info.size]
     if missing:
         raise InputError(f"{constants.ENDPOINT} did not store {missing[0]}: does the .gitignore of {repo.id} name it?")
@@ -128,8 +127,12 @@ def upload_file(
 def dataset_files(repo_id: str, *, revision: str | None) -> tuple[str, dict[str, str]]:
     """The commit of a dataset and its files: path -> hash of the content."""
     commit = checked_commit(HfApi().dataset_info(repo_id, revision=revision).sha)
-    tree = HfApi().list_repo_tree(repo_id, recursive=True, revision=commit, repo_type="dataset")
-    return commit, {entry.path: entry.blob_id for entry in tree if isinstance(entry, RepoFile)}
+    return commit, {file.path: file.blob_id for file in _list_files(repo_id, "dataset", commit, token=None)}
+
+
+def _list_files(repo_id: str, repo_type: RepoType, commit: str, *, token: str | None) -> list[RepoFile]:
+    tree = HfApi(token=token).list_repo_tree(repo_id, recursive=True, revision=commit, repo_type=repo_type)
+    return [entry for entry in tree if isinstance(entry, RepoFile)]
 
 
 def read_remote_file(repo: Repo, path: str, *, token: str | None) -> str:

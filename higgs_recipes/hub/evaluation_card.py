@@ -9,7 +9,7 @@ from urllib.parse import quote
 from huggingface_hub import EvalResult, RepoCard, constants
 from huggingface_hub.repocard_data import eval_results_to_model_index
 
-from higgs_recipes.hub.markdown import cell, escape_marks, facts, table
+from higgs_recipes.hub.markdown import facts, literal, table
 from higgs_recipes.hub.public import is_hub_id, public_name, with_revision
 from higgs_recipes.metrics_schema import (
     METRICS,
@@ -18,6 +18,7 @@ from higgs_recipes.metrics_schema import (
     held_out_warning,
     is_held_out,
     languages_in_characters,
+    metrics_of,
 )
 from higgs_recipes.records import Fields
 
@@ -95,7 +96,7 @@ def _task_and_dataset(result: Mapping[str, Any]) -> tuple[str, str, str | None]:
 
 def _section(metrics: Fields) -> str:
     rows, titles = metrics["rows"], SYSTEMS | {_own_row(metrics): "this model"}
-    columns = [metric for metric in METRICS if any(metric in scores for scores in rows.values())]
+    columns = metrics_of(rows)
     lines = [
         [title] + [_score(rows[system], metric) for metric in columns]
         for system, title in titles.items()
@@ -118,7 +119,7 @@ def _section(metrics: Fields) -> str:
     }
     warnings = UNTRAINED + "\n" if metrics["untrained_base"] else ""
     if warning := held_out_warning(metrics):
-        warnings += f"> **{cell(escape_marks(warning))}**\n\n"
+        warnings += f"> **{literal(warning)}**\n\n"
     head = ["", *(METRICS[metric].card_title for metric in columns)]
     note = "Brackets: 95 % interval; n: number of scored clips.\n"
     return f"## Evaluation\n\n{warnings}{table(head, lines)}\n{note}\n{facts(about)}"

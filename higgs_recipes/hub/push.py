@@ -7,7 +7,7 @@ import json
 import logging
 import shlex
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -137,9 +137,9 @@ def push_model(folder: str | Path, target: Target, *, message: str) -> str:
             )
         return theirs - set(names)
 
-    contents = {name: _public_content(folder / name) for name in names}
+    operations = [CommitOperationAdd(name, _public_content(folder / name)) for name in names]
     retry = f"{IMPORT}, push_model; push_model({str(folder)!r}, {target!r}, {message=})"
-    return _push(folder, contents, target, message=message, stale_files=stale_files, retry=retry)
+    return push_files(folder, operations, target, message=message, stale_files=stale_files, retry=retry)
 
 
 def push_report(folder: str | Path, target: Target) -> str:
@@ -165,21 +165,22 @@ def push_report(folder: str | Path, target: Target) -> str:
         except (yaml.YAMLError, KeyError, TypeError) as error:
             raise InputError(f"the metadata of its {CARD} cannot be parsed ({error}); fix it on the Hub") from error
 
-    contents = {f"{EVALUATION_FOLDER}/{name}": folder / name for name in names}
-    return _push(
+    operations = [CommitOperationAdd(f"{EVALUATION_FOLDER}/{name}", folder / name) for name in names]
+    pushed = {operation.path_in_repo for operation in operations}
+    return push_files(
         folder,
-        contents,
+        operations,
         target,
         message="Add evaluation",
-        stale_files=lambda repo: {name for name in repo.files if is_report_file(name)} - set(contents),
+        stale_files=lambda repo: {name for name in repo.files if is_report_file(name)} - pushed,
         retry=f"{IMPORT}, push_report; push_report({str(folder)!r}, {target!r})",
         more_contents=card,
     )
 
 
-def _push(
+def push_files(
     folder: Path,
-    contents: Mapping[str, Path | bytes],
+    operations: Sequence[CommitOperationAdd],
     target: Target,
     *,
     message: str,
@@ -188,7 +189,6 @@ def _push(
     more_contents: Callable[[Repo], Mapping[str, bytes]] = lambda repo: {},
 ) -> str:
     """Commit files and delete stale ones, then record the push in the folder. Returns the commit's URL."""
-    operations = [CommitOperationAdd(name, content) for name, content in contents.items()]
     where = {"repo_type": target.repo_type, "revision": target.revision, "token": target.token}
 
     def commit() -> str:

@@ -2,16 +2,16 @@
 
 import logging
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd
 
 from higgs_recipes.errors import InputError
-from higgs_recipes.hub.client import Repo, commit_files, open_repo, upload_file
+from higgs_recipes.hub.client import Repo, upload_file
 from higgs_recipes.hub.download import HubError, ask_hub
-from higgs_recipes.hub.push import IMPORT, Target, explain_push
+from higgs_recipes.hub.push import IMPORT, Target, push_files
 from higgs_recipes.hub.result_files import CORPUS_RECORD, corpus_files, is_corpus_shard, log_skipped
-from higgs_recipes.hub.result_state import record_push
 
 
 logger = logging.getLogger(__name__)
@@ -49,18 +49,14 @@ class CorpusPush:
         log_skipped(folder, names)
         imports = f"{IMPORT}; from higgs_recipes.hub.push_corpus import push_corpus"
         retry = f"{imports}; push_corpus({str(folder)!r}, {target!r})"
-        operations = [self._operation(name, folder) for name in names]
-        where = {"repo_type": "dataset", "revision": target.revision, "token": target.token}
-
-        def commit() -> str:
-            repo = open_repo(target.repo_id, private=target.private, **where)
-            return commit_files(
-                repo, operations, self._stale_files(repo, names), message="Add encoded corpus", **where
-            )
-
-        url = explain_push(commit, target, folder=folder, retry=retry)
-        record_push(folder, repo_id=target.repo_id, url=url)
-        return url
+        return push_files(
+            folder,
+            [self._operation(name, folder) for name in names],
+            replace(target, repo_type="dataset"),
+            message="Add encoded corpus",
+            stale_files=lambda repo: self._stale_files(repo, names),
+            retry=retry,
+        )
 
     @staticmethod
     def _stale_files(repo: Repo, names: list[str]) -> set[str]:

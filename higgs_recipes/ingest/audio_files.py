@@ -4,14 +4,13 @@ import logging
 import os
 from pathlib import Path
 
+from higgs_recipes.corpus.rows import AUDIO_ENDINGS
 from higgs_recipes.errors import InputError
 
 
 logger = logging.getLogger(__name__)
 
-AUDIO_SUFFIXES = frozenset(
-    ".wav .flac .ogg .oga .opus .mp3 .aif .aiff .aifc .au .caf .w64 .m4a .mp4 .aac .wma .webm .mkv".split()
-)
+AUDIO_SUFFIXES = frozenset({f".{ending}" for ending in AUDIO_ENDINGS} | {".mkv"})  # encode knows .mkv as no recording
 
 
 def is_audio_name(name: str) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from higgs_recipes.configs.segment import SegmentConfig
-from higgs_recipes.corpus.sources.lines import json_object, parse_lines
+from higgs_recipes.corpus.sources.lines import json_lines
 from higgs_recipes.corpus.statistics import spread
 from higgs_recipes.errors import InputError
 from higgs_recipes.files import atomic_write, file_inside
@@ -100,7 +100,7 @@ def _percentiles(values: list[float]) -> dict[str, float]:
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:
     lines = []
-    for line in parse_lines(path, lambda text: {"stored": json_object(text)}):
+    for line in json_lines(path):
         if isinstance(line, Reject):
             raise InputError(f"{path} line {line.columns['line']}: {line.reason}")
         if "id" not in line["stored"]:

@@ -65,12 +65,14 @@ class _Exporter:
         source: the folder of the corpus.
         folder: the exported folder.
         copies: the path in the corpus of each recording in the exported folder, by its path there.
+        seconds: the lengths of recordings that were read, by their paths in the corpus.
         ids: ids in use.
     """
 
     source: ImportFolder
     folder: Path
     copies: dict[PurePosixPath, PurePosixPath] = field(default_factory=dict)
+    seconds: dict[PurePosixPath, float] = field(default_factory=dict)
     ids: set[str] = field(default_factory=set)
 
     def export_row(self, row: ImportRow | Reject) -> dict[str, Any]:
@@ -107,8 +109,9 @@ class _Exporter:
         """The path of the copy, without the audio/ that import prepends, and the seconds of the recording."""
         inner = self.source.resolve(path, field=field)
         check_unicode({field: str(inner)})
-        with rejected_as(RejectCode.UNREADABLE_AUDIO, field):
-            seconds = recorded_seconds(self.source.root / inner, name=field_name(field))
+        if inner not in self.seconds:  # many rows may have one reference clip
+            with rejected_as(RejectCode.UNREADABLE_AUDIO, field):
+                self.seconds[inner] = recorded_seconds(self.source.root / inner, name=field_name(field))
         target = PurePosixPath(*inner.parts[1:]) if inner.parts[0] == "audio" and len(inner.parts) > 1 else inner
         if self.copies.get(target, inner) != inner:  # audio/a.wav and a.wav
             target = target.with_name(f"{hashed_id(inner)}{inner.suffix}")
@@ -116,4 +119,4 @@ class _Exporter:
             self.copies[target] = inner
             (self.folder / target.parent).mkdir(parents=True, exist_ok=True)
             shutil.copyfile(self.source.root / inner, self.folder / target)
-        return target.as_posix(), seconds
+        return target.as_posix(), self.seconds[inner]

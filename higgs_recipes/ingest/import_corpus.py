@@ -16,6 +16,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from higgs_recipes.configs.corpus import CONSTANTS, ImportConfig
+from higgs_recipes.configs.model import source_mapping
 from higgs_recipes.errors import InputError
 from higgs_recipes.files import atomic_write, staged_folder
 from higgs_recipes.ingest.formats.readers import READERS
@@ -92,8 +93,7 @@ def _open_sources(config: ImportConfig) -> list[tuple[Path, ImportSource]]:
     if config.audio_dir is not None and not os.path.isdir(os.path.expanduser(config.audio_dir)):
         raise InputError(f"audio_dir: no such folder: {config.audio_dir}")
     opened = []
-    for index, entry in enumerate(config.sources):
-        source = {"path": entry} if isinstance(entry, str) else entry
+    for index, source in enumerate(map(source_mapping, config.sources)):
         path = Path(os.path.abspath(os.path.expanduser(source["path"])))
         if not os.path.exists(path):
             raise InputError(f"sources: no such file or folder: {source['path']}")

@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
+from higgs_recipes.corpus.sources.cells import is_null
 from higgs_recipes.ingest.rows import ImportedRow, ImportRow, shown
 from higgs_recipes.rejects import RejectCode, RejectedRow
 
@@ -112,7 +113,7 @@ def text_value(value: Any, column: str) -> str | None:
     Raises:
         RejectedRow: a list, a mapping ...
     """
-    if value is None or isinstance(value, float) and math.isnan(value):
+    if is_null(value):
         return None
     if not isinstance(value, (str, int, float)):
         raise RejectedRow(RejectCode.NOT_TEXT, column, f"{shown(value)} is a {type(value).__name__}")

@@ -13,6 +13,7 @@ from higgs_recipes.audio.long_recording import LongRecording
 from higgs_recipes.configs.corpus import ImportConfig
 from higgs_recipes.constants import SAMPLE_RATE
 from higgs_recipes.corpus.rows import file_safe_id, hashed_id
+from higgs_recipes.corpus.sources.cells import is_null
 from higgs_recipes.errors import InputError
 from higgs_recipes.files import sha256_file
 from higgs_recipes.ingest.audio_files import audio_stem
@@ -151,7 +152,7 @@ class Importer:
         own, prefix = row.get("id"), f"{source.prefix}-" if source.prefix else ""
         if not isinstance(own, (str, int, float, type(None))):
             raise RejectedRow(RejectCode.INVALID_FIELD, "id", f"is a {type(own).__name__}")
-        has_own = own is not None and own == own and str(own).strip() != ""  # NaN as pandas writes it
+        has_own = not is_null(own) and str(own).strip() != ""
         name = f"{prefix}{'id' if has_own else 'file'} {_nfc(str(own)) if has_own else audio}"
         row_id = prefix + file_safe_id(own if has_own else audio_stem(str(audio)))
         if row_id in self.ids and self.ids[row_id][1] != name:  # a.wav and a.flac
@@ -184,12 +185,13 @@ class Importer:
             end = recording.seconds if end is None else min(end, recording.seconds)
             if round((end - start) * SAMPLE_RATE) < 1:
                 raise RejectedRow(RejectCode.SEGMENT_OUTSIDE, "segment", "it contains no samples")
-            wav = wav_bytes(recording.span(start, end, rate=SAMPLE_RATE)[0])
+            waveform, _ = recording.span(start, end, rate=SAMPLE_RATE)
         except RejectedRow:
             raise
         except InputError as error:
             raise RejectedRow(RejectCode.UNREADABLE_AUDIO, "audio", f"recording: {error}") from error
-        return _Clip(origin, wav, sha256(wav).hexdigest(), recorded_seconds(wav, name=field_name("audio")))
+        wav = wav_bytes(waveform)
+        return _Clip(origin, wav, sha256(wav).hexdigest(), len(waveform) / SAMPLE_RATE)
 
     def _open(self, origin: Path) -> LongRecording:
         """The open recording; readers yield the segments of one recording after each other, by time."""

@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 
 from higgs_recipes.audio.long_recording import Contents, LongRecording
 from higgs_recipes.configs.corpus import CONSTANTS
+from higgs_recipes.configs.model import source_mapping
 from higgs_recipes.configs.segment import SegmentConfig
 from higgs_recipes.corpus.rows import file_safe_id, hashed_id
 from higgs_recipes.errors import InputError
@@ -57,12 +58,9 @@ def find_raw_recordings(config: SegmentConfig) -> list[RawRecording]:
     """
     files: list[RawRecording] = []
     first_with: dict[str, str] = {}
-    for index, source in enumerate(config.sources):
-        source = {"path": source} if isinstance(source, str) else source
+    for index, source in enumerate(map(source_mapping, config.sources)):
         folder = Path(os.path.expanduser(source["path"]))
-        columns = {key: source.get(key) for key in CONSTANTS} | {
-            "language": source.get("language", config.asr_language)
-        }
+        columns = {key: source.get(key) for key in CONSTANTS} | {"language": config.language_of(source)}
         paths = _recordings(folder, config)
         labels = [os.fsencode(path.relative_to(folder)).decode(errors="backslashreplace") for path in paths]
         prefix = f"{index}-" if len(config.sources) > 1 else ""

@@ -7,7 +7,6 @@ twice is not detected.
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict
 from itertools import islice
 
 from torch import Tensor
@@ -18,6 +17,7 @@ from higgs_recipes.audio.long_recording import LongRecording, fade_edges, slow_d
 from higgs_recipes.audio.loudness import LoudnessMeter, gain_db
 from higgs_recipes.audio.vad import FRAME_SECONDS, VAD_RATE, SpeechDetector
 from higgs_recipes.audio.word_errors import utterance_errors
+from higgs_recipes.configs.model import source_mapping
 from higgs_recipes.configs.segment import SegmentConfig
 from higgs_recipes.constants import SAMPLE_RATE
 from higgs_recipes.ingest.raw_recordings import RawRecording
@@ -55,9 +55,8 @@ class Segmenter:
 
     def __init__(self, config: SegmentConfig, asr_model: ASRModel) -> None:
         self.config, self.asr_model = config, asr_model
-        constants = [source if isinstance(source, dict) else {} for source in config.sources]
         self.rules = {}
-        for language in sorted({source.get("language", config.asr_language) for source in constants}):
+        for language in sorted({config.language_of(source_mapping(source)) for source in config.sources}):
             asr_model.check_language(language_code(language))
             self.rules[language] = choose_normalizer(config.normalizer, language, spelling=asr_model.spelling)
         self.detector, self.loudness, self.quality = SpeechDetector(), LoudnessMeter(), DNSMOS()
@@ -181,12 +180,12 @@ class Segmenter:
 def _out_of_bounds(
     row: SegmentRow, bounds: Mapping[str, tuple[str | None, str | None]], config: SegmentConfig
 ) -> Reject | None:
-    limits = asdict(config) | {None: None}
     for column, (lower, upper) in bounds.items():
-        if limits[lower] is not None and row[column] < limits[lower]:
-            return Reject(RejectCode.TOO_LOW, column, f"{row[column]:g}, {lower} is {limits[lower]:g}")
-        if limits[upper] is not None and row[column] > limits[upper]:
-            return Reject(RejectCode.TOO_HIGH, column, f"{row[column]:g}, {upper} is {limits[upper]:g}")
+        low, high = (name and getattr(config, name) for name in (lower, upper))
+        if low is not None and row[column] < low:
+            return Reject(RejectCode.TOO_LOW, column, f"{row[column]:g}, {lower} is {low:g}")
+        if high is not None and row[column] > high:
+            return Reject(RejectCode.TOO_HIGH, column, f"{row[column]:g}, {upper} is {high:g}")
     return None
 
 

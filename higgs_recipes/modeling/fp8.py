@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from higgs_recipes.errors import InputError
+from higgs_recipes.modeling.replace_layers import replace_in_layers
 
 
 FLOAT8 = torch.float8_e4m3fn
@@ -63,14 +64,11 @@ def use_fp8(model: nn.Module, device: torch.device) -> None:
         cpu = f"{device.type} with torch {torch.__version__}"
         found = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu
         raise InputError(f"fp8 needs a GPU with float8 products (Ada, Hopper or later), not {found}: set fp8: false")
-    frozen = [
-        (parent, name)
-        for parent in model.model.layers.modules()
-        for name, child in parent.named_children()
-        if type(child) is nn.Linear and not child.weight.requires_grad
-    ]
-    for parent, name in frozen:
-        setattr(parent, name, Float8Linear(parent.get_submodule(name).weight.detach()))
+    replace_in_layers(
+        model,
+        is_replaced=lambda child: type(child) is nn.Linear and not child.weight.requires_grad,
+        build=lambda child: Float8Linear(child.weight.detach()),
+    )
 
 
 def supports_float8(device: torch.device) -> bool:

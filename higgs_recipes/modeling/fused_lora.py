@@ -21,8 +21,7 @@ def project_together(linears: Sequence[nn.Module], states: Tensor) -> list[Tenso
     only). Hooks of the modules do not run then. Otherwise, and in float32 (used for comparisons, so that sums keep
     peft's order), each module runs its own forward.
     """
-    device = states.device.type
-    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else states.dtype
+    dtype = compute_dtype(states)
     names = [_standard_adapter(linear) for linear in linears]
     if None in names or dtype == torch.float32:
         return [linear(states) for linear in linears]
@@ -34,6 +33,12 @@ def project_together(linears: Sequence[nn.Module], states: Tensor) -> list[Tenso
         base = linear.base_layer(states)  # (P, N)
         outputs.append((base + linear.lora_B[name](low) * linear.scaling[name]).to(base.dtype))
     return outputs
+
+
+def compute_dtype(states: Tensor) -> torch.dtype:
+    """The type of products of these states: that of autocast if it is on, otherwise their own."""
+    device = states.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else states.dtype
 
 
 def _standard_adapter(linear: nn.Module) -> str | None:

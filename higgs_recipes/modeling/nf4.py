@@ -14,6 +14,7 @@ from transformers import BitsAndBytesConfig
 from transformers.integrations import is_deepspeed_zero3_enabled
 
 from higgs_recipes.errors import InputError
+from higgs_recipes.modeling.replace_layers import replace_in_layers
 
 
 # Embeddings are looked up, not multiplied. The heads are most sensitive to rounding: one row of their weights is the
@@ -114,14 +115,11 @@ def use_nf4_linear(model: nn.Module) -> None:
     Published models have none.
     """
     linear = import_module("bitsandbytes").nn.Linear4bit
-    quantized = [
-        (parent, name)
-        for parent in model.model.layers.modules()
-        for name, child in parent.named_children()
-        if isinstance(child, linear) and child.in_features % BLOCK_SIZE == 0
-    ]
-    for parent, name in quantized:
-        setattr(parent, name, NF4Linear(parent.get_submodule(name)))
+    replace_in_layers(
+        model,
+        is_replaced=lambda child: isinstance(child, linear) and child.in_features % BLOCK_SIZE == 0,
+        build=NF4Linear,
+    )
 
 
 def is_four_bit(model: nn.Module) -> bool:

@@ -26,7 +26,7 @@ from transformers import HiggsAudioV2ForConditionalGeneration
 from transformers.models.higgs_audio_v2 import modeling_higgs_audio_v2 as original
 
 from higgs_recipes.errors import InputError
-from higgs_recipes.modeling.fused_lora import project_together
+from higgs_recipes.modeling.fused_lora import compute_dtype, project_together
 from higgs_recipes.varlen_batch import FlatBatch, FlatPositions
 
 
@@ -166,9 +166,7 @@ def has_varlen_kernel(hidden: Tensor) -> bool:
 
     Elsewhere (CPU, float32) samples are padded to the longest, for causal attention without a mask.
     """
-    device = hidden.device.type
-    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
-    if device != "cuda" or dtype == torch.float32:
+    if hidden.device.type != "cuda" or compute_dtype(hidden) == torch.float32:
         return False
     return torch.cuda.get_device_capability(hidden.device) >= (8, 0)
 

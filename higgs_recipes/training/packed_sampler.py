@@ -67,7 +67,7 @@ class PackedRowSampler(Sampler[list[int]]):
 
     def __init__(self, lengths: Sequence[int], *, capacity: int, seed: int, num_processes: int) -> None:
         self.lengths, self.capacity, self.seed, self.epoch = list(lengths), capacity, seed, 0
-        self.first_rows = fill_rows(self.lengths, self._permutation(len(self.lengths), epoch=0), capacity=capacity)
+        self.first_rows = self._rows(0)
         self.num_batches = -(-len(self.first_rows) // num_processes) * num_processes
 
     def set_epoch(self, epoch: int) -> None:
@@ -77,15 +77,16 @@ class PackedRowSampler(Sampler[list[int]]):
         return self.num_batches
 
     def __iter__(self) -> Iterator[list[int]]:
-        order = self._permutation(len(self.lengths), epoch=self.epoch)
-        rows = fill_rows(self.lengths, order, capacity=self.capacity)
-        if len(rows) > self.num_batches:
-            rows = list(self.first_rows)
+        rows = self.first_rows if self.epoch == 0 else self._rows(self.epoch)
+        rows = list(rows if len(rows) <= self.num_batches else self.first_rows)
         while len(rows) < self.num_batches and len(fullest := max(rows, key=len)) > 1:
             rows.remove(fullest)
             rows += [fullest[: len(fullest) // 2], fullest[len(fullest) // 2 :]]
         # Shuffled, because the last rows are less full: residual samples, and halves.
         return iter([rows[index] for index in self._permutation(len(rows), epoch=self.epoch)])
+
+    def _rows(self, epoch: int) -> list[list[int]]:
+        return fill_rows(self.lengths, self._permutation(len(self.lengths), epoch=epoch), capacity=self.capacity)
 
     def _permutation(self, size: int, *, epoch: int) -> list[int]:
         return torch.randperm(size, generator=torch.Generator().manual_seed(self.seed + epoch)).tolist()

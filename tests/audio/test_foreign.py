@@ -151,6 +151,8 @@ def test_any_damage_leaves_a_recording_or_a_message(files, name):
         for _ in range(10):
             content[int(generator.integers(min(len(content), 2_000)))] = int(generator.integers(256))
         try:
-            decode(bytes(content))
-        except InputError:
+            samples, recording = decode(bytes(content))
+        except InputError as error:
+            assert str(error)
             continue
+        assert np.isfinite(samples).all() and recording.num_frames == len(samples)

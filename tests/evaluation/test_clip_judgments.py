@@ -41,7 +41,8 @@ def segment(speaker: str | None, angle: float | None) -> SpeakerSegment:
 
 
 def centroids(*recordings: list[SpeakerSegment]) -> SpeakerCentroids:
-    return SpeakerCentroids([Transcription("", "", ErrorCounts(0, 0), segments) for segments in recordings])
+    none = ErrorCounts(0, 0)
+    return SpeakerCentroids([Transcription("", "", none, none, segments) for segments in recordings])
 
 
 def test_a_single_speaker_clip_is_one_segment_of_the_whole_clip():
@@ -69,7 +70,8 @@ def test_single_speaker_clips_need_no_word_times():
         def timed_words(self, waveforms, *, language):
             raise AssertionError("word times were asked for")
 
-    judge([row("a", "One.", "x")], [clip(1, 0.0)], asr_model=WithoutTimes())
+    (judged,) = judge([row("a", "One.", "x")], [clip(1, 0.0)], asr_model=WithoutTimes())
+    assert judged.transcript == "one"
 
 
 def test_segments_without_an_embedding_have_the_reason_as_state(monkeypatch):

@@ -42,8 +42,8 @@ def test_wer_is_over_all_words_and_per_clip():
 def test_corpus_rates_have_the_interval_of_their_utterances(unit):
     texts, transcripts = ["One two three.", "...", "Four"] * 6, ["one too three", "hm", "four five"] * 6
     rules = [choose_normalizer("basic", "en")] * 18
-    rate = corpus_rate(texts, transcripts, rules=rules, unit=unit)
     errors = utterance_errors(texts, transcripts, rules=rules, unit=unit)
+    rate = corpus_rate(errors)
     assert rate["value"] == sum(count.edits for count in errors) / sum(count.length for count in errors)
     interval = rate_interval([(count.edits, count.length) for count in errors], seed=BOOTSTRAP_SEED)
     assert (rate["low"], rate["high"]) == (interval.low, interval.high) and rate["low"] < rate["high"]

@@ -20,6 +20,7 @@ import torch
 from higgs_recipes.audio.asr import PACKAGE_ASR_MODEL, load_asr_model
 from higgs_recipes.audio.codec import load_codec
 from higgs_recipes.audio.speaker import PACKAGE_SPEAKER_MODEL, load_speaker_model
+from higgs_recipes.audio.word_errors import utterance_errors
 from higgs_recipes.configs.corpus import EncodeConfig
 from higgs_recipes.corpus.corpus import load_rows
 from higgs_recipes.devices import single_device
@@ -58,7 +59,7 @@ def measure(codec_folder: str, sources: Sequence[str]) -> dict[str, Any]:
         pairs = zip(speaker_model.embed(real), speaker_model.embed(heard), strict=True)
         cosines = [torch.cosine_similarity(*pair, dim=0).item() for pair in pairs]
         transcripts = [asr_model.transcribe(clips, language="en") for clips in (real, heard)]
-        rates = [corpus_rate(texts, each, rules=[rule] * len(texts), unit="word") for each in transcripts]
+        rates = [corpus_rate(utterance_errors(texts, each, rules=[rule] * len(texts))) for each in transcripts]
         speakers[str(speaker)] = {
             "n": len(chosen),
             "recordings": rates[0],

@@ -33,9 +33,11 @@ def test_a_folder_of_a_run_is_accepted(tmp_path):
     for name in ("checkpoint-5", "runs", ".checkpoint.partial"):
         (tmp_path / name).mkdir()
     check_run_folder(run(tmp_path))  # of a version without state.json
-    run(tmp_path).write()
     (tmp_path / "adapter_model.safetensors").write_text("")  # killed while it saved
     (tmp_path / "log.txt").write_text("")
+    with pytest.raises(InputError, match="files that are not of a run: adapter_model.safetensors, log.txt"):
+        check_run_folder(run(tmp_path))
+    run(tmp_path).write()  # state.json makes the folder its own
     check_run_folder(run(tmp_path, seed=1))
 
 

@@ -60,6 +60,11 @@ def decode(raw: bytes, *, where: str = "") -> str:
         raise RejectedRow(RejectCode.NOT_UTF_8, detail=detail) from error
 
 
+def json_lines(path: Path) -> Iterator[dict[str, Any] | Reject]:
+    """{"file", "line", "stored"} of each JSON object of a file with one a line, or its reject; as `parse_lines`."""
+    return parse_lines(path, lambda text: {"stored": json_object(text)})
+
+
 def json_object(content: str | bytes) -> dict[str, Any]:
     """Parse a JSON object.
 

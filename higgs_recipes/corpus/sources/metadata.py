@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from higgs_recipes.corpus.rows import AUDIO_ENDINGS
-from higgs_recipes.corpus.sources.lines import decode, json_object, parse_lines, raw_lines
+from higgs_recipes.corpus.sources.lines import decode, json_lines, raw_lines
 from higgs_recipes.errors import InputError
 from higgs_recipes.rejects import Reject, RejectCode, RejectedRow
 
@@ -40,7 +40,7 @@ def metadata_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]] | Reject]:
     if path.suffix == ".csv":
         yield from _csv_rows(path)
         return
-    for row in parse_lines(path, lambda line: {"stored": json_object(line)}):
+    for row in json_lines(path):
         yield row if isinstance(row, Reject) else (row["line"], row["stored"])
 
 

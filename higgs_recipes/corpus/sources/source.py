@@ -13,6 +13,7 @@ from typing import Any
 from accelerate import PartialState
 
 from higgs_recipes.configs.corpus import CONSTANTS, EncodeConfig
+from higgs_recipes.configs.model import source_mapping
 from higgs_recipes.corpus.rows import Cell, SourceRow
 from higgs_recipes.corpus.sources import columns
 from higgs_recipes.corpus.sources.cells import as_cell, is_null
@@ -145,7 +146,7 @@ def open_sources(config: EncodeConfig) -> list[Source]:
 
 
 def _source_spec(entry: str | dict[str, Any]) -> dict[str, Any]:
-    spec = {"path": entry} if isinstance(entry, str) else entry
+    spec = source_mapping(entry)
     for key, value in spec.items():
         columns.require_known(key, SOURCE_KEYS, field="sources")
         types = {"weight": (int, float), "columns": (dict,), "where": (dict,), "streaming": (bool,)}

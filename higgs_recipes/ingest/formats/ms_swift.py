@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from higgs_recipes.corpus.sources.lines import json_object, parse_lines
+from higgs_recipes.corpus.sources.lines import json_lines, parse_lines
 from higgs_recipes.errors import InputError
 from higgs_recipes.ingest.formats.lines import array_elements, parse_json, read_text
 from higgs_recipes.ingest.import_paths import ImportFolder
@@ -55,7 +55,7 @@ def read_ms_swift(source: Path, folder: ImportFolder) -> Iterator[ImportRow | Re
 def _elements(source: Path) -> Iterator[dict[str, Any] | Reject]:
     """{"file", "line", "stored"} of each JSON object, or its reject."""
     if not _is_array(source):
-        yield from parse_lines(source, lambda line: {"stored": json_object(line)})
+        yield from json_lines(source)
         return
     text = read_text(source)
     parse_json(text, path=source)
