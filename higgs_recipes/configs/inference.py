@@ -64,7 +64,7 @@ class ChunkConfig:
         "every chunk_max_turns turns; none: never.",
     )
     chunk_max_words: int = option(
-        200, "Maximum number of words per chunk; fewer if max_seconds is too short for them at 150 words per minute."
+        200, "Maximum number of words per chunk, and at most 2 per second of max_seconds (2.5 for a whole text)."
     )
     chunk_max_turns: int = option(1, "Turns per chunk, for chunk_method: speaker.")
     chunk_buffer_size: int | None = option(
