@@ -33,6 +33,7 @@ _WEIGHTS = {  # words per character where spaces do not separate words, or separ
     re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]"): 0.25,  # Thai, Lao, Burmese, Khmer
     re.compile(r"\d"): 0.5,
 }
+_LOOK_BACK = 40  # characters before a full stop, for abbreviations
 _LONG_WORD = 12  # characters; a longer word counts as several
 _EVENT, _EVENT_WORDS = re.compile(r"<(SE\w*)>\[\w+\]</\1>"), 2
 
@@ -145,7 +146,7 @@ def _ends_sentence(text: str, match: re.Match) -> bool:
     mark, has_space = match[0].rstrip(), match[0] != match[0].rstrip()
     if mark != "." or not has_space:
         return True
-    before = text[: match.start()].split()
+    before = text[max(0, match.start() - _LOOK_BACK) : match.start()].split()
     word = before[-1].lstrip("\"'(\u201c\u2018\u00ab").lower() if before else ""
     is_initial = (len(word) == 1 and word.isalpha()) or re.fullmatch(r"(\w\.)+\w", word) is not None
     return not (is_initial or word in _ABBREVIATIONS or re.fullmatch(r"\d{1,2}", word))

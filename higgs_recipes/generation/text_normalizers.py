@@ -53,11 +53,10 @@ def text_normalizer(config: GenerateConfig) -> Normalize:
 
 def _with_spaces(text: str, normalize: Callable[[str], str]) -> str:
     """Normalize a text, and keep the spaces at its ends."""
-    words = " ".join(text.split())
-    if not any(map(str.isdigit, words)) and "://" not in words and "@" not in words:
+    if not any(map(str.isdigit, text)) and "://" not in text and "@" not in text:
         return text
     start, end = text[: len(text) - len(text.lstrip())], text[len(text.rstrip()) :]
-    return start + normalize(words) + end
+    return start + normalize(text.strip()) + end
 
 
 def _wetext(language: str) -> Callable[[str], str]:
@@ -70,7 +69,7 @@ def _wetext(language: str) -> Callable[[str], str]:
 
     def normalize(text: str) -> str:
         try:
-            return normalizer.normalize(text)
+            return normalizer.normalize(" ".join(text.split()))  # its parser fails at two spaces
         except (AssertionError, ValueError, IndexError, KeyError) as error:  # of its parser
             raise InputError(f"wetext cannot normalize {text[:80]!r}: write its numbers as words") from error
 

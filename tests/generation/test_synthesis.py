@@ -13,6 +13,7 @@ from higgs_recipes.constants import SAMPLE_RATE
 from higgs_recipes.errors import InputError
 from higgs_recipes.generation.generate import Generation
 from higgs_recipes.generation.synthesis import build_texts, check_codec, write_speech
+from higgs_recipes.hub.download import Snapshot
 from tests.helpers.tiny import GOLDEN
 from tests.helpers.tiny_codec import tiny_codec, tone
 
@@ -107,3 +108,37 @@ def test_wavs_and_their_record_are_written(tmp_path):
     for record in records:
         waveform = read_audio(tmp_path / "out" / record["wav"], name=record["wav"])
         assert len(waveform) == record["seconds"] * SAMPLE_RATE
+
+
+def test_another_codec_than_that_of_the_training_is_refused(tmp_path):
+    codec = tiny_codec()
+    files = {name: Snapshot(name, None, tmp_path / name) for name in ("adapter", "base")}
+    for snapshot in files.values():
+        snapshot.folder.mkdir()
+    check_codec(codec, None, files["base"])  # no run.json: nothing is known
+    for name, snapshot in files.items():
+        (snapshot.folder / "run.json").write_text(json.dumps({"codec": codec.revision}))
+        check_codec(codec, *files.values())
+        (snapshot.folder / "run.json").write_text(json.dumps({"codec": "me/other@123"}))
+        message = (
+            f"{name}: trained on codes of the codec me/other@123, but codec_name_or_path is {codec.revision}: set"
+        )
+        with pytest.raises(InputError, match=message):
+            check_codec(codec, *files.values())
+        (snapshot.folder / "run.json").unlink()
+
+
+def test_a_text_without_words_is_named_by_its_index_or_line(tmp_path):
+    (tmp_path / "texts.txt").write_text("Hello.\n\n\u2026\n", encoding="utf-8")
+    with pytest.raises(InputError, match="^text 1 has no words: '\u3002'"):
+        build_texts(config(tmp_path, text=["Hi.", "\u3002"]), tiny_codec())
+    with pytest.raises(InputError, match=r"^.*texts.txt, line 3 has no words: '\u2026'"):
+        build_texts(config(tmp_path, text_file=str(tmp_path / "texts.txt")), tiny_codec())
+
+
+def test_described_voices_need_no_clip(tmp_path):
+    recipe = config(tmp_path, text="[SPEAKER0] Hi. [SPEAKER1] Ho.", profile=["A low voice.", "A high voice."])
+    (spoken,) = build_texts(recipe, tiny_codec())
+    scene = [item["text"] for item in spoken.conversation[1]["content"]]
+    assert scene == ["SPEAKER0: A low voice.", "SPEAKER1: A high voice."] and spoken.ref_codes == []
+    assert spoken.conversation[0]["content"][0]["text"] == "Generate audio following instruction."
