@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from math import inf
+from pathlib import Path
 from typing import Annotated, Literal
 
 from higgs_recipes.configs.fields import Dtype, option, require, require_package, require_seed
@@ -202,20 +203,36 @@ class EvaluateConfig(SamplingConfig, CodecConfig, AdapterConfig, ModelConfig, Hu
 
 
 @dataclass
-class MergeConfig(AdapterConfig, ModelConfig, HubConfig):
+class MergeConfig(SamplingConfig, CodecConfig, AdapterConfig, ModelConfig, HubConfig):
     """Merge an adapter into its base model: one native checkpoint."""
 
     output_dir: str = option("outputs/merged", "Folder of the merged checkpoint and its processor.")
-    overwrite_output_dir: bool = option(False, "Replace an existing output_dir.")
+    overwrite_output_dir: bool = option(False, "Replace an existing output_dir, and an existing test_dir.")
     hub_model_id: str | None = option(None, "Model repository to push to; null: the name of output_dir.")
     check: bool = option(False, "Compare the logits of the merged model with those of base model and adapter.")
+    test_input: str | None = option(None, "Text to speak with the merged model, into test_dir; null: none.")
+    compare_models: bool = option(
+        False, "Speak test_input (null: a standard sentence) with base, adapter and merged model, and write a report."
+    )
+    seed: int = option(0, "Seed of test_input, the same for all models.")
+    test_dir: str | None = option(None, "Folder of the test's wav files and report; null: output_dir with `_test`.")
 
     def __post_init__(self) -> None:
         ModelConfig.__post_init__(self)
+        CodecConfig.__post_init__(self)
+        SamplingConfig.__post_init__(self)
         require(self.adapter is not None, "adapter is missing: name the folder or Hub id of the adapter to merge")
         require(
             not self.load_in_4bit,
             "load_in_4bit must be false: adapters, also those of QLoRA, are merged into unquantized weights",
+        )
+        require_seed(self.seed)
+        if self.test_dir is None:
+            self.test_dir = f"{self.output_dir.rstrip('/')}_test"
+        own, test = (Path(path).expanduser().resolve() for path in (self.output_dir, self.test_dir))
+        require(
+            not test.is_relative_to(own) and not own.is_relative_to(test),
+            f"test_dir {self.test_dir} and output_dir must be separate folders",
         )
 
 
