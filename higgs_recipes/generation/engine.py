@@ -31,7 +31,6 @@ from higgs_recipes.generation.prefill import Prompt, prefill
 
 
 REFILL_SHARE = 8  # a prefill costs as much for one slot as for a few: it waits for one free slot in so many
-PROMPT_BUCKET = 512  # with kept slots, longest prompts are rounded up to a multiple: the cache is rarely replaced
 
 
 class _Check(NamedTuple):
@@ -49,7 +48,6 @@ class Engine:
 
     Args:
         capture: compile and capture the decode steps on a GPU; elsewhere they always run eagerly.
-        kept_slots: allocate at least so many slots, for jobs that come while others run.
 
     Attributes:
         check_every: steps between two looks at which clips have ended.
@@ -64,9 +62,8 @@ class Engine:
         sampling: SamplingConfig,
         *,
         capture: bool = True,
-        kept_slots: int = 0,
     ) -> None:
-        self.model, self.weights, self.sampling, self.kept_slots = model, weights, sampling, kept_slots
+        self.model, self.weights, self.sampling = model, weights, sampling
         self.on_gpu = model.device.type == "cuda"
         self.capture = capture and self.on_gpu
         self.check_every, self.checks_in_flight = (2, 1) if self.on_gpu else (1, 0)
@@ -74,6 +71,7 @@ class Engine:
         self._step: DecodeStep | None = None
         self._run_step: DecodeStep | GraphedStep | None = None
         self._discarded_seconds = 0.0
+        self._asked = 0, 0  # see `reserve`
         self._reserved = 0, 0  # slots that were asked for, positions of each
         self._runner = SharedRunner(self._advance)
         self._submitted: deque[Job] = deque()  # what follows belongs to the thread that runs the engine
@@ -156,7 +154,7 @@ class Engine:
             if not self._queue:
                 self._finish_checks(in_flight=0)
                 return
-            self._reserve(len(self._queue), max(len(job.prompt.ids) for job in self._queue))
+            self._reserve()
         self._refill()
         for _ in range(self.check_every):
             self._run_step(self._num_used, self._num_positions)
@@ -176,12 +174,19 @@ class Engine:
         if self._step is not None:
             self._step.state.clear()
 
-    def _reserve(self, num_jobs: int, prompt_positions: int) -> None:
+    def reserve(self, num_jobs: int, prompt_positions: int) -> None:
+        """Allocate for at least so many jobs with prompts of so many positions, the next time that no slot is in use.
+
+        For jobs that come while others run, and for prompts that grow.
+        """
+        self._asked = max(num_jobs, self._asked[0]), max(prompt_positions, self._asked[1])
+
+    def _reserve(self) -> None:
         """Allocate cache and state for as many jobs as fit, unless what there is suffices. No slot is in use."""
-        if self.kept_slots:
-            prompt_positions = -(-prompt_positions // PROMPT_BUCKET) * PROMPT_BUCKET
+        num_jobs = max(len(self._queue), self._asked[0])
+        prompt_positions = max(self._asked[1], *(len(job.prompt.ids) for job in self._queue))
         positions = prompt_positions + self.max_frames - 1  # the last frame is not read
-        wanted = min(max(num_jobs, self.kept_slots), self.sampling.batch_size)
+        wanted = min(num_jobs, self.sampling.batch_size)
         if wanted <= self._reserved[0] and positions <= self._reserved[1]:
             return
         self._finish_checks(in_flight=0)

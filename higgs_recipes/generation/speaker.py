@@ -13,16 +13,20 @@ from transformers import PreTrainedTokenizerBase
 from higgs_recipes.audio.codec import Codec, load_codec
 from higgs_recipes.audio.io import write_wav
 from higgs_recipes.configs.fields import Dtype, require_seed
-from higgs_recipes.configs.inference import GenerateConfig, SamplingConfig
+from higgs_recipes.configs.inference import ChunkConfig, GenerateConfig, SamplingConfig
 from higgs_recipes.constants import SAMPLE_RATE
 from higgs_recipes.errors import InputError
 from higgs_recipes.generation.chat_input import chat_request, is_conversation
+from higgs_recipes.generation.chunk_joins import joined_chunks
 from higgs_recipes.generation.decode_weights import decode_weights
 from higgs_recipes.generation.engine import Engine
-from higgs_recipes.generation.generate import Request, build_prompts
+from higgs_recipes.generation.generate import Generation, Request
+from higgs_recipes.generation.generate import generate as generate_requests
+from higgs_recipes.generation.long_text import SpokenText, max_prompt_positions, speak_texts
 from higgs_recipes.generation.speaker_files import find_codec, find_model
-from higgs_recipes.generation.stream import Piece, stream_clip
-from higgs_recipes.generation.synthesis import build_requests
+from higgs_recipes.generation.stream import Piece, stream_text
+from higgs_recipes.generation.synthesis import build_texts
+from higgs_recipes.generation.text_chunks import TextChunk
 from higgs_recipes.hub.download import Snapshot
 from higgs_recipes.modeling.lora import fetch_adapter, load_adapter, remove_adapter
 from higgs_recipes.modeling.model import load_model
@@ -111,15 +115,18 @@ class Speaker:
     def __call__(self, text: str | Sequence[Any], *, seed: int = 0, **options: Any) -> Speech | list[Speech]:
         """Speak one text, a list of texts, a conversation, or a list of these.
 
-        A text with [SPEAKER0], [SPEAKER1] ... is a dialogue. A conversation is a list of turns {"role", "content"}, as
-        chat templates and upstream's serve engine take them; see `chat_input.chat_request`.
+        A text with [SPEAKER0], [SPEAKER1] ... is a dialogue. A long text is spoken in chunks, which are joined. A
+        conversation is a list of turns {"role", "content"}, as chat templates and upstream's serve engine take them;
+        see `chat_input.chat_request`.
 
         Args:
             text: what to speak.
             seed: of the first clip; clip i has seed + i.
-            options: `ref_audio` and `ref_text` (voices to clone: a path and its transcript, or lists of them, for a
-                dialogue in the order of the speakers), `scene` (a sentence about the recording), and the fields of
-                `SamplingConfig`: `temperature`, `top_k`, `top_p`, `max_seconds` ...
+            options: of texts: `ref_audio` and `ref_text` (a clip to clone and its transcript), `voice` (a sentence
+                that describes the voice), each a list in a dialogue, in the order of the speakers; `scene` (a
+                sentence about the recording), `voices_dir`, `ref_in_system`, `text_normalizer` and the fields of
+                `ChunkConfig`. Of all: the fields of `SamplingConfig`, such as `temperature` and `max_seconds`.
+                See `GenerateConfig`.
 
         Returns:
             One clip, or a list if `text` is a list of texts or conversations.
@@ -128,21 +135,22 @@ class Speaker:
             InputError: a text, an option or a reference clip is invalid; the message names it.
         """
         is_single = isinstance(text, str) or is_conversation(text)
-        requests, sampling = self._requests([text] if is_single else text, seed, options)
-        engine = self._engine_for(sampling)
-        clips = engine.generate(build_prompts(requests, self._tokenizer, engine.model.config))
-        waveforms = self._codec.decode([clip.codes for clip in clips])
-        speeches = [
-            Speech(waveform, clip.codes, clip.stopped, request.seed)
-            for waveform, clip, request in zip(waveforms, clips, requests, strict=True)
-        ]
+        texts, sampling, buffer_size = self._read([text] if is_single else text, seed, options)
+        engine = self._engine_for(sampling, texts, buffer_size)
+
+        def generate(requests: list[Request]) -> list[Generation]:
+            return generate_requests(self._model, self._tokenizer, requests, sampling=sampling, engine=engine)
+
+        clips = speak_texts(texts, generate, buffer_size=buffer_size)
+        speeches = [self._speech(spoken, chunks) for spoken, chunks in zip(texts, clips, strict=True)]
         return speeches[0] if is_single else speeches
 
     def stream(self, text: str | Sequence[Any], *, seed: int = 0, **options: Any) -> Iterator[Tensor]:
         """Speak one text or conversation, and yield pieces of the waveform (N_i,) while it is generated.
 
         Joined, the pieces equal the waveform of a call, except for float32 rounding. The first piece is 160 ms long,
-        later ones are longer. Closing the iterator, or dropping it, ends the clip.
+        later ones are longer. Closing the iterator, or dropping it, ends the clip. Generation goes on while the next
+        piece is waited for.
 
         Args:
             text, seed, options: as in a call.
@@ -150,11 +158,10 @@ class Speaker:
         return (piece.waveform for piece in self.stream_pieces(text, seed=seed, **options))
 
     def stream_pieces(self, text: str | Sequence[Any], *, seed: int = 0, **options: Any) -> Iterator[Piece]:
-        """As `stream`, with the codes of each piece; the last one knows whether the clip stopped by itself."""
-        requests, sampling = self._requests([text], seed, options)
-        engine = self._engine_for(sampling)
-        (prompt,) = build_prompts(requests, self._tokenizer, engine.model.config)
-        return stream_clip(engine, prompt, self._codec)
+        """As `stream`, with the codes so far; the last piece tells whether the clip ended by itself."""
+        texts, sampling, buffer_size = self._read([text], seed, options)
+        engine = self._engine_for(sampling, texts, buffer_size)
+        return stream_text(engine, self._tokenizer, self._codec, texts[0], buffer_size=buffer_size)
 
     def set_adapter(self, name: str | Path | None, *, revision: str | None = None) -> None:
         """Speak with another adapter of the same base, or with the base alone. Streams must have ended.
@@ -177,47 +184,69 @@ class Speaker:
         self._weights = self._folding.enter_context(decode_weights(self._bare))
         self._engine: Engine | None = None
 
-    def _engine_for(self, sampling: SamplingConfig) -> Engine:
+    def _engine_for(self, sampling: SamplingConfig, texts: Sequence[SpokenText], buffer_size: int | None) -> Engine:
         """The engine of the last call, unless the sampling is another one: it is part of the compiled steps."""
         engine = self._engine
         if engine is None or engine.sampling != sampling:
-            engine = Engine(self._bare, self._weights, sampling, kept_slots=sampling.batch_size)
-            self._engine = engine
+            engine = self._engine = Engine(self._bare, self._weights, sampling)
+        if texts:
+            longest = max_prompt_positions(
+                texts, self._tokenizer, buffer_size=buffer_size, max_seconds=sampling.max_seconds
+            )
+            engine.reserve(sampling.batch_size, -(-longest // PROMPT_BUCKET) * PROMPT_BUCKET)
         return engine
 
-    def _requests(
+    def _read(
         self, texts: Sequence[Any], seed: int, options: dict[str, Any]
-    ) -> tuple[list[Request], SamplingConfig]:
-        """The requests of texts and conversations, and the sampling of the options."""
+    ) -> tuple[list[SpokenText], SamplingConfig, int | None]:
+        """What to speak, how to sample it, and `chunk_buffer_size`."""
         require_seed(seed)
-        sampling = SamplingConfig(**{name: value for name, value in options.items() if name in _SAMPLING})
+        if unknown := sorted(set(options) - _SAMPLING - _TEXT_OPTIONS):
+            expected = ", ".join(sorted(_SAMPLING | _TEXT_OPTIONS))
+            raise TypeError(f"unknown option {unknown[0]!r}: expected one of {expected}")
         strings = [text for text in texts if isinstance(text, str)]
         if not strings and (others := sorted(set(options) - _SAMPLING)):
             raise InputError(f"{others[0]} is an option of texts: a conversation has its own clips and scene")
-        spoken = iter(build_requests(_config(strings, options), self._codec) if strings else [])
-        requests = []
+        config = _recipe(strings or ["-"], options)
+        built = iter(build_texts(config, self._codec) if strings else [])
+        spoken = []
         for index, text in enumerate(texts):
             if isinstance(text, str):
-                requests.append(replace(next(spoken), seed=seed + index))
+                spoken.append(replace(next(built), seed=seed + index))
             elif is_conversation(text):
-                requests.append(chat_request(text, self._codec, seed=seed + index, name=f"conversation {index}"))
+                place = f"conversation {index}"
+                request = chat_request(text, self._codec, seed=seed + index, name=place)
+                turns, clips = request.conversation, request.ref_codes
+                spoken.append(SpokenText("", place, [TextChunk("", 0.0)], turns, clips, request.seed))
             else:
                 raise InputError(f"text {index} is neither a string nor a list of turns: {text!r:.80}")
-        return requests, sampling
+        sampling = SamplingConfig(**{name: getattr(config, name) for name in _SAMPLING})
+        return spoken, sampling, config.chunk_buffer_size
+
+    def _speech(self, spoken: SpokenText, clips: Sequence[Generation]) -> Speech:
+        waveforms = (self._codec.decode([clip.codes])[0] for clip in clips)
+        if len(clips) == 1:
+            waveform = next(waveforms)
+        else:
+            waveform = torch.cat(list(joined_chunks(waveforms, [chunk.pause for chunk in spoken.chunks])))
+        codes = torch.cat([clip.codes for clip in clips])
+        return Speech(waveform, codes, all(clip.stopped for clip in clips), spoken.seed)
 
 
+PROMPT_BUCKET = 512  # prompts are rounded up to a multiple of this, so that an engine's cache is rarely replaced
 _SAMPLING = frozenset(field.name for field in fields(SamplingConfig))
-_OPTIONS = _SAMPLING | {"scene", "ref_audio", "ref_text", "ref_in_system"}
+_LISTS = {"ref_audio": "ref_audio", "ref_text": "ref_text", "voice": "profile"}  # option -> field of a recipe
+_TEXT_OPTIONS = frozenset(
+    ("scene", "voices_dir", "ref_in_system", "text_normalizer", "text_language", *_LISTS)
+    + tuple(field.name for field in fields(ChunkConfig))
+)
 
 
-def _config(texts: list[str], options: dict[str, Any]) -> GenerateConfig:
+def _recipe(texts: list[str], options: dict[str, Any]) -> GenerateConfig:
     """The recipe of scripts/generate.py with the options of a call."""
-    if unknown := sorted(set(options) - _OPTIONS):
-        raise TypeError(f"unknown option {unknown[0]!r}: expected one of {', '.join(sorted(_OPTIONS))}")
-    lists = {
-        name: [str(item) for item in ([options[name]] if isinstance(options[name], (str, Path)) else options[name])]
-        for name in ("ref_audio", "ref_text")
-        if options.get(name) is not None
-    }
-    others = {name: value for name, value in options.items() if name not in ("ref_audio", "ref_text")}
-    return GenerateConfig(text=texts, **lists, **others)
+    recipe = {name: value for name, value in options.items() if name not in _LISTS}
+    for option, field in _LISTS.items():
+        value = options.get(option)
+        if value is not None:
+            recipe[field] = [str(item) for item in ([value] if isinstance(value, (str, Path)) else value)]
+    return GenerateConfig(text=texts, **recipe)

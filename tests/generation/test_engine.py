@@ -197,12 +197,12 @@ def test_jobs_that_come_while_others_run_change_no_clip(model):
     assert_same([clips[index] for index in range(9)], alone)
 
 
-def test_kept_slots_are_there_for_jobs_that_come_later():
+def test_reserved_slots_are_there_for_jobs_that_come_later():
     model = endless_model()
     short, long = sorted(make_prompts(model.config, count=2), key=lambda prompt: len(prompt.ids))
     sampling = SamplingConfig(max_seconds=0.8, batch_size=4)
-    with open_engine(model, sampling=sampling) as opened:
-        engine = Engine(model, opened.weights, sampling, kept_slots=3)
+    with open_engine(model, sampling=sampling) as engine:
+        engine.reserve(3, len(long.ids))
         results = engine.results([Job(short, deque(), report_steps=[2, 4])])
         next(results)
         step = engine._step
@@ -261,8 +261,8 @@ def test_an_exception_ends_all_jobs_and_the_engine_serves_again(model, monkeypat
         raise torch.OutOfMemoryError("no memory")
 
     sampling = SamplingConfig(max_seconds=0.8, batch_size=2)
-    with open_engine(model, sampling=sampling) as opened:
-        engine = Engine(model, opened.weights, sampling, kept_slots=2)
+    with open_engine(model, sampling=sampling) as engine:
+        engine.reserve(2, 100)
         other = engine.results([Job(prompts[3], deque(), report_steps=[1])])
         next(other)
         monkeypatch.setattr(engine_module, "prefill", fail)

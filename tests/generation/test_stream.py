@@ -77,7 +77,7 @@ def test_several_streams_share_the_engine(endless):
     prompts = sorted(make_prompts(endless.config, count=3), key=lambda prompt: -len(prompt.ids))
     clips = run(endless, prompts, max_seconds=1.6)
     with open_engine(endless, sampling=SamplingConfig(max_seconds=1.6, batch_size=3)) as engine:
-        engine.kept_slots = 3  # as in a `Speaker`
+        engine.reserve(3, 0)  # as a `Speaker` does
         streams = [stream_clip(engine, prompt, tiny_codec()) for prompt in prompts]
         firsts = [next(stream) for stream in streams]
         num_slots = count_steps(engine)
