@@ -25,7 +25,7 @@ from higgs_recipes.generation.generate import generate as generate_requests
 from higgs_recipes.generation.long_text import SpokenText, max_prompt_positions, speak_texts
 from higgs_recipes.generation.speaker_files import find_codec, find_model
 from higgs_recipes.generation.stream import Piece, stream_text
-from higgs_recipes.generation.synthesis import build_texts
+from higgs_recipes.generation.synthesis import build_texts, check_codec
 from higgs_recipes.generation.text_chunks import TextChunk
 from higgs_recipes.hub.download import Snapshot
 from higgs_recipes.modeling.lora import fetch_adapter, load_adapter, remove_adapter
@@ -109,6 +109,7 @@ class Speaker:
         files = find_model(str(name), revision=revision, base=base, dtype=dtype)
         codec = find_codec(None if codec is None else str(codec), files.run, name=str(name))
         loaded = load_codec(codec.codec_name_or_path, revision=codec.codec_revision, device=device)
+        check_codec(loaded, files.adapter, files.base)
         model, tokenizer = load_model(files.config, base=files.base, adapter=files.adapter, device=device)
         return cls(model, tokenizer, loaded, base=files.base)
 
@@ -159,6 +160,8 @@ class Speaker:
 
     def stream_pieces(self, text: str | Sequence[Any], *, seed: int = 0, **options: Any) -> Iterator[Piece]:
         """As `stream`, with the codes so far; the last piece tells whether the clip ended by itself."""
+        if not (isinstance(text, str) or is_conversation(text)):
+            raise InputError(f"a stream speaks one text or conversation, got {text!r:.80}")
         texts, sampling, buffer_size = self._read([text], seed, options)
         engine = self._engine_for(sampling, texts, buffer_size)
         return stream_text(engine, self._tokenizer, self._codec, texts[0], buffer_size=buffer_size)

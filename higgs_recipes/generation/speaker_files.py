@@ -1,10 +1,9 @@
 """Find what a `Speaker` is made of: the base of an adapter and the codec, from the records next to the weights."""
 
-import logging
 from pathlib import Path
 from typing import NamedTuple
 
-from higgs_recipes.audio.codec import codec_revision, local_revision
+from higgs_recipes.audio.codec import local_revision
 from higgs_recipes.configs.model import CodecConfig, ModelConfig
 from higgs_recipes.errors import InputError
 from higgs_recipes.hub.download import Snapshot, fetch
@@ -13,9 +12,6 @@ from higgs_recipes.hub.run_record import RUN_INFO, read_run
 from higgs_recipes.modeling.base_files import fetch_base
 from higgs_recipes.modeling.lora import ADAPTER_CONFIG, fetch_adapter, read_lora
 from higgs_recipes.records import Fields
-
-
-logger = logging.getLogger(__name__)
 
 
 class SpeakerFiles(NamedTuple):
@@ -61,21 +57,18 @@ def find_codec(codec: str | None, run: Fields | None, *, name: str) -> CodecConf
     """The codec of a model: the given one, or the one that it was trained with, or the published one without a record.
 
     Args:
-        codec: folder or Hub id; a warning says if it is not the one of the record.
+        codec: folder or Hub id; None: look for it.
         run: run.json of the model.
         name: of the model in messages.
 
     Raises:
         InputError: the model was trained with a local codec that is not here.
     """
-    trained = None if run is None else run["codec"]  # see `Codec.revision`
     if codec is not None:
-        config = CodecConfig(codec)
-        if trained is not None and codec_revision(codec, revision=config.codec_revision) != trained:
-            logger.warning("%s was trained with the codec %s, not with %s: it may speak noise", name, trained, codec)
-        return config
-    if trained is None:
+        return CodecConfig(codec)
+    if run is None:
         return CodecConfig()
+    trained = run["codec"]  # see `Codec.revision`
     origin, _, commit = trained.partition("@")
     if origin != "local":
         return CodecConfig(origin, commit)
