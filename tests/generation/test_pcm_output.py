@@ -2,13 +2,23 @@
 
 import io
 import os
+import runpy
+import sys
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from higgs_recipes.audio.io import wav_bytes
+from higgs_recipes.configs.inference import GenerateConfig
+from higgs_recipes.generation.generate import generate
+from higgs_recipes.generation.long_text import speak_texts
 from higgs_recipes.generation.pcm_output import pcm_bytes, write_pcm
+from higgs_recipes.generation.synthesis import build_texts
+from tests.helpers.checkpoints import load_tiny, tiny_folder
+from tests.helpers.paths import ROOT
+from tests.helpers.tiny_codec import tiny_codec, tiny_codec_folder
 
 
 def waveform(num_samples: int = 5000, *, loudness: float = 0.5) -> torch.Tensor:
@@ -51,3 +61,33 @@ def test_another_error_of_the_file_is_raised():
 
     with pytest.raises(OSError, match="No space left"):
         write_pcm(iter([waveform()] * 3), Full(), pcm_format="s16le")
+
+
+def test_the_script_streams_all_texts_to_stdout_and_logs_to_stderr(monkeypatch, capfdbinary, tmp_path):
+    texts, fields = ["Hello there.", "The boat came home."], {"max_seconds": 0.8, "seed": 3}
+    model, tokenizer = load_tiny()
+    config = GenerateConfig(text=texts, **fields)
+    (first,), (second,) = speak_texts(
+        build_texts(config, tiny_codec()),
+        lambda requests: generate(model, tokenizer, requests, sampling=config),
+        buffer_size=config.chunk_buffer_size,
+    )
+    expected = torch.cat(tiny_codec().decode([first.codes, second.codes]))
+
+    flags = {
+        "model_name_or_path": tiny_folder() / "model",
+        "codec_name_or_path": tiny_codec_folder(),
+        "dtype": "float32",
+        "output_dir": tmp_path / "out",
+    } | fields
+    arguments = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
+    monkeypatch.setattr(sys, "argv", ["generate.py", *arguments, "--stream", "--text", *texts])
+    monkeypatch.setattr("higgs_recipes.devices.PartialState", lambda: SimpleNamespace(num_processes=1, device="cpu"))
+    script = runpy.run_path(str(ROOT / "scripts/generate.py"))
+    script["main"]()
+    os.write(1, b"what a library prints")
+    written = capfdbinary.readouterr()
+    samples = torch.frombuffer(bytearray(written.out), dtype=torch.int16)
+    assert samples.shape == expected.shape and not (tmp_path / "out").exists()
+    assert (samples - expected * 2**15).abs().max() <= 1.01
+    assert b"what a library prints" in written.err
