@@ -11,8 +11,9 @@ somebody waits for a result, and one of those who wait runs it for all.
 """
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -22,12 +23,14 @@ from transformers import HiggsAudioV2ForConditionalGeneration
 from higgs_recipes.configs.inference import SamplingConfig
 from higgs_recipes.constants import FRAMES_PER_SECOND
 from higgs_recipes.delay import delayed_length
-from higgs_recipes.generation.decode_step import EAGER, DecodeState, DecodeStep
+from higgs_recipes.generation.decode_step import DecodeState, DecodeStep, eager_functions
 from higgs_recipes.generation.decode_weights import DecodeWeights, decode_weights
+from higgs_recipes.generation.graphed_prefill import GraphedPrefill
 from higgs_recipes.generation.graphed_step import GraphedStep, gpu_functions
 from higgs_recipes.generation.jobs import Clip, Job, Result, Results, SharedRunner, clip_of, frames_to_host
 from higgs_recipes.generation.kv_cache import PREFILL_POSITIONS, KVCache, plan_slots
 from higgs_recipes.generation.prefill import Prompt, prefill
+from higgs_recipes.modeling.varlen_forward import has_varlen_kernel
 
 
 REFILL_SHARE = 8  # a prefill costs as much for one slot as for a few: it waits for one free slot in so many
@@ -43,7 +46,7 @@ class _Check(NamedTuple):
     reported: list[tuple[int, Tensor]]  # slot, and first frames (F, C) of a clip that goes on unless it had ended
 
 
-class Engine:
+class Engine(SharedRunner):
     """Generates clips with one model and one sampling; see `open_engine`.
 
     Args:
@@ -63,6 +66,7 @@ class Engine:
         *,
         capture: bool = True,
     ) -> None:
+        super().__init__(self._advance)
         self.model, self.weights, self.sampling = model, weights, sampling
         self.on_gpu = model.device.type == "cuda"
         self.capture = capture and self.on_gpu
@@ -70,11 +74,11 @@ class Engine:
         self.max_frames = delayed_length(round(sampling.max_seconds * FRAMES_PER_SECOND), model.config.num_codebooks)
         self._step: DecodeStep | None = None
         self._run_step: DecodeStep | GraphedStep | None = None
+        self._prefill: Callable[[Sequence[Prompt], Sequence[int]], None] | None = None
         self._discarded_seconds = 0.0
         self._asked = 0, 0  # see `reserve`
         self._reserved = 0, 0  # slots that were asked for, positions of each
-        self._runner = SharedRunner(self._advance)
-        self._submitted: deque[Job] = deque()  # what follows belongs to the thread that runs the engine
+        # What follows belongs to the thread that runs the engine.
         self._queue: deque[Job] = deque()
         self._owners: list[Job | None] = []  # the job in each slot
         self._next_position: list[int] = []  # of the cache, in each slot
@@ -114,20 +118,6 @@ class Engine:
         for result in self.results(sorted(jobs, key=lambda job: -job.prompt.num_text)):
             yield indexes[result.job], result.clip
 
-    def results(self, jobs: Sequence[Job]) -> Iterator[Result]:
-        """Submit jobs that share their `results`, and yield these as they come. Closing cancels the rest."""
-        running = set(jobs)
-        self._submitted.extend(jobs)
-        try:
-            while running:
-                result = self._runner.next_result(jobs[0].results)
-                if result.is_complete:
-                    running.remove(result.job)
-                yield result
-        finally:
-            for job in running:
-                job.is_cancelled = True
-
     @torch.inference_mode()
     def _advance(self) -> None:
         """Take a few steps, and hand out what had come of the jobs some steps before.
@@ -147,8 +137,8 @@ class Engine:
             self._clear_slots()
 
     def _take_steps(self) -> None:
-        while self._submitted:
-            self._queue.append(self._submitted.popleft())
+        while self.submitted:
+            self._queue.append(self.submitted.popleft())
         self._drop_cancelled()
         if self._num_used == 0:
             if not self._queue:
@@ -193,7 +183,7 @@ class Engine:
         wanted, positions = max(wanted, self._reserved[0]), max(positions, self._reserved[1])
         self._reserved = 0, 0
         self._discarded_seconds = self.preparation_seconds
-        self._step = self._run_step = None  # their memory is free for what replaces them
+        self._step = self._run_step = self._prefill = None  # their memory is free for what replaces them
         model, config, device = self.model, self.model.config, self.model.device
         dtype = model.model.embed_tokens.weight.dtype
         slots = plan_slots(model, wanted=wanted, positions=positions, dtype=dtype)
@@ -203,9 +193,13 @@ class Engine:
             KVCache.allocate(config, slots=slots, positions=positions, dtype=dtype, device=device),
             DecodeState.allocate(config, self.sampling, slots=slots, max_frames=self.max_frames, device=device),
             self.sampling,
-            gpu_functions(compiled=not self.weights.has_modules) if self.capture else EAGER,
+            gpu_functions(compiled=not self.weights.has_modules) if self.capture else eager_functions,
         )
         self._run_step = GraphedStep(self._step) if self.capture else self._step
+        if self.capture and has_varlen_kernel(self._step.cache.keys):
+            self._prefill = GraphedPrefill(model, self._step.cache)
+        else:
+            self._prefill = partial(prefill, model, cache=self._step.cache)
         self._reserved = wanted, positions
         self._clear_slots()
 
@@ -229,7 +223,7 @@ class Engine:
             prompts = [job.prompt for job in jobs]
             for slot, job in zip(slots, jobs, strict=True):
                 self._owners[slot], self._next_position[slot] = job, len(job.prompt.ids)
-            prefill(self.model, prompts, self._step.cache, slots)
+            self._prefill(prompts, slots)
             self._step.state.start(slots, prompts, bos=self.model.config.audio_stream_bos_id)
 
     def _is_next_short_enough(self) -> bool:
@@ -294,5 +288,5 @@ def open_engine(
 
     An engine may generate many times: its cache is kept, and what was compiled and captured.
     """
-    with decode_weights(model) as weights:
+    with decode_weights(model, int8=sampling.generation_weights == "int8") as weights:
         yield Engine(model, weights, sampling, capture=capture)

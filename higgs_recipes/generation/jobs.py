@@ -1,7 +1,7 @@
 """What the engine takes and gives: a job for each prompt, and the clip that it becomes."""
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import inf
 from threading import Condition
 from typing import NamedTuple
@@ -61,14 +61,32 @@ class SharedRunner:
     """Lets one of the threads that wait for results run the engine, for all of them.
 
     Args:
-        advance: takes a few steps; adds results to those of any thread.
+        advance: takes submitted jobs and runs all jobs for a few steps; adds results to those of any job.
+
+    Attributes:
+        submitted: jobs that have not been taken.
     """
 
     def __init__(self, advance: Callable[[], None]) -> None:
-        self._advance = advance
+        self.submitted: deque[Job] = deque()
+        self._run_all = advance
         self._turn, self._is_running = Condition(), False
 
-    def next_result(self, results: Results) -> Result:
+    def results(self, jobs: Sequence[Job]) -> Iterator[Result]:
+        """Submit jobs that share their `results`, and yield these as they come. Closing cancels the rest."""
+        running = set(jobs)
+        self.submitted.extend(jobs)
+        try:
+            while running:
+                result = self._next_result(jobs[0].results)
+                if result.is_complete:
+                    running.remove(result.job)
+                yield result
+        finally:
+            for job in running:
+                job.is_cancelled = True
+
+    def _next_result(self, results: Results) -> Result:
         """Remove the first result and return it, or raise it if it is an exception; wait until there is one."""
         while not results:
             with self._turn:
@@ -77,7 +95,7 @@ class SharedRunner:
                     break
                 self._is_running = True
             try:
-                self._advance()
+                self._run_all()
             finally:
                 with self._turn:
                     self._is_running = False

@@ -182,13 +182,17 @@ class Speaker:
             self._folding.close()
             self._use(load_adapter(self._model, files, base=self._base).eval())
 
-    def _use(self, model: nn.Module) -> None:
-        self._model, self._bare = model, unwrap_model(model)
-        self._weights = self._folding.enter_context(decode_weights(self._bare))
+    def _use(self, model: nn.Module, *, int8: bool = False) -> None:
+        self._model, self._bare, self._int8 = model, unwrap_model(model), int8
+        self._weights = self._folding.enter_context(decode_weights(self._bare, int8=int8))
         self._engine: Engine | None = None
 
     def _engine_for(self, sampling: SamplingConfig, texts: Sequence[SpokenText], buffer_size: int | None) -> Engine:
         """The engine of the last call, unless the sampling is another one: it is part of the compiled steps."""
+        int8 = sampling.generation_weights == "int8"
+        if int8 != self._int8:
+            self._folding.close()
+            self._use(self._model, int8=int8)
         engine = self._engine
         if engine is None or engine.sampling != sampling:
             engine = self._engine = Engine(self._bare, self._weights, sampling)

@@ -14,7 +14,7 @@ from higgs_recipes.delay import undelay_frames
 from higgs_recipes.errors import InputError
 from higgs_recipes.generation import engine as engine_module
 from higgs_recipes.generation import kv_cache
-from higgs_recipes.generation.decode_step import EAGER, StepFunctions
+from higgs_recipes.generation.decode_step import eager_functions
 from higgs_recipes.generation.engine import Engine, open_engine
 from higgs_recipes.generation.jobs import Clip, Job, clip_of
 from higgs_recipes.generation.prefill import Prompt, build_prompt, prefill
@@ -234,12 +234,16 @@ def test_a_job_that_is_cancelled_while_it_waits_never_starts(model, monkeypatch)
     prompts = make_prompts(model.config, count=3)
     expected = run(model, prompts[:1], max_seconds=0.8)
     read = []
-    monkeypatch.setattr(engine_module, "prefill", lambda *args: read.extend(args[1]) or original(*args))
-    original = prefill
+
+    def counted(*args, **kwargs):
+        read.extend(args[1])
+        prefill(*args, **kwargs)
+
+    monkeypatch.setattr(engine_module, "prefill", counted)
     with open_engine(model, sampling=SamplingConfig(max_seconds=0.8, batch_size=1)) as engine:
         jobs = [Job(prompt, deque()) for prompt in prompts]
         jobs[1].is_cancelled = jobs[2].is_cancelled = True
-        engine._submitted.extend(jobs[1:])
+        engine.submitted.extend(jobs[1:])
         assert_same([result.clip for result in engine.results(jobs[:1])], expected)
         assert len(read) == 1 and not jobs[1].results
 
@@ -265,7 +269,7 @@ def test_an_exception_ends_all_jobs_and_the_engine_serves_again(model, monkeypat
         engine.reserve(2, 100)
         other = engine.results([Job(prompts[3], deque(), report_steps=[1])])
         next(other)
-        monkeypatch.setattr(engine_module, "prefill", fail)
+        monkeypatch.setattr(engine, "_prefill", fail)
         with pytest.raises(torch.OutOfMemoryError):
             engine.generate(prompts[:3])
         with pytest.raises(torch.OutOfMemoryError):
@@ -300,9 +304,9 @@ def test_long_queues_are_read_in_batches_of_limited_size(model, monkeypatch):
     expected = run(model, prompts, max_seconds=0.8, batch_size=9)
     sizes = []
 
-    def counted(model, prompts, cache, slots):
+    def counted(model, prompts, slots, *, cache):
         sizes.append([len(prompt.ids) for prompt in prompts])
-        prefill(model, prompts, cache, slots)
+        prefill(model, prompts, slots, cache=cache)
 
     prefill = engine_module.prefill
     monkeypatch.setattr(engine_module, "prefill", counted)
@@ -320,12 +324,14 @@ def test_all_random_numbers_of_a_clip_are_those_of_successive_frames():
 def test_each_part_of_a_step_is_one_graph_for_all_layers_and_lengths(model, monkeypatch):
     prompts = make_prompts(model.config, count=2)
     counters = [CompileCounterWithBackend("eager") for _ in range(3)]
+    eager = eager_functions(1)
     project, finish, sample = (
         torch.compile(function, dynamic=False, fullgraph=True, backend=counter)
-        for function, counter in zip((EAGER.project, EAGER.finish, EAGER.sample), counters, strict=True)
+        for function, counter in zip((eager.project, eager.finish, eager.sample), counters, strict=True)
     )
+    compiled = eager._replace(project=project, finish=finish, sample=sample)
     expected = run(model, prompts, max_seconds=0.8, batch_size=2)
-    monkeypatch.setattr(engine_module, "EAGER", StepFunctions(project, EAGER.attention, finish, sample))
+    monkeypatch.setattr(engine_module, "eager_functions", lambda num_slots: compiled)
     assert_same(run(model, prompts, max_seconds=0.8, batch_size=2), expected)
     num_batches = 1 if len(expected[0].codes) == len(expected[1].codes) else 2  # with the last clip alone
     assert [counter.frame_count for counter in counters] == [num_batches] * 3

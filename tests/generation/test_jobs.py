@@ -61,7 +61,7 @@ def test_one_of_the_threads_that_wait_runs_the_engine_for_all():
     runner, received = SharedRunner(advance), []
 
     def wait(results: deque) -> None:
-        received.extend(runner.next_result(results) for _ in range(50))
+        received.extend(runner._next_result(results) for _ in range(50))
 
     threads = [Thread(target=wait, args=(results,)) for results in waiting]
     for thread in threads:
@@ -74,7 +74,7 @@ def test_one_of_the_threads_that_wait_runs_the_engine_for_all():
 def test_an_exception_in_the_place_of_a_result_is_raised():
     runner = SharedRunner(lambda: pytest.fail("there is a result"))
     with pytest.raises(MemoryError):
-        runner.next_result(deque([MemoryError(), result()]))
+        runner._next_result(deque([MemoryError(), result()]))
 
 
 def test_an_interrupted_turn_can_be_taken_again():
@@ -88,5 +88,5 @@ def test_an_interrupted_turn_can_be_taken_again():
 
     runner = SharedRunner(advance)
     with pytest.raises(KeyboardInterrupt):
-        runner.next_result(results)
-    assert runner.next_result(results).is_complete and turns == [0, 1]
+        runner._next_result(results)
+    assert runner._next_result(results).is_complete and turns == [0, 1]
