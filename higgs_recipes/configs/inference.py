@@ -30,6 +30,9 @@ class SamplingConfig:
     )
     max_seconds: float = option(30.0, "Maximum length of generated audio, in seconds; longer clips are cut off.")
     batch_size: int = option(8, "Texts generated together; the audio of a text depends on its seed, not on its batch.")
+    generation_weights: Literal["loaded", "int8"] = option(
+        "loaded", "Weights that generate: as loaded, or rounded to 8 bits, which is faster on GPUs for few streams."
+    )
 
     def __post_init__(self) -> None:
         require(self.temperature >= 0, f"temperature must be 0 (greedy) or positive, got {self.temperature}")
