@@ -72,8 +72,9 @@ class ChunkConfig:
         200, "Maximum number of words per chunk, and at most 2 per second of max_seconds (2.5 for a whole text)."
     )
     chunk_max_turns: int = option(1, "Turns per chunk, for chunk_method: speaker.")
+    # One: the context has the form of a reference clip, which models are trained with. The reference's default is all.
     chunk_buffer_size: int | None = option(
-        2, "Number of preceding chunks whose text and audio are context of the next one, to keep the voice; null: all."
+        1, "Number of preceding chunks whose text and audio are context of the next one, to keep the voice; null: all."
     )
 
     def __post_init__(self) -> None:

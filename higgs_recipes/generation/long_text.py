@@ -137,7 +137,8 @@ def generate_texts(
             positions = max_prompt_positions(
                 texts, tokenizer, buffer_size=config.chunk_buffer_size, max_seconds=config.max_seconds
             )
-            engine.reserve(len(texts), positions)
+            num_together = sum(len(spoken.chunks) for spoken in texts) if config.chunk_buffer_size == 0 else len(texts)
+            engine.reserve(num_together, positions)
         return speak_texts(texts, generate, buffer_size=config.chunk_buffer_size)
 
 
