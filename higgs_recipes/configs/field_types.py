@@ -6,7 +6,7 @@ from enum import Enum
 from math import isfinite
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from higgs_recipes.errors import InputError
+from higgs_recipes.errors import InputError, shown
 
 
 MAX_SHOWN = 200  # characters of a value in a message
@@ -16,10 +16,11 @@ def require_types(values: Mapping[str, Any], config_class: type, *, where: str) 
     """Raise `InputError` unless each value has the type of its field; `where` begins the message."""
     hints = get_type_hints(config_class, include_extras=True)
     for name, value in values.items():
+        found = f"{where}{name!r} is {shown(value, limit=MAX_SHOWN)}"
         if not fits(value, hints[name]):
-            raise InputError(f"{where}{name!r} is {shown(value)}; it must be {_describe(hints[name])}")
+            raise InputError(f"{found}; it must be {_describe(hints[name])}")
         if not are_usable(value):
-            raise InputError(f"{where}{name!r} is {shown(value)}; numbers must be finite, and integers have 64 bits")
+            raise InputError(f"{found}; numbers must be finite, and integers have 64 bits")
 
 
 def are_usable(value: Any) -> bool:
@@ -29,12 +30,6 @@ def are_usable(value: Any) -> bool:
     if isinstance(value, (list, tuple, set)):
         return all(map(are_usable, value))
     return -(2**63) <= value < 2**63 if isinstance(value, int) else not isinstance(value, float) or isfinite(value)
-
-
-def shown(value: Any) -> str:
-    """A value in a message, shortened."""
-    text = repr(value)
-    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
 
 
 def _options(hint: Any) -> tuple[Any, ...]:

@@ -11,8 +11,8 @@ from typing import Any, TypeVar, get_type_hints
 import yaml
 from trl import TrlParser
 
-from higgs_recipes.configs.field_types import MAX_SHOWN, are_usable, fits, require_types, shown
-from higgs_recipes.errors import InputError
+from higgs_recipes.configs.field_types import MAX_SHOWN, are_usable, fits, require_types
+from higgs_recipes.errors import InputError, shown
 from higgs_recipes.safe_yaml import LimitedLoader, load_yaml
 
 
@@ -71,7 +71,8 @@ def read_recipe(path: str | Path, config_class: type) -> dict[str, Any]:
     allowed = {field.name for field in fields(config_class) if field.init}
     for name in recipe:
         if name not in allowed:
-            raise InputError(f"{path}: unknown field {shown(name)}; {_suggest(str(name)[:MAX_SHOWN], allowed)}")
+            suggestion = _suggest(str(name)[:MAX_SHOWN], allowed)
+            raise InputError(f"{path}: unknown field {shown(name, limit=MAX_SHOWN)}; {suggestion}")
     require_types(recipe, config_class, where=f"{path}: field ")
     return recipe
 

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from higgs_recipes.corpus.sources.metadata import METADATA_FILES, find_metadata, metadata_rows
+from higgs_recipes.corpus.sources.paths import SourceFolder
 from higgs_recipes.errors import InputError
 from higgs_recipes.ingest.formats.lines import merged_file
-from higgs_recipes.ingest.import_paths import ImportFolder
 from higgs_recipes.ingest.rows import ImportRow
 from higgs_recipes.rejects import Reject, RejectCode
 
@@ -34,7 +34,7 @@ _COLUMNS = (
 )
 
 
-def read_audiofolder(source: Path, folder: ImportFolder) -> Iterator[ImportRow | Reject]:
+def read_audiofolder(source: Path, folder: SourceFolder) -> Iterator[ImportRow | Reject]:
     """Yield the rows of the folder's metadata file.
 
     Raises:

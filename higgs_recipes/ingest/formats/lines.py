@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from higgs_recipes.corpus.sources.lines import decode, parse_lines, raw_lines
+from higgs_recipes.corpus.sources.listing import AUDIO_SUFFIXES
 from higgs_recipes.errors import InputError
-from higgs_recipes.ingest.audio_files import AUDIO_SUFFIXES
 from higgs_recipes.rejects import Reject, RejectCode, RejectedRow
 
 
