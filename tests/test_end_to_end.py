@@ -67,6 +67,7 @@ class Road:
     def sft_flags(self, output: str) -> list[object]:
         flags = ["--config", "tests/data/random_tiny/voice_lora.yaml", *models(), "--datasets", "tester/corpus"]
         flags += ["--per_device_train_batch_size", 2, "--logging_steps", 1]
+        flags += ["--lr_scheduler_type", "constant_with_warmup"]  # so that a resumed run may have another length
         return [*flags, "--output_dir", self.folder / output]
 
     def generate_flags(self, output: str, *, adapter: object) -> list[object]:
