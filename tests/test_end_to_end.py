@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -417,8 +418,8 @@ def test_a_killed_push_is_finished_by_the_same_command(road, corpus, adapter, re
 
 
 def test_a_run_that_was_killed_before_its_card_is_finished_by_the_same_command(road, corpus):
-    flags = [*road.sft_flags("fourth"), "--max_steps", 1, "--eval_strategy", "no", "--save_strategy", "no"]
-    road.run("sft", *flags)
+    flags = [*road.sft_flags("fourth"), "--max_steps", 1, "--eval_strategy", "no", "--save_steps", 1]
+    assert f"fine-tuned: {road.folder / 'fourth'}, step 1, the last one" in road.run("sft", *flags).said
     card = road.folder / "fourth" / "README.md"
     written = card.read_text()
     card.unlink()
@@ -426,6 +427,14 @@ def test_a_run_that_was_killed_before_its_card_is_finished_by_the_same_command(r
     assert card.read_text() == written
 
     (road.folder / "fourth" / "run.json").unlink()  # killed before: the weights may be incomplete
+    weights = road.folder / "fourth" / "adapter_model.safetensors"
+    trained = weights.read_bytes()
+    weights.write_bytes(trained[:100])
+    assert "'loss'" not in road.run("sft", *flags).said  # the last checkpoint has them
+    assert weights.read_bytes() == trained and card.read_text() == written
+
+    (road.folder / "fourth" / "run.json").unlink()
+    shutil.rmtree(road.folder / "fourth" / "checkpoint-1")
     assert "'loss'" in road.run("sft", *flags).said
 
 

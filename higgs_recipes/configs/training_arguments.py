@@ -18,6 +18,7 @@ from transformers.training_args import OptimizerNames
 
 from higgs_recipes.configs.fields import require, require_package
 from higgs_recipes.constants import NUM_CODEBOOKS
+from higgs_recipes.errors import InputError
 
 
 # Optimizer -> package that it needs, such as those with 8-bit states, for full fine-tuning on one GPU.
@@ -242,15 +243,16 @@ def check_resolved(args: TrainingArguments) -> None:
         "compile_layers: false, or launch with accelerate_configs/fsdp2.yaml",
     )
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=args.learning_rate)
-    name, by_metric = args.lr_scheduler_type.value, args.lr_scheduler_type in _BY_METRIC
+    name, kwargs = args.lr_scheduler_type.value, args.lr_scheduler_kwargs
     try:
-        schedule = get_scheduler(name, optimizer, 1, 4, args.lr_scheduler_kwargs)
+        schedule = get_scheduler(name, optimizer, 1, 4, kwargs)
         for _ in range(4):
             optimizer.step()
-            schedule.step(*([1.0] if by_metric else []))
-    except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
-        given = _as_yaml(args.lr_scheduler_kwargs)
-        require(False, f"lr_scheduler_type {name} with lr_scheduler_kwargs {given}: {error}")
+            schedule.step(*([1.0] if name in _BY_METRIC else []))
+            rate = optimizer.param_groups[0]["lr"]
+            require(0 <= rate < inf, f"the learning rate becomes {rate}")
+    except (TypeError, ValueError, KeyError, AttributeError, ArithmeticError) as error:
+        raise InputError(f"lr_scheduler_type {name} with lr_scheduler_kwargs {_as_yaml(kwargs)}: {error}") from error
 
 
 def _as_yaml(value: Any) -> str:

@@ -1,21 +1,22 @@
 """Checkpoints of a run: written to a staging folder and renamed when complete, and found again to resume from."""
 
-import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from accelerate.logging import get_logger
 from transformers import EarlyStoppingCallback, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 
 from higgs_recipes.configs.sft import SFTConfig
 from higgs_recipes.errors import InputError
 from higgs_recipes.hub.run_record import RUN_INFO
+from higgs_recipes.records import read_record
 
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)  # logs in the main process only
 
 STAGING = ".checkpoint.partial"  # remains after a killed save; never pushed
 
@@ -143,7 +144,7 @@ def checkpoint_to_resume(args: SFTConfig, *, is_same_run: bool = False) -> str |
     if requested in (None, False, "false", "False"):
         if last is None:
             return None
-        if is_same_run and has_all_steps(TrainerState.load_from_json(os.path.join(last, TRAINER_STATE_NAME))):
+        if is_same_run and has_all_steps(TrainerState(**read_record(Path(last) / TRAINER_STATE_NAME))):
             logger.info("%s is complete: only its result is saved", last)
             return last
         raise InputError(

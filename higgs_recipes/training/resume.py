@@ -1,12 +1,12 @@
 """Whether a run may resume from a checkpoint: the settings in the checkpoint's run.json decide, field by field."""
 
 import json
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from accelerate.logging import get_logger
 from accelerate.utils import parse_flag_from_env
 from transformers.trainer import TRAINER_STATE_NAME
 
@@ -17,7 +17,7 @@ from higgs_recipes.hub.run_record import RUN_INFO
 from higgs_recipes.records import read_record
 
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)  # logs in the main process only
 
 SETTINGS, RESUMED = "settings", "resumed"  # entries of run.json
 

@@ -300,6 +300,8 @@ PACKED = {"pack_to": 100, "fill_rows": True, "per_device_train_batch_size": 1}
         ),
         ({"lr_scheduler_type": "cosine_with_min_lr"}, "lr_scheduler_type cosine_with_min_lr with .* null: .* min_lr"),
         ({"lr_scheduler_type": "polynomial", "lr_scheduler_kwargs": {"lr_end": 1.0}}, "polynomial with .*: lr_end"),
+        ({"lr_scheduler_type": "polynomial", "lr_scheduler_kwargs": {"lr_end": -1}}, "the learning rate becomes -"),
+        ({"lr_scheduler_kwargs": {"last_epoch": 5}}, "lr_scheduler_type linear with .*last_epoch.*: .*initial_lr"),
         ({"lr_scheduler_kwargs": {"cycles": 1}}, "lr_scheduler_type linear with .*cycles.*: .*unexpected keyword"),
         ({"report_to": "wandbb"}, "report_to: wandbb is not installed, or unknown to transformers: install it"),
         ({"report_to": ["none", "x"]}, "report_to: x is not installed, or unknown .* or use one of none"),
