@@ -431,7 +431,7 @@ def test_a_run_that_was_killed_before_its_card_is_finished_by_the_same_command(r
     trained = weights.read_bytes()
     weights.write_bytes(trained[:100])
     assert "'loss'" not in road.run("sft", *flags).said  # the last checkpoint has them
-    assert weights.read_bytes() == trained and card.read_text() == written
+    assert weights.read_bytes() == trained and "for 1 steps with higgs_recipes" in card.read_text()
 
     (road.folder / "fourth" / "run.json").unlink()
     shutil.rmtree(road.folder / "fourth" / "checkpoint-1")
