@@ -252,7 +252,8 @@ def _training(run: Fields) -> str:
         "commit": run["git_commit"],
         "hardware": run["hardware"],
         "versions": run["versions"],
-        "last losses": run["losses"],
+        "losses of the best step" if run.get("best") else "last losses": run["losses"],
+        **({"best step": {"step": run["steps"]} | run["best"]} if run.get("best") else {}),
     }
     if run.get("adapter") is not None:
         about = {"continues the adapter": with_revision(run["adapter"], run.get("adapter_revision"))} | about

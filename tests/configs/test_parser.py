@@ -104,6 +104,7 @@ def test_flags_override_every_kind_of_field(flags, field, value, recipe):
         "pack_to": 1024,
         "allow_untrained": False,
         "hub_private_repo": True,
+        "lr_scheduler_type": "cosine_with_restarts",
         "lr_scheduler_kwargs": {"num_cycles": 3},
     }
     config = parse_recipe(SFTConfig, ["--config", recipe(SFT | written), *flags])
