@@ -9,7 +9,6 @@ from higgs_recipes.configs.inference import GenerateConfig
 from higgs_recipes.configs.parser import parse_recipe
 from higgs_recipes.devices import single_device
 from higgs_recipes.errors import exit_on_input_error
-from higgs_recipes.files import check_output_dir
 from higgs_recipes.generation.finished_clips import (
     FinishedClips,
     clip_settings,
@@ -20,11 +19,18 @@ from higgs_recipes.generation.synthesis import build_requests, write_speech
 from higgs_recipes.modeling.base_files import fetch_base
 from higgs_recipes.modeling.lora import fetch_adapter
 from higgs_recipes.modeling.model import load_model
+from higgs_recipes.output_folder import check_output
+from higgs_recipes.run_lock import lock_output
 
 
 def main() -> None:
     config = parse_recipe(GenerateConfig)
-    check_output_dir(config.output_dir, overwrite=config.overwrite_output_dir)
+    with lock_output(config.output_dir):
+        run(config)
+
+
+def run(config: GenerateConfig) -> None:
+    check_output(config, kind="generate")
     device = single_device()
     codec = load_codec(config.codec_name_or_path, revision=config.codec_revision, device=device)
     requests = build_requests(config, codec)

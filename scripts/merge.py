@@ -16,10 +16,16 @@ from higgs_recipes.hub.result_state import ResultState
 from higgs_recipes.hub.run_record import MERGE_INFO
 from higgs_recipes.modeling.merge import merge
 from higgs_recipes.records import read_record
+from higgs_recipes.run_lock import lock_output
 
 
 def main() -> None:
     config = parse_recipe(MergeConfig)
+    with lock_output(config.output_dir):
+        run(config)
+
+
+def run(config: MergeConfig) -> None:
     folder, private = Path(config.output_dir), config.hub_private_repo
     target = resolve_target(config.hub_model_id, output_dir=folder, push=config.push_to_hub, private=private)
     state = ResultState(folder, script="merge", recipe=asdict(config), repo_id=target and target.repo_id)

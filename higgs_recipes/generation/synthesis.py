@@ -13,8 +13,9 @@ from higgs_recipes.chatml import canonical_speaker_tags, conversation, is_dialog
 from higgs_recipes.configs.inference import GenerateConfig, SamplingConfig
 from higgs_recipes.constants import FRAMES_PER_SECOND
 from higgs_recipes.errors import InputError
-from higgs_recipes.files import atomic_write, staged_folder
+from higgs_recipes.files import atomic_write
 from higgs_recipes.generation.generate import Generation, Request, generate
+from higgs_recipes.output_folder import staged_output
 from higgs_recipes.text import normalize_transcript
 
 
@@ -90,7 +91,7 @@ def write_speech(config: GenerateConfig, codec: Codec, generations: Sequence[Gen
     texts = read_texts(config)
     waveforms = codec.decode([generation.codes for generation in generations])
     lines, records = [], []
-    with staged_folder(config.output_dir, overwrite=config.overwrite_output_dir) as staging:
+    with staged_output(config, kind="generate") as staging:
         for index, (text, waveform, generation) in enumerate(zip(texts, waveforms, generations, strict=True)):
             seconds, wav = len(generation.codes) / FRAMES_PER_SECOND, f"{index:03d}.wav"
             write_wav(staging / wav, waveform)

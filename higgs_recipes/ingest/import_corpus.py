@@ -18,10 +18,11 @@ from tqdm.auto import tqdm
 from higgs_recipes.configs.corpus import CONSTANTS, ImportConfig
 from higgs_recipes.configs.model import source_mapping
 from higgs_recipes.errors import InputError
-from higgs_recipes.files import atomic_write, staged_folder
+from higgs_recipes.files import atomic_write
 from higgs_recipes.ingest.formats.readers import READERS
 from higgs_recipes.ingest.import_paths import ImportFolder, check_source
 from higgs_recipes.ingest.importer import Importer, ImportSource
+from higgs_recipes.output_folder import staged_output
 from higgs_recipes.provenance import git_commit, library_versions
 from higgs_recipes.rejects import Reject
 
@@ -42,7 +43,7 @@ def import_corpus(config: ImportConfig) -> dict[str, Any]:
     counts: Counter[str] = Counter()
     examples: dict[str, dict[str, Any]] = {}  # the first reject of each category
     with (
-        staged_folder(config.output_dir, overwrite=config.overwrite_output_dir) as folder,
+        staged_output(config, kind="import_corpus") as folder,
         closing(Importer(config, folder)) as importer,
     ):
         with (
