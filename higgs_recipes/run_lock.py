@@ -1,7 +1,7 @@
 """One run per output folder: a second one is refused, with the name of the first, before it changes anything.
 
 The lock is one of the operating system: it ends with its process, also with a killed one. Its file is next to the
-folder, which may be replaced, or in a folder that is not.
+folder, which may be renamed; or in a folder that is not renamed and whose parent cannot be written.
 """
 
 import json
@@ -10,7 +10,7 @@ import re
 import shlex
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from itertools import pairwise
@@ -19,7 +19,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from higgs_recipes.errors import InputError
-from higgs_recipes.files import explain_write_errors, make_folder, real_path
+from higgs_recipes.files import explain_write_errors, hidden_sibling, make_folder, real_path
 
 
 LOCK = ".lock"
@@ -28,14 +28,14 @@ _SECONDS = 0.1  # a lock that ends at the same moment is not one of another run
 
 
 @contextmanager
-def lock_output(path: str | Path, *, inside: bool = False) -> Iterator[None]:
+def lock_output(path: str | Path, *, in_place: bool = False) -> Iterator[None]:
     """Hold the lock of an output folder or file; a nested call of the same thread does nothing.
 
     Of several launched processes, the first one holds it for all.
 
     Args:
         path: the folder or file. Its parents are created, so a place that cannot be written is found now.
-        inside: put the lock into the folder, which is created: it is never renamed, or its parent may be read-only.
+        in_place: the run writes into the folder and never renames it; it is created and tried, too.
 
     Raises:
         InputError: another run holds the lock; or the place cannot be written.
@@ -44,30 +44,42 @@ def lock_output(path: str | Path, *, inside: bool = False) -> Iterator[None]:
         yield
         return
     path = real_path(path)
-    folder = path if inside else path.parent
-    file = folder / LOCK if inside else path.with_name(f".{path.name}{LOCK}")
+    created = make_folder(path if in_place else path.parent)
+    file = path.with_name(f".{path.name}{LOCK}")
+    if in_place and not os.access(path.parent, os.W_OK):  # such as a disk that is mounted into a container
+        file = path / LOCK
     lock = FileLock(file, timeout=_SECONDS, poll_interval=_SECONDS / 5, is_singleton=True)
     is_outer = not lock.is_locked
-    created = make_folder(folder)
-    with explain_write_errors(folder):
+    with explain_write_errors(file.parent):
         try:
             lock.acquire()
         except Timeout:
+            _remove_empty(created)
             raise InputError(f"{path} is in use by {_owner(file)}: wait for it or choose another folder") from None
     try:
         if is_outer:
-            with explain_write_errors(folder):
+            with explain_write_errors(file.parent):
                 file.write_text(json.dumps(_this_run(), indent=1) + "\n", encoding="utf-8")
+        if in_place:
+            with explain_write_errors(path):
+                probe = hidden_sibling(path / "probe", "partial")
+                probe.touch()
+                probe.unlink()
         yield
     finally:
         try:
             if is_outer:  # still locked: who has opened the file meanwhile finds that it was deleted
                 with suppress(OSError):
                     file.unlink()
-                    for empty in created:  # only if the run has written nothing
-                        empty.rmdir()
+                _remove_empty(created)  # if the run has written nothing
         finally:
             lock.release()
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    with suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
 
 
 def _this_run() -> dict[str, str | int]:

@@ -22,7 +22,7 @@ from higgs_recipes.training.run_folder import check_run_folder, is_trained
 
 def main() -> None:
     config = parse_recipe(SFTConfig)
-    with lock_output(config.output_dir, inside=True):  # checkpoints are written into the folder
+    with lock_output(config.output_dir, in_place=True):  # checkpoints are written into the folder
         run(config)
 
 

@@ -39,7 +39,7 @@ def check_corpus(config: EncodeConfig) -> tuple[dict[str, Any], Path]:
         InputError: as `load_corpus`, `split_rows` and `assign_tasks`, or the disk is full.
     """
     folder = Path(f"{real_path(config.output_dir)}-check")
-    with lock_output(folder, inside=True):
+    with lock_output(folder, in_place=True):
         return _check_corpus(config, folder), folder
 
 
