@@ -18,7 +18,7 @@ _MIN_ROWS = 16  # of a tensor core's tile: the query heads of a key head are pad
 
 
 def kernel_attention(positions: Tensor, num_positions: int) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """As `decode_step.matmul_attention`; keys and values need a head size that is a power of 2 and at least 16."""
+    """As `decode_step.sdpa_attention`; keys and values need a head size that is a power of 2 and at least 16."""
     return partial(_attend, positions=positions, num_positions=num_positions)
 
 

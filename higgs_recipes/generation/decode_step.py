@@ -113,9 +113,14 @@ class DecodeStep:
         self.bos, self.eos = model.config.audio_stream_bos_id, model.config.audio_stream_eos_id
         self.weights, self.cache, self.state = weights, cache, state
         self.sampling, self.functions = sampling, functions
-        device = cache.keys.device
-        places = torch.arange(cache.keys.shape[3], device=device)  # (positions of a slot,)
-        self.cos, self.sin = model.model.rotary_emb(cache.keys, places[None])  # (1, positions of a slot, D) each
+        _, num_slots, num_key_heads, num_positions, head_dim = cache.keys.shape
+        places = torch.arange(num_positions, device=cache.keys.device)
+        cos, sin = model.model.rotary_emb(cache.keys, places[None])  # (1, positions of a slot, D) each
+        self.cos, self.sin = cos[0], sin[0].clone()
+        self.sin[:, : head_dim // 2].neg_()  # the sign of a rotated half: `project_and_cache` only swaps the halves
+        rows = torch.arange(num_slots * num_key_heads, device=cache.keys.device) * num_positions
+        self.first_rows = rows.view(num_slots, num_key_heads)
+        self.key_rows, self.value_rows = (cached.flatten(1, 3).unbind() for cached in (cache.keys, cache.values))
 
     def __call__(self, num_slots: int, num_positions: int) -> None:
         """Sample one more frame in each of the first `num_slots` slots.
@@ -126,11 +131,12 @@ class DecodeStep:
         run, weights = self.functions, self.weights
         state = DecodeState(*(tensor[:num_slots] for tensor in self.state))
         hidden = self.embed(state.codes).to(self.cache.keys.dtype)  # (B, H)
-        cos, sin = (table[0].index_select(0, state.positions)[:, None] for table in (self.cos, self.sin))  # (B, 1, D)
+        cos, sin = (table.index_select(0, state.positions)[:, None] for table in (self.cos, self.sin))  # (B, 1, D)
+        rows = (self.first_rows[:num_slots] + state.positions[:, None]).flatten()  # (B * KV,)
         attend = run.attention(state.positions, num_positions)
-        for layer, keys, values in zip(weights.layers, self.cache.keys, self.cache.values, strict=True):
-            keys, values = keys[:num_slots], values[:num_slots]
-            query = run.project(hidden, layer, cos, sin, keys, values, state.positions, epsilon=weights.epsilon)
+        cached = (self.cache.keys[:, :num_slots], self.cache.values[:, :num_slots], self.key_rows, self.value_rows)
+        for layer, keys, values, key_rows, value_rows in zip(weights.layers, *cached, strict=True):
+            query = run.project(hidden, layer, cos, sin, key_rows, value_rows, rows, epsilon=weights.epsilon)
             hidden = run.finish(hidden, attend(query, keys, values), layer, epsilon=weights.epsilon)
         run.sample(
             hidden,
@@ -149,28 +155,32 @@ def project_and_cache(
     layer: LayerWeights,
     cos: Tensor,
     sin: Tensor,
-    keys: Tensor,
-    values: Tensor,
-    positions: Tensor,
+    key_rows: Tensor,
+    value_rows: Tensor,
+    rows: Tensor,
     *,
     epsilon: float,
 ) -> Tensor:
-    """Queries (B, heads, D) of hidden states (B, H); their keys and values go to the cache (B, KV, ..., D)."""
-    num_key_heads, head_dim = keys.shape[1], keys.shape[3]
+    """Queries (B, heads, D) of hidden states (B, H); their keys and values go to the cache.
+
+    Args:
+        cos, sin: (B, 1, D) of each stream's position; the first half of `sin` is negative.
+        key_rows, value_rows: the layer's cache as rows (N * KV * positions of a slot, D).
+        rows: (B * KV,) the rows that are written.
+    """
+    num_key_heads, head_dim = len(rows) // len(hidden), key_rows.shape[1]
     projected = project(_norm(hidden, layer.input_norm, epsilon), layer.query_key_value)
     projected = projected.unflatten(1, (-1, head_dim))  # (B, heads + 2 * KV, D)
     num_rotated = projected.shape[1] - num_key_heads
     rotated, value = projected.split([num_rotated, num_key_heads], dim=1)
-    first, second = rotated.chunk(2, dim=-1)
-    rotated = rotated * cos + torch.cat([-second, first], dim=-1) * sin
+    rotated = rotated * cos + rotated.roll(head_dim // 2, dims=-1) * sin
     query, key = rotated.split([num_rotated - num_key_heads, num_key_heads], dim=1)
-    rows = torch.arange(len(hidden), device=hidden.device)
-    keys[rows, :, positions] = key
-    values[rows, :, positions] = value
+    key_rows.index_copy_(0, rows, key.flatten(0, 1))
+    value_rows.index_copy_(0, rows, value.flatten(0, 1))
     return query
 
 
-def matmul_attention(positions: Tensor, num_positions: int) -> Attend:
+def sdpa_attention(positions: Tensor, num_positions: int) -> Attend:
     """Attention of one query a stream, at `positions` (B,), to the positions up to its own, the first P of the cache.
 
     Returns:
@@ -182,13 +192,11 @@ def matmul_attention(positions: Tensor, num_positions: int) -> Attend:
 
 
 def _attend(query: Tensor, keys: Tensor, values: Tensor, *, bias: Tensor) -> Tensor:
-    num_streams, num_heads, head_dim = query.shape
-    num_key_heads, num_positions = keys.shape[1], bias.shape[-1]
-    keys, values = (cached[:, :, :num_positions].flatten(0, 1) for cached in (keys, values))  # (B * KV, P, D)
-    grouped = query.reshape(num_streams * num_key_heads, num_heads // num_key_heads, head_dim)
-    scores = torch.bmm(grouped, keys.transpose(1, 2)).float() * head_dim**-0.5
-    weights = (scores.unflatten(0, (num_streams, num_key_heads)) + bias).softmax(dim=-1).to(query.dtype)
-    return torch.bmm(weights.flatten(0, 1), values).view(num_streams, num_heads * head_dim)
+    num_positions, num_key_heads = bias.shape[-1], keys.shape[1]
+    # The query heads of a key head take the place of successive queries: their keys are not repeated.
+    grouped = query.unflatten(1, (num_key_heads, -1))  # (B, KV, heads / KV, D)
+    keys, values = keys[:, :, :num_positions], values[:, :, :num_positions]
+    return F.scaled_dot_product_attention(grouped, keys, values, attn_mask=bias.to(query.dtype)).flatten(1)
 
 
 def finish_layer(hidden: Tensor, attended: Tensor, layer: LayerWeights, *, epsilon: float) -> Tensor:
@@ -232,7 +240,9 @@ def sample_and_advance(
 
 def _norm(hidden: Tensor, weight: Tensor, epsilon: float) -> Tensor:
     """RMSNorm as transformers rounds it: float32 inside, the weight behind the cast; (B, H) -> (B, H)."""
-    return (weight * F.rms_norm(hidden, hidden.shape[-1:], eps=epsilon)).to(hidden.dtype)
+    states = hidden.float()
+    normed = states * torch.rsqrt(states.square().mean(dim=-1, keepdim=True) + epsilon)
+    return (weight * normed.to(hidden.dtype)).to(hidden.dtype)
 
 
-EAGER = StepFunctions(project_and_cache, matmul_attention, finish_layer, sample_and_advance)
+EAGER = StepFunctions(project_and_cache, sdpa_attention, finish_layer, sample_and_advance)
