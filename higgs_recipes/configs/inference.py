@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from math import inf
+from typing import Literal
 
 from higgs_recipes.configs.fields import Dtype, option, require, require_seed
 from higgs_recipes.configs.model import CodecConfig, HubConfig, ModelConfig
@@ -21,6 +22,9 @@ class SamplingConfig:
     )
     max_seconds: float = option(30.0, "Maximum length of generated audio, in seconds; longer clips are cut off.")
     batch_size: int = option(8, "Texts generated together; the audio of a text depends on its seed, not on its batch.")
+    generation_weights: Literal["loaded", "int8"] = option(
+        "loaded", "Weights that generate: as loaded, or rounded to 8 bits, which is faster on GPUs for few streams."
+    )
 
     def __post_init__(self) -> None:
         require(self.temperature >= 0, f"temperature must be 0 (greedy) or positive, got {self.temperature}")

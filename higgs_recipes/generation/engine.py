@@ -8,9 +8,10 @@ sizes).
 """
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -20,11 +21,13 @@ from transformers import HiggsAudioV2ForConditionalGeneration
 from higgs_recipes.configs.inference import SamplingConfig
 from higgs_recipes.constants import FRAMES_PER_SECOND
 from higgs_recipes.delay import delayed_length, undelay_frames
-from higgs_recipes.generation.decode_step import EAGER, DecodeState, DecodeStep
+from higgs_recipes.generation.decode_step import DecodeState, DecodeStep, eager_functions
 from higgs_recipes.generation.decode_weights import DecodeWeights, decode_weights
+from higgs_recipes.generation.graphed_prefill import GraphedPrefill
 from higgs_recipes.generation.graphed_step import GraphedStep, gpu_functions
 from higgs_recipes.generation.kv_cache import PREFILL_POSITIONS, KVCache, plan_slots
 from higgs_recipes.generation.prefill import Prompt, prefill
+from higgs_recipes.modeling.varlen_forward import has_varlen_kernel
 
 
 REFILL_SHARE = 8  # a prefill costs as much for one slot as for a few: it waits for one free slot in so many
@@ -100,6 +103,7 @@ class Engine:
         self.max_frames = delayed_length(round(sampling.max_seconds * FRAMES_PER_SECOND), model.config.num_codebooks)
         self._step: DecodeStep | None = None
         self._run_step: DecodeStep | GraphedStep | None = None
+        self._prefill: Callable[[Sequence[Prompt], Sequence[int]], None] | None = None
         self._discarded_seconds = 0.0
         self._reserved = 0, 0  # slots that were asked for, positions of each
 
@@ -150,7 +154,7 @@ class Engine:
             return
         self._reserved = wanted, positions = max(wanted, self._reserved[0]), max(positions, self._reserved[1])
         self._discarded_seconds = self.preparation_seconds
-        self._step = self._run_step = None  # their memory is free for what replaces them
+        self._step = self._run_step = self._prefill = None  # their memory is free for what replaces them
         model, config, device = self.model, self.model.config, self.model.device
         dtype = model.model.embed_tokens.weight.dtype
         slots = plan_slots(model, wanted=wanted, positions=positions, dtype=dtype)
@@ -160,9 +164,13 @@ class Engine:
             KVCache.allocate(config, slots=slots, positions=positions, dtype=dtype, device=device),
             DecodeState.allocate(config, self.sampling, slots=slots, max_frames=self.max_frames, device=device),
             self.sampling,
-            gpu_functions(compiled=not self.weights.has_modules) if self.capture else EAGER,
+            gpu_functions(compiled=not self.weights.has_modules) if self.capture else eager_functions,
         )
         self._run_step = GraphedStep(self._step) if self.capture else self._step
+        if self.capture and has_varlen_kernel(self._step.cache.keys):
+            self._prefill = GraphedPrefill(model, self._step.cache)
+        else:
+            self._prefill = partial(prefill, model, cache=self._step.cache)
 
     def _refill(self, run: _Run) -> None:
         """Read waiting prompts into free slots; without any, close the gaps between used slots."""
@@ -186,7 +194,7 @@ class Engine:
                 slots.append(free.pop(0))
                 chosen.append(run.queue.popleft())
             prompts = [run.prompts[index] for index in chosen]
-            prefill(self.model, prompts, self._step.cache, slots)
+            self._prefill(prompts, slots)
             self._step.state.start(slots, prompts, bos=self.model.config.audio_stream_bos_id)
             for slot, index, prompt in zip(slots, chosen, prompts, strict=True):
                 run.owners[slot], run.next_position[slot] = index, len(prompt.ids)
@@ -224,7 +232,7 @@ def open_engine(
 
     An engine may generate many times: its cache is kept, and what was compiled and captured.
     """
-    with decode_weights(model) as weights:
+    with decode_weights(model, int8=sampling.generation_weights == "int8") as weights:
         yield Engine(model, weights, sampling, capture=capture)
 
 

@@ -12,7 +12,7 @@ from higgs_recipes.delay import delay_codes, undelay_frames
 from higgs_recipes.errors import InputError
 from higgs_recipes.generation import engine as engine_module
 from higgs_recipes.generation import kv_cache
-from higgs_recipes.generation.decode_step import EAGER, StepFunctions
+from higgs_recipes.generation.decode_step import eager_functions
 from higgs_recipes.generation.engine import Clip, clip_of, open_engine
 from higgs_recipes.generation.prefill import Prompt, build_prompt
 from tests.helpers.checkpoints import load_tiny
@@ -188,9 +188,9 @@ def test_long_queues_are_read_in_batches_of_limited_size(model, monkeypatch):
     expected = run(model, prompts, max_seconds=0.8, batch_size=9)
     sizes = []
 
-    def counted(model, prompts, cache, slots):
+    def counted(model, prompts, slots, *, cache):
         sizes.append([len(prompt.ids) for prompt in prompts])
-        prefill(model, prompts, cache, slots)
+        prefill(model, prompts, slots, cache=cache)
 
     prefill = engine_module.prefill
     monkeypatch.setattr(engine_module, "prefill", counted)
@@ -208,12 +208,14 @@ def test_all_random_numbers_of_a_clip_are_those_of_successive_frames():
 def test_each_part_of_a_step_is_one_graph_for_all_layers_and_lengths(model, monkeypatch):
     prompts = make_prompts(model.config, count=2)
     counters = [CompileCounterWithBackend("eager") for _ in range(3)]
+    eager = eager_functions(1)
     project, finish, sample = (
         torch.compile(function, dynamic=False, fullgraph=True, backend=counter)
-        for function, counter in zip((EAGER.project, EAGER.finish, EAGER.sample), counters, strict=True)
+        for function, counter in zip((eager.project, eager.finish, eager.sample), counters, strict=True)
     )
+    compiled = eager._replace(project=project, finish=finish, sample=sample)
     expected = run(model, prompts, max_seconds=0.8, batch_size=2)
-    monkeypatch.setattr(engine_module, "EAGER", StepFunctions(project, EAGER.attention, finish, sample))
+    monkeypatch.setattr(engine_module, "eager_functions", lambda num_slots: compiled)
     assert_same(run(model, prompts, max_seconds=0.8, batch_size=2), expected)
     num_batches = 1 if len(expected[0].codes) == len(expected[1].codes) else 2  # with the last clip alone
     assert [counter.frame_count for counter in counters] == [num_batches] * 3
