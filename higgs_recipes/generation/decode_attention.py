@@ -2,8 +2,8 @@
 
 The kernels also rotate query and key, and write the stream's own key and value to the cache.
 
-Positions are split into chunks that run side by side, since a few streams alone do not fill a GPU, and the chunk that
-ends last combines them (flash-decoding, arXiv 2311.01282). Scores, probabilities and sums are float32.
+Positions are split into chunks that run side by side, since a few streams alone do not fill a GPU, and a second kernel
+combines them (flash-decoding, arXiv 2311.01282). Scores, probabilities and sums are float32.
 """
 
 from collections.abc import Callable
@@ -29,25 +29,15 @@ def kernel_attention(
     positions: Tensor, num_positions: int, cos: Tensor, sin: Tensor
 ) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     """As `decode_step.sdpa_attention`; keys and values need a head size that is a power of 2 and at least 16."""
-    # Of chunks, for each stream and key head. One for all layers: the chunk that ends last sets it to 0 again.
-    num_ended = torch.zeros(len(positions) * cos.shape[1], dtype=torch.int32, device=positions.device)
-    return partial(_attend, positions=positions, num_positions=num_positions, cos=cos, sin=sin, num_ended=num_ended)
+    return partial(_attend, positions=positions, num_positions=num_positions, cos=cos, sin=sin)
 
 
 def _attend(
-    projected: Tensor,
-    keys: Tensor,
-    values: Tensor,
-    *,
-    positions: Tensor,
-    num_positions: int,
-    cos: Tensor,
-    sin: Tensor,
-    num_ended: Tensor,
+    projected: Tensor, keys: Tensor, values: Tensor, *, positions: Tensor, num_positions: int, cos: Tensor, sin: Tensor
 ) -> Tensor:
     (num_streams, width), (_, num_key_heads, _, head_dim) = projected.shape, keys.shape
     num_heads = width // head_dim - 2 * num_key_heads
-    assert num_key_heads <= head_dim >= 16 and head_dim & (head_dim - 1) == 0, (num_key_heads, head_dim)
+    assert head_dim >= 16 and head_dim & (head_dim - 1) == 0, head_dim
     group = num_heads // num_key_heads
     assert projected.is_contiguous() and keys.stride()[2:] == (head_dim, 1) and keys.stride() == values.stride()
     assert cos.is_contiguous() and sin.is_contiguous() and cos.shape[1] == head_dim
@@ -55,8 +45,8 @@ def _attend(
     num_chunks = triton.cdiv(num_positions, chunk)
     sums = torch.empty((num_streams, num_heads, num_chunks, head_dim), dtype=torch.float32, device=projected.device)
     stats = torch.empty((num_streams, num_heads, num_chunks, 2), dtype=torch.float32, device=projected.device)
-    attended = torch.empty((num_streams, num_heads * head_dim), dtype=projected.dtype, device=projected.device)
     is_early = launches_early(projected.device)
+    early = {"IS_EARLY": is_early, "launch_pdl": is_early}
     _attend_chunk[(num_streams * num_key_heads, num_chunks)](
         projected,
         keys,
@@ -66,8 +56,6 @@ def _attend(
         sin,
         sums,
         stats,
-        num_ended,
-        attended,
         keys.stride(0),
         keys.stride(1),
         head_dim**-0.5 * 1.4426950408889634,  # log2(e): exp2 is what the hardware has
@@ -80,10 +68,23 @@ def _attend(
         CHUNK=chunk,
         BLOCK=_BLOCK,
         PRECISION="ieee" if projected.dtype == torch.float32 else "tf32",
-        IS_EARLY=is_early,
         num_warps=4,
         num_stages=3,
-        launch_pdl=is_early,
+        **early,
+    )
+    attended = torch.empty((num_streams, num_heads * head_dim), dtype=projected.dtype, device=projected.device)
+    _combine_chunks[(num_streams * num_heads,)](
+        sums,
+        stats,
+        positions,
+        attended,
+        num_positions,
+        num_chunks,
+        HEADS=num_heads,
+        HEAD_DIM=head_dim,
+        CHUNK=chunk,
+        num_warps=1,
+        **early,
     )
     return attended
 
@@ -111,8 +112,6 @@ def _attend_chunk(
     sin,
     sums,
     stats,
-    num_ended,
-    attended,
     stream_stride,
     head_stride,
     scale,
@@ -127,10 +126,7 @@ def _attend_chunk(
     PRECISION: tl.constexpr,
     IS_EARLY: tl.constexpr,
 ):
-    """Attention of the query heads of one key head of a stream, to one chunk of positions.
-
-    The weighted values (GROUP, D), their maximal score and sum of weights are kept until the last chunk has ended.
-    """
+    """Weighted values (GROUP, D) of one key head and chunk of a stream, their maximal score and sum of weights."""
     if IS_EARLY:
         gdc_wait()
         gdc_launch_dependents()
@@ -151,64 +147,69 @@ def _attend_chunk(
     own = projected + (GROUP * KEY_HEADS + key_head) * HEAD_DIM + dims  # (D,) the key of the stream's own position
     own_key = _rotated(own, cos, sin, position, HEAD_DIM)
     own_value = tl.load(own + KEY_HEADS * HEAD_DIM)
+    has_own = (position >= first) & (position < tl.minimum(first + CHUNK, num_positions))
     offset = stream.to(tl.int64) * stream_stride + key_head.to(tl.int64) * head_stride
-    if (position >= first) & (position < first + CHUNK):
+    if has_own:
         cell = offset + position.to(tl.int64) * HEAD_DIM + dims
         tl.store(keys + cell, own_key)
         tl.store(values + cell, own_value)
 
-    highest = tl.full((ROWS,), -float("inf"), tl.float32)
-    total = tl.zeros((ROWS,), tl.float32)
-    weighted = tl.zeros((ROWS, HEAD_DIM), tl.float32)
-    for start in range(first, tl.minimum(first + CHUNK, length), BLOCK):
+    # The sums begin with the own position, if it is in the chunk; the loop reads the earlier ones from the cache.
+    own_scores = tl.sum(states.to(tl.float32) * own_key.to(tl.float32)[None, :], axis=1) * scale  # (ROWS,)
+    highest = tl.where(has_own, own_scores, -float("inf"))
+    total = tl.where(has_own, tl.full((ROWS,), 1.0, tl.float32), 0.0)
+    weighted = tl.zeros((ROWS, HEAD_DIM), tl.float32) + tl.where(has_own, own_value.to(tl.float32), 0.0)[None, :]
+    last = tl.minimum(first + CHUNK, tl.minimum(position, num_positions))
+    for start in range(first, last, BLOCK):
         places = start + steps
         cells = offset + places[:, None] * HEAD_DIM + dims[None, :]  # (BLOCK, D)
-        is_visible = places < length
-        is_earlier = (is_visible & (places < position))[:, None]
-        is_own = (places == position)[:, None]
-        key = tl.load(keys + cells, mask=is_earlier, other=0.0)
-        key = tl.where(is_own, own_key[None, :], key)
+        is_visible = places < last
+        key = tl.load(keys + cells, mask=is_visible[:, None], other=0.0)
         scores = tl.dot(states, tl.trans(key), input_precision=PRECISION) * scale
         scores = tl.where(is_visible[None, :], scores, -float("inf"))
         risen = tl.maximum(highest, tl.max(scores, axis=1))
         weights = tl.exp2(scores - risen[:, None])
         kept = tl.exp2(highest - risen)
-        value = tl.load(values + cells, mask=is_earlier, other=0.0)
-        value = tl.where(is_own, own_value[None, :], value)
+        value = tl.load(values + cells, mask=is_visible[:, None], other=0.0)
         weighted = weighted * kept[:, None] + tl.dot(weights.to(value.dtype), value, input_precision=PRECISION)
         total = total * kept + tl.sum(weights, axis=1)
         highest = risen
 
-    output = attended + (stream * KEY_HEADS * GROUP + heads[:, None]) * HEAD_DIM + dims[None, :]
-    num_used = tl.cdiv(length, CHUNK)
-    if num_used == 1:
-        tl.store(output, (weighted / total[:, None]).to(attended.dtype.element_ty), mask=is_head[:, None])
-        return
-    row = (stream * KEY_HEADS * GROUP + heads) * num_chunks
-    tl.store(sums + (row + chunk)[:, None] * HEAD_DIM + dims[None, :], weighted, mask=is_head[:, None])
-    tl.store(stats + (row + chunk) * 2, highest, mask=is_head)
-    tl.store(stats + (row + chunk) * 2 + 1, total, mask=is_head)
-    tl.debug_barrier()  # all of the program's stores come before its count
-    counter = num_ended + tl.program_id(0)
-    if tl.atomic_add(counter, 1, sem="acq_rel") != num_used - 1:
-        return
-    tl.store(counter, 0)
-    highest = tl.full((ROWS,), -float("inf"), tl.float32)
-    total = tl.zeros((ROWS,), tl.float32)
-    weighted = tl.zeros((ROWS, HEAD_DIM), tl.float32)
-    for other in range(0, num_used):
-        # Past the L1 cache: other multiprocessors wrote them.
-        score = tl.load(stats + (row + other) * 2, mask=is_head, other=0.0, cache_modifier=".cg")
-        part = tl.load(
-            sums + (row + other)[:, None] * HEAD_DIM + dims[None, :],
-            mask=is_head[:, None],
-            other=0.0,
-            cache_modifier=".cg",
-        )
-        part_total = tl.load(stats + (row + other) * 2 + 1, mask=is_head, other=1.0, cache_modifier=".cg")
+    cell = (stream * KEY_HEADS * GROUP + heads) * num_chunks + chunk
+    tl.store(sums + cell[:, None] * HEAD_DIM + dims[None, :], weighted, mask=is_head[:, None])
+    tl.store(stats + cell * 2, highest, mask=is_head)
+    tl.store(stats + cell * 2 + 1, total, mask=is_head)
+
+
+@triton.jit
+def _combine_chunks(
+    sums,
+    stats,
+    positions,
+    attended,
+    num_positions,
+    num_chunks,
+    HEADS: tl.constexpr,
+    HEAD_DIM: tl.constexpr,
+    CHUNK: tl.constexpr,
+    IS_EARLY: tl.constexpr,
+):
+    """The attention of one head of a stream from those of its chunks."""
+    if IS_EARLY:
+        gdc_wait()
+        gdc_launch_dependents()
+    head = tl.program_id(0)
+    length = tl.minimum(tl.load(positions + head // HEADS).to(tl.int32) + 1, num_positions)
+    dims = tl.arange(0, HEAD_DIM)
+    highest = tl.full((), -float("inf"), tl.float32)
+    total = tl.zeros((), tl.float32)
+    weighted = tl.zeros((HEAD_DIM,), tl.float32)
+    for chunk in range(0, tl.cdiv(length, CHUNK)):
+        cell = head * num_chunks + chunk
+        score = tl.load(stats + cell * 2)
         risen = tl.maximum(highest, score)
         kept, added = tl.exp2(highest - risen), tl.exp2(score - risen)
-        weighted = weighted * kept[:, None] + part * added[:, None]
-        total = total * kept + part_total * added
+        weighted = weighted * kept + tl.load(sums + cell * HEAD_DIM + dims) * added
+        total = total * kept + tl.load(stats + cell * 2 + 1) * added
         highest = risen
-    tl.store(output, (weighted / total[:, None]).to(attended.dtype.element_ty), mask=is_head[:, None])
+    tl.store(attended + head * HEAD_DIM + dims, (weighted / total).to(attended.dtype.element_ty))

@@ -1,6 +1,5 @@
 """Prefill of a few positions as a CUDA graph: launching its kernels one by one would take longer than they do."""
 
-from collections import Counter
 from collections.abc import Sequence
 
 import torch
@@ -20,7 +19,6 @@ from higgs_recipes.generation.prefill import (
 
 
 _MAX_POSITIONS = 2048  # with more, the kernels take longer than their launches
-_EAGER_USES = 1  # of a size before it is captured; libraries allocate their workspaces
 
 
 class GraphedPrefill:
@@ -31,7 +29,6 @@ class GraphedPrefill:
 
     def __init__(self, model: HiggsAudioV2ForConditionalGeneration, cache: KVCache) -> None:
         self.model, self.cache = model, cache
-        self._num_uses: Counter[PrefillSize] = Counter()
         self._graphs: dict[PrefillSize, tuple[torch.cuda.CUDAGraph, PrefillBatch]] = {}
         self._pool = torch.cuda.graph_pool_handle()
 
@@ -47,9 +44,10 @@ class GraphedPrefill:
             num_audio=rounded_up(num_audio) if num_audio else 0,
             num_prompts=1 << (len(prompts) - 1).bit_length(),
         )
-        self._num_uses[size] += 1
-        if size.num_text + size.num_audio > _MAX_POSITIONS or self._num_uses[size] <= _EAGER_USES:
+        # The first one of all also runs eagerly: libraries allocate their workspaces.
+        if size.num_text + size.num_audio > _MAX_POSITIONS or not self._graphs:
             prefill(self.model, prompts, slots, cache=self.cache)
+        if size.num_text + size.num_audio > _MAX_POSITIONS:
             return
         batch = prefill_batch(prompts, slots, self.model.config, size=size)
         if size in self._graphs:
