@@ -13,10 +13,10 @@ from higgs_recipes.files import check_output_dir
 from higgs_recipes.generation.finished_clips import (
     FinishedClips,
     clip_settings,
-    generate_rest,
     remove_finished_clips,
 )
-from higgs_recipes.generation.synthesis import build_requests, write_speech
+from higgs_recipes.generation.long_text import generate_texts
+from higgs_recipes.generation.synthesis import build_texts, check_codec, write_speech
 from higgs_recipes.modeling.base_files import fetch_base
 from higgs_recipes.modeling.lora import fetch_adapter
 from higgs_recipes.modeling.model import load_model
@@ -27,13 +27,14 @@ def main() -> None:
     check_output_dir(config.output_dir, overwrite=config.overwrite_output_dir)
     device = single_device()
     codec = load_codec(config.codec_name_or_path, revision=config.codec_revision, device=device)
-    requests = build_requests(config, codec)
+    texts = build_texts(config, codec)
     base = fetch_base(config)
     adapter = config.adapter and fetch_adapter(config.adapter, revision=config.adapter_revision)
+    check_codec(codec, adapter, base)
     model, tokenizer = load_model(config, base=base, adapter=adapter, device=device)
     finished = FinishedClips(config.output_dir, clip_settings(config, base=base, adapter=adapter))
-    generations = generate_rest(model, tokenizer, requests, sampling=config, finished=finished)
-    for line in write_speech(config, codec, generations):
+    clips = generate_texts(model, tokenizer, texts, config=config, finished=finished)
+    for line in write_speech(config, codec, texts, clips):
         print(line)
     remove_finished_clips(config.output_dir)
 

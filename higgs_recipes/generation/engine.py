@@ -146,6 +146,14 @@ class Engine:
         for check in run.checks:
             yield from self._finish_check(run, check)
 
+    def reserve(self, num_prompts: int, prompt_positions: int) -> None:
+        """Allocate for so many prompts of at most so many positions, before prompts that grow from call to call.
+
+        Raises:
+            InputError: not even one slot fits into memory.
+        """
+        self._reserve(num_prompts, prompt_positions)
+
     def _reserve(self, num_prompts: int, prompt_positions: int) -> None:
         """Allocate cache and state for as many prompts as fit, unless what there is suffices."""
         positions = prompt_positions + self.max_frames - 1  # the last frame is not read

@@ -1,6 +1,7 @@
 """Generate codes for conversations, with one seed per clip."""
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from higgs_recipes.configs.inference import SamplingConfig
 from higgs_recipes.errors import InputError
-from higgs_recipes.generation.engine import open_engine
+from higgs_recipes.generation.engine import Engine, open_engine
 from higgs_recipes.generation.prefill import build_prompt
 from higgs_recipes.samples import tokenize_prompts
 from higgs_recipes.unwrap import unwrap_model
@@ -52,6 +53,7 @@ def generate(
     *,
     sampling: SamplingConfig,
     on_clip: Callable[[int, Generation], None] | None = None,
+    engine: Engine | None = None,
 ) -> list[Generation]:
     """Generate a clip for each request, at most `sampling.batch_size` at a time.
 
@@ -62,6 +64,7 @@ def generate(
         model: the model, or the model with an adapter, which is folded into the weights meanwhile, unless it is
             disabled.
         on_clip: called as `on_clip(index, generation)` when a clip ends, in the order in which they end.
+        engine: an open engine of the model with this sampling, for several calls; None: one of this call.
 
     Returns:
         The clips in the order of the requests.
@@ -86,7 +89,7 @@ def generate(
             )
         prompts.append(build_prompt(torch.tensor(ids), request.ref_codes, seed=request.seed, config=bare.config))
     generations: dict[int, Generation] = {}
-    with open_engine(bare, sampling=sampling) as engine:
+    with open_engine(bare, sampling=sampling) if engine is None else nullcontext(engine) as engine:
         for index, clip in engine.stream(prompts):
             generations[index] = Generation(clip.codes, clip.stopped, requests[index].seed)
             if on_clip is not None:

@@ -125,6 +125,22 @@ def test_a_text_in_braces_and_the_word_null_remain_strings():
     assert config.text == ["{not a mapping", "null"] and config.scene is None
 
 
+def test_the_word_null_alone_unsets_a_list_of_texts(recipe):
+    flags = ["--config", recipe({"text": ["Hello."]}), "--text", "null"]
+    with pytest.raises(InputError, match="nothing to speak: .*to speak that word, write it with a period"):
+        parse_recipe(GenerateConfig, flags)
+    assert parse_recipe(GenerateConfig, [*flags, "--text_file", "texts.txt"]).text == []
+    assert parse_recipe(GenerateConfig, ["--text", "null."]).text == ["null."]
+    assert parse_recipe(GenerateConfig, ["--config", recipe("text: null\ntext_file: texts.txt")]).text == []
+    assert parse_recipe(GenerateConfig, ["--config", recipe('text: "null"')]).text == ["null"]
+
+
+def test_a_single_string_is_a_list_of_one(recipe):
+    config = parse_recipe(GenerateConfig, ["--config", recipe("text: Hello\nref_audio: anna\nvoices_dir: voices")])
+    assert (config.text, config.ref_audio, config.ref_text) == (["Hello"], ["anna"], None)
+    assert GenerateConfig(text="Hello").text == ["Hello"]
+
+
 def test_a_config_needs_no_recipe():
     assert parse_recipe(EncodeConfig, ["--sources", "corpus", "--seed", "3"]).seed == 3
 
@@ -171,7 +187,7 @@ def test_an_invalid_recipe_is_an_error_with_file_and_field(content, message, rec
 def test_texts_that_yaml_reads_as_mappings_are_refused(recipe):
     path = recipe("text:\n  - He said: go")
     assert refused(GenerateConfig, "--config", path) == (
-        f"{path}: field 'text' is [{{'He said': 'go'}}]; it must be list of str"
+        f"{path}: field 'text' is [{{'He said': 'go'}}]; it must be list of str or null or str"
     )
 
 
