@@ -2,12 +2,15 @@
 
 accelerate launch --config_file accelerate_configs/single_gpu.yaml scripts/generate.py \
     --config recipes/higgs-3b/generate.yaml --adapter me/my-voice --text "..."
+
+Several GPUs share the texts: accelerate launch --config_file accelerate_configs/ddp.yaml --num_processes 4 ...
 """
+
+from accelerate import PartialState
 
 from higgs_recipes.audio.codec import load_codec
 from higgs_recipes.configs.inference import GenerateConfig
 from higgs_recipes.configs.parser import parse_recipe
-from higgs_recipes.devices import single_device
 from higgs_recipes.errors import exit_on_input_error
 from higgs_recipes.files import check_output_dir
 from higgs_recipes.generation.finished_clips import (
@@ -20,23 +23,27 @@ from higgs_recipes.generation.synthesis import build_texts, check_codec, write_s
 from higgs_recipes.modeling.base_files import fetch_base
 from higgs_recipes.modeling.lora import fetch_adapter
 from higgs_recipes.modeling.model import load_model
+from higgs_recipes.shared_work import shared_device, shared_errors
 
 
 def main() -> None:
-    config = parse_recipe(GenerateConfig)
-    check_output_dir(config.output_dir, overwrite=config.overwrite_output_dir)
-    device = single_device()
-    codec = load_codec(config.codec_name_or_path, revision=config.codec_revision, device=device)
-    texts = build_texts(config, codec)
-    base = fetch_base(config)
-    adapter = config.adapter and fetch_adapter(config.adapter, revision=config.adapter_revision)
-    check_codec(codec, adapter, base)
-    model, tokenizer = load_model(config, base=base, adapter=adapter, device=device)
+    device = shared_device()
+    with shared_errors():
+        config = parse_recipe(GenerateConfig)
+        check_output_dir(config.output_dir, overwrite=config.overwrite_output_dir)
+        codec = load_codec(config.codec_name_or_path, revision=config.codec_revision, device=device)
+        texts = build_texts(config, codec)
+        base = fetch_base(config)
+        adapter = config.adapter and fetch_adapter(config.adapter, revision=config.adapter_revision)
+        check_codec(codec, adapter, base)
+        model, tokenizer = load_model(config, base=base, adapter=adapter, device=device)
     finished = FinishedClips(config.output_dir, clip_settings(config, base=base, adapter=adapter))
     clips = generate_texts(model, tokenizer, texts, config=config, finished=finished)
-    for line in write_speech(config, codec, texts, clips):
-        print(line)
-    remove_finished_clips(config.output_dir)
+    with shared_errors():
+        if PartialState().is_main_process:
+            for line in write_speech(config, codec, texts, clips):
+                print(line)
+            remove_finished_clips(config.output_dir)
 
 
 if __name__ == "__main__":
