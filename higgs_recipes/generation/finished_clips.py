@@ -22,7 +22,7 @@ from higgs_recipes.files import atomic_write
 from higgs_recipes.generation.engine import Engine
 from higgs_recipes.generation.generate import Generation, Request, generate
 from higgs_recipes.hub.download import Snapshot
-from higgs_recipes.provenance import run_environment
+from higgs_recipes.provenance import describe_device, run_environment
 from higgs_recipes.shared_work import gather_pairs, main_process_decides, own_share, progress_bar, shared_errors
 
 
@@ -77,7 +77,9 @@ def clip_settings(config: SamplingConfig, *, base: Snapshot, adapter: Snapshot |
     weights = [path for files in (base, adapter) if files for path in sorted(files.folder.glob("*.safetensors"))]
     # Size and time instead of a hash, which would read 12 GB: weights that were written again are other weights.
     stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in weights]
-    return {"recipe": {name: getattr(config, name) for name in names}, "weights": stats} | run_environment()
+    # Another number of processes makes the same clips.
+    made_with = run_environment() | {"hardware": describe_device()}
+    return {"recipe": {name: getattr(config, name) for name in names}, "weights": stats} | made_with
 
 
 def generate_rest(
