@@ -76,7 +76,11 @@ class DecodeState(NamedTuple):
         """Continue the clip of one slot in another."""
         for tensor in self:
             tensor[target] = tensor[source]
-        self.num_frames[source] = 1
+        self.end(source)
+
+    def end(self, slot: int) -> None:
+        """End the clip of a slot."""
+        self.num_frames[slot] = 1
 
     def clear(self) -> None:
         """End the clips of all slots."""
