@@ -155,9 +155,9 @@ def corpus_card(corpus: Record, *, name: str) -> str:
     """Render the card of an encoded corpus.
 
     Args:
-        corpus: corpus.json: {"codec", "sources": [name or {"path", ...}, ...], "license" (Hub identifier of the
-            recordings' license, such as cc0-1.0, or None), "splits": {split: {"rows", "seconds"}},
-            "rejects": {reason: rows}, "recipe", "git_commit", "versions"}.
+        corpus: corpus.json: {"codec", "codec_arithmetic" (absent in older corpora), "sources": [name or {"path", ...},
+            ...], "license" (Hub identifier of the recordings' license, such as cc0-1.0, or None), "splits":
+            {split: {"rows", "seconds"}}, "rejects": {reason: rows}, "recipe", "git_commit", "versions"}.
         name: Hub id, or folder, by which the corpus is loaded.
 
     Raises:
@@ -181,6 +181,7 @@ def corpus_card(corpus: Record, *, name: str) -> str:
     reject_rows = [[escape_marks(str(reason)), count] for reason, count in rejects.items()]
     about = {
         "codec": corpus["codec"],
+        "arithmetic of the codec": corpus.get("codec_arithmetic") or "not recorded",
         "sources": [public_name(source) for source in sources],
         "license of the recordings": corpus["license"] or "not recorded, see the sources",
         "commit": corpus["git_commit"],
