@@ -19,6 +19,7 @@ from tests.generation.test_engine import count_steps
 from tests.helpers.checkpoints import build, load_tiny, sft_config, tiny_folder
 from tests.helpers.paths import ROOT
 from tests.helpers.tiny_codec import tiny_codec, tiny_codec_folder, tone
+from tests.test_docs import blocks
 
 
 TEXTS = ["Hello there.", "The boat came home before the rain."]
@@ -204,3 +205,24 @@ def test_the_package_alone_imports_neither_torch_nor_a_room():
 
     with pytest.raises(AttributeError, match="module 'higgs_recipes' has no attribute 'Listener'"):
         _ = higgs_recipes.Listener
+
+
+@pytest.mark.parametrize("readme", ["README.md", "scripts/README.md"])
+def test_the_examples_of_the_readmes_run(monkeypatch, tmp_path, readme):
+    (example,) = [
+        block for block in blocks((ROOT / readme).read_text(encoding="utf-8"), "python") if "Speaker" in block
+    ]
+    names = f"{str(tiny_folder() / 'model')!r}, codec={str(tiny_codec_folder())!r}, device='cpu'"
+    for of_readme, here in {'"me/my-voice", device="cuda"': names, '"me/other-voice"': "None"}.items():
+        assert of_readme in example or readme == "README.md"
+        example = example.replace(of_readme, here)
+    read = Speaker._read
+    monkeypatch.setattr(
+        Speaker, "_read", lambda self, texts, seed, options: read(self, texts, seed, {"max_seconds": 0.2} | options)
+    )
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.wav", "b.wav"):
+        write_wav(tmp_path / name, tone(0.5))
+    values: dict = {}
+    exec(compile(example, readme, "exec"), values)
+    assert values["clip"].codes.shape == (5, 8) and ("piece" in values) == (tmp_path / "speech.wav").is_file()
