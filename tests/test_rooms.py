@@ -65,7 +65,7 @@ NOT_IN_CORE = "datasets trl soundfile jiwer evaluate torchaudio matplotlib libro
 # Where a room is entered by its published name: only what it imports from itself. The package itself imports `Speaker`
 # when it is asked for: `import higgs_recipes` alone imports no room (tests/generation/test_speaker.py).
 INITS = {"__init__": {"generation.speaker"}, "configs": {"configs.model"}, "modeling": {"modeling.model"}}
-MAX_REACHED = 15  # modules, what they import counted
+MAX_REACHED = 16  # modules, what they import counted
 
 
 @cache

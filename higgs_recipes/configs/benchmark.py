@@ -3,6 +3,7 @@
 from dataclasses import dataclass, fields
 from typing import Any
 
+from higgs_recipes.configs.field_types import require_types
 from higgs_recipes.configs.fields import Dtype, option, require
 from higgs_recipes.configs.inference import SamplingConfig
 from higgs_recipes.configs.sft import SFTConfig
@@ -52,10 +53,11 @@ class ModelBenchmarkConfig(BenchmarkConfig):
 
 
 def require_fields(config_class: type, values: Any, *, where: str) -> None:
-    """Raise `InputError` unless `values` is a mapping of fields of the config class; `where` begins the message."""
+    """Raise `InputError` unless `values` maps fields of the config class to values; `where` begins the message."""
     require(isinstance(values, dict), f"{where} must be a mapping of fields, got {values!r}")
-    unknown = sorted(set(values) - {field.name for field in fields(config_class)})
+    unknown = sorted(map(str, set(values) - {field.name for field in fields(config_class)}))
     require(not unknown, f"{where}: {', '.join(map(repr, unknown))} is not a field of {config_class.__name__}")
+    require_types(values, config_class, where=f"{where}: ")
 
 
 @dataclass
