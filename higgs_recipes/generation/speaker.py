@@ -102,7 +102,7 @@ class Speaker:
         Raises:
             InputError: whatever `load_model` and `load_codec` raise; base or codec cannot be found.
         """
-        device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        device = _device(device)
         dtype = str(dtype or ("bfloat16" if device.type == "cuda" else "float32")).removeprefix("torch.")
         if dtype not in get_args(Dtype):
             raise InputError(f"dtype {dtype}: expected {' or '.join(get_args(Dtype))}")
@@ -135,6 +135,8 @@ class Speaker:
         Raises:
             InputError: a text, an option or a reference clip is invalid; the message names it.
         """
+        if not isinstance(text, (str, list, tuple)):
+            raise InputError(f"a text is a string, a conversation a list of turns, got {text!r:.80}")
         is_single = isinstance(text, str) or is_conversation(text)
         texts, sampling, buffer_size = self._read([text] if is_single else text, seed, options)
         engine = self._engine_for(sampling, texts, buffer_size)
@@ -212,7 +214,7 @@ class Speaker:
             expected = ", ".join(sorted(_SAMPLING | _TEXT_OPTIONS))
             raise TypeError(f"unknown option {unknown[0]!r}: expected one of {expected}")
         strings = [text for text in texts if isinstance(text, str)]
-        if not strings and (others := sorted(set(options) - _SAMPLING)):
+        if texts and not strings and (others := sorted(set(options) - _SAMPLING)):
             raise InputError(f"{others[0]} is an option of texts: a conversation has its own clips and scene")
         config = _recipe(strings or ["-"], options)
         built = iter(build_texts(config, self._codec) if strings else [])
@@ -247,6 +249,17 @@ _TEXT_OPTIONS = frozenset(
     ("scene", "voices_dir", "ref_in_system", "text_normalizer", "text_language", *_LISTS)
     + tuple(field.name for field in fields(ChunkConfig))
 )
+
+
+def _device(device: str | torch.device | None) -> torch.device:
+    has_gpu = torch.cuda.is_available()
+    try:
+        device = torch.device(device or ("cuda" if has_gpu else "cpu"))
+    except RuntimeError as error:
+        raise InputError(f"device {device}: {str(error).splitlines()[0]}") from error
+    if device.type == "cuda" and not has_gpu:
+        raise InputError(f"device {device}: torch finds no GPU here; leave device out, or give device='cpu'")
+    return device
 
 
 def _recipe(texts: list[str], options: dict[str, Any]) -> GenerateConfig:

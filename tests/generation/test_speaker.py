@@ -124,6 +124,16 @@ def test_a_stream_joins_to_the_clip_and_closing_it_frees_its_slot(speaker):
     assert_same_audio(torch.cat(pieces), clip.waveform)
 
 
+def test_weights_in_eight_bits_are_an_option_of_a_call(speaker):
+    fields = {"seed": 1, "max_seconds": 0.4, "temperature": 0.0}
+    clip, loaded = speaker(TEXTS[0], **fields), speaker._weights.layers[0].down
+    rounded = speaker(TEXTS[0], generation_weights="int8", **fields)
+    assert not torch.equal(speaker._weights.layers[0].down, loaded)
+    assert torch.equal(rounded.codes, codes_of_the_script(TEXTS[:1], generation_weights="int8", **fields)[0][0])
+    assert torch.equal(speaker(TEXTS[0], **fields).codes, clip.codes)
+    assert torch.equal(speaker._weights.layers[0].down, loaded)
+
+
 def test_calls_with_the_same_sampling_share_an_engine(speaker):
     speaker(TEXTS[0], max_seconds=0.4)
     engine, step = speaker._engine, speaker._engine._step
@@ -171,6 +181,7 @@ def test_another_adapter_and_the_base_alone(tmp_path, speaker):
         ("Hello.", {"temperature": -1.0}, InputError, "temperature must be 0"),
         ("Hello.", {"seed": -1}, InputError, "seed must be in"),
         ("Hello.", {"temprature": 1.0}, TypeError, "unknown option 'temprature': expected one of batch_size, "),
+        (3, {}, InputError, "got 3"),
         ([{"role": "user", "content": "Hi."}], {"scene": "A room."}, InputError, "scene is an option of texts"),
         ([{"role": "user", "content": "<|eot_id|>"}], {}, InputError, "conversation 0: .*control token"),
     ],
@@ -189,7 +200,14 @@ def test_the_codec_of_the_training_is_required():
         Speaker.from_pretrained(ROOT / "recipes/tiny/base", codec=tiny_codec_folder(), device="cpu")
 
 
-def test_an_unknown_dtype_is_refused():
+def test_a_device_that_is_not_here_and_an_unknown_dtype_are_refused(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    for device, message in {
+        "cuda": "device cuda: torch finds no GPU here",
+        "gpu": "device gpu: Expected one of",
+    }.items():
+        with pytest.raises(InputError, match=message):
+            Speaker.from_pretrained(tiny_folder() / "model", codec=tiny_codec_folder(), device=device)
     with pytest.raises(InputError, match="dtype float16: expected float32 or bfloat16"):
         Speaker.from_pretrained(tiny_folder() / "model", codec=tiny_codec_folder(), dtype=torch.float16)
 

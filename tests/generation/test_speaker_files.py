@@ -104,7 +104,8 @@ from higgs_recipes.generation.speaker_files import find_codec, find_model
 files = find_model("tester/voice", revision=None, base=None, dtype="float32")
 codec = find_codec(None, files.run, name="tester/voice")
 found = [files.adapter.name, files.base.name, files.base.commit, codec.codec_name_or_path, codec.codec_revision]
-print(json.dumps(found))
+base = find_model("tester/base", revision=None, base=None, dtype="float32")
+print(json.dumps([*found, base.base.name, base.adapter, base.run]))
 """
 
 
@@ -120,4 +121,4 @@ def test_an_adapter_of_the_hub_is_found_with_its_base_and_its_codec(tmp_path):
         encoded = {name: json.dumps(content).encode() for name, content in files.items()}
         hub.add_repo("tester/voice", encoded | {"adapter_model.safetensors": b""})
         found = json.loads(run_python(FIND, hub.env()))
-    assert found == ["tester/voice", "tester/base", trained_on, "tester/codec", "abc"]
+    assert found == ["tester/voice", "tester/base", trained_on, "tester/codec", "abc", "tester/base", None, None]
