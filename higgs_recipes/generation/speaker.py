@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, get_args
 
@@ -25,7 +26,7 @@ from higgs_recipes.generation.generate import generate as generate_requests
 from higgs_recipes.generation.long_text import SpokenText, max_prompt_positions, speak_texts
 from higgs_recipes.generation.speaker_files import find_codec, find_model
 from higgs_recipes.generation.stream import Piece, stream_text
-from higgs_recipes.generation.synthesis import build_texts, check_codec
+from higgs_recipes.generation.synthesis import build_texts, check_codec, decode_clips
 from higgs_recipes.generation.text_chunks import TextChunk
 from higgs_recipes.hub.download import Snapshot
 from higgs_recipes.modeling.lora import fetch_adapter, load_adapter, remove_adapter
@@ -145,7 +146,11 @@ class Speaker:
             return generate_requests(self._model, self._tokenizer, requests, sampling=sampling, engine=engine)
 
         clips = speak_texts(texts, generate, buffer_size=buffer_size)
-        speeches = [self._speech(spoken, chunks) for spoken, chunks in zip(texts, clips, strict=True)]
+        waveforms = decode_clips(self._codec, [clip.codes for chunks in clips for clip in chunks])
+        speeches = [
+            _speech(spoken, chunks, islice(waveforms, len(chunks)))
+            for spoken, chunks in zip(texts, clips, strict=True)
+        ]
         return speeches[0] if is_single else speeches
 
     def stream(self, text: str | Sequence[Any], *, seed: int = 0, **options: Any) -> Iterator[Tensor]:
@@ -232,15 +237,6 @@ class Speaker:
         sampling = SamplingConfig(**{name: getattr(config, name) for name in _SAMPLING})
         return spoken, sampling, config.chunk_buffer_size
 
-    def _speech(self, spoken: SpokenText, clips: Sequence[Generation]) -> Speech:
-        waveforms = (self._codec.decode([clip.codes])[0] for clip in clips)
-        if len(clips) == 1:
-            waveform = next(waveforms)
-        else:
-            waveform = torch.cat(list(joined_chunks(waveforms, [chunk.pause for chunk in spoken.chunks])))
-        codes = torch.cat([clip.codes for clip in clips])
-        return Speech(waveform, codes, all(clip.stopped for clip in clips), spoken.seed)
-
 
 PROMPT_BUCKET = 512  # prompts are rounded up to a multiple of this, so that an engine's cache is rarely replaced
 _SAMPLING = frozenset(field.name for field in fields(SamplingConfig))
@@ -249,6 +245,16 @@ _TEXT_OPTIONS = frozenset(
     ("scene", "voices_dir", "ref_in_system", "text_normalizer", "text_language", *_LISTS)
     + tuple(field.name for field in fields(ChunkConfig))
 )
+
+
+def _speech(spoken: SpokenText, clips: Sequence[Generation], waveforms: Iterator[Tensor]) -> Speech:
+    """The clip of a text from the clips of its chunks."""
+    if len(clips) == 1:
+        waveform = next(waveforms)
+    else:
+        waveform = torch.cat(list(joined_chunks(waveforms, [chunk.pause for chunk in spoken.chunks])))
+    codes = torch.cat([clip.codes for clip in clips])
+    return Speech(waveform, codes, all(clip.stopped for clip in clips), spoken.seed)
 
 
 def _device(device: str | torch.device | None) -> torch.device:
