@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, get_args
 
@@ -25,7 +26,7 @@ from higgs_recipes.generation.generate import generate as generate_requests
 from higgs_recipes.generation.long_text import SpokenText, max_prompt_positions, speak_texts
 from higgs_recipes.generation.speaker_files import find_codec, find_model
 from higgs_recipes.generation.stream import Piece, stream_text
-from higgs_recipes.generation.synthesis import build_texts, check_codec
+from higgs_recipes.generation.synthesis import build_texts, check_codec, decode_clips
 from higgs_recipes.generation.text_chunks import TextChunk
 from higgs_recipes.hub.download import Snapshot
 from higgs_recipes.modeling.lora import fetch_adapter, load_adapter, remove_adapter
@@ -102,7 +103,7 @@ class Speaker:
         Raises:
             InputError: whatever `load_model` and `load_codec` raise; base or codec cannot be found.
         """
-        device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        device = _device(device)
         dtype = str(dtype or ("bfloat16" if device.type == "cuda" else "float32")).removeprefix("torch.")
         if dtype not in get_args(Dtype):
             raise InputError(f"dtype {dtype}: expected {' or '.join(get_args(Dtype))}")
@@ -135,6 +136,8 @@ class Speaker:
         Raises:
             InputError: a text, an option or a reference clip is invalid; the message names it.
         """
+        if not isinstance(text, (str, list, tuple)):
+            raise InputError(f"a text is a string, a conversation a list of turns, got {text!r:.80}")
         is_single = isinstance(text, str) or is_conversation(text)
         texts, sampling, buffer_size = self._read([text] if is_single else text, seed, options)
         engine = self._engine_for(sampling, texts, buffer_size)
@@ -143,7 +146,11 @@ class Speaker:
             return generate_requests(self._model, self._tokenizer, requests, sampling=sampling, engine=engine)
 
         clips = speak_texts(texts, generate, buffer_size=buffer_size)
-        speeches = [self._speech(spoken, chunks) for spoken, chunks in zip(texts, clips, strict=True)]
+        waveforms = decode_clips(self._codec, [clip.codes for chunks in clips for clip in chunks])
+        speeches = [
+            _speech(spoken, chunks, islice(waveforms, len(chunks)))
+            for spoken, chunks in zip(texts, clips, strict=True)
+        ]
         return speeches[0] if is_single else speeches
 
     def stream(self, text: str | Sequence[Any], *, seed: int = 0, **options: Any) -> Iterator[Tensor]:
@@ -212,7 +219,7 @@ class Speaker:
             expected = ", ".join(sorted(_SAMPLING | _TEXT_OPTIONS))
             raise TypeError(f"unknown option {unknown[0]!r}: expected one of {expected}")
         strings = [text for text in texts if isinstance(text, str)]
-        if not strings and (others := sorted(set(options) - _SAMPLING)):
+        if texts and not strings and (others := sorted(set(options) - _SAMPLING)):
             raise InputError(f"{others[0]} is an option of texts: a conversation has its own clips and scene")
         config = _recipe(strings or ["-"], options)
         built = iter(build_texts(config, self._codec) if strings else [])
@@ -230,15 +237,6 @@ class Speaker:
         sampling = SamplingConfig(**{name: getattr(config, name) for name in _SAMPLING})
         return spoken, sampling, config.chunk_buffer_size
 
-    def _speech(self, spoken: SpokenText, clips: Sequence[Generation]) -> Speech:
-        waveforms = (self._codec.decode([clip.codes])[0] for clip in clips)
-        if len(clips) == 1:
-            waveform = next(waveforms)
-        else:
-            waveform = torch.cat(list(joined_chunks(waveforms, [chunk.pause for chunk in spoken.chunks])))
-        codes = torch.cat([clip.codes for clip in clips])
-        return Speech(waveform, codes, all(clip.stopped for clip in clips), spoken.seed)
-
 
 PROMPT_BUCKET = 512  # prompts are rounded up to a multiple of this, so that an engine's cache is rarely replaced
 _SAMPLING = frozenset(field.name for field in fields(SamplingConfig))
@@ -247,6 +245,27 @@ _TEXT_OPTIONS = frozenset(
     ("scene", "voices_dir", "ref_in_system", "text_normalizer", "text_language", *_LISTS)
     + tuple(field.name for field in fields(ChunkConfig))
 )
+
+
+def _speech(spoken: SpokenText, clips: Sequence[Generation], waveforms: Iterator[Tensor]) -> Speech:
+    """The clip of a text from the clips of its chunks."""
+    if len(clips) == 1:
+        waveform = next(waveforms)
+    else:
+        waveform = torch.cat(list(joined_chunks(waveforms, [chunk.pause for chunk in spoken.chunks])))
+    codes = torch.cat([clip.codes for clip in clips])
+    return Speech(waveform, codes, all(clip.stopped for clip in clips), spoken.seed)
+
+
+def _device(device: str | torch.device | None) -> torch.device:
+    has_gpu = torch.cuda.is_available()
+    try:
+        device = torch.device(device or ("cuda" if has_gpu else "cpu"))
+    except RuntimeError as error:
+        raise InputError(f"device {device}: {str(error).splitlines()[0]}") from error
+    if device.type == "cuda" and not has_gpu:
+        raise InputError(f"device {device}: torch finds no GPU here; leave device out, or give device='cpu'")
+    return device
 
 
 def _recipe(texts: list[str], options: dict[str, Any]) -> GenerateConfig:

@@ -32,7 +32,7 @@ def find_model(name: str, *, revision: str | None, base: str | None, dtype: str)
     Raises:
         InputError: nothing there, or the base of an adapter is not known or was a folder that is not here.
     """
-    records = fetch(name, revision=revision, allow_patterns=[ADAPTER_CONFIG, RUN_INFO])
+    records = fetch(name, revision=revision, allow_patterns=[ADAPTER_CONFIG, RUN_INFO, "config.json"])
     run = read_run(records.folder)
     if not (records.folder / ADAPTER_CONFIG).is_file():
         if base is not None:

@@ -113,7 +113,9 @@ def stream_text(
     num_parts = 2 * len(spoken.chunks) - 1  # a pause before each chunk but the first
     for index, part in enumerate(joined_chunks(waveforms(), [chunk.pause for chunk in spoken.chunks])):
         known = Clip(torch.cat([clip.codes for clip in clips]), all(clip.stopped for clip in clips))
-        yield Piece(part[num_sent:] if index == 0 else part, known, index == num_parts - 1)
+        waveform = part[num_sent:] if index == 0 else part
+        if len(waveform):  # a pause may be empty
+            yield Piece(waveform, known, index == num_parts - 1)
 
 
 def _end_of_sound(waveform: Tensor) -> int:

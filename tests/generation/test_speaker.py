@@ -19,6 +19,7 @@ from tests.generation.test_engine import count_steps
 from tests.helpers.checkpoints import build, load_tiny, sft_config, tiny_folder
 from tests.helpers.paths import ROOT
 from tests.helpers.tiny_codec import tiny_codec, tiny_codec_folder, tone
+from tests.test_docs import blocks
 
 
 TEXTS = ["Hello there.", "The boat came home before the rain."]
@@ -123,6 +124,16 @@ def test_a_stream_joins_to_the_clip_and_closing_it_frees_its_slot(speaker):
     assert_same_audio(torch.cat(pieces), clip.waveform)
 
 
+def test_weights_in_eight_bits_are_an_option_of_a_call(speaker):
+    fields = {"seed": 1, "max_seconds": 0.4, "temperature": 0.0}
+    clip, loaded = speaker(TEXTS[0], **fields), speaker._weights.layers[0].down
+    rounded = speaker(TEXTS[0], generation_weights="int8", **fields)
+    assert not torch.equal(speaker._weights.layers[0].down, loaded)
+    assert torch.equal(rounded.codes, codes_of_the_script(TEXTS[:1], generation_weights="int8", **fields)[0][0])
+    assert torch.equal(speaker(TEXTS[0], **fields).codes, clip.codes)
+    assert torch.equal(speaker._weights.layers[0].down, loaded)
+
+
 def test_calls_with_the_same_sampling_share_an_engine(speaker):
     speaker(TEXTS[0], max_seconds=0.4)
     engine, step = speaker._engine, speaker._engine._step
@@ -170,6 +181,7 @@ def test_another_adapter_and_the_base_alone(tmp_path, speaker):
         ("Hello.", {"temperature": -1.0}, InputError, "temperature must be 0"),
         ("Hello.", {"seed": -1}, InputError, "seed must be in"),
         ("Hello.", {"temprature": 1.0}, TypeError, "unknown option 'temprature': expected one of batch_size, "),
+        (3, {}, InputError, "got 3"),
         ([{"role": "user", "content": "Hi."}], {"scene": "A room."}, InputError, "scene is an option of texts"),
         ([{"role": "user", "content": "<|eot_id|>"}], {}, InputError, "conversation 0: .*control token"),
     ],
@@ -188,7 +200,14 @@ def test_the_codec_of_the_training_is_required():
         Speaker.from_pretrained(ROOT / "recipes/tiny/base", codec=tiny_codec_folder(), device="cpu")
 
 
-def test_an_unknown_dtype_is_refused():
+def test_a_device_that_is_not_here_and_an_unknown_dtype_are_refused(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    for device, message in {
+        "cuda": "device cuda: torch finds no GPU here",
+        "gpu": "device gpu: Expected one of",
+    }.items():
+        with pytest.raises(InputError, match=message):
+            Speaker.from_pretrained(tiny_folder() / "model", codec=tiny_codec_folder(), device=device)
     with pytest.raises(InputError, match="dtype float16: expected float32 or bfloat16"):
         Speaker.from_pretrained(tiny_folder() / "model", codec=tiny_codec_folder(), dtype=torch.float16)
 
@@ -204,3 +223,24 @@ def test_the_package_alone_imports_neither_torch_nor_a_room():
 
     with pytest.raises(AttributeError, match="module 'higgs_recipes' has no attribute 'Listener'"):
         _ = higgs_recipes.Listener
+
+
+@pytest.mark.parametrize("readme", ["README.md", "scripts/README.md"])
+def test_the_examples_of_the_readmes_run(monkeypatch, tmp_path, readme):
+    (example,) = [
+        block for block in blocks((ROOT / readme).read_text(encoding="utf-8"), "python") if "Speaker" in block
+    ]
+    names = f"{str(tiny_folder() / 'model')!r}, codec={str(tiny_codec_folder())!r}, device='cpu'"
+    for of_readme, here in {'"me/my-voice", device="cuda"': names, '"me/other-voice"': "None"}.items():
+        assert of_readme in example or readme == "README.md"
+        example = example.replace(of_readme, here)
+    read = Speaker._read
+    monkeypatch.setattr(
+        Speaker, "_read", lambda self, texts, seed, options: read(self, texts, seed, {"max_seconds": 0.2} | options)
+    )
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.wav", "b.wav"):
+        write_wav(tmp_path / name, tone(0.5))
+    values: dict = {}
+    exec(compile(example, readme, "exec"), values)
+    assert values["clip"].codes.shape == (5, 8) and ("piece" in values) == (tmp_path / "speech.wav").is_file()

@@ -8,6 +8,7 @@ from higgs_recipes.configs.model import CODEC_ID, CODEC_REVISION, MODEL_ID, MODE
 from higgs_recipes.errors import InputError
 from higgs_recipes.generation.speaker_files import find_codec, find_model
 from higgs_recipes.hub.run_record import read_run
+from tests.helpers.hub_server import HubServer, run_python
 from tests.helpers.paths import ROOT
 from tests.helpers.tiny_codec import tiny_codec_folder
 
@@ -95,3 +96,29 @@ def test_a_local_codec_that_is_not_here_must_be_given(path):
     run = {"codec": "local@0123456789abcdef", "recipe": {"codec_name_or_path": path}}
     with pytest.raises(InputError, match="me/voice: trained with the codec local@0123456789abcdef, .*: give codec="):
         codec_of(run)
+
+
+FIND = """
+import json
+from higgs_recipes.generation.speaker_files import find_codec, find_model
+files = find_model("tester/voice", revision=None, base=None, dtype="float32")
+codec = find_codec(None, files.run, name="tester/voice")
+found = [files.adapter.name, files.base.name, files.base.commit, codec.codec_name_or_path, codec.codec_revision]
+base = find_model("tester/base", revision=None, base=None, dtype="float32")
+print(json.dumps([*found, base.base.name, base.adapter, base.run]))
+"""
+
+
+@pytest.mark.slow  # imports the models' libraries in a new process
+def test_an_adapter_of_the_hub_is_found_with_its_base_and_its_codec(tmp_path):
+    with HubServer(tmp_path) as hub:
+        base = hub.add_repo("tester/base", {"config.json": b"{}"})
+        trained_on = base.head
+        base.commit({})  # a later state, which the adapter was not trained on
+        run = {"base_model": "tester/base", "base_revision": trained_on, "codec": "tester/codec@abc"}
+        lora = {"peft_type": "LORA", "r": 2, "target_modules": ["q_proj"]}
+        files = {"adapter_config.json": lora, "run.json": run}
+        encoded = {name: json.dumps(content).encode() for name, content in files.items()}
+        hub.add_repo("tester/voice", encoded | {"adapter_model.safetensors": b""})
+        found = json.loads(run_python(FIND, hub.env()))
+    assert found == ["tester/voice", "tester/base", trained_on, "tester/codec", "abc", "tester/base", None, None]

@@ -1,5 +1,7 @@
 """The pieces of a stream join to the waveform of the whole clip, and come while it is generated."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice, takewhile
 
 import pytest
@@ -10,10 +12,11 @@ from higgs_recipes.audio.codec_windows import decode_reach
 from higgs_recipes.configs.inference import SamplingConfig
 from higgs_recipes.constants import HOP
 from higgs_recipes.generation.engine import open_engine
-from higgs_recipes.generation.stream import piece_ends, stream_clip
+from higgs_recipes.generation.prefill import Prompt
+from higgs_recipes.generation.stream import Piece, piece_ends, stream_clip
 from tests.generation.test_engine import count_steps, ending_model, endless_model, make_prompts, run
 from tests.helpers.paths import ROOT
-from tests.helpers.tiny_codec import tiny_codec
+from tests.helpers.tiny_codec import tiny_codec, tiny_codec_folder
 
 
 @pytest.fixture(scope="module")
@@ -85,3 +88,32 @@ def test_several_streams_share_the_engine(endless):
             pieces = [first, *stream]
             assert torch.equal(pieces[-1].clip.codes, clip.codes)
     assert len(num_slots) <= 48  # the clips were generated at the same time
+
+
+gpu = pytest.mark.gpu
+
+
+@gpu
+def test_streams_of_many_threads_on_a_gpu_join_to_their_clips_and_begin_at_once():
+    model = endless_model().to("cuda", torch.bfloat16)
+    codec = load_codec(tiny_codec_folder(), revision=None, device="cuda")
+    prompts = make_prompts(model.config, count=16)
+    with open_engine(model, sampling=SamplingConfig(max_seconds=4.0, batch_size=16)) as engine:
+        engine.reserve(16, max(len(prompt.ids) for prompt in prompts))
+
+        def read(prompt: Prompt) -> tuple[float, list[Piece]]:
+            began = time.perf_counter()
+            first, *rest = ((time.perf_counter() - began, piece) for piece in stream_clip(engine, prompt, codec))
+            return first[0], [first[1], *(piece for _, piece in rest)]
+
+        with ThreadPoolExecutor(16) as pool:
+            for _ in range(3):  # the first runs compile and capture, while other threads decode
+                streams = list(pool.map(read, prompts))
+            seconds = engine.preparation_seconds
+            alone = min(read(prompts[0])[0] for _ in range(5))
+    assert alone < 0.15 and max(first for first, _ in streams) < 0.4
+    assert seconds > 0
+    for _, pieces in streams:
+        (whole,) = codec.decode([pieces[-1].clip.codes])
+        joined = torch.cat([piece.waveform for piece in pieces])
+        assert len(joined) == 100 * HOP and (joined - whole).abs().max() < 1e-5 * whole.abs().max()
