@@ -7,6 +7,7 @@ Several GPUs share the clips: accelerate launch --config_file accelerate_configs
 """
 
 import sys
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 
@@ -21,29 +22,32 @@ from higgs_recipes.configs.parser import parse_recipe
 from higgs_recipes.errors import exit_on_input_error
 from higgs_recipes.evaluation.evaluate import Evaluation, evaluate_model
 from higgs_recipes.evaluation.report import write_report
-from higgs_recipes.files import check_output_dir
 from higgs_recipes.generation.finished_clips import remove_finished_clips
 from higgs_recipes.hub.push import Target, model_repo_name, push_report, resolve_target
 from higgs_recipes.hub.result_state import ResultState
+from higgs_recipes.output_folder import check_output
+from higgs_recipes.run_lock import lock_output
 from higgs_recipes.shared_work import shared_device, shared_errors
 
 
 def main() -> None:
     shared_device()
-    with shared_errors():
-        config = parse_recipe(EvaluateConfig)
-        # Before generation starts, so that a missing token is reported at once.
-        folder, private = Path(config.output_dir), config.hub_private_repo
-        name = config.hub_model_id or model_repo_name(config.adapter or config.model_name_or_path)
-        target = resolve_target(name, output_dir=folder, push=config.push_to_hub, private=private)
-        state = ResultState(folder, script="evaluate", recipe=asdict(config), repo_id=target and target.repo_id)
-        is_written = state.is_push_pending()
-        if not is_written:
-            check_output_dir(config.output_dir, overwrite=config.overwrite_output_dir)
-    evaluation = None if is_written else evaluate_model(config)
-    with shared_errors():
-        if PartialState().is_main_process:
-            finish(config, evaluation, state=state, target=target)
+    with ExitStack() as stack:
+        with shared_errors():
+            config = parse_recipe(EvaluateConfig)
+            stack.enter_context(lock_output(config.output_dir))
+            # Before generation starts, so that a missing token is reported at once.
+            folder, private = Path(config.output_dir), config.hub_private_repo
+            name = config.hub_model_id or model_repo_name(config.adapter or config.model_name_or_path)
+            target = resolve_target(name, output_dir=folder, push=config.push_to_hub, private=private)
+            state = ResultState(folder, script="evaluate", recipe=asdict(config), repo_id=target and target.repo_id)
+            is_written = state.is_push_pending()
+            if not is_written:
+                check_output(config, kind="evaluate")
+        evaluation = None if is_written else evaluate_model(config)
+        with shared_errors():
+            if PartialState().is_main_process:
+                finish(config, evaluation, state=state, target=target)
 
 
 def finish(

@@ -52,7 +52,9 @@ def measure_generation(config: BenchmarkGenerateConfig) -> Iterator[dict[str, An
     rate = copy_rate(device)
     variants = config.variants | (dict.fromkeys(TRANSFORMERS, {}) if config.plain else {})
     samplings = {
-        (name, streams): _sampling(name, config, fields=variants[name], streams=streams)
+        (name, streams): variant_sampling(
+            name, variants[name] | {"max_seconds": config.clip_seconds, "batch_size": streams}
+        )
         for name in config.selected(variants)
         for streams in config.streams
     }
@@ -68,7 +70,12 @@ def measure_generation(config: BenchmarkGenerateConfig) -> Iterator[dict[str, An
                 prompts = [build_prompt(prompt, [], seed=config.seed + i, config=model.config) for i in range(streams)]
                 with open_engine(model, sampling=sampling) as engine:
                     row |= {"outcome": "measured"} | _measure(partial(engine.generate, prompts), device=device)
-            num_bytes = frame_bytes(model, streams=streams, context=len(prompt) + row["frames"] / streams / 2)
+            num_bytes = frame_bytes(
+                model,
+                streams=streams,
+                context=len(prompt) + row["frames"] / streams / 2,
+                int8=sampling.generation_weights == "int8",
+            )
             limit = streams * rate / num_bytes
             row |= {
                 "limit_frames_per_second": limit,
@@ -93,9 +100,14 @@ def disable_eos(model: HiggsAudioV2ForConditionalGeneration) -> None:
         model.audio_lm_head.weight.unflatten(0, (config.num_codebooks, -1))[0, config.audio_stream_eos_id] = 0
 
 
-def _sampling(name: str, config: BenchmarkGenerateConfig, *, fields: dict[str, Any], streams: int) -> SamplingConfig:
+def variant_sampling(name: str, fields: dict[str, Any]) -> SamplingConfig:
+    """The sampling of a variant.
+
+    Raises:
+        InputError: SamplingConfig refuses a value.
+    """
     try:
-        return SamplingConfig(**(fields | {"max_seconds": config.clip_seconds, "batch_size": streams}))
+        return SamplingConfig(**fields)
     except (ValueError, TypeError) as error:
         raise InputError(f"variant {name!r}: {error}") from error
 

@@ -14,6 +14,7 @@ from higgs_recipes.normalizers import Normalizer
 TextList = Annotated[list[str] | None, str]
 ChunkMethod = Literal["none", "word", "speaker"]
 TextNormalizer = Literal["none", "wetext", "num2words"]
+PCMFormat = Literal["s16le", "f32le"]
 PROFILE = "profile:"  # starts an entry of ref_audio that describes a voice
 
 
@@ -120,6 +121,12 @@ class GenerateConfig(ChunkConfig, SamplingConfig, CodecConfig, AdapterConfig, Mo
     seed: int = option(0, "Seed of the first text; text i has seed + i, its chunk j has seed + i + 1000003 j.")
     output_dir: str = option("outputs/generate", "Folder of the wav files and generations.jsonl.")
     overwrite_output_dir: bool = option(False, "Replace an existing output_dir.")
+    stream: bool = option(
+        False,
+        "Write raw PCM to stdout while it is generated, the texts one after the other, instead of output_dir: mono, "
+        "24,000 Hz.",
+    )
+    stream_format: PCMFormat = option("s16le", "Samples of the stream: s16le (16-bit integers) or f32le (floats).")
 
     def __post_init__(self) -> None:
         ModelConfig.__post_init__(self)

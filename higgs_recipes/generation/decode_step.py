@@ -28,6 +28,7 @@ class DecodeState(NamedTuple):
     frame: Tensor  # (N,) index of the frame that the next step samples
     num_ended: Tensor  # (N,) number of codebooks that have ended
     num_frames: Tensor  # (N,) frames of the clip once it has ended, else 0
+    last_frame: Tensor  # (N,) index of the last frame that the clip may have
     recent: Tensor  # (N, W, C) the last frames
     uniforms: Tensor  # (N, F + 1, 2, C) random numbers of each frame; one row more than is used
     frames: Tensor  # (N, F + 1, C) int16, the clip; what follows its end is undefined
@@ -41,7 +42,7 @@ class DecodeState(NamedTuple):
         window = sampling.ras_win_len if sampling.temperature > 0 else 0
         shapes = {
             "codes": (slots, num_codebooks),
-            **dict.fromkeys(("positions", "frame", "num_ended", "num_frames"), (slots,)),
+            **dict.fromkeys(("positions", "frame", "num_ended", "num_frames", "last_frame"), (slots,)),
             "recent": (slots, window, num_codebooks),
         }
         state = {name: torch.zeros(shape, dtype=torch.long, device=device) for name, shape in shapes.items()}
@@ -63,6 +64,8 @@ class DecodeState(NamedTuple):
         for tensor, value in [*values, (self.num_ended, 0), (self.num_frames, 0)]:
             tensor.index_fill_(0, rows, value)
         self.positions[rows] = to_device(torch.tensor([len(prompt.ids) for prompt in prompts]), device)
+        last = [min(prompt.max_frames or max_frames, max_frames) - 1 for prompt in prompts]
+        self.last_frame[rows] = to_device(torch.tensor(last), device)
         # Two numbers for each codebook and frame whatever is sampled: a clip depends on nothing but its seed.
         draws = torch.stack(
             [
@@ -76,7 +79,11 @@ class DecodeState(NamedTuple):
         """Continue the clip of one slot in another."""
         for tensor in self:
             tensor[target] = tensor[source]
-        self.num_frames[source] = 1
+        self.end(source)
+
+    def end(self, slot: int) -> None:
+        """End the clip of a slot."""
+        self.num_frames[slot] = 1
 
     def clear(self) -> None:
         """End the clips of all slots."""
@@ -213,8 +220,7 @@ def sample_and_advance(
 
     is_going = state.num_frames == 0  # (B,)
     num_ended = state.num_ended + (codes[:, 0] == eos)
-    last_frame = state.frames.shape[1] - 2
-    has_ended = (num_ended == num_codebooks) | (state.frame == last_frame)
+    has_ended = (num_ended == num_codebooks) | (state.frame == state.last_frame)
     state.frames[rows, state.frame] = codes.to(torch.int16)  # of an ended clip: into the row behind it
     state.codes.copy_(codes)
     if state.recent.shape[1]:

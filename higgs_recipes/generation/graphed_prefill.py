@@ -58,7 +58,7 @@ class GraphedPrefill:
         else:
             inputs = {name: to_device(value, self.model.device) for name, value in batch.items()}
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, pool=self._pool):
+            with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):  # others may decode
                 write_prompts(self.model, inputs, self.cache)
             self._graphs[size] = graph, inputs
         graph.replay()

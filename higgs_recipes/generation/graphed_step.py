@@ -62,7 +62,7 @@ class GraphedStep:
             self.step(*bucket)
         else:
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, pool=self._pool):
+            with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):  # others may decode
                 self.step(*bucket)
             self._graphs[bucket] = graph
             graph.replay()

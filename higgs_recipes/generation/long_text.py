@@ -59,12 +59,14 @@ def chunk_seed(seed: int, index: int) -> int:
 
 
 def chunk_request(spoken: SpokenText, index: int, codes: Sequence[Tensor], *, buffer_size: int | None) -> Request:
-    """The request of one chunk; see the head of this module.
+    """The request of one chunk; see the head of this module. That of a text of one chunk is its conversation.
 
     Args:
         codes: codes (T, C) that were generated for the chunks before it, in their order.
         buffer_size: number of preceding chunks in the prompt; None: all.
     """
+    if len(spoken.chunks) == 1:
+        return Request(spoken.conversation, spoken.ref_codes, seed=spoken.seed)
     start = 0 if buffer_size is None else max(0, index - buffer_size)
     turns = spoken.conversation[:-2]
     for chunk in spoken.chunks[start:index]:

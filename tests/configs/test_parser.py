@@ -104,6 +104,7 @@ def test_flags_override_every_kind_of_field(flags, field, value, recipe):
         "pack_to": 1024,
         "allow_untrained": False,
         "hub_private_repo": True,
+        "lr_scheduler_type": "cosine_with_restarts",
         "lr_scheduler_kwargs": {"num_cycles": 3},
     }
     config = parse_recipe(SFTConfig, ["--config", recipe(SFT | written), *flags])
@@ -176,12 +177,24 @@ def test_the_arguments_of_the_process_are_the_default(monkeypatch, recipe):
         ("lora_r: [", "while parsing a flow node"),
         ("[a]: b", "found unhashable key"),
         ("lora_r: !!python/object/apply:os.getcwd []", "could not determine a constructor"),
+        ("seed: 1\nlora_r: !!int four", "line 2: 'four' is not a valid int"),
+        ("lora_r: " + "9" * 5000, "has more than 100 digits"),
+        ("lora_r: " + "9" * 50, "numbers must be finite, and integers have 64 bits"),
+        ("learning_rate: .inf", "field 'learning_rate' is inf; numbers must be finite"),
+        ("codebook_weights: [.nan]", "field 'codebook_weights' is [nan]; numbers must be finite"),
+        ("datasets: " + "[" * 3000, "nested deeper than 50 levels"),
     ],
 )
 def test_an_invalid_recipe_is_an_error_with_file_and_field(content, message, recipe):
     path = recipe(content)
     error = refused(SFTConfig, "--config", path)
     assert error.startswith(f"{path}: ") and message in error
+
+
+def test_a_date_is_a_text(recipe):
+    path = recipe("text: [2024-01-31]\nmodel_revision: 2024-02-30")
+    config = parse_recipe(GenerateConfig, ["--config", path])
+    assert config.text == ["2024-01-31"] and config.model_revision == "2024-02-30"
 
 
 def test_texts_that_yaml_reads_as_mappings_are_refused(recipe):
@@ -205,6 +218,10 @@ def test_texts_that_yaml_reads_as_mappings_are_refused(recipe):
         (["--lr_scheduler_kwargs", "{a: 1, a: 2}"], "duplicate field 'a'; keep one"),
         (["--lr_scheduler_kwargs", "{a: "], "is not a mapping"),
         (["--lora_r", "0"], "command line: lora_r must be at least 1, got 0"),
+        (["--lora_r", "9" * 30], "--lora_r/--lora-r: '999999999999999999999999999999': numbers must be finite"),
+        (["--learning_rate", "nan"], "'nan': numbers must be finite"),
+        (["--lr_scheduler_kwargs", "{a: .inf}"], "'{a: .inf}': numbers must be finite"),
+        (["--lr_scheduler_kwargs", "{a: !!int b}"], "'b' is not a valid int"),
     ],
 )
 def test_an_invalid_flag_is_an_error_with_its_name(flags, message, recipe):
