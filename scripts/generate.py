@@ -9,7 +9,6 @@ With --stream, raw PCM on stdout while it is generated: ... --stream | ffplay -f
 
 from contextlib import ExitStack
 
-import torch
 from accelerate import PartialState
 
 from higgs_recipes.audio.codec import load_codec
@@ -34,39 +33,33 @@ from higgs_recipes.shared_work import shared_device, shared_errors
 
 
 def main() -> None:
-    device = shared_device()
+    device, stdout = shared_device(), None
     with ExitStack() as stack:
         with shared_errors():
             config = parse_recipe(GenerateConfig)
             if config.stream:
-                single_device()  # raises if there are several processes
+                single_device()  # refuses several processes
                 stdout = reserve_stdout()
             else:
                 stack.enter_context(lock_output(config.output_dir))
                 check_output(config, kind="generate")
-            model, tokenizer, codec, texts, settings = load(config, device)
-        if config.stream:
+            codec = load_codec(config.codec_name_or_path, revision=config.codec_revision, device=device)
+            texts = build_texts(config, codec)
+            base = fetch_base(config)
+            adapter = config.adapter and fetch_adapter(config.adapter, revision=config.adapter_revision)
+            check_codec(codec, adapter, base)
+            model, tokenizer = load_model(config, base=base, adapter=adapter, device=device)
+        if stdout is not None:
             pieces = stream_speech(model, tokenizer, codec, texts, config=config)
             write_pcm(pieces, stdout, pcm_format=config.stream_format)
             return
-        finished = FinishedClips(config.output_dir, settings)
+        finished = FinishedClips(config.output_dir, clip_settings(config, base=base, adapter=adapter))
         clips = generate_texts(model, tokenizer, texts, config=config, finished=finished)
         with shared_errors():
             if PartialState().is_main_process:
                 for line in write_speech(config, codec, texts, clips):
                     print(line)
                 remove_finished_clips(config.output_dir)
-
-
-def load(config: GenerateConfig, device: torch.device):
-    """Check the texts, then load the model: (model, tokenizer, codec, texts, settings of the clips)."""
-    codec = load_codec(config.codec_name_or_path, revision=config.codec_revision, device=device)
-    texts = build_texts(config, codec)
-    base = fetch_base(config)
-    adapter = config.adapter and fetch_adapter(config.adapter, revision=config.adapter_revision)
-    check_codec(codec, adapter, base)
-    model, tokenizer = load_model(config, base=base, adapter=adapter, device=device)
-    return model, tokenizer, codec, texts, clip_settings(config, base=base, adapter=adapter)
 
 
 if __name__ == "__main__":
