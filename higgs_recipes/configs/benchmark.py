@@ -97,6 +97,7 @@ class BenchmarkGenerateConfig(ModelBenchmarkConfig):
     variants: dict[str, dict] = option({}, "Mapping from the name of a variant to its sampling fields of generate.")
     plain: bool = option(True, "Also measure the generate method of transformers, with and without its static cache.")
     text_characters: int = option(60, "Length of each text, in characters.")
+    timed_runs: int = option(1, "Equal runs after the first; the fastest counts: others may use the machine, too.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -105,6 +106,7 @@ class BenchmarkGenerateConfig(ModelBenchmarkConfig):
         )
         for name, values in self.variants.items():
             require_fields(SamplingConfig, values, where=f"variant {name!r}")
+        require(self.timed_runs >= 1, f"timed_runs must be positive, got {self.timed_runs}")
         require(bool(self.streams) and min(self.streams) >= 1, f"streams must be positive, got {self.streams}")
         require(self.text_characters >= 1, f"text_characters must be positive, got {self.text_characters}")
 

@@ -35,6 +35,7 @@ def test_invalid_values_of_the_training_benchmark_are_refused(fields, message):
         ({"variants": {}, "plain": False}, "variants is empty"),
         ({"streams": [0, 1]}, r"streams must be positive, got \[0, 1\]"),
         ({"text_characters": 0}, "text_characters must be positive, got 0"),
+        ({"timed_runs": 0}, "timed_runs must be positive, got 0"),
     ],
 )
 def test_invalid_values_of_the_generation_benchmark_are_refused(fields, message):

@@ -29,7 +29,8 @@ from higgs_recipes.chatml import conversation
 from higgs_recipes.configs.inference import SamplingConfig
 from higgs_recipes.configs.model import ModelConfig
 from higgs_recipes.constants import FRAMES_PER_SECOND
-from higgs_recipes.generation.engine import Clip, clip_of, open_engine
+from higgs_recipes.generation.engine import open_engine
+from higgs_recipes.generation.jobs import Clip, clip_of
 from higgs_recipes.generation.prefill import Prompt, build_prompt
 from higgs_recipes.modeling.model import load_model
 from higgs_recipes.provenance import run_environment

@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from higgs_recipes.generation.engine import Clip
+from higgs_recipes.generation.jobs import Clip
 from tests.experiments import engine_words
 from tests.experiments.engine_words import REFERENCE, describe, generate_all, load_clips, read_texts, save_clips, score
 from tests.helpers.paths import ROOT

@@ -42,7 +42,7 @@ def test_two_processes_write_the_files_of_one(tmp_path, capsys):
     lines = capsys.readouterr().out
     first, second = run_on_two(lambda: run_script(tmp_path / "two"), tmp_path / "logs")
     assert first.code == second.code == 0, first.output + second.output
-    assert contents(tmp_path / "two") == contents(tmp_path / "one") and len(contents(tmp_path / "one")) == 6
+    assert contents(tmp_path / "two") == contents(tmp_path / "one") and len(contents(tmp_path / "one")) == 7
     assert lines.replace(str(tmp_path / "one"), str(tmp_path / "two")) in first.output
     assert "Generating: 100%" in first.output and "3/3" in first.output
     assert "Generating" not in second.output and "INFO" not in second.output
