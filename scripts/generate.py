@@ -2,7 +2,12 @@
 
 accelerate launch --config_file accelerate_configs/single_gpu.yaml scripts/generate.py \
     --config recipes/higgs-3b/generate.yaml --adapter me/my-voice --text "..."
+
+With --stream, raw PCM on stdout while it is generated: ... --stream | ffplay -f s16le -ar 24000 -nodisp -
 """
+
+from contextlib import nullcontext
+from typing import BinaryIO
 
 from higgs_recipes.audio.codec import load_codec
 from higgs_recipes.configs.inference import GenerateConfig
@@ -12,10 +17,11 @@ from higgs_recipes.errors import exit_on_input_error
 from higgs_recipes.generation.finished_clips import (
     FinishedClips,
     clip_settings,
-    generate_rest,
     remove_finished_clips,
 )
-from higgs_recipes.generation.synthesis import build_requests, write_speech
+from higgs_recipes.generation.long_text import generate_texts
+from higgs_recipes.generation.pcm_output import reserve_stdout, stream_speech, write_pcm
+from higgs_recipes.generation.synthesis import build_texts, check_codec, write_speech
 from higgs_recipes.modeling.base_files import fetch_base
 from higgs_recipes.modeling.lora import fetch_adapter
 from higgs_recipes.modeling.model import load_model
@@ -25,21 +31,28 @@ from higgs_recipes.run_lock import lock_output
 
 def main() -> None:
     config = parse_recipe(GenerateConfig)
-    with lock_output(config.output_dir):
-        run(config)
+    stdout = reserve_stdout() if config.stream else None
+    with lock_output(config.output_dir) if stdout is None else nullcontext():
+        run(config, stdout)
 
 
-def run(config: GenerateConfig) -> None:
-    check_output(config, kind="generate")
+def run(config: GenerateConfig, stdout: BinaryIO | None) -> None:
+    if stdout is None:
+        check_output(config, kind="generate")
     device = single_device()
     codec = load_codec(config.codec_name_or_path, revision=config.codec_revision, device=device)
-    requests = build_requests(config, codec)
+    texts = build_texts(config, codec)
     base = fetch_base(config)
     adapter = config.adapter and fetch_adapter(config.adapter, revision=config.adapter_revision)
+    check_codec(codec, adapter, base)
     model, tokenizer = load_model(config, base=base, adapter=adapter, device=device)
+    if stdout is not None:
+        pieces = stream_speech(model, tokenizer, codec, texts, config=config)
+        write_pcm(pieces, stdout, pcm_format=config.stream_format)
+        return
     finished = FinishedClips(config.output_dir, clip_settings(config, base=base, adapter=adapter))
-    generations = generate_rest(model, tokenizer, requests, sampling=config, finished=finished)
-    for line in write_speech(config, codec, generations):
+    clips = generate_texts(model, tokenizer, texts, config=config, finished=finished)
+    for line in write_speech(config, codec, texts, clips):
         print(line)
     remove_finished_clips(config.output_dir)
 

@@ -17,7 +17,7 @@ from higgs_recipes.corpus.encode import encode_corpus
 from higgs_recipes.errors import DiskError, InputError
 from higgs_recipes.evaluation.report import write_report
 from higgs_recipes.generation.generate import Generation
-from higgs_recipes.generation.synthesis import write_speech
+from higgs_recipes.generation.synthesis import build_texts, write_speech
 from higgs_recipes.hub.push import write_merged_card
 from higgs_recipes.ingest import segment_corpus
 from higgs_recipes.ingest.curation import exclude_rows
@@ -67,7 +67,8 @@ def segment(root: Path, overwrite: bool) -> None:
 
 def generate(root: Path, overwrite: bool) -> None:
     config = _with(GenerateConfig(text=["One.", "Two."]), root, overwrite)
-    write_speech(config, tiny_codec(), [Generation(torch.ones(2, 8, dtype=torch.int16), True, 0)] * 2)
+    clips = [[Generation(torch.ones(2, 8, dtype=torch.int16), True, 0)]] * 2
+    write_speech(config, tiny_codec(), build_texts(config, tiny_codec()), clips)
 
 
 def evaluate(root: Path, overwrite: bool) -> None:
