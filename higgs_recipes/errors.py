@@ -34,6 +34,19 @@ class TooLongError(InputError):
         super().__init__(f"too long: {detail}")
 
 
+def shown(value: Any, *, limit: int = 100) -> str:
+    """A value of the user's in an error message, shortened to a number of characters.
+
+    >>> shown(["a.wav", 7]), shown("abcdef", limit=4)
+    ("['a.wav', 7]", "'abc...")
+    """
+    try:
+        text = repr(value)
+    except (RecursionError, ValueError):  # nested too deep, or an integer of thousands of digits
+        return f"a {type(value).__name__}"
+    return text if len(text) <= limit else f"{text[:limit]}..."
+
+
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # Failures of a file system -> what to do.
 _ADVICE = {
@@ -78,19 +91,6 @@ def describe_disk_failure(number: int, path: str) -> str:
     'outputs/voice: Read-only file system: choose a folder on another disk'
     """
     return f"{path}: {os.strerror(number)}: {_ADVICE[number]}"
-
-
-def shown(value: Any, *, limit: int = 100) -> str:
-    """A value of the user's in an error message, shortened to a number of characters.
-
-    >>> shown(["a.wav", 7]), shown("abcdef", limit=4)
-    ("['a.wav', 7]", "'abc...")
-    """
-    try:
-        text = repr(value)
-    except (RecursionError, ValueError):  # nested too deep, or an integer of thousands of digits
-        return f"a {type(value).__name__}"
-    return text if len(text) <= limit else f"{text[:limit]}..."
 
 
 def import_module(name: str, *, needed_by: str, install: str) -> ModuleType:
