@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 FILE_LIST = ".higgs_recipes.json"  # of a result on this machine; never pushed
 _PROJECT = "higgs_recipes"
 _PARTIAL_FILE = re.compile(r"\..+\.[0-9a-f]{8}\.partial")  # of `atomic_write`
+_WRITTEN = ("output_dir", "test_dir")
 _NUM_NAMED = 5  # files of others in a message
 
 
@@ -89,10 +90,8 @@ def _check_contents(folder: Path, *, kind: str, refused: str) -> None:
 
 
 def named_paths(config: Any) -> list[Path]:
-    """The existing files and folders that the fields of a config name, other than output_dir."""
-    fields = asdict(config)
-    fields.pop("output_dir")
-    names, values = [], list(fields.values())
+    """The existing files and folders that the fields of a config name, other than those that it writes."""
+    names, values = [], [value for name, value in asdict(config).items() if name not in _WRITTEN]
     while values:
         value = values.pop()
         if isinstance(value, dict):

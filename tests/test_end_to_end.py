@@ -24,6 +24,7 @@ from transformers import AutoTokenizer, HiggsAudioV2ForConditionalGeneration, Hi
 from higgs_recipes.chatml import conversation
 from higgs_recipes.delay import undelay_frames
 from higgs_recipes.output_folder import FILE_LIST
+from higgs_recipes.run_lock import lock_output
 from tests.helpers.checkpoints import tiny_folder
 from tests.helpers.forked_python import TIMEOUT
 from tests.helpers.forked_scripts import Done, Scripts
@@ -420,6 +421,15 @@ def test_a_killed_push_is_finished_by_the_same_command(road, corpus, adapter, re
     done = pushed_again(road, "evaluate", flags, road.folder / "report3")
     assert "scoring" not in done.said and "evaluation/metrics.json" in road.repo("models", "third").files
     assert "exists and is not empty" in road.refused("evaluate", *flags)
+
+
+def test_a_second_run_with_the_same_folder_is_refused(road, corpus):
+    commands = {"sft": road.sft_flags("locked"), "encode": road.encode_flags("locked")}
+    commands |= {"merge": road.merge_flags("locked"), "generate": road.generate_flags("locked", adapter="null")}
+    with lock_output(road.folder / "locked"):
+        for script, flags in commands.items():
+            assert "locked is in use by another run (process " in road.refused(script, *flags)
+    assert not (road.folder / "locked").exists()
 
 
 def test_a_run_that_was_killed_before_its_card_is_finished_by_the_same_command(road, corpus):

@@ -30,7 +30,7 @@ from higgs_recipes.generation.generate import Generation, Request
 from higgs_recipes.hub.download import Snapshot
 from higgs_recipes.hub.lineage import base_lineage
 from higgs_recipes.hub.public import public_name
-from higgs_recipes.hub.run_record import read_run
+from higgs_recipes.hub.run_record import read_reported_run
 from higgs_recipes.languages import language_code
 from higgs_recipes.metrics_schema import SYSTEMS
 from higgs_recipes.modeling.base_files import fetch_base
@@ -84,7 +84,7 @@ def evaluate_model(config: EvaluateConfig) -> Evaluation:
         where = f"{config.dataset}, split {config.split}"
         check_codec(encoded, codec.revision, where=where)
         # A model that was fine-tuned without an adapter has run.json in its own folder.
-        run = read_run((adapter or base).folder)
+        run = read_reported_run((adapter or base).folder)
         train_fingerprints = None if run is None else {dataset["fingerprint"] for dataset in run["datasets"]}
         rows = [dict(row) for row in encoded.select(range(min(config.max_rows or len(encoded), len(encoded))))]
         check_turn_speakers(rows)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -21,8 +22,9 @@ from higgs_recipes.modeling.base_files import fetch_base
 from higgs_recipes.modeling.lora import fetch_adapter
 from higgs_recipes.modeling.merge import CHECK_TEXT
 from higgs_recipes.modeling.model import load_model
-from higgs_recipes.output_folder import check_output_dir, staged_folder
+from higgs_recipes.output_folder import check_output_dir, named_paths, staged_folder
 from higgs_recipes.pages import render_page
+from higgs_recipes.run_lock import lock_output
 
 
 RECORD, REPORT = "comparison.json", "comparison.html"
@@ -43,7 +45,8 @@ class ModelTest:
         normalized = normalize_text(self.text, place="test_input")
         turns = voice_conversation(normalized, [], scene=None, ref_in_system=False, place="test_input")
         self.request = Request(turns, [], seed=config.seed)
-        check_output_dir(config.test_dir, kind="merge_test", overwrite=config.overwrite_output_dir)
+        with lock_output(config.test_dir):  # tries it
+            check_output_dir(config.test_dir, **_test_options(config))
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.base = fetch_base(config)
         self.adapter = fetch_adapter(config.adapter, revision=config.adapter_revision)
@@ -95,7 +98,7 @@ def write_comparison(config: MergeConfig, codec: Codec, text: str, clips: Mappin
     ]
     folder = Path(config.test_dir)
     lines = [f"{folder / system['wav']}: {system['seconds']:.2f} s, seed {config.seed}" for system in systems]
-    with staged_folder(config.test_dir, kind="merge_test", overwrite=config.overwrite_output_dir) as staging:
+    with staged_folder(config.test_dir, **_test_options(config)) as staging:
         for system, waveform in zip(systems, waveforms, strict=True):
             write_wav(staging / system["wav"], waveform)
         record = {"text": text, "seed": config.seed, "systems": systems}
@@ -114,6 +117,10 @@ def equal_codes(clip: Generation, other: Generation) -> float:
     num_steps = min(len(clip.codes), len(other.codes))
     equal = int((clip.codes[:num_steps] == other.codes[:num_steps]).sum())
     return equal / max(clip.codes.numel(), other.codes.numel())
+
+
+def _test_options(config: MergeConfig) -> dict[str, Any]:
+    return {"kind": "merge_test", "overwrite": config.overwrite_output_dir, "inputs": named_paths(config)}
 
 
 def _title(config: MergeConfig) -> str:

@@ -1,5 +1,6 @@
 """Records that runs store next to their weights: run.json and merge.json."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,11 @@ _FIELDS = {
     "steps": (int,),
     **dict.fromkeys(("untrained_base", "higgs_license"), (bool, type(None))),
 }
+_STEP = {"step": (int,)}
 _DATASET = {"path": (str,), "fingerprint": (str,), "rows": (int,), "seconds": _NUMBER}
+# What an evaluation and its report use.
+_REPORTED = ("method", "steps", "hardware", "git_commit", "datasets", "log_history")
+_LARGEST = 1e100  # of numbers: a plot fails near the largest float
 _LOGGED = ("loss", "eos_", "eval_", "learning_rate", "step")  # names of numbers in the log begin so
 
 
@@ -43,7 +48,7 @@ def checked_run(run: Mapping[str, Any], file: str) -> Fields:
             raise InputError(
                 f"{where} is {_short(entry)}: it must be a mapping with a step; use a record of this project"
             )
-        _check_types(entry, {name: _NUMBER for name in entry if str(name).startswith(_LOGGED)}, where=where)
+        _check_types(entry, {name: _NUMBER for name in entry if str(name).startswith(_LOGGED)} | _STEP, where=where)
     return Fields(run, file)
 
 
@@ -57,6 +62,21 @@ def read_run(folder: Path) -> Fields | None:
     return checked_run(read_record(path), str(path)) if path.is_file() else None
 
 
+def read_reported_run(folder: Path) -> Fields | None:
+    """Read run.json as `read_run`, for an evaluation: its report must not fail on it after hours of work.
+
+    Raises:
+        InputError: as `read_run`, or a field that the report uses is missing.
+    """
+    run = read_run(folder)
+    if run is not None:
+        for name in _REPORTED:
+            run[name]  # raises if it is missing
+        for index, dataset in enumerate(run["datasets"]):
+            Fields(dataset, f"{run.file}: datasets[{index}]")["fingerprint"]
+    return run
+
+
 def _check_types(record: Any, types: Mapping[str, tuple[type, ...]], *, where: str) -> None:
     if not isinstance(record, dict):
         raise InputError(f"{where} is {_short(record)}: it must be a mapping; use a record of this project")
@@ -67,6 +87,8 @@ def _check_types(record: Any, types: Mapping[str, tuple[type, ...]], *, where: s
             raise InputError(
                 f"{where}: field {name!r} is {found}: it must be {expected}; use a record of this project"
             )
+        if type(record.get(name)) in _NUMBER and _LARGEST <= abs(record[name]) < math.inf:
+            raise InputError(f"{where}: field {name!r} is {_short(record[name])}: it is too large for a record")
 
 
 def _short(value: Any) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from huggingface_hub.constants import HF_HOME
 
-from higgs_recipes.errors import InputError
+from higgs_recipes.errors import DiskError
 from higgs_recipes.files import atomic_write, sha256_file
 
 
@@ -24,15 +24,15 @@ def record_links(folder: Path, roots: Iterable[str]) -> None:
     """Record the real folders that the links of an import lead to; its import.json must be complete.
 
     Raises:
-        InputError: the record cannot be written.
+        DiskError: the record cannot be written.
     """
     path = _record(folder)
     known = set(_stored(path)) if path.is_file() else set()
     try:
         atomic_write(path, json.dumps({"roots": sorted(known | set(roots))}))
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be written ({error.strerror}), and encode would refuse the links of this import: set "
+    except DiskError as error:
+        raise DiskError(
+            f"{path} cannot be written ({error}), and encode would refuse the links of this import: set "
             "HF_HOME to a folder that can be written, or copy_audio: true"
         ) from error
 
