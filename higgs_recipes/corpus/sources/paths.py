@@ -8,7 +8,7 @@ from typing import Any
 
 from higgs_recipes.corpus.rows import nfc
 from higgs_recipes.corpus.sources.link_roots import is_below, link_roots
-from higgs_recipes.corpus.sources.listing import FolderListing, is_audio_name
+from higgs_recipes.corpus.sources.listing import FolderListing, audio_stem, is_audio_name
 from higgs_recipes.errors import InputError, shown
 from higgs_recipes.rejects import RejectCode, RejectedRow, field_name
 
@@ -103,12 +103,13 @@ class SourceFolder:
         raise RejectedRow(code, field, f"{name}cannot be read: {self._explain_missing(missing)}")
 
     def find_recording(self, stem: str) -> PurePosixPath | None:
-        """Find a recording by its path with or without a suffix; .wav is preferred to others."""
+        """Find a recording by its path with, without or with another suffix; .wav is preferred to others."""
         if (relative := self._relative(stem, self.root)) is None:
             return None
         if is_audio_name(stem) and (found := self._find(relative)) is not None:
             return found
-        names = self._listing(relative.parent).by_stem.get(nfc(relative.name), [])
+        by_stem = self._listing(relative.parent).by_stem
+        names = by_stem.get(nfc(relative.name)) or by_stem.get(nfc(audio_stem(relative.name)), [])
         names = sorted(names, key=lambda name: (not name.lower().endswith(".wav"), name))
         return relative.with_name(names[0]) if names else None
 

@@ -1,6 +1,7 @@
 """Data folders of Kaldi: wav.scp and text; optional segments, utt2spk, spk2gender and utt2lang."""
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,8 @@ def _recording(name: str, _: Table, recordings: Table) -> ImportRow:
         raise RejectedRow(RejectCode.NO_RECORDING, "audio", f"wav.scp has no {name}")
     if path.endswith("|"):
         raise RejectedRow(RejectCode.COMMAND, "audio", "commands are not run: write the output to a file")
+    if re.search(r"\.ark:\d+$", path):
+        raise RejectedRow(RejectCode.COMMAND, "audio", f"{path} is a part of an archive: write it to a file")
     return {"audio": path}
 
 
