@@ -85,6 +85,9 @@ class EncodeConfig(CodecConfig, HubConfig):
         "test", "Rows that keep their recording; evaluation needs the recordings of the test split."
     )
     batch_seconds: float = option(CODEC_BATCH_SECONDS, "Audio per batch of the codec, in seconds.")
+    exact_codes: bool = option(
+        False, "On a GPU, encode in exact float32, as on a CPU, instead of TF32 as transformers does; slower."
+    )
     license: str | None = option(
         None, "Hub identifier of the recordings' license for the dataset card, such as cc-by-4.0; null: unknown."
     )

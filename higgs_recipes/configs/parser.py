@@ -96,6 +96,8 @@ class _Parser(TrlParser):
         for name, value in vars(namespace).items():
             if value == [None]:  # `--codebook_weights null`
                 setattr(namespace, name, None)
+            elif isinstance(value, list) and None in value and fits([""], self.hints[name]):
+                setattr(namespace, name, ["null" if item is None else item for item in value])  # a word among texts
             elif isinstance(value, list) and None in value:
                 self.error(f"--{name} takes either null or values, not both")
         return namespace, unknown
@@ -140,7 +142,9 @@ def parse_recipe(config_class: type[Config], args: Sequence[str] | None = None) 
     where = " and ".join([*([path] if path else []), *(["command line"] if flags else [])])
 
     parser = _Parser(config_class)
-    parser.set_defaults_with_config(**recipe)
+    # argparse would read a default that is a string as a flag: the word null as None.
+    texts = {name for name in recipe if isinstance(recipe[name], str) and fits([""], parser.hints[name])}
+    parser.set_defaults_with_config(**recipe | {name: [recipe[name]] for name in texts})
     try:
         (config,) = parser.parse_args_into_dataclasses(flags, look_for_args_file=False)
     except ValueError as error:

@@ -22,9 +22,10 @@ from higgs_recipes.corpus.parquet_writer import plan_shards, write_shard
 from higgs_recipes.corpus.rows import TaskRow
 from higgs_recipes.corpus.streaming import load_corpus
 from higgs_recipes.corpus.task_assignment import assign_splits, count_cuts, count_tasks
-from higgs_recipes.files import atomic_write, staged_folder
+from higgs_recipes.files import atomic_write
 from higgs_recipes.hub.cards import corpus_card
 from higgs_recipes.hub.public import public_path, public_record
+from higgs_recipes.output_folder import staged_output
 from higgs_recipes.provenance import git_commit, library_versions
 from higgs_recipes.rejects import Reject
 
@@ -68,9 +69,14 @@ def encode_corpus(
     state = PartialState(cpu=not torch.accelerator.is_available(), timeout=timedelta(days=7))
     with ExitStack() as stack:
         if state.is_main_process:  # first, so that an existing folder is refused before hours of encoding
-            folder = stack.enter_context(staged_folder(config.output_dir, overwrite=config.overwrite_output_dir))
-        codec = load_codec(config.codec_name_or_path, revision=config.codec_revision, device=state.device)
-        cache = CodeCache(config.cache_dir, codec=codec.revision)
+            folder = stack.enter_context(staged_output(config, kind="encode"))
+        codec = load_codec(
+            config.codec_name_or_path,
+            revision=config.codec_revision,
+            device=state.device,
+            exact=config.exact_codes,
+        )
+        cache = CodeCache(config.cache_dir, codec=codec.revision, arithmetic=codec.arithmetic)
         corpus = load_corpus(config, codec=codec, cache=cache)
         stack.callback(corpus.close)
         splits = assign_splits(corpus, config)
@@ -125,6 +131,7 @@ def _write_records(
     record = public_record(
         {
             "codec": codec.revision,
+            "codec_arithmetic": codec.arithmetic,
             "sources": config.sources,
             "license": config.license,
             "splits": {

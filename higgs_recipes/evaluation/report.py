@@ -16,7 +16,6 @@ from torch import Tensor
 from higgs_recipes.audio.io import wav_bytes
 from higgs_recipes.evaluation.plots import training_plots
 from higgs_recipes.evaluation.report_tables import cell_text, cells, grouped_tables, titles_of
-from higgs_recipes.files import staged_folder
 from higgs_recipes.hub.markdown import escape_marks, facts, literal, table
 from higgs_recipes.hub.public import with_revision
 from higgs_recipes.metrics_schema import (
@@ -27,6 +26,7 @@ from higgs_recipes.metrics_schema import (
     languages_in_characters,
     unit_note,
 )
+from higgs_recipes.output_folder import staged_folder
 from higgs_recipes.pages import render_page
 
 
@@ -59,7 +59,7 @@ def write_report(
     Raises:
         InputError: the folder exists and is not empty, or the disk is full.
     """
-    with staged_folder(output_dir, overwrite=overwrite) as folder:
+    with staged_folder(output_dir, kind="evaluate", overwrite=overwrite) as folder:
         (folder / "samples").mkdir()
         wavs: dict[str, bytes] = {}
         for system, system_waveforms in waveforms.items():

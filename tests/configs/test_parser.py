@@ -104,6 +104,7 @@ def test_flags_override_every_kind_of_field(flags, field, value, recipe):
         "pack_to": 1024,
         "allow_untrained": False,
         "hub_private_repo": True,
+        "lr_scheduler_type": "cosine_with_restarts",
         "lr_scheduler_kwargs": {"num_cycles": 3},
     }
     config = parse_recipe(SFTConfig, ["--config", recipe(SFT | written), *flags])
@@ -123,6 +124,22 @@ def test_flags_override_mappings_and_lists_of_them(recipe):
 def test_a_text_in_braces_and_the_word_null_remain_strings():
     config = parse_recipe(GenerateConfig, ["--text", "{not a mapping", "null", "--scene", "null"])
     assert config.text == ["{not a mapping", "null"] and config.scene is None
+
+
+def test_the_word_null_alone_unsets_a_list_of_texts(recipe):
+    flags = ["--config", recipe({"text": ["Hello."]}), "--text", "null"]
+    with pytest.raises(InputError, match="nothing to speak: .*to speak that word, write it with a period"):
+        parse_recipe(GenerateConfig, flags)
+    assert parse_recipe(GenerateConfig, [*flags, "--text_file", "texts.txt"]).text == []
+    assert parse_recipe(GenerateConfig, ["--text", "null."]).text == ["null."]
+    assert parse_recipe(GenerateConfig, ["--config", recipe("text: null\ntext_file: texts.txt")]).text == []
+    assert parse_recipe(GenerateConfig, ["--config", recipe('text: "null"')]).text == ["null"]
+
+
+def test_a_single_string_is_a_list_of_one(recipe):
+    config = parse_recipe(GenerateConfig, ["--config", recipe("text: Hello\nref_audio: anna\nvoices_dir: voices")])
+    assert (config.text, config.ref_audio, config.ref_text) == (["Hello"], ["anna"], None)
+    assert GenerateConfig(text="Hello").text == ["Hello"]
 
 
 def test_a_config_needs_no_recipe():
@@ -183,7 +200,7 @@ def test_a_date_is_a_text(recipe):
 def test_texts_that_yaml_reads_as_mappings_are_refused(recipe):
     path = recipe("text:\n  - He said: go")
     assert refused(GenerateConfig, "--config", path) == (
-        f"{path}: field 'text' is [{{'He said': 'go'}}]; it must be list of str"
+        f"{path}: field 'text' is [{{'He said': 'go'}}]; it must be list of str or null or str"
     )
 
 
