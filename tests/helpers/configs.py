@@ -2,7 +2,13 @@
 
 from typing import Any
 
-from higgs_recipes.configs.benchmark import BenchmarkEncodeConfig, BenchmarkGenerateConfig, BenchmarkTrainConfig
+from higgs_recipes.configs.benchmark import (
+    BenchmarkEncodeConfig,
+    BenchmarkGenerateConfig,
+    BenchmarkStreamConfig,
+    BenchmarkTextsConfig,
+    BenchmarkTrainConfig,
+)
 from higgs_recipes.configs.codec import FitCodecConfig
 from higgs_recipes.configs.corpus import EncodeConfig, ExportConfig, ImportConfig
 from higgs_recipes.configs.finetuning import ForwardConfig, MethodConfig
@@ -22,6 +28,8 @@ from higgs_recipes.configs.sft import SFTConfig
 REQUIRED: dict[type, dict[str, Any]] = {
     BenchmarkEncodeConfig: {"codec_config": "codec.json"},
     BenchmarkGenerateConfig: {"model_config": "model.json"},
+    BenchmarkStreamConfig: {"model_config": "model.json", "codec_config": "codec.json"},
+    BenchmarkTextsConfig: {"model_config": "model.json", "codec_config": "codec.json", "variants": {"plain": {}}},
     BenchmarkTrainConfig: {"model_config": "model.json", "variants": {"packed": {}, "checkpointed": {}}},
     ChunkConfig: {},
     CodecConfig: {},

@@ -3,6 +3,7 @@
 import codecs
 import io
 import json
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -45,8 +46,10 @@ def raw_lines(path: Path) -> Iterator[bytes]:
     """The lines of a file; see `lines_of`.
 
     Raises:
-        RejectedRow: no such file, or as `lines_of`.
+        RejectedRow: no such file, a folder or a pipe, or as `lines_of`.
     """
+    if os.path.exists(path) and not os.path.isfile(path):  # reading from a pipe or a device would never end
+        raise RejectedRow(RejectCode.UNREADABLE_FILE, detail=f"cannot be read: not a file: {path}")
     try:
         with path.open("rb") as file:
             yield from lines_of(file, str(path))

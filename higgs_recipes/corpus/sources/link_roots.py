@@ -30,10 +30,10 @@ def record_links(folder: Path, roots: Iterable[str]) -> None:
     known = set(_stored(path)) if path.is_file() else set()
     try:
         atomic_write(path, json.dumps({"roots": sorted(known | set(roots))}))
-    except OSError as error:
+    except InputError as error:
         raise InputError(
-            f"{path} cannot be written ({error.strerror}), and encode would refuse the links of this import: set "
-            "HF_HOME to a folder that can be written, or copy_audio: true"
+            f"{error}; without this record, encode would refuse the links of this import: set HF_HOME to a folder that "
+            "can be written, or copy_audio: true"
         ) from error
 
 

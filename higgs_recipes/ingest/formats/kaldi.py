@@ -24,7 +24,7 @@ def read_kaldi(source: Path, folder: SourceFolder) -> Iterator[ImportRow | Rejec
     texts, text_rejects = read_table(source / "text")
     recordings, recording_rejects = read_table(source / "wav.scp")
     names = ("segments", "utt2spk", "spk2gender", "utt2lang")
-    optional = {name: read_table(source / name) if (source / name).is_file() else ({}, []) for name in names}
+    optional = {name: read_table(source / name) if (source / name).exists() else ({}, []) for name in names}
     tables: dict[str, Table] = {name: table for name, (table, _) in optional.items()}
     # Also if all of segments is rejected: whole recordings are not clips then.
     locate = _segment if any(optional["segments"]) else _recording
