@@ -172,8 +172,8 @@ class ImportConfig:
     )
     follow_links: bool = option(
         False,
-        "Follow links in the sources that lead outside them; for folders whose links you made, since a stranger's link "
-        "may lead to any file of this machine.",
+        "Follow links in the sources that lead outside them; only for folders whose links you made, since those of a "
+        "stranger may lead to any file of this machine.",
     )
     min_quality_score: float | None = option(
         None, "Minimum quality_score of a row; rows with a lower one are rejected, rows without one are kept."

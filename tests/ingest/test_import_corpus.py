@@ -183,9 +183,7 @@ def test_links_need_a_record_that_can_be_written(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setattr(link_roots, "RECORDS", tmp_path / "file/imports")
     fields = {"format": "gpt_sovits", "sources": [str(folder / "a.list")]}
-    with pytest.raises(
-        InputError, match="file/imports.*; without this record, encode would refuse the links of this import"
-    ):
+    with pytest.raises(InputError, match="file/imports.*; without this record, encode would refuse the links"):
         imported(tmp_path / "out", **fields)
     assert imported(tmp_path / "out", **fields, copy_audio=True)[0]
 

@@ -32,8 +32,8 @@ def record_links(folder: Path, roots: Iterable[str]) -> None:
         atomic_write(path, json.dumps({"roots": sorted(known | set(roots))}))
     except InputError as error:
         raise InputError(
-            f"{error}; without this record, encode would refuse the links of this import: set HF_HOME to a folder that "
-            "can be written, or copy_audio: true"
+            f"{error}; without this record, encode would refuse the links of this import: set HF_HOME to a folder "
+            "that can be written, or copy_audio: true"
         ) from error
 
 
