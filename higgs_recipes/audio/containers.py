@@ -8,6 +8,7 @@ holds, the audio ends at the end of the file. A second header after the audio be
 import math
 import re
 import struct
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -21,6 +22,7 @@ _GARBAGE = 4096  # bytes; this much data after the stated audio that is not in a
 _JUNK = 3000  # bytes, two frames: searched for the first frame of an mp3 that was cut out of a stream
 _GAP = 2**24  # bytes searched for the next Ogg page
 _CLIP_BYTES = 2**26  # the FLAC file of a clip is smaller, including its pictures
+_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))  # each byte with its bits reversed
 _MAX_TAGS = 4  # ID3 tags before a recording
 _FLAC = (b"fLaC\0\0\0\x22", b"fLaC\x80\0\0\x22")  # marker and header of STREAMINFO, the second if it is the last
 
@@ -264,6 +266,8 @@ def _ogg_parts(file: BinaryIO, start: int, size: int) -> Iterator[Part]:
         if position + length > size:
             is_ended = False
             break
+        if not _has_checksum(_read(file, position, length)):  # decoders skip it
+            flaw = "broken audio: a page of it is damaged"
         begins = bool(head[5] & 2)
         if begins and has_audio:
             yield _ogg_link(range(start, position), is_ended, flaw)
@@ -272,6 +276,13 @@ def _ogg_parts(file: BinaryIO, start: int, size: int) -> Iterator[Part]:
         is_ended |= bool(head[5] & 4)
         position += length
     yield _ogg_link(range(start, position), is_ended, flaw)
+
+
+def _has_checksum(page: bytes) -> bool:
+    """Whether an Ogg page has the content of its checksum (RFC 3533, 6): the CRC of zlib, with bits in other order."""
+    content = page[:22] + b"\0" * 4 + page[26:]
+    crc = zlib.crc32(content.translate(_REVERSED), 2**32 - 1) ^ (2**32 - 1)
+    return crc.to_bytes(4, "big").translate(_REVERSED) == page[22:26]
 
 
 def _ogg_link(span: range, is_ended: bool, flaw: str | None) -> Part:

@@ -108,7 +108,7 @@ def _parts(file: BinaryIO, size: int, element: Callable[[bytes], tuple[bool, int
     starts = [0]
     while position < size:
         file.seek(position)
-        found = element(file.read(24).ljust(24, b"\0"))
+        found = element(file.read(32).ljust(32, b"\0"))
         if found is None:
             break
         begins, length = found
@@ -151,15 +151,40 @@ def _adts(head: bytes) -> tuple[bool, int] | None:
 
 def _asf(head: bytes) -> tuple[bool, int] | None:
     """An object of ASF (Advanced Systems Format, 2.1)."""
-    length = int.from_bytes(head[16:], "little")
+    length = int.from_bytes(head[16:24], "little")
     return (head[:16] == _ASF, length) if length >= 24 else None
+
+
+def _riff(head: bytes) -> tuple[bool, int] | None:
+    """A RIFF chunk, of which an AVI file has one for each 1 or 2 GB."""
+    length = 8 + int.from_bytes(head[4:8], "little")
+    return (head[8:12] == b"AVI ", length + length % 2) if head[:4] == b"RIFF" else None
+
+
+def _flv(head: bytes) -> tuple[bool, int] | None:
+    """The header or a tag of Flash video, with the size of the tag before the next one (FLV, annex E)."""
+    if head[:4] == b"FLV\x01":
+        return True, int.from_bytes(head[5:9], "big") + 4
+    return (False, int.from_bytes(head[1:4], "big") + 15) if head[0] & 0x1F in (8, 9, 18) else None
+
+
+def _wavpack(head: bytes) -> tuple[bool, int] | None:
+    """A block of WavPack; the first of a recording has the index 0, and the flag of the first of its channels.
+
+    Tags in the format of APE are after the blocks.
+    """
+    if head[:8] == b"APETAGEX":
+        return False, 32 + int.from_bytes(head[12:16], "little")
+    index, is_first = int.from_bytes(head[16:20], "little"), head[25] & 8
+    length = 8 + int.from_bytes(head[4:8], "little")
+    return (index == 0 and bool(is_first), length) if head[:4] == b"wvpk" else None
 
 
 _MP4 = ForeignFormat("MPEG-4 with AAC or ALAC, as in m4a and mp4", ".m4a", "mov", _box)
 _3GP = ForeignFormat("3GPP with AMR or AAC", ".3gp", "mov", _box)
 _WEBM = ForeignFormat("WebM", ".webm", "matroska", _ebml)
 _MATROSKA = ForeignFormat("Matroska", ".mka", "matroska", _ebml)
-_AVI = ForeignFormat("AVI video", ".avi", "avi")
+_AVI = ForeignFormat("AVI video", ".avi", "avi", _riff)
 _AAC = ForeignFormat("AAC in ADTS", ".aac", "aac", _adts)
 _OGG = {
     b"\x7fFLAC": ForeignFormat("Ogg FLAC", ".ogg", "ogg"),
@@ -172,11 +197,11 @@ _BY_MAGIC = {
     b"#!AMR": ForeignFormat("AMR", ".amr", "amr"),
     b"\x0b\x77": ForeignFormat("AC-3", ".ac3", "ac3"),
     b"MAC ": ForeignFormat("Monkey's Audio", ".ape", "ape"),
-    b"wvpk": ForeignFormat("WavPack", ".wv", "wv"),
+    b"wvpk": ForeignFormat("WavPack", ".wv", "wv", _wavpack),
     b"TTA1": ForeignFormat("True Audio", ".tta", "tta"),
     b"DSD ": ForeignFormat("DSD", ".dsf", "dsf"),
     b".RMF": ForeignFormat("RealMedia", ".rm", "rm"),
-    b"FLV\x01": ForeignFormat("Flash video", ".flv", "flv"),
+    b"FLV\x01": ForeignFormat("Flash video", ".flv", "flv", _flv),
 }
 _CONTAINERS = {
     b"RIFF": ForeignFormat("WAV with a codec that libsndfile does not read", ".wav", "wav"),

@@ -22,6 +22,11 @@ Format = Literal[
     "gpt_sovits",
     "f5",
 ]
+# Columns that import reads from the fields of a row.
+IMPORT_COLUMNS = (
+    *("id", "audio", "text", "speaker", "speaker_name", "language", "gender", "scene", "emotion", "ref_audio"),
+    *("ref_text", "ref_speakers", "task", "user_instruction", "quality_score", "original_audio_path"),
+)
 CONSTANTS = ("speaker", "language", "gender", "scene")
 
 
@@ -167,8 +172,8 @@ class ImportConfig:
     )
     follow_links: bool = option(
         False,
-        "Follow links in the sources that lead outside them. A stranger's link may lead to any file of this machine: "
-        "set it for folders whose links you made.",
+        "Follow links in the sources that lead outside them; only for folders whose links you made, since those of a "
+        "stranger may lead to any file of this machine.",
     )
     min_quality_score: float | None = option(
         None, "Minimum quality_score of a row; rows with a lower one are rejected, rows without one are kept."
@@ -180,6 +185,10 @@ class ImportConfig:
         require(self.format is not None, "format is missing: name the format of the sources")
         require(bool(self.sources), "sources is empty: name at least one folder or list")
         require(not isinstance(self.columns, str), f"columns must be a mapping in braces, got {self.columns!r}")
+        for name in self.columns or ():
+            require(
+                name in IMPORT_COLUMNS, f"columns: unknown column {name!r}; allowed are {', '.join(IMPORT_COLUMNS)}"
+            )
         require_constants(self.sources)
 
 

@@ -21,8 +21,8 @@ class SegmentConfig:
     )
     follow_links: bool = option(
         False,
-        "Follow links in the sources that lead outside them. A stranger's link may lead to any file of this machine: "
-        "set it for folders whose links you made.",
+        "Follow links in the sources that lead outside them; only for folders whose links you made, since those of a "
+        "stranger may lead to any file of this machine.",
     )
     speaker_per_file: bool = option(
         False, "Name the speaker of each file by its path; otherwise only the sources name speakers."

@@ -99,6 +99,11 @@ def nfc(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
+def control_character(text: str) -> str | None:
+    """The first control character of a text that is not whitespace, such as NUL; None if it has none."""
+    return next((letter for letter in text if unicodedata.category(letter) == "Cc" and not letter.isspace()), None)
+
+
 MAX_ID_BYTES = 200  # file systems allow names of 255 bytes; times, suffixes and those of partial files are appended
 
 

@@ -12,7 +12,7 @@ from higgs_recipes.configs.corpus import EncodeConfig
 from higgs_recipes.constants import SAMPLE_RATE
 from higgs_recipes.corpus.clips import Clip, check_turns, content_hash, joined_clip, speaker_tags, tagged_text
 from higgs_recipes.corpus.row_ids import PATH, id_prefix, path_key, row_identity
-from higgs_recipes.corpus.rows import Cell, CheckedRow, Reference, SourceRow
+from higgs_recipes.corpus.rows import Cell, CheckedRow, Reference, SourceRow, control_character
 from higgs_recipes.corpus.sources.source import Source
 from higgs_recipes.errors import TooLongError
 from higgs_recipes.rejects import Reject, RejectCode, RejectedRow, field_name, rejected_as
@@ -166,13 +166,16 @@ def _check_unicode(text: str, field: str) -> str:
     """The text.
 
     Raises:
-        RejectedRow: it cannot be encoded as UTF-8: half of a surrogate pair.
+        RejectedRow: half of a surrogate pair, which cannot be encoded as UTF-8, or a control character.
     """
     try:
         text.encode()
     except UnicodeEncodeError as error:
         detail = f"{text[error.start]!r} in {field}; correct the text or remove the row"
         raise RejectedRow(RejectCode.INVALID_UNICODE, field, detail) from error
+    if (control := control_character(text)) is not None:
+        detail = f"the control character {control!r} in {field}; correct the text or remove the row"
+        raise RejectedRow(RejectCode.INVALID_UNICODE, field, detail)
     return text
 
 

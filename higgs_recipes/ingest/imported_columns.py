@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
+from higgs_recipes.corpus.rows import control_character
 from higgs_recipes.corpus.sources.cells import is_null
 from higgs_recipes.errors import shown
 from higgs_recipes.ingest.rows import ImportedRow, ImportRow
@@ -102,8 +103,10 @@ def check_words(text: str) -> None:
     """Check that a transcript has a letter or a digit: "..." is not spoken.
 
     Raises:
-        RejectedRow: it has none.
+        RejectedRow: it has none, or a control character.
     """
+    if (control := control_character(text)) is not None:
+        raise RejectedRow(RejectCode.INVALID_UNICODE, "text", f"the control character {control!r} in text")
     if not any(unicodedata.category(character)[0] in "LN" for character in text):
         raise RejectedRow(RejectCode.EMPTY_TRANSCRIPT, "text", f"empty transcript: {text[:60]!r} has no words")
 

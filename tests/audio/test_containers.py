@@ -151,6 +151,16 @@ def test_an_ogg_file_without_its_last_page_is_truncated(subtype):
     assert decode(b"".join(pages) + bytes(9_000))[1].flaw is None
 
 
+@pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
+def test_an_ogg_file_with_a_damaged_page_is_broken(subtype):
+    """Decoders skip a page whose checksum is wrong, a second of the recording."""
+    content = bytearray(encode(SAMPLES, rate=RATE, format="OGG", subtype=subtype))
+    assert decode(bytes(content))[1].flaw is None
+    content[len(content) // 2] ^= 1
+    _, recording = decode(bytes(content))
+    assert recording.flaw.startswith("broken audio: ") and recording.flaw.endswith("a page of it is damaged")
+
+
 def test_mp3_in_a_wav_file_is_counted_by_its_frames():
     frames = without_info(encode(SAMPLES, rate=RATE, format="MP3", bitrate_mode="VARIABLE"))
     format = struct.pack("<4sIHHIIHH", b"fmt ", 16, 0x55, 1, RATE, 8_000, 1, 0)

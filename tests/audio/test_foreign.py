@@ -33,6 +33,7 @@ FORMATS = {  # file name -> FFmpeg's container and codec, and what messages call
     "a.wv": ("wv", "wavpack", "WavPack"),
     "a.tta": ("tta", "tta", "True Audio"),
     "a.avi": ("avi", "pcm_s16le", "AVI video"),
+    "a.flv": ("flv", "aac", "Flash video"),
 }
 
 
@@ -78,7 +79,7 @@ def test_named_with_the_command_that_converts_it_where_ffmpeg_is_not_installed(f
     assert "pip install 'av>=18,<19'" in str(error.value)
 
 
-@pytest.mark.parametrize("name", [name for name in FORMATS if name not in ("a.ac3", "a.avi")])
+@pytest.mark.parametrize("name", [name for name in FORMATS if name != "a.ac3"])
 def test_half_of_a_file_is_truncated(files, name):
     try:
         _, recording = decode(half(files[name]))
@@ -94,7 +95,7 @@ def test_an_index_at_the_beginning_states_the_length():
     assert recording.flaw == f"truncated: {recording.seconds:.2f} s of 2.16 s are there"
 
 
-@pytest.mark.parametrize("name", ["a.aac", "a.webm", "a.mka", "a.ogg", "a.wma"])
+@pytest.mark.parametrize("name", ["a.aac", "a.webm", "a.mka", "a.ogg", "a.wma", "a.wv", "a.avi", "a.flv"])
 def test_two_files_joined_are_read_to_the_end(files, name):
     _, recording = decode(files[name] * 2)
     assert recording.flaw is None and recording.seconds == pytest.approx(4.32, abs=0.25)

@@ -4,7 +4,7 @@ import unicodedata
 
 import pytest
 
-from higgs_recipes.corpus.rows import MAX_ID_BYTES, file_safe_id, hashed_id
+from higgs_recipes.corpus.rows import MAX_ID_BYTES, control_character, file_safe_id, hashed_id
 
 
 @pytest.mark.parametrize(
@@ -57,3 +57,8 @@ def test_both_normal_forms_of_a_name_are_one_id():
 @pytest.mark.parametrize("name", ["x" * 5000, "ก" * 100, "🎉" * 300, "a/" * 200])
 def test_ids_are_short_enough_for_a_file_name(name):
     assert len(file_safe_id(name).encode()) <= MAX_ID_BYTES and len(hashed_id(name).encode()) <= MAX_ID_BYTES
+
+
+@pytest.mark.parametrize("text, found", [("a\0b", "\0"), ("\x1b[0m", "\x1b"), ("tab\tline\r\n\u2028", None)])
+def test_control_characters_are_found_and_whitespace_is_not_one(text, found):
+    assert control_character(text) == found

@@ -79,6 +79,12 @@ def test_speaker_tags_of_any_case_are_those_of_the_model(tmp_path):
     assert row["text"] == "[SPEAKER0] Hi.\n[SPEAKER1] <SE>[Laughter]</SE>" and row["raw_text"] == text
 
 
+@pytest.mark.parametrize("row", [{"text": "Hel\0lo."}, {"speaker": "an\x1bna"}])
+def test_control_characters_are_rejected(tmp_path, row):
+    (reject,) = checked(tmp_path, row)
+    assert reject.code is RejectCode.INVALID_UNICODE and "the control character '\\x" in reject.reason
+
+
 def test_categories_do_not_depend_on_the_message(tmp_path):
     """The task of the row looks like a reason, with a row number and colons."""
     evil = "row 1: too short: max_seconds is ; no reference; ("

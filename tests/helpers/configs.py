@@ -6,6 +6,7 @@ from higgs_recipes.configs.benchmark import (
     BenchmarkEncodeConfig,
     BenchmarkGenerateConfig,
     BenchmarkStreamConfig,
+    BenchmarkTextsConfig,
     BenchmarkTrainConfig,
 )
 from higgs_recipes.configs.codec import FitCodecConfig
@@ -28,6 +29,7 @@ REQUIRED: dict[type, dict[str, Any]] = {
     BenchmarkEncodeConfig: {"codec_config": "codec.json"},
     BenchmarkGenerateConfig: {"model_config": "model.json"},
     BenchmarkStreamConfig: {"model_config": "model.json", "codec_config": "codec.json"},
+    BenchmarkTextsConfig: {"model_config": "model.json", "codec_config": "codec.json", "variants": {"plain": {}}},
     BenchmarkTrainConfig: {"model_config": "model.json", "variants": {"packed": {}, "checkpointed": {}}},
     ChunkConfig: {},
     CodecConfig: {},

@@ -92,6 +92,14 @@ def test_import_json_has_counts_and_recipe(tmp_path):
         ({"format": "f5", "sources": [{"path": "x", "speker": "y"}]}, r"unknown key \['speker'\]"),
         ({"format": "f5", "sources": [{"speaker": "y"}]}, "path of .* must be a string"),
         ({"format": "f5", "sources": ["x"], "columns": "a: b"}, "columns must be a mapping"),
+        (
+            {"format": "f5", "sources": ["x"], "columns": {"speeker": "spk"}},
+            "columns: unknown column 'speeker'; allowed",
+        ),
+        (
+            {"format": "f5", "sources": ["x"], "columns": {"segment": "spk"}},
+            "columns: unknown column 'segment'; allowed",
+        ),
     ],
 )
 def test_errors_of_recipes(tmp_path, fields, message):
@@ -175,7 +183,7 @@ def test_links_need_a_record_that_can_be_written(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setattr(link_roots, "RECORDS", tmp_path / "file/imports")
     fields = {"format": "gpt_sovits", "sources": [str(folder / "a.list")]}
-    with pytest.raises(InputError, match="cannot be written .*, and encode would refuse the links of this import"):
+    with pytest.raises(InputError, match="file/imports.*; without this record, encode would refuse the links"):
         imported(tmp_path / "out", **fields)
     assert imported(tmp_path / "out", **fields, copy_audio=True)[0]
 

@@ -335,6 +335,7 @@ def test_rows_without_a_quality_score_are_kept_and_counted(tmp_path, caplog):
         ({"quality_score": 10**400}, "quality_score is not a number: 1000"),
         ({"text": {"a": 1}}, "transcript is not text: {'a': 1} is a dict"),
         ({"speaker": "\ud83d"}, "invalid Unicode"),
+        ({"text": "Hel\0lo"}, "invalid Unicode: the control character '\\x00' in text"),
     ],
 )
 def test_values_of_other_types_are_rejected(tmp_path, row, reason):

@@ -53,9 +53,12 @@ def map_columns(
         stored = wanted.get(ours, ours)
         path = column_path(table, stored)
         if path is None:
+            lowered = {str(name).strip().lower(): name for name in present}
+            near = difflib.get_close_matches(str(stored).lower(), lowered, n=1)
+            example = lowered[near[0]] if near else present[0]
             raise InputError(
                 f"{label}: no column {stored!r} for {ours}; the columns are {', '.join(present)}; set columns, e.g. "
-                f"{{{ours}: {present[0]}}}"
+                f"{{{ours}: {example}}}"
             )
         paths[ours] = path
     return paths

@@ -3,10 +3,11 @@
 import codecs
 import io
 import json
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from higgs_recipes.corpus.rows import AUDIO_ENDINGS
 from higgs_recipes.rejects import Reject, RejectCode, RejectedRow
@@ -42,33 +43,48 @@ def parse_lines(path: Path, parse: Callable[[str], dict[str, Any]]) -> Iterator[
 
 
 def raw_lines(path: Path) -> Iterator[bytes]:
-    """The lines of a file in UTF-8, with their ends and without a byte order mark.
-
-    A line ends with a line feed, a carriage return, or both. A file with the byte order mark of UTF-16 or UTF-32 is
-    converted.
+    """The lines of a file; see `lines_of`.
 
     Raises:
-        RejectedRow: no such file, or UTF-16 that is damaged or has no byte order mark.
+        RejectedRow: no such file, a folder or a pipe, or as `lines_of`.
     """
+    if os.path.exists(path) and not os.path.isfile(path):  # reading from a pipe or a device would never end
+        raise RejectedRow(RejectCode.UNREADABLE_FILE, detail=f"cannot be read: not a file: {path}")
     try:
         with path.open("rb") as file:
-            encoding = _wide_encoding(file.read(_HEAD_BYTES), path)
-            file.seek(0)
-            lines = file if encoding is None else io.TextIOWrapper(file, encoding=encoding, newline="\n")
-            is_first = True
-            for line in lines:
-                for raw in (line if isinstance(line, bytes) else line.encode()).splitlines(keepends=True):
-                    yield raw.removeprefix(codecs.BOM_UTF8) if is_first else raw
-                    is_first = False
-    except UnicodeDecodeError as error:
-        detail = f"{path} is damaged at byte {error.start}: save it as UTF-8"
-        raise RejectedRow(RejectCode.UTF_16, detail=detail) from error
+            yield from lines_of(file, str(path))
     except OSError as error:
         detail = f"cannot be read: {error.strerror}: {path}"
         raise RejectedRow(RejectCode.UNREADABLE_FILE, detail=detail) from error
 
 
-def _wide_encoding(head: bytes, path: Path) -> str | None:
+def lines_of(file: BinaryIO, name: str) -> Iterator[bytes]:
+    """The lines of an open file in UTF-8, with their ends and without a byte order mark.
+
+    A line ends with a line feed, a carriage return, or both. A file with the byte order mark of UTF-16 or UTF-32 is
+    converted.
+
+    Args:
+        name: of the file, for messages.
+
+    Raises:
+        RejectedRow: UTF-16 that is damaged or has no byte order mark.
+    """
+    encoding = _wide_encoding(file.read(_HEAD_BYTES), name)
+    file.seek(0)
+    lines = file if encoding is None else io.TextIOWrapper(file, encoding=encoding, newline="\n")
+    is_first = True
+    try:
+        for line in lines:
+            for raw in (line if isinstance(line, bytes) else line.encode()).splitlines(keepends=True):
+                yield raw.removeprefix(codecs.BOM_UTF8) if is_first else raw
+                is_first = False
+    except UnicodeDecodeError as error:
+        detail = f"{name} is damaged at byte {error.start}: save it as UTF-8"
+        raise RejectedRow(RejectCode.UTF_16, detail=detail) from error
+
+
+def _wide_encoding(head: bytes, name: str) -> str | None:
     """The encoding of a file by its byte order mark, None for UTF-8 and others of single bytes."""
     for marks, encoding in _WIDE.items():
         if head.startswith(marks):
@@ -76,7 +92,7 @@ def _wide_encoding(head: bytes, path: Path) -> str | None:
     for first, encoding in ((1, "UTF-16LE"), (0, "UTF-16BE")):
         high = head[first::2]
         if high.count(0) * 8 > len(high):  # names of files and columns are ASCII
-            detail = f"{path} has no byte order mark; convert it: {_convert(encoding)}"
+            detail = f"{name} has no byte order mark; convert it: {_convert(encoding)}"
             raise RejectedRow(RejectCode.UTF_16, detail=detail)
     return None
 

@@ -32,8 +32,8 @@ def record_links(folder: Path, roots: Iterable[str]) -> None:
         atomic_write(path, json.dumps({"roots": sorted(known | set(roots))}))
     except DiskError as error:
         raise DiskError(
-            f"{path} cannot be written ({error}), and encode would refuse the links of this import: set "
-            "HF_HOME to a folder that can be written, or copy_audio: true"
+            f"{error}; without this record, encode would refuse the links of this import: set HF_HOME to a folder "
+            "that can be written, or copy_audio: true"
         ) from error
 
 

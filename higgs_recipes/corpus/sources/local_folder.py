@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
@@ -34,6 +35,7 @@ SPLIT_WORDS = {
     **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
 }
 _SHARD = re.compile(r"(.+)-\d{5}-of-\d{5,}(-[^/]*)?")
+_SHARD_COUNT = re.compile(r"-\d{5}-of-(\d{5,})")
 
 Opener = Callable[[], Table]
 
@@ -66,7 +68,10 @@ def _open_splits(folder: Path, splits: Mapping[str, Opener], split: str) -> Tabl
             with explain_datasets({"path": str(folder)}, split):
                 instruction = ReadInstruction.from_spec(part.strip().replace(name, DEFAULT_SPLIT, 1))
                 (rows,) = instruction.to_absolute({DEFAULT_SPLIT: len(table)})
-            table = table.select(range(len(table))[rows.from_ : rows.to])
+            chosen = range(len(table))[rows.from_ : rows.to]
+            if not chosen:
+                raise InputError(f"{folder}: split {part.strip()!r} has no rows: {name} has {len(table)}")
+            table = table.select(chosen)
         tables.append(table)
     return tables[0] if len(tables) == 1 else ConcatTable(tables)
 
@@ -154,6 +159,7 @@ def _data_files(folder: Path, spec: Mapping[str, Any]) -> dict[str, str | None]:
         if not matching:
             raise InputError(f"{folder}: no .parquet or .tar file matches files {pattern!r}")
         return matching
+    _warn_of_missing_shards(folder, names)
     configs = _card_configs(folder)
     if spec.get("name") or configs:
         return _configured_files(folder, configs, names, spec.get("name"))
@@ -182,6 +188,8 @@ def _card_configs(folder: Path) -> dict[str, dict[str, Any]]:
     except InputError as error:
         raise InputError(f"{card}: its head cannot be read: {error}") from error
     configs = content.get("configs") if isinstance(content, dict) else None
+    if not isinstance(configs, list | None):
+        raise InputError(f"{card}: configs in its head is not a list")
     entries = [entry for entry in configs or [] if isinstance(entry, dict) and "data_files" in entry]
     return {str(entry.get("config_name", "default")): entry for entry in entries}
 
@@ -203,7 +211,23 @@ def _configured_files(
         for pattern in paths if isinstance(paths, list) else [paths]:
             matching = [name for name in names if fnmatchcase(name, str(pattern).removeprefix("./"))]
             found |= dict.fromkeys(matching, str(entry.get("split", DEFAULT_SPLIT)))
+    if not found:
+        raise InputError(
+            f"{folder}: README.md has a configuration {wanted!r} whose data_files match no .parquet or .tar file: set "
+            "files, e.g. files: '*.parquet'"
+        )
     return found
+
+
+def _warn_of_missing_shards(folder: Path, names: Sequence[str]) -> None:
+    """Log which files of a split are missing, by their names: train-00000-of-00002.parquet is one of two."""
+    counts: Counter[tuple[str, int]] = Counter()
+    for name in names:
+        if match := _SHARD_COUNT.search(name):
+            counts[name[: match.start()], int(match[1])] += 1
+    for (start, expected), count in counts.items():
+        if count < expected:
+            logger.warning("%s: %d of %d files %s-* are there: the split is not whole", folder, count, expected, start)
 
 
 def _open_parquet(folder: Path, names: Sequence[str]) -> Table:

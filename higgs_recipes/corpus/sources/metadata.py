@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from higgs_recipes.corpus.sources.lines import decode, json_lines, merged_file, raw_lines
+from higgs_recipes.corpus.sources.listing import is_audio_name
 from higgs_recipes.errors import InputError
 from higgs_recipes.rejects import Reject, RejectCode, RejectedRow
 
@@ -36,7 +37,13 @@ def metadata_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]] | Reject]:
     if path.suffix == ".csv":
         yield from _csv_rows(path)
         return
+    is_first = True
     for row in json_lines(path):
+        if is_first and isinstance(row, Reject) and row.code is RejectCode.NOT_JSON and _begins_array(path):
+            raise InputError(
+                f"{path} is one JSON array: write one object a line, such as by jq -c '.[]' {path.name} > NEW"
+            )
+        is_first = False
         yield row if isinstance(row, Reject) else (row["line"], row["stored"])
 
 
@@ -167,7 +174,12 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]] | Reject]:
         elif len(cells) < 2 and not "".join(cells).strip():
             continue  # a blank line
         elif header is None:
-            header = cells
+            header = [name.strip() for name in cells]
+            if named := [name for name in header if is_audio_name(name)]:
+                raise InputError(
+                    f"{path}: the first line names the file {named[0]}: the columns must be named in the line before "
+                    "it, such as file_name,text"
+                )
             if twice := [name for name in header if name and header.count(name) > 1]:
                 raise InputError(f"{path}: two columns are named {twice[0]!r}; rename or remove one")
         elif len(cells) != len(header):
@@ -176,3 +188,8 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]] | Reject]:
         else:
             yield numbers[-1], {name: cell for name, cell in zip(header, cells, strict=True) if name}
     yield from rejects
+
+
+def _begins_array(path: Path) -> bool:
+    first = next((line for line in raw_lines(path) if line.strip()), b"")
+    return first.lstrip().startswith(b"[")

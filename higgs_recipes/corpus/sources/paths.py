@@ -8,7 +8,7 @@ from typing import Any
 
 from higgs_recipes.corpus.rows import nfc
 from higgs_recipes.corpus.sources.link_roots import is_below, link_roots
-from higgs_recipes.corpus.sources.listing import FolderListing, is_audio_name
+from higgs_recipes.corpus.sources.listing import FolderListing, audio_stem, is_audio_name
 from higgs_recipes.errors import InputError, shown
 from higgs_recipes.rejects import RejectCode, RejectedRow, field_name
 
@@ -18,6 +18,7 @@ logger = logging.getLogger(__name__)
 _WINDOWS_DRIVE = re.compile(r"[A-Za-z]:/")  # "Q: who.wav" is a file name
 # For corpora: encode and export read what import writes.
 LINK_HINT = "copy the recording into it; links are read where an import on this machine has made them"
+MAX_SHOWN = 500  # characters of a path in a message
 _AUDIO_FIELDS = ("audio", "ref_audio", "ref_speakers", "turns")
 
 
@@ -95,7 +96,9 @@ class SourceFolder:
             return self._checked(found, field)
         missing = next((place for base in bases if (place := self._relative(spellings[-1], base)) is not None), None)
         if missing is None:
-            outside = f"{path} is not in {self.root}" if self._shows_paths else PurePosixPath(spellings[-1]).name
+            outside = PurePosixPath(spellings[-1]).name[-MAX_SHOWN:]
+            if self._shows_paths:
+                outside = f"{path[:MAX_SHOWN]} is not in {self.root}"
             raise RejectedRow(RejectCode.OUTSIDE_FOLDER, field, f"{outside}; {self._hint}")
         code, name = RejectCode.UNREADABLE_FILE, ""
         if field.partition(".")[0] in _AUDIO_FIELDS:
@@ -103,12 +106,13 @@ class SourceFolder:
         raise RejectedRow(code, field, f"{name}cannot be read: {self._explain_missing(missing)}")
 
     def find_recording(self, stem: str) -> PurePosixPath | None:
-        """Find a recording by its path with or without a suffix; .wav is preferred to others."""
+        """Find a recording by its path with, without or with another suffix; .wav is preferred to others."""
         if (relative := self._relative(stem, self.root)) is None:
             return None
         if is_audio_name(stem) and (found := self._find(relative)) is not None:
             return found
-        names = self._listing(relative.parent).by_stem.get(nfc(relative.name), [])
+        by_stem = self._listing(relative.parent).by_stem
+        names = by_stem.get(nfc(relative.name)) or by_stem.get(nfc(audio_stem(relative.name)), [])
         names = sorted(names, key=lambda name: (not name.lower().endswith(".wav"), name))
         return relative.with_name(names[0]) if names else None
 
@@ -183,6 +187,8 @@ class SourceFolder:
             return f"{path} is {kind}"
         similar = self._listing(relative.parent).similar(relative.name)
         hint = f"; did you mean {' or '.join(map(repr, similar))}?" if similar else ""
+        if len(str(relative)) > MAX_SHOWN:  # the content of a file in the place of its name
+            path = f"{str(path)[: len(str(self.root)) + MAX_SHOWN]}..."
         return f"No such file or directory ({path}){hint}"
 
 

@@ -179,7 +179,7 @@ def _open(index: int, spec: dict[str, Any], config: EncodeConfig) -> Source:
     table: Table | None = None
     if spec.get("streaming"):
         table, folder = _open_stream(index, spec, split, config), None
-    elif not folder.is_dir():
+    elif not os.path.isdir(folder):  # unlike Path.is_dir, it accepts names that are too long for a file
         if not is_hub_id(path):
             raise InputError(f"sources: {path} is neither a folder nor a Hub id (user/name)")
         table, folder = open_hub(spec, split)

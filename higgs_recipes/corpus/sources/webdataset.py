@@ -1,5 +1,6 @@
 """Read recordings in tar files in the format of WebDataset, without unpacking them."""
 
+import io
 import logging
 import tarfile
 from collections import defaultdict
@@ -9,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from higgs_recipes.corpus.rows import AUDIO_ENDINGS
-from higgs_recipes.corpus.sources.lines import decode, json_object
+from higgs_recipes.corpus.sources.lines import decode, json_object, lines_of
 from higgs_recipes.errors import InputError
 from higgs_recipes.rejects import RejectCode, RejectedRow
 
@@ -203,4 +204,4 @@ def _read_text(file: Any, member: _Member, ending: str) -> dict[str, Any]:
     content = file.read(member.size)
     if ending == JSON_ENDING:
         return {f"json.{name}": value for name, value in json_object(content).items()}
-    return {TEXT_ENDING: decode(content).removeprefix("\ufeff").strip()}
+    return {TEXT_ENDING: "".join(map(decode, lines_of(io.BytesIO(content), member.name))).strip()}

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from higgs_recipes.configs.corpus import IMPORT_COLUMNS
 from higgs_recipes.corpus.sources.metadata import METADATA_FILES, find_metadata, metadata_rows
 from higgs_recipes.corpus.sources.paths import SourceFolder
 from higgs_recipes.errors import InputError
@@ -13,24 +14,6 @@ from higgs_recipes.rejects import Reject, RejectCode
 
 # Column of the metadata file -> column of `ImportRow`, where the names differ.
 _NAMES = {"file_name": "audio", "audio_file_name": "audio", "ref_audio_file_name": "ref_audio"}
-_COLUMNS = (
-    "id",
-    "audio",
-    "text",
-    "speaker",
-    "speaker_name",
-    "language",
-    "gender",
-    "scene",
-    "emotion",
-    "ref_audio",
-    "ref_text",
-    "ref_speakers",
-    "task",
-    "user_instruction",
-    "quality_score",
-    "original_audio_path",
-)
 
 
 def read_audiofolder(source: Path, folder: SourceFolder) -> Iterator[ImportRow | Reject]:
@@ -60,4 +43,4 @@ def read_audiofolder(source: Path, folder: SourceFolder) -> Iterator[ImportRow |
 def _row(stored: dict[str, Any]) -> ImportRow:
     named = {_NAMES.get(key, key): value for key, value in stored.items()}
     named["scene"] = named.get("scene_label") or named.get("scene")  # import keeps the label of its source
-    return {key: named[key] for key in _COLUMNS if key in named} | {"fields": stored}
+    return {key: named[key] for key in IMPORT_COLUMNS if key in named} | {"fields": stored}

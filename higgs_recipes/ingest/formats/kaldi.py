@@ -1,6 +1,7 @@
 """Data folders of Kaldi: wav.scp and text; optional segments, utt2spk, spk2gender and utt2lang."""
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ def read_kaldi(source: Path, folder: SourceFolder) -> Iterator[ImportRow | Rejec
     texts, text_rejects = read_table(source / "text")
     recordings, recording_rejects = read_table(source / "wav.scp")
     names = ("segments", "utt2spk", "spk2gender", "utt2lang")
-    optional = {name: read_table(source / name) if (source / name).is_file() else ({}, []) for name in names}
+    optional = {name: read_table(source / name) if (source / name).exists() else ({}, []) for name in names}
     tables: dict[str, Table] = {name: table for name, (table, _) in optional.items()}
     # Also if all of segments is rejected: whole recordings are not clips then.
     locate = _segment if any(optional["segments"]) else _recording
@@ -64,6 +65,8 @@ def _recording(name: str, _: Table, recordings: Table) -> ImportRow:
         raise RejectedRow(RejectCode.NO_RECORDING, "audio", f"wav.scp has no {name}")
     if path.endswith("|"):
         raise RejectedRow(RejectCode.COMMAND, "audio", "commands are not run: write the output to a file")
+    if re.search(r"\.ark:\d+$", path):
+        raise RejectedRow(RejectCode.COMMAND, "audio", f"{path} is a part of an archive: write it to a file")
     return {"audio": path}
 
 

@@ -44,6 +44,8 @@ def _row(line: str, *, folder: SourceFolder, used: set[PurePosixPath]) -> Import
     if len(cells) not in (2, 3):
         detail = f"{len(cells)} cells; a line is id|text or id|text|normalized text"
         raise RejectedRow(RejectCode.WRONG_CELLS, detail=detail)
+    if not name:
+        raise RejectedRow(RejectCode.NO_FILE_NAME, "audio", "the line begins with a bar")
     text, *normalized = (cell.strip() for cell in cells[1:])
     if normalized and normalized[0]:
         if text and not _is_similar(text, normalized[0]):

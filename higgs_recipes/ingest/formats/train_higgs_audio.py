@@ -54,7 +54,7 @@ def read_train_higgs_audio(source: Path, folder: SourceFolder) -> Iterator[Impor
     path = source / METADATA
     own = SourceFolder(source, match_ends=folder.match_ends, follow_links=folder.follow_links)
     folders = [folder] if folder.root == source else [own, folder]
-    if path.is_file():
+    if path.exists():
         for line, sample in _samples(path):
             place = {"file": str(path), "line": line}
             try:

@@ -38,6 +38,8 @@ def test_a_column_can_be_a_field_of_a_struct(table):
     )
     with pytest.raises(InputError, match="no column 'meta.words' for text; the columns are audio, meta, a.b; set"):
         mapped(table, {"text": "meta.words"})
+    with pytest.raises(InputError, match=r"the columns are Audio, Text; set columns, e.g. \{text: Text\}"):
+        mapped(MetadataTable([{"Audio": "a.wav", "Text": "Hi."}]))
 
 
 def test_class_labels_in_a_struct_have_their_names():

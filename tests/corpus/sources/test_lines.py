@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from higgs_recipes.corpus.sources.lines import json_object, merged_file, parse_lines, raw_lines
@@ -35,6 +37,12 @@ def test_other_errors_are_raised(tmp_path):
 def test_an_unreadable_file_is_named(tmp_path):
     with pytest.raises(InputError, match="cannot be read: No such file or directory: .*none"):
         list(parse_lines(tmp_path / "none", lambda line: {}))
+
+
+def test_a_pipe_is_not_read(tmp_path):
+    os.mkfifo(tmp_path / "list")
+    with pytest.raises(RejectedRow, match="cannot be read: not a file: .*list"):
+        list(raw_lines(tmp_path / "list"))
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])

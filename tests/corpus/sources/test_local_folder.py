@@ -136,6 +136,42 @@ def test_splits_of_parquet_files_are_in_their_names_or_on_the_card(tmp_path):
     assert "no configuration 'three'; set name to one of one, two" in refusal(tmp_path / "corpus", name="three")
 
 
+def test_a_part_of_a_split_without_rows_is_refused(tmp_path):
+    write_parquet(tmp_path / "corpus/a.parquet", ["One.", "Two."])
+    for split in ("train[2:]", "train[:10%]", "train[1:1]"):
+        assert f"split '{split}' has no rows: train has 2" in refusal(tmp_path / "corpus", split=split)
+    assert texts(tmp_path / "corpus", split="train[1:]") == ["Two."]
+
+
+def test_a_split_whose_files_are_not_all_there_is_named(tmp_path, caplog):
+    for name in ("train-00000-of-00001", "dev-00000-of-00003", "dev-00002-of-00003"):
+        write_parquet(tmp_path / f"corpus/data/{name}.parquet", [f"{name}."])
+    assert len(texts(tmp_path / "corpus", split="dev")) == 2
+    assert f"{tmp_path}/corpus: 2 of 3 files data/dev-* are there: the split is not whole" in caplog.text
+    assert "data/train-*" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "head, message",
+    [
+        ("configs: 5", "README.md: configs in its head is not a list"),
+        ("configs: [{data_files: 7}]", "README.md has a configuration 'default' whose data_files match no .parquet"),
+        ("configs: [{data_files: ../*.parquet}]", "whose data_files match no .parquet or .tar file: set files"),
+        ("configs: [", "README.md: its head cannot be read: not YAML"),
+        ("a: &a [*a]", "README.md: its head cannot be read: line 1: an alias inside the value that it stands for"),
+    ],
+)
+def test_a_card_that_cannot_be_used_is_named(tmp_path, head, message):
+    write_parquet(tmp_path / "corpus/a.parquet", ["One."])
+    (tmp_path / "corpus/README.md").write_text(f"---\n{head}\n---\n")
+    assert message in refusal(tmp_path / "corpus")
+    assert texts(tmp_path / "corpus", files="*.parquet") == ["One."]
+
+
+def test_a_path_that_is_too_long_is_no_folder(tmp_path):
+    assert "is neither a folder nor a Hub id" in refusal(tmp_path / ("n" * 5000))
+
+
 def test_files_selects_files_of_a_folder(tmp_path):
     splits_in_tar(tmp_path / "corpus")
     write_parquet(tmp_path / "corpus/more.parquet", ["More."])

@@ -117,3 +117,17 @@ def test_rows_are_relative_to_the_folder_of_their_file(tmp_path):
     table = open_metadata(tmp_path / "metadata.csv", renamed={"file_name": "audio"})
     assert table.recordings_folder(0) == table.select([1]).recordings_folder(0) == tmp_path
     assert table.select([1]).column("audio") == ["b.wav"]
+
+
+def test_a_list_without_a_header_and_one_json_array_are_named(tmp_path):
+    (tmp_path / "metadata.csv").write_text("clips/a.wav,Hello.\nclips/b.wav,Hi.\n")
+    with pytest.raises(InputError, match="the first line names the file clips/a.wav: the columns must be named"):
+        open_metadata(tmp_path / "metadata.csv", renamed={})
+    (tmp_path / "metadata.jsonl").write_text('[\n {"file_name": "a.wav", "text": "Hello."}\n]\n')
+    with pytest.raises(InputError, match="is one JSON array: write one object a line, such as by jq"):
+        open_metadata(tmp_path / "metadata.jsonl", renamed={})
+
+
+def test_spaces_around_the_names_of_columns_are_not_a_part_of_them(tmp_path):
+    (tmp_path / "metadata.csv").write_text("file_name, text\na.wav, Hello.\n")
+    assert open_metadata(tmp_path / "metadata.csv", renamed={})[0] == {"file_name": "a.wav", "text": " Hello."}

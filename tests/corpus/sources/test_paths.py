@@ -347,6 +347,13 @@ def test_other_values_are_not_file_names(lists, written):
         resolve(lists, written)
 
 
+def test_the_content_of_a_file_in_the_place_of_its_name_is_shortened(lists):
+    for path in ("UklGRiSW" * 9_000, "/" + "x" * 70_000):
+        with pytest.raises(RejectedRow) as error:
+            resolve(lists, path)
+        assert len(str(error.value)) < 1_500
+
+
 def test_half_a_surrogate_pair_is_invalid(lists):
     with pytest.raises(RejectedRow, match="invalid Unicode"):
         resolve(lists, "\ud83d.wav")

@@ -186,3 +186,5 @@ def test_a_text_that_cannot_be_one_is_a_broken_row(tmp_path):
     assert table.broken() == [0, 1] and table[2]["json.text"] == "C."
     with pytest.raises(RejectedRow, match="a.tar: a.txt: not UTF-8"):
         table[0]
+    (tmp_path / "b.tar").write_bytes(tar({"a.wav": b"w", "a.txt": "Xin chào.\r\n".encode("utf-16")}))
+    assert WebDatasetTable([tmp_path / "b.tar"])[0]["txt"] == "Xin chào."

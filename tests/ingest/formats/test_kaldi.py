@@ -25,6 +25,14 @@ def kaldi(folder: Path, **tables: str) -> Path:
     return folder
 
 
+def test_a_recording_in_an_archive_is_a_reject(tmp_path):
+    data = kaldi(
+        write_tones(tmp_path / "data", "a.wav"), wav_scp="u1 data.ark:1234\nu2 a.wav\n", text="u1 Hi.\nu2 Ho."
+    )
+    (row,), rejects = imported(tmp_path / "out", format="kaldi", sources=[str(data)])
+    assert row["id"] == "u2" and "data.ark:1234 is a part of an archive: write it to a file" in rejects["text", 1]
+
+
 def test_tables_are_joined(tmp_path):
     write_tones(tmp_path / "audio", "1.wav", "2.wav", "3.wav", "4.wav")
     data = kaldi(

@@ -35,8 +35,11 @@ def test_the_normalized_text_is_used_and_no_speaker_guessed(tmp_path):
 
 
 def test_recordings_have_any_suffix_and_ids_may_have_one(tmp_path):
-    folder = write_tones(tmp_path / "LJ", "wavs/a.wav", "wavs/b.flac", "wavs/c.WAV", "wavs/take.1.ogg", "wavs/e/f.wav")
-    (folder / "metadata.csv").write_text("a.wav|One.\nb|Two.\nc.WAV|Three.\ntake.1|Four.\nwavs/e/f.wav|Five.\n")
+    names = ("a.wav", "b.flac", "c.WAV", "take.1.ogg", "e/f.wav", "g.flac", "h.WAV")
+    folder = write_tones(tmp_path / "LJ", *[f"wavs/{name}" for name in names])
+    (folder / "metadata.csv").write_text(
+        "a.wav|One.\nb|Two.\nc.WAV|Three.\ntake.1|Four.\nwavs/e/f.wav|Five.\ng.wav|Six.\nh.wav|Seven.\n"
+    )
     rows, rejects = imported(tmp_path / "out", format="ljspeech", sources=[str(folder)])
     assert not rejects and [(row["id"], row["file_name"]) for row in rows] == [
         ("a", "audio/wavs/a.wav"),
@@ -44,6 +47,8 @@ def test_recordings_have_any_suffix_and_ids_may_have_one(tmp_path):
         ("c", "audio/wavs/c.WAV"),
         ("take.1", "audio/wavs/take.1.ogg"),
         ("wavs_e_f", "audio/wavs/e/f.wav"),
+        ("g", "audio/wavs/g.flac"),
+        ("h", "audio/wavs/h.WAV"),
     ]
 
 
