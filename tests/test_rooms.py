@@ -51,7 +51,7 @@ TRANSFORMERS_DOORS = {
     "AutoModelForCTC": {"audio.asr"},
     "AutoModelForAudioXVector": {"audio.speaker"},
     "Whisper": {"audio.asr"},
-    "WavLM": {"audio.speaker"},
+    "WavLM": {"audio.wavlm_ecapa"},
     "pipeline": {"audio.asr"},
 }
 
