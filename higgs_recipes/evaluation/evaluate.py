@@ -24,6 +24,7 @@ from higgs_recipes.constants import SAMPLE_RATE
 from higgs_recipes.corpus.encoded import check_codec, fetch_encoded, load_encoded
 from higgs_recipes.devices import single_device
 from higgs_recipes.errors import InputError
+from higgs_recipes.evaluation.checks import check_clips
 from higgs_recipes.evaluation.clip_judgments import check_turn_speakers
 from higgs_recipes.evaluation.scoring import SpokenClip, score_clips
 from higgs_recipes.generation.finished_clips import FinishedClips, clip_settings, generate_rest
@@ -109,7 +110,9 @@ def evaluate_model(config: EvaluateConfig) -> Evaluation:
         speaker_model=speaker_model,
         rules=rules,
     )
+    checks = check_clips(scored, clips, rules)
     setup = {
+        "benchmark": None,
         "asr": public_name(config.asr),
         "asr_revision": asr_model.revision,
         "asr_language": config.asr_language,
@@ -134,7 +137,7 @@ def evaluate_model(config: EvaluateConfig) -> Evaluation:
         "untrained_base": _is_untrained(base, config),
     }
     waveforms = {system: [clip.waveform for clip in system_clips] for system, system_clips in clips.items()}
-    return Evaluation(metrics=scored | setup | run_environment(), waveforms=waveforms, run=run)
+    return Evaluation(metrics=scored | checks | setup | run_environment(), waveforms=waveforms, run=run)
 
 
 def choose_rules(rows: Sequence[Mapping[str, Any]], *, config: EvaluateConfig, asr_model: ASRModel) -> list[TextRule]:
@@ -268,5 +271,6 @@ def decode_clips(generations: Sequence[Generation], codec: Codec) -> list[Spoken
     """Decode generated codes to waveforms."""
     waveforms = codec.decode([generation.codes for generation in generations])
     return [
-        SpokenClip(waveform, generation.stopped) for waveform, generation in zip(waveforms, generations, strict=True)
+        SpokenClip(waveform, generation.stopped, generation.codes)
+        for waveform, generation in zip(waveforms, generations, strict=True)
     ]
