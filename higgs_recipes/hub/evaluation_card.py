@@ -64,9 +64,11 @@ def _model_index_results(metrics: Fields) -> list[dict]:
     scores, similarity = metrics["rows"][_own_row(metrics)], metrics["speaker_score"]
     in_characters = languages_in_characters(metrics["languages"])
     types = {
+        "wer_macro": ("wer_macro", METRICS["wer_macro"].title),
         "wer": ("wer", f"WER, in characters for {', '.join(in_characters)}" if in_characters else "WER"),
         "cer": ("cer", "CER"),
         "similarity": (similarity, f"Speaker similarity ({similarity})"),
+        "prompt_similarity": (similarity, f"Similarity to the prompt ({similarity})"),
     }
     results = [
         EvalResult(
@@ -102,7 +104,8 @@ def _section(metrics: Fields) -> str:
         for system, title in titles.items()
         if system in rows
     ]
-    about = {
+    benchmark = metrics["benchmark"] if "benchmark" in metrics else None
+    about = ({"benchmark": benchmark["name"]} if benchmark else {}) | {
         "dataset": f"{public_name(metrics['dataset'])}, split {metrics['split']}",
         "protocol": metrics["protocol"],
         "texts": f"{metrics['n']} scored, {metrics['skipped']} skipped"
@@ -111,15 +114,15 @@ def _section(metrics: Fields) -> str:
         "ASR model": with_revision(metrics["asr"], metrics["asr_revision"]),
         "normalizer": metrics["normalizer"],
         "speaker score": metrics["speaker_score"],
-        "speaker model": with_revision(metrics["speaker"], metrics["speaker_revision"]),
+        "speaker model": metrics["speaker"] and with_revision(metrics["speaker"], metrics["speaker_revision"]),
         "codec": metrics["codec"],
         "seeds": metrics["seeds"],
         "hardware": metrics["hardware"],
         "commit": metrics["git_commit"],
     }
     warnings = UNTRAINED + "\n" if metrics["untrained_base"] else ""
-    if warning := held_out_warning(metrics):
-        warnings += f"> **{literal(warning)}**\n\n"
+    for warning in [held_out_warning(metrics), *(benchmark["warnings"] if benchmark else [])]:
+        warnings += f"> **{literal(warning)}**\n\n" if warning else ""
     head = ["", *(METRICS[metric].card_title for metric in columns)]
     note = "Brackets: 95 % interval; n: number of scored clips.\n"
     return f"## Evaluation\n\n{warnings}{table(head, lines)}\n{note}\n{facts(about)}"
@@ -137,8 +140,9 @@ def _players(metrics: Fields, name: str) -> str:
     for clip in metrics["clips"][:MAX_PLAYED_TEXTS]:
         cells = [html.escape(" ".join(clip["text"].split()))]
         for system in shown:
-            source = html.escape(f"{root}/{quote(clip[system]['wav'])}")
-            cells.append(f'<audio controls src="{source}"></audio>')
+            wav = clip[system]["wav"]
+            source = html.escape(f"{root}/{quote(wav or '')}")
+            cells.append(f'<audio controls src="{source}"></audio>' if wav else "missing")
         lines.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
     return "\n<table>\n" + "\n".join(lines) + "\n</table>\n\n" if len(lines) > 1 else ""
 

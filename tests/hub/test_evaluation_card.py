@@ -7,6 +7,7 @@ from huggingface_hub import ModelCard
 from higgs_recipes.errors import InputError
 from higgs_recipes.hub.cards import adapter_card
 from higgs_recipes.hub.evaluation_card import update_evaluation
+from tests.helpers.evaluation_record import metrics, score
 from tests.helpers.records import METRICS, RUN
 
 
@@ -125,3 +126,17 @@ def test_a_missing_field_is_named():
     metrics = {field: value for field, value in METRICS.items() if field != "seeds"}
     with pytest.raises(InputError, match="metrics.json: field 'seeds' is missing"):
         update_evaluation("", metrics, name="tester/voice")
+
+
+def test_a_benchmark_has_its_name_its_warnings_and_its_scores_in_the_card():
+    benchmark = {"name": "Zero-shot voice cloning, en", "warnings": ["These are not scores of Seed-TTS-eval."]}
+    record = metrics(benchmark=benchmark)
+    record["rows"]["finetuned"] |= {"wer_macro": score(0.25, n=2), "prompt_similarity": score(0.5, n=2)}
+    record["clips"][0]["real"]["wav"] = None
+    card = update_evaluation("", record, name="me/voice")
+    assert "- benchmark: Zero-shot voice cloning, en" in card
+    assert "> **These are not scores of Seed-TTS-eval.**" in card and "<td>missing</td>" in card
+    named = {score.metric_name: score.metric_value for score in ModelCard(card).data.eval_results}
+    assert named["WER, mean over texts"] == 0.25 and named["Similarity to the prompt (ge2e_cosine)"] == 0.5
+    del record["benchmark"]  # of an earlier version
+    assert "benchmark" not in update_evaluation("", record, name="me/voice")

@@ -106,7 +106,9 @@ def test_files_that_a_recipe_names_exist(recipe):
             assert (ROOT / value).exists(), value
 
 
-@pytest.mark.parametrize("recipe", [path for path in RECIPES if path.parent.name in ("higgs-3b", "hub")], ids=name)
+@pytest.mark.parametrize(
+    "recipe", [path for path in RECIPES if path.parent.name in ("higgs-3b", "hub", "benchmarks")], ids=name
+)
 def test_the_published_model_and_codec_are_pinned(recipe):
     fields = yaml.safe_load(recipe.read_text(encoding="utf-8"))
     if fields.get("model_name_or_path") == MODEL_ID:

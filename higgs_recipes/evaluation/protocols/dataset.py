@@ -1,0 +1,82 @@
+"""The datasets of benchmarks: any columns, with recordings as bytes or as files of a local folder."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from higgs_recipes.audio.decoding import AudioSource
+from higgs_recipes.configs.inference import EvaluateConfig
+from higgs_recipes.corpus.sources.cells import as_cell
+from higgs_recipes.corpus.sources.hub_dataset import open_hub
+from higgs_recipes.corpus.sources.local_folder import open_folder
+from higgs_recipes.corpus.sources.paths import find_recording
+from higgs_recipes.corpus.sources.table import Table
+from higgs_recipes.errors import InputError
+from higgs_recipes.hub.public import is_hub_id
+
+
+@dataclass(frozen=True)
+class BenchmarkTable:
+    """A split of a benchmark's dataset.
+
+    Attributes:
+        where: dataset and split, for messages.
+        folder: folder that recordings must be in; None: rows contain the bytes.
+    """
+
+    table: Table
+    where: str
+    folder: Path | None
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def row(self, index: int) -> dict[str, Any]:
+        return self.table[index]
+
+    def require(self, columns: Sequence[str]) -> None:
+        """Raise `InputError` if the dataset lacks columns."""
+        missing = [column for column in columns if column not in self.table.column_names]
+        if missing:
+            raise InputError(
+                f"{self.where}: no column {', '.join(missing)}; the columns are {', '.join(self.table.column_names)}"
+            )
+
+    def recording(self, index: int, value: Any, *, name: str) -> AudioSource | None:
+        """A recording of a row: its bytes, or the path of a file in the folder; None if the row has none.
+
+        Raises:
+            InputError: not a recording, or its file is missing or outside the folder.
+        """
+        try:
+            cell = as_cell(value, field=name)
+            if cell is None or cell["bytes"] is not None:
+                return None if cell is None else cell["bytes"]
+            folder = self.table.recordings_folder(index)
+            if self.folder is None or folder is None:
+                raise InputError(f"{name} has no bytes: a path is never opened in a dataset of the Hub")
+            return find_recording(cell["path"], root=self.folder, folder=folder, field=name)
+        except InputError as error:
+            raise InputError(f"{self.where}, row {index}: {error}") from error
+
+
+def open_benchmark(config: EvaluateConfig) -> BenchmarkTable:
+    """Open the dataset of the recipe: a Hub dataset or a folder.
+
+    Raises:
+        InputError: no such dataset or split, or it has no rows.
+    """
+    spec = {"path": config.dataset, "split": config.split, "revision": config.dataset_revision}
+    where, folder, table = f"{config.dataset}, split {config.split}", Path(config.dataset).expanduser(), None
+    if not folder.is_dir():
+        if not is_hub_id(config.dataset):
+            raise InputError(f"dataset {config.dataset} is neither a folder nor a Hub id (user/name)")
+        table, hub_folder = open_hub(spec, config.split)
+        folder = hub_folder or folder
+    is_on_hub = table is not None
+    if table is None:
+        table = open_folder(folder, spec, config.split)
+    if not len(table):
+        raise InputError(f"{where}: no rows to evaluate")
+    return BenchmarkTable(table, where, None if is_on_hub else folder)

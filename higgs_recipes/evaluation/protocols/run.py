@@ -1,0 +1,23 @@
+"""Run the protocol that a recipe names."""
+
+from collections.abc import Callable
+
+from higgs_recipes.configs.inference import EvaluateConfig
+from higgs_recipes.configs.protocols import Protocol
+from higgs_recipes.evaluation.evaluate import Evaluation, evaluate_model
+from higgs_recipes.evaluation.protocols.seed_tts import evaluate_seed_tts
+
+
+PROTOCOLS: dict[Protocol, Callable[[EvaluateConfig], Evaluation]] = {
+    "fine_tuned_voice": evaluate_model,
+    "seed_tts_eval": evaluate_seed_tts,
+}
+
+
+def run_protocol(config: EvaluateConfig) -> Evaluation:
+    """Evaluate a model by the protocol of the recipe.
+
+    Raises:
+        InputError: as the protocol.
+    """
+    return PROTOCOLS[config.protocol](config)
