@@ -14,6 +14,9 @@ SYSTEMS = {
     "finetuned": "fine-tuned model",
 }
 
+# The same for the groups of benchmarks.
+BENCHMARK_GROUPS = {"by_emotion": "emotion", "by_category": "category", "by_ability": "ability"}
+
 # Field of metrics.json with the scores of each group -> column of the rows that is grouped by.
 GROUPS = {"by_task": "task", "by_speaker": "speaker", "by_language": "language"}
 
@@ -50,6 +53,19 @@ METRICS = {
     "prompt_similarity": Metric(
         "similarity to the prompt, × 100", "similarity to the prompt × 100", is_share=False, is_hundredfold=True
     ),
+    "emotion_similarity": Metric(
+        "similarity of emotion, × 100", "similarity of emotion × 100", is_share=False, is_hundredfold=True
+    ),
+    "dialogue_voices": Metric(
+        "voices of dialogues, × 100", "voices of dialogues × 100", is_share=False, is_hundredfold=True
+    ),
+    "intra_speaker": Metric(
+        "intra-speaker similarity, × 100", "intra-speaker similarity × 100", is_share=False, is_hundredfold=True
+    ),
+    "inter_speaker": Metric(
+        "inter-speaker dissimilarity, × 100", "inter-speaker dissimilarity × 100", is_share=False, is_hundredfold=True
+    ),
+    "win_rate": Metric("wins against the other, by the judge", "wins, by the judge %"),
     "stop_rate": Metric("stopped by itself", "stopped by itself %"),
     "duration_ratio": Metric("duration, generated / real", "duration ratio", is_share=False, better=None),
     "nearest_speaker": Metric("closest to own speaker", "closest to own speaker %"),

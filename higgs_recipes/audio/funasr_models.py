@@ -115,7 +115,7 @@ class EmotionModel:
     """
 
     def __init__(self, name: str, *, revision: str | None, device: torch.device) -> None:
-        self.model, self.revision = load_funasr(name, revision=revision, device=device, field="emotion")
+        self.model, self.revision = load_funasr(name, revision=revision, device=device, field="speaker")
         self.score_name = "sim_" + name.removeprefix(PREFIX).rstrip("/").rsplit("/", 1)[-1].replace("-", "_")
 
     def embed_resampled(self, clips: Sequence[Tensor]) -> list[Tensor | None]:

@@ -1,8 +1,9 @@
 """Speaker models: waveform -> embedding of the voice.
 
 A model is a transformers x-vector checkpoint (Hub id or folder), the WavLM-large + ECAPA-TDNN model of Seed-TTS-eval
-(Hub id or folder of a safetensors port, or its original .pth file), or `package:resemblyzer`, whose weights ship in a
-Python package. Inputs are mono float32 waveforms (N,) at `SAMPLE_RATE`, which the models resample to 16 kHz.
+(Hub id or folder of a safetensors port, or its original .pth file), `package:resemblyzer`, whose weights ship in a
+Python package, or `funasr:emotion2vec_plus_large`, whose embedding is of the emotion. Inputs are mono float32
+waveforms (N,) at `SAMPLE_RATE`, which the models resample to 16 kHz.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoFeatureExtractor, AutoModelForAudioXVector
 
+from higgs_recipes.audio.funasr_models import PREFIX, EmotionModel
 from higgs_recipes.audio.pretrained import (
     METRIC_MODEL_RATE,
     fetch_checkpoint,
@@ -67,6 +69,8 @@ def load_speaker_model(name: str, *, revision: str | None, device: torch.device)
     """
     if name == PACKAGE_SPEAKER_MODEL:
         return Resemblyzer(device=device)
+    if name.startswith(PREFIX):
+        return EmotionModel(name, revision=revision, device=device)
     if name.endswith(".pth"):
         return WavLMEcapaSpeaker(name, load_published_pickle(name), revision=f"sha256 {PICKLE_SHA256}", device=device)
     folder, commit = fetch_checkpoint(name, revision, field="speaker")

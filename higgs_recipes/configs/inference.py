@@ -116,7 +116,7 @@ class EvaluateConfig(SamplingConfig, CodecConfig, AdapterConfig, ModelConfig, Hu
         ModelConfig.__post_init__(self)
         CodecConfig.__post_init__(self)
         SamplingConfig.__post_init__(self)
-        self.check_protocol(asr=self.asr)
+        self.check_protocol(asr=self.asr, speaker=self.speaker)
         require(bool(self.dataset), "dataset is empty: name an encoded corpus")
         require(self.max_rows is None or self.max_rows >= 1, f"max_rows must be positive, got {self.max_rows}")
         require_seed(self.seed)

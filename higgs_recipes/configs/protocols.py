@@ -6,7 +6,7 @@ from typing import Literal
 from higgs_recipes.configs.fields import option, require, require_package
 
 
-Protocol = Literal["fine_tuned_voice", "seed_tts_eval"]
+Protocol = Literal["fine_tuned_voice", "seed_tts_eval", "multi_speaker", "emotion"]
 
 
 @dataclass
@@ -15,17 +15,25 @@ class ProtocolConfig:
 
     protocol: Protocol = option(
         "fine_tuned_voice",
-        "fine_tuned_voice: held-out texts of an encoded corpus; seed_tts_eval: cloning of its prompts.",
+        "fine_tuned_voice: held-out texts of an encoded corpus; seed_tts_eval: cloning of its prompts; multi_speaker: "
+        "dialogues; emotion: cloning of emotional references.",
     )
     dataset_revision: str | None = option(None, "Commit, tag or branch of the dataset; null: main.")
+    columns: dict[str, str] | str | None = option(
+        None, "Mapping from the protocol's column names to those of a benchmark's dataset; null: the names are equal."
+    )
     num_samples: int | None = option(
         None, "Evaluate only so many texts, sampled by the seed, for a quick look with wider intervals; null: all."
     )
 
-    def check_protocol(self, *, asr: str) -> None:
+    def check_protocol(self, *, asr: str, speaker: str) -> None:
         """Check the fields, and that the packages of the metric models are installed."""
         require(
             self.num_samples is None or self.num_samples >= 1, f"num_samples must be positive, got {self.num_samples}"
         )
-        if asr.startswith("funasr:"):
-            require_package("funasr", f"asr: {asr}")
+        require(
+            self.columns is None or isinstance(self.columns, dict), f"columns must be a mapping, got {self.columns!r}"
+        )
+        for field, name in (("asr", asr), ("speaker", speaker)):
+            if name.startswith("funasr:"):
+                require_package("funasr", f"{field}: {name}")

@@ -34,6 +34,10 @@ _TERMS: dict[str, _Term] = {
     "wer_above_50": lambda clip, real: None if clip["wer"] is None else (float(clip["wer"] > 0.5), 1.0),
     "similarity": _mean("similarity"),
     "prompt_similarity": _mean("similarity"),
+    "emotion_similarity": _mean("similarity"),
+    "dialogue_voices": _mean("dialogue_voices"),
+    "intra_speaker": _mean("intra_speaker"),
+    "inter_speaker": _mean("inter_speaker"),
     "stop_rate": _mean("stopped"),
     "duration_ratio": lambda clip, real: (clip["seconds"], real["seconds"]),
 }

@@ -14,30 +14,37 @@ from higgs_recipes.audio.codec import Codec, load_codec
 from higgs_recipes.audio.decoding import AudioSource
 from higgs_recipes.audio.io import read_audio
 from higgs_recipes.audio.speaker import SpeakerModel, load_speaker_model
-from higgs_recipes.audio.word_errors import ErrorCounts, utterance_errors
 from higgs_recipes.chatml import Task, canonical_speaker_tags, conversation
 from higgs_recipes.configs.inference import EvaluateConfig
 from higgs_recipes.devices import single_device
 from higgs_recipes.errors import InputError
 from higgs_recipes.evaluation.checks import check_clips
 from higgs_recipes.evaluation.evaluate import Evaluation, generate_clips
-from higgs_recipes.evaluation.scores import corpus_rate, error_fields, mean_score, share_score
 from higgs_recipes.evaluation.scoring import SpokenClip, count_languages
 from higgs_recipes.evaluation.setup import describe_setup
 from higgs_recipes.hub.download import Snapshot
 from higgs_recipes.hub.public import public_name
 from higgs_recipes.hub.run_record import read_run
+from higgs_recipes.languages import language_code
 from higgs_recipes.modeling.base_files import fetch_base
 from higgs_recipes.modeling.lora import fetch_adapter
-from higgs_recipes.normalizers import TextRule
+from higgs_recipes.normalizers import TextRule, choose_normalizer
 from higgs_recipes.provenance import run_environment
 from higgs_recipes.text import normalize_transcript
 
 
 logger = logging.getLogger(__name__)
 
-MISSING_RATE = 1.0  # the error rate of a clip that is missing
-HIGH_RATE = 0.5
+
+class NoSpeakerModel:
+    """Of a benchmark that does not compare voices."""
+
+    revision = score_name = ""
+
+    def embed(self, waveforms: Sequence[Tensor]) -> list[None]:
+        return [None] * len(waveforms)
+
+    embed_resampled = embed
 
 
 @dataclass(frozen=True)
@@ -46,7 +53,7 @@ class Models:
 
     device: torch.device
     asr: ASRModel
-    speaker: SpeakerModel | None
+    speaker: SpeakerModel
     codec: Codec
     base: Snapshot
     adapter: Snapshot | None
@@ -71,7 +78,7 @@ def load_models(config: EvaluateConfig, *, with_speaker: bool = True) -> Models:
         asr=asr_model,
         speaker=load_speaker_model(config.speaker, revision=config.speaker_revision, device=device)
         if with_speaker
-        else None,
+        else NoSpeakerModel(),
         codec=load_codec(config.codec_name_or_path, revision=config.codec_revision, device=device),
         base=fetch_base(config),
         adapter=config.adapter and fetch_adapter(config.adapter, revision=config.adapter_revision),
@@ -85,7 +92,8 @@ class BenchmarkText:
     Attributes:
         text: as it is scored.
         task: of `chatml.conversation`.
-        ref_texts, ref_audio: of the reference clips, in the order of the speakers.
+        ref_texts, ref_audio: of the reference clips.
+        ref_tags: their speaker tags in a dialogue, such as SPEAKER0.
         columns: further columns of metrics.json, such as an emotion.
     """
 
@@ -94,7 +102,18 @@ class BenchmarkText:
     task: Task
     ref_texts: Sequence[str] = ()
     ref_audio: Sequence[AudioSource] = ()
+    ref_tags: Sequence[str] = ("SPEAKER0",)
     columns: Mapping[str, Any] | None = None
+
+
+def choose_rule(config: EvaluateConfig, models: Models, *, language: str) -> TextRule:
+    """The language, normalizer and unit of a text.
+
+    Raises:
+        InputError: the ASR model does not transcribe the language, or the normalizer does not fit.
+    """
+    models.asr.check_language(language_code(language))
+    return choose_normalizer(config.normalizer, language, spelling=models.asr.spelling)
 
 
 def speak(texts: Sequence[BenchmarkText], config: EvaluateConfig, models: Models) -> dict[str, list[SpokenClip]]:
@@ -130,61 +149,14 @@ def _conversation_row(text: BenchmarkText) -> dict[str, Any]:
         return row | {"ref_text": ref_texts[0], "ref_audio": "prompt"}
     return row | {
         "ref_speakers": [
-            {"speaker_tag": f"SPEAKER{index}", "ref_text": ref_text, "ref_audio": "prompt"}
-            for index, ref_text in enumerate(ref_texts)
+            {"speaker_tag": tag, "ref_text": ref_text, "ref_audio": "prompt"}
+            for tag, ref_text in zip(text.ref_tags, ref_texts, strict=False)
         ]
     }
 
 
 def _normalized(text: str) -> str:
     return canonical_speaker_tags(normalize_transcript(text))
-
-
-def word_scores(errors: Sequence[ErrorCounts], missing: Sequence[bool]) -> dict[str, Any]:
-    """`wer_macro`, `wer` and `wer_above_50` of one system. A missing clip has the rate 100 %, in the corpus rate too.
-
-    Args:
-        errors: of each text.
-        missing: whether its clip is missing.
-    """
-    counted = [
-        ErrorCounts(count.length, count.length, count.skipped) if is_missing else count
-        for count, is_missing in zip(errors, missing, strict=True)
-    ]
-    rates = [count.rate for count in counted]
-    num_missing = {"missing": sum(missing)}
-    return {
-        "wer_macro": mean_score(rates, low=0.0, high=float("inf")) | num_missing,
-        "wer": corpus_rate(counted) | num_missing,
-        "wer_above_50": share_score([None if rate is None else rate > HIGH_RATE for rate in rates]) | num_missing,
-    }
-
-
-def clip_entry(
-    clip: SpokenClip | None, transcript: str, words: ErrorCounts, characters: ErrorCounts, *, similarity: float | None
-) -> dict[str, Any]:
-    """The entry of one clip in metrics.json; a missing clip has no `wav`."""
-    return {
-        "transcript": transcript,
-        "wer": MISSING_RATE if clip is None and not words.skipped else words.rate,
-        **error_fields(words, characters),
-        "similarity": similarity,
-        "nearest_speaker": None,
-        "stopped": None if clip is None else clip.stopped,
-        "seconds": 0.0 if clip is None else clip.seconds,
-        "turns": [],
-        "missing": clip is None,
-    }
-
-
-def both_errors(
-    texts: Sequence[str], transcripts: Sequence[str], rules: Sequence[TextRule]
-) -> tuple[list[ErrorCounts], list[ErrorCounts]]:
-    """The word errors and the character errors of each text."""
-    words, characters = (
-        utterance_errors(texts, transcripts, rules=rules, unit=unit) for unit in ("word", "character")
-    )
-    return words, characters
 
 
 def finish(
@@ -200,7 +172,7 @@ def finish(
     """Build the evaluation: the scores, the checks of every evaluation, and the setup.
 
     Args:
-        scored: `rows`, and `clips` without their wav files.
+        scored: as from `score_texts`.
         clips: one per text of each system; a missing clip has no samples.
         benchmark: as `report_text` and `detail_tables` read it.
         protocol: what the scores are, in words.
@@ -215,7 +187,7 @@ def finish(
     setup = describe_setup(
         config,
         asr_model=models.asr,
-        speaker_model=models.speaker,
+        speaker_model=None if isinstance(models.speaker, NoSpeakerModel) else models.speaker,
         codec=models.codec,
         base=models.base,
         adapter=models.adapter,

@@ -5,12 +5,16 @@ from collections.abc import Callable
 from higgs_recipes.configs.inference import EvaluateConfig
 from higgs_recipes.configs.protocols import Protocol
 from higgs_recipes.evaluation.evaluate import Evaluation, evaluate_model
+from higgs_recipes.evaluation.protocols.emotion import evaluate_emotion
+from higgs_recipes.evaluation.protocols.multi_speaker import evaluate_multi_speaker
 from higgs_recipes.evaluation.protocols.seed_tts import evaluate_seed_tts
 
 
 PROTOCOLS: dict[Protocol, Callable[[EvaluateConfig], Evaluation]] = {
     "fine_tuned_voice": evaluate_model,
     "seed_tts_eval": evaluate_seed_tts,
+    "multi_speaker": evaluate_multi_speaker,
+    "emotion": evaluate_emotion,
 }
 
 

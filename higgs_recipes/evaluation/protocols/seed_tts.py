@@ -4,16 +4,15 @@ The scores have the benchmark's name only with its own ASR model, speaker model 
 says what was replaced, and shows no published scores next to its own.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from higgs_recipes.audio.io import read_audio, read_first_channel
-from higgs_recipes.audio.pretrained import METRIC_MODEL_RATE, resample_for_metrics
+from higgs_recipes.audio.pretrained import METRIC_MODEL_RATE
 from higgs_recipes.audio.speaker import SEED_TTS_SCORE
 from higgs_recipes.configs.inference import EvaluateConfig
 from higgs_recipes.errors import InputError
@@ -21,15 +20,12 @@ from higgs_recipes.evaluation.evaluate import Evaluation
 from higgs_recipes.evaluation.protocols.benchmark import (
     BenchmarkText,
     Models,
-    both_errors,
-    clip_entry,
     finish,
     load_models,
     speak,
-    word_scores,
 )
 from higgs_recipes.evaluation.protocols.seed_tts_lists import Sentence, read_sentences
-from higgs_recipes.evaluation.scores import mean_score, share_score
+from higgs_recipes.evaluation.protocols.text_scores import score_texts
 from higgs_recipes.evaluation.scoring import SpokenClip
 from higgs_recipes.hub.public import public_name
 from higgs_recipes.languages import language_code
@@ -40,10 +36,11 @@ NORMALIZERS = {"en": "seed_tts_en", "zh": "seed_tts_zh"}
 ASR = {"en": "openai/whisper-large-v3", "zh": "funasr:paraformer-zh"}
 
 HUMAN = "human recordings of the test set"
-SEED_TTS, HIGGS_README, HIGGS_ISSUE = (
+SEED_TTS, HIGGS_README, HIGGS_ISSUE, HIGGS_CODEC = (
     "published with Seed-TTS-eval",
     "claimed in the README of boson-ai/higgs-audio",
     "measured by a user of boson-ai/higgs-audio",
+    "published for the codec of Higgs Audio v2",
 )
 
 
@@ -58,7 +55,7 @@ ANCHORS = {
         _anchor(HUMAN, SEED_TTS, 2.14, 73.4),
         _anchor("Higgs Audio v2", HIGGS_README, 2.44, 67.7),
         _anchor("Higgs Audio v2", HIGGS_ISSUE, 3.09, 64.9),
-        _anchor("codec resynthesis of the recordings", HIGGS_ISSUE, 2.52, 67.0),
+        _anchor("codec resynthesis of the recordings", HIGGS_CODEC, 2.52, 67.0),
     ],
     "zh": [_anchor(HUMAN, SEED_TTS, 1.26, 75.5)],
 }
@@ -88,14 +85,23 @@ def evaluate_seed_tts(config: EvaluateConfig) -> Evaluation:
         for sentence in sentences
     ]
     clips = _real_clips(sentences, models) | speak(texts, config, models)
-    scored = score_sentences(sentences, clips, models=models, rule=rule, simplify=simplify)
+    rules = [rule] * len(sentences)
+    scored = score_texts(
+        texts,
+        clips,
+        models=models,
+        rules=rules,
+        similarity="prompt_similarity",
+        simplify=simplify,
+        recordings=_recordings(sentences),
+    )
     benchmark = _benchmark(config, models, rule=rule, num_sentences=len(sentences))
     return finish(
         config,
         models,
         scored=scored,
         clips=clips,
-        rules=[rule] * len(sentences),
+        rules=rules,
         benchmark=benchmark,
         protocol=describe(models, rule=rule),
     )
@@ -120,56 +126,10 @@ def _real_clips(sentences: Sequence[Sentence], models: Models) -> dict[str, list
     }
 
 
-def score_sentences(
-    sentences: Sequence[Sentence],
-    clips: dict[str, list[SpokenClip]],
-    *,
-    models: Models,
-    rule: TextRule,
-    simplify: Callable[[str], str],
-) -> dict[str, Any]:
-    """The fields `rows` and `clips` of metrics.json.
-
-    Args:
-        clips: one per sentence of each system; without samples if it is missing.
-        simplify: applied to every transcript before it is normalized.
-    """
-    prompts = models.speaker.embed_resampled(
-        [
-            read_first_channel(sentence.ref_audio, name=f"row {sentence.id}, prompt", rate=METRIC_MODEL_RATE)
-            for sentence in sentences
-        ]
-    )
-    rows: dict[str, dict[str, Any]] = {}
-    entries = [
-        {"id": s.id, "text": s.text, "speaker": None, "language": rule.language, "task": "zero_shot_voice_cloning"}
-        for s in sentences
-    ]
-    for system, system_clips in clips.items():
-        present = [clip if len(clip.waveform) else None for clip in system_clips]
-        heard = models.asr.transcribe([clip.waveform for clip in system_clips], language=rule.language)
-        transcripts = [simplify(transcript) for transcript in heard]
-        words, characters = both_errors([s.text for s in sentences], transcripts, [rule] * len(sentences))
-        voices = models.speaker.embed_resampled(_voices(system, sentences, system_clips))
-        similarities = [
-            None if voice is None or prompt is None else float(F.cosine_similarity(voice, prompt, dim=0))
-            for voice, prompt in zip(voices, prompts, strict=True)
-        ]
-        rows[system] = word_scores(words, [clip is None for clip in present])
-        rows[system]["prompt_similarity"] = mean_score(similarities, low=-1.0, high=1.0)
-        if system not in ("real", "codec"):
-            rows[system]["stop_rate"] = share_score([clip.stopped for clip in system_clips])
-        for index, entry in enumerate(entries):
-            entry[system] = clip_entry(
-                present[index], transcripts[index], words[index], characters[index], similarity=similarities[index]
-            )
-    return {"rows": rows, "clips": entries}
-
-
-def _voices(system: str, sentences: Sequence[Sentence], clips: Sequence[SpokenClip]) -> list[Tensor]:
-    """The clips (N_i,) at 16 kHz; recordings are resampled once, from the rate of their file."""
-    if system != "real":
-        return [resample_for_metrics(clip.waveform) for clip in clips]
+def _recordings(sentences: Sequence[Sentence]) -> list[Tensor] | None:
+    """The recordings (N_i,) at 16 kHz, resampled once; without samples if missing. None if the list has none."""
+    if not any(sentence.has_real for sentence in sentences):
+        return None
     return [
         torch.empty(0)
         if sentence.real is None

@@ -38,16 +38,14 @@ def read_sentences(config: EvaluateConfig) -> list[Sentence]:
     if path.is_file():
         sentences = read_list(path)
         return [sentences[index] for index in sample_indexes(len(sentences), config)]
-    data = open_benchmark(config)
-    data.require(list(COLUMNS.values()))
+    data = open_benchmark(config, COLUMNS)
+    data.require(list(COLUMNS))
     sentences = []
     for index in sample_indexes(len(data), config):
-        row = {ours: data.row(index)[theirs] for ours, theirs in COLUMNS.items()}
-        prompt = data.recording(index, row["ref_audio"], name="ref_audio")
-        missing = [field for field in ("id", "text", "ref_text") if not row[field]]
-        if prompt is None or missing:
-            raise InputError(f"{data.where}, row {index}: no {COLUMNS[(missing or ['ref_audio'])[0]]}")
-        sentences.append(Sentence(str(row["id"]), row["text"], row["ref_text"], prompt))
+        prompt = data.recording(index, data.value(index, "ref_audio"), name="ref_audio")
+        if prompt is None:
+            raise InputError(f"{data.where}, row {index}: no recording in column {data.columns['ref_audio']}")
+        sentences.append(Sentence(data.id(index), data.text(index, "text"), data.text(index, "ref_text"), prompt))
     return sentences
 
 

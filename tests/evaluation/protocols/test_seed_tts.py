@@ -16,12 +16,14 @@ import zhconv
 from higgs_recipes.audio.asr import load_asr_model
 from higgs_recipes.audio.io import read_first_channel
 from higgs_recipes.audio.speaker import SEED_TTS_SCORE, load_speaker_model
-from higgs_recipes.audio.word_errors import ErrorCounts
+from higgs_recipes.audio.word_errors import ErrorCounts, utterance_errors
 from higgs_recipes.errors import InputError
-from higgs_recipes.evaluation.protocols.benchmark import both_errors, word_scores
+from higgs_recipes.evaluation.clip_judgments import Transcription
 from higgs_recipes.evaluation.protocols.run import run_protocol
 from higgs_recipes.evaluation.protocols.seed_tts import ANCHORS, ASR
+from higgs_recipes.evaluation.protocols.text_scores import ScoredText, counted_errors, word_scores
 from higgs_recipes.evaluation.report import write_report
+from higgs_recipes.evaluation.scoring import SpokenClip
 from higgs_recipes.normalizers import _HANZI_PUNCTUATION, choose_normalizer, simplified_converter
 from tests.helpers.benchmark_run import RecordingsASRModel, benchmark_config, save_adapter
 from tests.helpers.fake_funasr import fake_funasr, save_checkpoint
@@ -71,8 +73,8 @@ def test_the_mean_of_wer_is_that_of_the_official_formulas_to_the_digit(language)
     convert = simplified_converter() if language == "zh" else str
     texts, transcripts = [truth for truth, _ in pairs], [convert(hypothesis) for _, hypothesis in pairs]
     rule = choose_normalizer(f"seed_tts_{language}", language)
-    words, _ = both_errors(texts, transcripts, [rule] * len(pairs))
-    scores = word_scores(words, [False] * len(pairs))
+    words = utterance_errors(texts, transcripts, rules=[rule] * len(pairs))
+    scores = word_scores(words, num_missing=0)
     assert [count.rate for count in words] == expected
     assert scores["wer_macro"]["value"] == sum(expected) / len(expected)
     assert round(100 * scores["wer_macro"]["value"], 3) == round(100 * np.mean(expected), 3)
@@ -80,8 +82,14 @@ def test_the_mean_of_wer_is_that_of_the_official_formulas_to_the_digit(language)
 
 
 def test_a_missing_clip_counts_as_100_percent_and_is_counted():
-    errors = [ErrorCounts(0, 10), ErrorCounts(0, 30), ErrorCounts(0, 0, skipped=1)]
-    scores = word_scores(errors, [False, True, True])
+    clips = [SpokenClip(torch.ones(1)), None, None]
+    errors = [ErrorCounts(0, 10), ErrorCounts(30, 30), ErrorCounts(0, 0, skipped=1)]
+    texts = [
+        ScoredText(clip, Transcription("", "", ErrorCounts(0, count.length, count.skipped), count, []), None, None)
+        for clip, count in zip(clips, errors, strict=True)
+    ]
+    assert [counted_errors(text) for text in texts] == errors
+    scores = word_scores(errors, num_missing=2)
     assert scores["wer_macro"] | {"note": ""} == {
         **{"value": 0.5, "low": None, "high": None, "note": "", "n": 2, "skipped": 1, "missing": 2}
     }
