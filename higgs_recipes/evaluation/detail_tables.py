@@ -14,7 +14,7 @@ def detail_tables(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
     Returns:
         {"key", "title", "head", "lines", "note"} of each; all cells are text.
     """
-    tables = [_anchors(metrics), _comparison(metrics), _transcripts(metrics)]
+    tables = [_anchors(metrics), _judgments(metrics), _comparison(metrics), _transcripts(metrics)]
     return [table for table in tables if table]
 
 
@@ -44,6 +44,44 @@ def _anchors(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
         "lines": lines,
         "note": benchmark["anchors_note"],
     }
+
+
+def _judgments(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
+    if "judge" not in metrics:
+        return None
+    judge = metrics["judge"]
+    fields = ("wins", "ties", "losses", "unparsed", "no_answer")
+    lines = [
+        [
+            SYSTEMS[system],
+            *(str(counts[field]) for field in fields),
+            _mean(counts["mean_score"]),
+            _mean(counts["mean_opponent_score"]),
+            "–" if counts["first_wins"] is None else f"{100 * counts['first_wins']:.0f}\u00a0%",
+        ]
+        for system, counts in judge["systems"].items()
+    ]
+    note = (
+        f"Answers of the judge {judge['model']}. Texts whose answer could not be parsed, or that had none, are left "
+        "out of the win rate. Scores are from 0 to 3. Far from 50 %, the last column shows a judge that prefers a "
+        "position rather than a clip."
+    )
+    head = [
+        "system",
+        "wins",
+        "ties",
+        "losses",
+        "not parsed",
+        "no answer",
+        "score",
+        "opponent's score",
+        "first clip wins",
+    ]
+    return {"key": "judge", "title": "Judgments", "head": head, "lines": lines, "note": note}
+
+
+def _mean(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
 
 
 def _comparison(metrics: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from higgs_recipes.configs.inference import EvaluateConfig
 from higgs_recipes.configs.protocols import Protocol
 from higgs_recipes.evaluation.evaluate import Evaluation, evaluate_model
+from higgs_recipes.evaluation.protocols.emergent_tts import evaluate_emergent_tts
 from higgs_recipes.evaluation.protocols.emotion import evaluate_emotion
 from higgs_recipes.evaluation.protocols.multi_speaker import evaluate_multi_speaker
 from higgs_recipes.evaluation.protocols.seed_tts import evaluate_seed_tts
@@ -15,6 +16,7 @@ PROTOCOLS: dict[Protocol, Callable[[EvaluateConfig], Evaluation]] = {
     "seed_tts_eval": evaluate_seed_tts,
     "multi_speaker": evaluate_multi_speaker,
     "emotion": evaluate_emotion,
+    "emergent_tts_eval": evaluate_emergent_tts,
 }
 
 
