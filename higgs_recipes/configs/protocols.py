@@ -6,7 +6,7 @@ from typing import Literal
 from higgs_recipes.configs.fields import option, require, require_package
 
 
-Protocol = Literal["fine_tuned_voice", "seed_tts_eval", "multi_speaker", "emotion", "emergent_tts_eval"]
+Protocol = Literal["fine_tuned_voice", "seed_tts_eval", "multi_speaker", "emotion", "emergent_tts_eval", "forgetting"]
 
 
 @dataclass
@@ -16,7 +16,8 @@ class ProtocolConfig:
     protocol: Protocol = option(
         "fine_tuned_voice",
         "fine_tuned_voice: held-out texts of an encoded corpus; seed_tts_eval: cloning of its prompts; multi_speaker: "
-        "dialogues; emotion: cloning of emotional references; emergent_tts_eval: difficult texts, heard by a judge.",
+        "dialogues; emotion: cloning of emotional references; emergent_tts_eval: difficult texts, heard by a judge; "
+        "forgetting: probes of what the base could do.",
     )
     dataset_revision: str | None = option(None, "Commit, tag or branch of the dataset; null: main.")
     columns: dict[str, str] | str | None = option(

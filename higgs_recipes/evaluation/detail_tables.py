@@ -14,7 +14,7 @@ def detail_tables(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
     Returns:
         {"key", "title", "head", "lines", "note"} of each; all cells are text.
     """
-    tables = [_anchors(metrics), _judgments(metrics), _comparison(metrics), _transcripts(metrics)]
+    tables = [_anchors(metrics), _abilities(metrics), _judgments(metrics), _comparison(metrics), _transcripts(metrics)]
     return [table for table in tables if table]
 
 
@@ -44,6 +44,31 @@ def _anchors(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
         "lines": lines,
         "note": benchmark["anchors_note"],
     }
+
+
+def _abilities(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
+    if "abilities" not in metrics:
+        return None
+    lines = [
+        [
+            ability,
+            METRICS[name].title,
+            _value(score["base"], name),
+            _value(score["finetuned"], name),
+            _difference(score, name),
+            _range(score, name),
+            str(score["n"]),
+            score["verdict"],
+        ]
+        for ability, scores in metrics["abilities"].items()
+        for name, score in scores.items()
+    ]
+    note = (
+        'What the base model could do, before and after. "worse" is what the fine-tuning forgot; "no difference '
+        'shown" says that these texts do not show one. Differences and intervals are paired by text.'
+    )
+    head = ["ability", "metric", "base", "fine-tuned", "difference", "95 % interval", "n", "shown"]
+    return {"key": "abilities", "title": "What the fine-tuning forgot", "head": head, "lines": lines, "note": note}
 
 
 def _judgments(metrics: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -170,8 +170,16 @@ def test_a_training_recipe_trains_a_tiny_model(recipe, tmp_path):
     assert ("model.embed_tokens.weight" in changed) == (recipe.stem == "language_full")
 
 
-def test_the_published_model_has_six_training_recipes():
-    stems = {"voice_lora", "voice_qlora", "multi_speaker_lora", "language_lora", "language_full", "audio_expert_full"}
+def test_the_published_model_has_seven_training_recipes():
+    stems = {
+        "voice_lora",
+        "voice_lora_replay",
+        "voice_qlora",
+        "multi_speaker_lora",
+        "language_lora",
+        "language_full",
+        "audio_expert_full",
+    }
     assert {path.stem for path in TRAINING} == stems
     readme = (ROOT / "recipes/higgs-3b/README.md").read_text(encoding="utf-8")
     (table,) = re.findall(r"## Which recipe\n(.*?)\n## ", readme, flags=re.DOTALL)

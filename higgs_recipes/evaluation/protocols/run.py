@@ -7,6 +7,7 @@ from higgs_recipes.configs.protocols import Protocol
 from higgs_recipes.evaluation.evaluate import Evaluation, evaluate_model
 from higgs_recipes.evaluation.protocols.emergent_tts import evaluate_emergent_tts
 from higgs_recipes.evaluation.protocols.emotion import evaluate_emotion
+from higgs_recipes.evaluation.protocols.forgetting import evaluate_forgetting
 from higgs_recipes.evaluation.protocols.multi_speaker import evaluate_multi_speaker
 from higgs_recipes.evaluation.protocols.seed_tts import evaluate_seed_tts
 
@@ -17,6 +18,7 @@ PROTOCOLS: dict[Protocol, Callable[[EvaluateConfig], Evaluation]] = {
     "multi_speaker": evaluate_multi_speaker,
     "emotion": evaluate_emotion,
     "emergent_tts_eval": evaluate_emergent_tts,
+    "forgetting": evaluate_forgetting,
 }
 
 

@@ -77,7 +77,11 @@ def score_texts(
 
     def summary(indexes: Sequence[int]) -> dict[str, dict[str, Any]]:
         return {
-            system: _scores([of[index] for index in indexes], system=system, similarity=similarity)
+            system: _scores(
+                [of[index] for index in indexes],
+                is_generated=system not in RECORDED,
+                similarity=similarity if any(texts[index].ref_audio for index in indexes) else None,
+            )
             for system, of in scored.items()
         }
 
@@ -176,11 +180,11 @@ def word_scores(errors: Sequence[ErrorCounts], *, num_missing: int) -> dict[str,
     }
 
 
-def _scores(texts: Sequence[ScoredText], *, system: str, similarity: str) -> dict[str, dict[str, Any]]:
+def _scores(texts: Sequence[ScoredText], *, is_generated: bool, similarity: str | None) -> dict[str, dict[str, Any]]:
     """The scores of one system on some texts, by metric. A metric that no text can have is left out."""
     scores = word_scores(list(map(counted_errors, texts)), num_missing=sum(text.clip is None for text in texts))
     singles = [text.similarity for text in texts if text.voices is None]
-    if any(value is not None for value in singles):
+    if similarity is not None and singles:
         scores[similarity] = mean_score(singles, low=-1.0, high=1.0)
     dialogues = [text.voices for text in texts if text.voices is not None]
     if dialogues:
@@ -188,7 +192,7 @@ def _scores(texts: Sequence[ScoredText], *, system: str, similarity: str) -> dic
         scores["intra_speaker"] = mean_score([voices.intra for voices in dialogues], low=0.0, high=1.0)
         scores["inter_speaker"] = mean_score([voices.dissimilarity for voices in dialogues], low=0.0, high=1.0)
         scores["turns_in_order"] = share_score([_has_all_turns(text) for text in texts if text.voices is not None])
-    if system not in RECORDED:
+    if is_generated:
         scores["stop_rate"] = share_score([None if text.clip is None else text.clip.stopped for text in texts])
     return scores
 

@@ -226,6 +226,7 @@ def test_other_languages_and_missing_packages_are_refused_before_models_load(fol
     monkeypatch.setattr("higgs_recipes.evaluation.protocols.seed_tts.load_models", fail)
     with pytest.raises(InputError, match="asr_language is 'de': protocol seed_tts_eval has en and zh"):
         run_protocol(config(folder, asr_language="de"))
+    monkeypatch.setattr("higgs_recipes.configs.fields.find_spec", lambda package: None)
     with pytest.raises(InputError, match="asr: funasr:paraformer-zh needs a package that is not installed: pip"):
         config(folder, asr="funasr:paraformer-zh")
     monkeypatch.setitem(sys.modules, "zhconv", None)
