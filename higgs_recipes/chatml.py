@@ -92,7 +92,8 @@ def conversation(row: Mapping[str, Any], *, task: str, ref_in_system: bool = Fal
             `description`.
         task: one of `TASKS`.
         ref_in_system: put the reference clips into the scene, without their texts, instead of earlier turns. Only the
-            two cloning tasks have reference clips.
+            two cloning tasks have reference clips. A `description` takes the place of a clip that is missing, as the
+            reference's `profile:` does.
 
     >>> turns = conversation({"text": "Hi.", "audio": "hi.wav"}, task="single_speaker_smart_voice")
     >>> [turn["role"] for turn in turns]
@@ -114,6 +115,9 @@ def conversation(row: Mapping[str, Any], *, task: str, ref_in_system: bool = Fal
     elif task != "single_speaker_smart_voice":
         clips = _reference_clips(row, text, task)
         for tag, prefix, clip in clips:
+            if ref_in_system and clip.get("ref_audio") is None and not _is_blank(clip.get("description")):
+                scene.append(_text(f"{tag}: {clip['description']}"))
+                continue
             audio = _audio(_required(row, clip, "ref_audio", f"{task} needs a recording of the voice"))
             if ref_in_system:
                 scene += [_text(f"{tag}:"), audio]

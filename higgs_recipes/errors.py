@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
+from typing import Any
 
 
 logger = logging.getLogger(__name__)
@@ -25,6 +26,19 @@ class TooLongError(InputError):
     def __init__(self, detail: str) -> None:
         self.detail = detail
         super().__init__(f"too long: {detail}")
+
+
+def shown(value: Any, *, limit: int = 100) -> str:
+    """A value of the user's in an error message, shortened to a number of characters.
+
+    >>> shown(["a.wav", 7]), shown("abcdef", limit=4)
+    ("['a.wav', 7]", "'abc...")
+    """
+    try:
+        text = repr(value)
+    except (RecursionError, ValueError):  # nested too deep, or an integer of thousands of digits
+        return f"a {type(value).__name__}"
+    return text if len(text) <= limit else f"{text[:limit]}..."
 
 
 def import_module(name: str, *, needed_by: str, install: str) -> ModuleType:

@@ -59,7 +59,7 @@ _ENDINGS = (".", "!", "?", ",", ";", '"', "'", "</SE_e>", "</SE>")
 _CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f"  # kana and Han
 # A unit that is never split in a text without spaces: a tag, one CJK character, or a run of other letters and digits,
 # each with the punctuation that follows it. The concatenated matches are the whole text.
-_CJK_UNIT = re.compile(rf"(?:<SE\w*>\[\w+\]</SE\w*>|\[SPEAKER\d+\]|[{_CJK}]|[^\W{_CJK}]+|\W)[^\w<\[]*")
+CJK_UNIT = re.compile(rf"(?:<SE\w*>\[\w+\]</SE\w*>|\[SPEAKER\d+\]|[{_CJK}]|[^\W{_CJK}]+|\W)[^\w<\[]*")
 
 
 def normalize_transcript(text: str) -> str:
@@ -127,7 +127,7 @@ def _speaker_turns(text: str) -> list[str]:
 
 
 def _word_chunks(paragraph: str, max_words: int) -> list[str]:
-    words, separator = _CJK_UNIT.findall(paragraph), ""
+    words, separator = CJK_UNIT.findall(paragraph), ""
     if sum(re.match(f"[{_CJK}]", word) is not None for word in words) * 2 <= len(words):
         words, separator = paragraph.split(" "), " "
     chunks = [separator.join(words[start : start + max_words]) for start in range(0, len(words), max_words)]

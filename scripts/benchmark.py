@@ -1,4 +1,4 @@
-"""Benchmark training, generation or encoding, compared with unmodified transformers and the hardware limits.
+"""Benchmark training, generation, streams or encoding, compared with unmodified transformers and the hardware limits.
 
 python scripts/benchmark.py train --config recipes/higgs-3b/benchmark_train.yaml
 """
@@ -10,8 +10,14 @@ from accelerate import PartialState
 from higgs_recipes.benchmarks.encode import measure_encoding
 from higgs_recipes.benchmarks.generate import measure_generation
 from higgs_recipes.benchmarks.report import describe, write_report
+from higgs_recipes.benchmarks.stream import measure_streaming
 from higgs_recipes.benchmarks.train import measure_training
-from higgs_recipes.configs.benchmark import BenchmarkEncodeConfig, BenchmarkGenerateConfig, BenchmarkTrainConfig
+from higgs_recipes.configs.benchmark import (
+    BenchmarkEncodeConfig,
+    BenchmarkGenerateConfig,
+    BenchmarkStreamConfig,
+    BenchmarkTrainConfig,
+)
 from higgs_recipes.configs.parser import parse_recipe
 from higgs_recipes.errors import InputError, exit_on_input_error
 
@@ -19,6 +25,7 @@ from higgs_recipes.errors import InputError, exit_on_input_error
 BENCHMARKS = {
     "train": (BenchmarkTrainConfig, measure_training),
     "generate": (BenchmarkGenerateConfig, measure_generation),
+    "stream": (BenchmarkStreamConfig, measure_streaming),
     "encode": (BenchmarkEncodeConfig, measure_encoding),
 }
 
@@ -27,7 +34,7 @@ def main() -> None:
     name, args = sys.argv[1] if len(sys.argv) > 1 else "", sys.argv[2:]
     if name not in BENCHMARKS:
         found = f"unknown benchmark {name!r}" if name else "missing benchmark"
-        raise InputError(f"{found}: expected train, generate or encode")
+        raise InputError(f"{found}: expected train, generate, stream or encode")
     config_class, measure = BENCHMARKS[name]
     config = parse_recipe(config_class, args)
     report = write_report(name, config, measure(config))

@@ -2,6 +2,8 @@
 
 accelerate launch --config_file accelerate_configs/single_gpu.yaml scripts/generate.py \
     --config recipes/higgs-3b/generate.yaml --adapter me/my-voice --text "..."
+
+With --stream, raw PCM on stdout while it is generated: ... --stream | ffplay -f s16le -ar 24000 -nodisp -
 """
 
 from higgs_recipes.audio.codec import load_codec
@@ -13,10 +15,11 @@ from higgs_recipes.files import check_output_dir
 from higgs_recipes.generation.finished_clips import (
     FinishedClips,
     clip_settings,
-    generate_rest,
     remove_finished_clips,
 )
-from higgs_recipes.generation.synthesis import build_requests, write_speech
+from higgs_recipes.generation.long_text import generate_texts
+from higgs_recipes.generation.pcm_output import reserve_stdout, stream_speech, write_pcm
+from higgs_recipes.generation.synthesis import build_texts, check_codec, write_speech
 from higgs_recipes.modeling.base_files import fetch_base
 from higgs_recipes.modeling.lora import fetch_adapter
 from higgs_recipes.modeling.model import load_model
@@ -24,16 +27,23 @@ from higgs_recipes.modeling.model import load_model
 
 def main() -> None:
     config = parse_recipe(GenerateConfig)
-    check_output_dir(config.output_dir, overwrite=config.overwrite_output_dir)
+    stdout = reserve_stdout() if config.stream else None
+    if stdout is None:
+        check_output_dir(config.output_dir, overwrite=config.overwrite_output_dir)
     device = single_device()
     codec = load_codec(config.codec_name_or_path, revision=config.codec_revision, device=device)
-    requests = build_requests(config, codec)
+    texts = build_texts(config, codec)
     base = fetch_base(config)
     adapter = config.adapter and fetch_adapter(config.adapter, revision=config.adapter_revision)
+    check_codec(codec, adapter, base)
     model, tokenizer = load_model(config, base=base, adapter=adapter, device=device)
+    if stdout is not None:
+        pieces = stream_speech(model, tokenizer, codec, texts, config=config)
+        write_pcm(pieces, stdout, pcm_format=config.stream_format)
+        return
     finished = FinishedClips(config.output_dir, clip_settings(config, base=base, adapter=adapter))
-    generations = generate_rest(model, tokenizer, requests, sampling=config, finished=finished)
-    for line in write_speech(config, codec, generations):
+    clips = generate_texts(model, tokenizer, texts, config=config, finished=finished)
+    for line in write_speech(config, codec, texts, clips):
         print(line)
     remove_finished_clips(config.output_dir)
 

@@ -1,6 +1,6 @@
 """Merge an adapter into its base model: one native checkpoint, which transformers loads without peft.
 
-python scripts/merge.py --adapter me/my-voice --output_dir merged --check
+python scripts/merge.py --adapter me/my-voice --output_dir merged --check --test_input "One sentence." --compare_models
 """
 
 from dataclasses import asdict
@@ -9,6 +9,8 @@ from pathlib import Path
 from higgs_recipes.configs.inference import MergeConfig
 from higgs_recipes.configs.parser import parse_recipe
 from higgs_recipes.errors import exit_on_input_error
+from higgs_recipes.files import check_output_dir
+from higgs_recipes.generation.model_comparison import ModelTest
 from higgs_recipes.generation.synthesis import speak_greedily
 from higgs_recipes.hub.cards import describe_logit_check
 from higgs_recipes.hub.push import push_model, resolve_target, write_merged_card
@@ -29,12 +31,17 @@ def main() -> None:
         if target:
             state.write(staging)
 
+    test = None
     if not state.is_push_pending():
+        check_output_dir(config.output_dir, overwrite=config.overwrite_output_dir)
+        test = ModelTest(config) if config.test_input is not None or config.compare_models else None
         merge(config, speak=speak_greedily, finish=finish)
     record = read_record(folder / MERGE_INFO)
     if config.check:
         print(f"merged against adapter: {describe_logit_check(record)}")
     print(f"merged checkpoint: {config.output_dir}")
+    for line in test.run() if test else []:
+        print(line)
     if target:
         message = f"Merge {record['adapter']} into its base model"
         print(f"pushed: {push_model(folder, target, message=message)}")

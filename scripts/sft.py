@@ -16,6 +16,7 @@ from higgs_recipes.provenance import resolved_recipe
 from higgs_recipes.records import read_record
 from higgs_recipes.training.checkpoints import checkpoint_to_resume
 from higgs_recipes.training.fine_tune import fine_tune
+from higgs_recipes.training.result_record import describe_saved
 from higgs_recipes.training.run_folder import check_run_folder, is_trained
 
 
@@ -34,7 +35,7 @@ def main() -> None:
     config.push_to_hub = False  # pushed below, with a model card; the Trainer would push without it
     state = ResultState(folder, script="sft", recipe=recipe, repo_id=target and target.repo_id)
     if not is_trained(state):
-        checkpoint = checkpoint_to_resume(config)
+        checkpoint = checkpoint_to_resume(config, is_same_run=state.is_same_run())
         check_run_folder(state)
         trainer = fine_tune(config, state, checkpoint=checkpoint)
         if trainer.stopped_early:
@@ -43,9 +44,10 @@ def main() -> None:
     if not is_main:
         return
     write_adapter_card(folder, name=target and target.repo_id)
-    print(f"fine-tuned: {config.output_dir}")
+    run = read_record(folder / RUN_INFO)
+    print(f"fine-tuned: {config.output_dir}, {describe_saved(run)}")
     if target:
-        message = f"{config.method} fine-tuning, {read_record(folder / RUN_INFO)['steps']} steps"
+        message = f"{config.method} fine-tuning, {run['steps']} steps"
         print(f"pushed: {push_model(folder, target, message=message)}")
 
 

@@ -47,6 +47,16 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def records_of_imports(tmp_path_factory):
+    """The records of imports in a folder of the session, not in the home of whoever runs the tests."""
+    from higgs_recipes.corpus.sources import link_roots
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(link_roots, "RECORDS", tmp_path_factory.mktemp("imports"))
+        yield
+
+
 @pytest.fixture
 def small_disk(tmp_path):
     """A folder on a disk of 256 kB."""

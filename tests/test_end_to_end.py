@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -67,6 +68,7 @@ class Road:
     def sft_flags(self, output: str) -> list[object]:
         flags = ["--config", "tests/data/random_tiny/voice_lora.yaml", *models(), "--datasets", "tester/corpus"]
         flags += ["--per_device_train_batch_size", 2, "--logging_steps", 1]
+        flags += ["--lr_scheduler_type", "constant_with_warmup"]  # so that a resumed run may have another length
         return [*flags, "--output_dir", self.folder / output]
 
     def generate_flags(self, output: str, *, adapter: object) -> list[object]:
@@ -261,8 +263,11 @@ def test_a_report_joins_its_adapter_on_the_hub(road, report):
 
 
 def test_a_merged_checkpoint_speaks_as_its_adapter_in_plain_transformers(road, adapter):
-    said = road.run("merge", *road.merge_flags("merged"), "--check", *PUSH, "tester/merged").said
+    test = ["--compare_models", "--test_input", TEXT, "--max_seconds", SECONDS, *models()[2:]]
+    said = road.run("merge", *road.merge_flags("merged"), "--check", *test, *PUSH, "tester/merged").said
     assert "the most likely codes are equal in 100.00%" in said
+    comparison = json.loads((road.folder / "merged_test/comparison.json").read_text())
+    assert [system["equal_codes"] for system in comparison["systems"][1:]] == [1, 1]
     road.run("generate", *road.generate_flags("greedy", adapter="tester/voice"), "--temperature", 0)
 
     model = HiggsAudioV2ForConditionalGeneration.from_pretrained(road.folder / "merged").eval()
@@ -416,8 +421,8 @@ def test_a_killed_push_is_finished_by_the_same_command(road, corpus, adapter, re
 
 
 def test_a_run_that_was_killed_before_its_card_is_finished_by_the_same_command(road, corpus):
-    flags = [*road.sft_flags("fourth"), "--max_steps", 1, "--eval_strategy", "no", "--save_strategy", "no"]
-    road.run("sft", *flags)
+    flags = [*road.sft_flags("fourth"), "--max_steps", 1, "--eval_strategy", "no", "--save_steps", 1]
+    assert f"fine-tuned: {road.folder / 'fourth'}, step 1, the last one" in road.run("sft", *flags).said
     card = road.folder / "fourth" / "README.md"
     written = card.read_text()
     card.unlink()
@@ -425,6 +430,14 @@ def test_a_run_that_was_killed_before_its_card_is_finished_by_the_same_command(r
     assert card.read_text() == written
 
     (road.folder / "fourth" / "run.json").unlink()  # killed before: the weights may be incomplete
+    weights = road.folder / "fourth" / "adapter_model.safetensors"
+    trained = weights.read_bytes()
+    weights.write_bytes(trained[:100])
+    assert "'loss'" not in road.run("sft", *flags).said  # the last checkpoint has them
+    assert weights.read_bytes() == trained and "for 1 steps with higgs_recipes" in card.read_text()
+
+    (road.folder / "fourth" / "run.json").unlink()
+    shutil.rmtree(road.folder / "fourth" / "checkpoint-1")
     assert "'loss'" in road.run("sft", *flags).said
 
 

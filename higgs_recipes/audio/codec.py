@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +28,7 @@ from higgs_recipes.hub.safe_files import check_checkpoint
 
 
 WEIGHTS = "model.safetensors"
+Arithmetic = Literal["float32", "tf32"]
 
 _MODELS = {"higgs_audio_v2_tokenizer": HiggsAudioV2TokenizerModel, "mel_rvq": MelRVQModel}
 _MODEL_TYPES = " or ".join(_MODELS)
@@ -38,10 +40,13 @@ class Codec:
 
     Attributes:
         revision: identity of the codec: "<Hub id>@<commit>", or "local@" and 16 hex digits of its files' hash.
+        arithmetic: of `encode`: exact float32, or TF32 in convolutions on a GPU, as transformers encodes there by
+            default: faster, and some codes are neighboring ones. Waveforms are always decoded in float32.
     """
 
     model: HiggsAudioV2TokenizerModel | MelRVQModel
     revision: str
+    arithmetic: Arithmetic = "float32"
 
     @property
     def num_codebooks(self) -> int:
@@ -58,7 +63,7 @@ class Codec:
         codes: list[Tensor] = [torch.empty(0)] * len(steps)
         for indexes in equal_length_batches(steps, batch_seconds=batch_seconds):
             batch = torch.stack([pad_to_steps(waveforms[index]) for index in indexes])  # (B, N)
-            with _exact_float32():
+            with _convolutions(self.arithmetic):
                 encoded = self.model.encode(batch[:, None].to(self.model.device)).audio_codes  # (B, C, T)
             assert encoded.shape == (len(indexes), self.num_codebooks, steps[indexes[0]]), encoded.shape
             for index, clip in zip(indexes, encoded.transpose(1, 2).to("cpu", torch.int16), strict=True):
@@ -82,7 +87,7 @@ class Codec:
         waveforms: list[Tensor] = [torch.empty(0)] * len(codes)
         for indexes in equal_length_batches([len(clip) for clip in codes], batch_seconds=batch_seconds):
             batch = torch.stack([codes[index].long() for index in indexes]).transpose(1, 2)  # (B, C, T)
-            with _exact_float32():
+            with _convolutions("float32"):
                 decoded = self.model.decode(batch.to(self.model.device)).audio_values[:, 0]  # (B, N)
             assert decoded.shape == (len(indexes), batch.shape[2] * HOP), decoded.shape
             for index, clip in zip(indexes, decoded.cpu(), strict=True):
@@ -126,8 +131,13 @@ def equal_length_batches(steps: Sequence[int], *, batch_seconds: float) -> list[
     return batches
 
 
-def load_codec(name_or_path: str | Path, *, revision: str | None, device: str | torch.device) -> Codec:
+def load_codec(
+    name_or_path: str | Path, *, revision: str | None, device: str | torch.device, exact: bool = True
+) -> Codec:
     """Load a codec from a folder or the Hub, in float32 and evaluation mode.
+
+    Args:
+        exact: encode in exact float32 on a GPU too; see `Codec.arithmetic`.
 
     Raises:
         InputError: not found, not a codec checkpoint (config.json or weights missing, another model type, broken or
@@ -158,7 +168,8 @@ def load_codec(name_or_path: str | Path, *, revision: str | None, device: str | 
     if loaded["missing_keys"]:  # transformers would only warn and initialize them at random
         missing = sorted(loaded["missing_keys"])
         raise InputError(f"codec {name_or_path}: {WEIGHTS} lacks {len(missing)} weights, e.g. {missing[0]}")
-    return Codec(model.eval().requires_grad_(False).to(device), _identity(files))
+    arithmetic = "float32" if exact or torch.device(device).type == "cpu" else "tf32"
+    return Codec(model.eval().requires_grad_(False).to(device), _identity(files), arithmetic)
 
 
 def codec_revision(name_or_path: str | Path, *, revision: str | None) -> str:
@@ -188,6 +199,8 @@ def _identity(files: Snapshot) -> str:
     return local_revision(files.folder) if files.commit is None else f"{files.name}@{files.commit}"
 
 
-def _exact_float32():
+def _convolutions(arithmetic: Arithmetic):
     # torch runs convolutions on GPUs in TF32 by default; its 10-bit mantissa moves some codes to neighboring ones.
-    return torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False, fp32_precision="ieee")
+    is_tf32 = arithmetic == "tf32"
+    precision = "tf32" if is_tf32 else "ieee"
+    return torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=is_tf32, fp32_precision=precision)

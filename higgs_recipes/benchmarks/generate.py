@@ -68,7 +68,12 @@ def measure_generation(config: BenchmarkGenerateConfig) -> Iterator[dict[str, An
                 prompts = [build_prompt(prompt, [], seed=config.seed + i, config=model.config) for i in range(streams)]
                 with open_engine(model, sampling=sampling) as engine:
                     row |= {"outcome": "measured"} | _measure(partial(engine.generate, prompts), device=device)
-            num_bytes = frame_bytes(model, streams=streams, context=len(prompt) + row["frames"] / streams / 2)
+            num_bytes = frame_bytes(
+                model,
+                streams=streams,
+                context=len(prompt) + row["frames"] / streams / 2,
+                int8=sampling.generation_weights == "int8",
+            )
             limit = streams * rate / num_bytes
             row |= {
                 "limit_frames_per_second": limit,

@@ -16,6 +16,8 @@ from higgs_recipes.provenance import run_environment
 
 # Field of a row -> column title, in the order of the columns; a column without values is left out.
 COLUMNS = {
+    "first_audio_ms": "first audio, ms",
+    "longest_pause_ms": "longest pause, ms",
     "positions_per_second": "positions/s",
     "frames_per_second": "frames/s",
     "times_real_time": "x real time",

@@ -71,18 +71,21 @@ def training_flops(model: nn.Module, work: StepWork) -> StepFlops:
     return StepFlops(main + 3 * attention, float8)
 
 
-def frame_bytes(model: HiggsAudioV2ForConditionalGeneration, *, streams: int, context: float) -> float:
+def frame_bytes(
+    model: HiggsAudioV2ForConditionalGeneration, *, streams: int, context: float, int8: bool = False
+) -> float:
     """The minimal bytes read to generate one frame in each stream: the weights once, and the cache of each stream.
 
     Args:
         model: the bare model.
         streams: number of clips generated together.
         context: number of positions that a frame attends to, averaged over a clip.
+        int8: the layers' matrices have one byte a number.
     """
     layers = model.model.layers
     text_only = (".mlp.", "layers.input_layernorm", "layers.post_attention_layernorm")
     weights = sum(
-        weight.numel() * weight.element_size()
+        weight.numel() * (1 if int8 and weight.ndim == 2 else weight.element_size())
         for layer in layers
         for name, weight in layer.named_parameters(prefix="layers")
         if not any(part in name for part in text_only)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, fields
 from typing import Any
 
+from higgs_recipes.configs.field_types import require_types
 from higgs_recipes.configs.fields import Dtype, option, require
 from higgs_recipes.configs.inference import SamplingConfig
 from higgs_recipes.configs.sft import SFTConfig
@@ -14,7 +15,7 @@ LOG_EVERY = 10
 
 @dataclass
 class BenchmarkConfig:
-    """Options of all three benchmarks."""
+    """Options of all benchmarks."""
 
     seed: int = option(0, "Seed of the random weights and clips.")
     clip_seconds: float = option(10.0, "Length of each clip, in seconds.")
@@ -52,10 +53,11 @@ class ModelBenchmarkConfig(BenchmarkConfig):
 
 
 def require_fields(config_class: type, values: Any, *, where: str) -> None:
-    """Raise `InputError` unless `values` is a mapping of fields of the config class; `where` begins the message."""
+    """Raise `InputError` unless `values` maps fields of the config class to values; `where` begins the message."""
     require(isinstance(values, dict), f"{where} must be a mapping of fields, got {values!r}")
-    unknown = sorted(set(values) - {field.name for field in fields(config_class)})
+    unknown = sorted(map(str, set(values) - {field.name for field in fields(config_class)}))
     require(not unknown, f"{where}: {', '.join(map(repr, unknown))} is not a field of {config_class.__name__}")
+    require_types(values, config_class, where=f"{where}: ")
 
 
 @dataclass
@@ -103,6 +105,26 @@ class BenchmarkGenerateConfig(ModelBenchmarkConfig):
         )
         for name, values in self.variants.items():
             require_fields(SamplingConfig, values, where=f"variant {name!r}")
+        require(bool(self.streams) and min(self.streams) >= 1, f"streams must be positive, got {self.streams}")
+        require(self.text_characters >= 1, f"text_characters must be positive, got {self.text_characters}")
+
+
+@dataclass
+class BenchmarkStreamConfig(ModelBenchmarkConfig):
+    """Measure the time to the first audio of streams that begin at the same time; the codec has random weights too."""
+
+    dtype: Dtype = option("bfloat16", "Data type of the model's weights.")
+    codec_config: str = option("", "JSON file of a HiggsAudioV2TokenizerConfig.")
+    codec_dir: str = option(
+        "outputs/benchmark_codec", "Folder of the codec with random weights, created on first use and kept."
+    )
+    streams: list[int] = option([1, 16], "Numbers of streams at once, with one measurement each.")
+    text_characters: int = option(60, "Length of each text, in characters.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(not self.only, "only: the benchmark of streams has no variants; set streams")
+        require(bool(self.codec_config), "codec_config is missing: name a JSON file of a HiggsAudioV2TokenizerConfig")
         require(bool(self.streams) and min(self.streams) >= 1, f"streams must be positive, got {self.streams}")
         require(self.text_characters >= 1, f"text_characters must be positive, got {self.text_characters}")
 

@@ -85,6 +85,9 @@ class EncodeConfig(CodecConfig, HubConfig):
         "test", "Rows that keep their recording; evaluation needs the recordings of the test split."
     )
     batch_seconds: float = option(CODEC_BATCH_SECONDS, "Audio per batch of the codec, in seconds.")
+    exact_codes: bool = option(
+        False, "On a GPU, encode in exact float32, as on a CPU, instead of TF32 as transformers does; slower."
+    )
     license: str | None = option(
         None, "Hub identifier of the recordings' license for the dataset card, such as cc-by-4.0; null: unknown."
     )
@@ -162,6 +165,11 @@ class ImportConfig:
     copy_audio: bool = option(
         False, "Copy the recordings; otherwise output_dir links to them, and they must not be moved."
     )
+    follow_links: bool = option(
+        False,
+        "Follow links in the sources that lead outside them. A stranger's link may lead to any file of this machine: "
+        "set it for folders whose links you made.",
+    )
     min_quality_score: float | None = option(
         None, "Minimum quality_score of a row; rows with a lower one are rejected, rows without one are kept."
     )
@@ -180,6 +188,9 @@ class ExportConfig:
     """Export a corpus folder in the format of train-higgs-audio."""
 
     source: str = option("", "Corpus folder with metadata.jsonl or metadata.csv, such as the output of import.")
+    follow_links: bool = option(
+        False, "Follow links in the source that lead outside, also those that no import on this machine has made."
+    )
     output_dir: str = option("outputs/exported", "Folder of metadata.json, the recordings and their transcripts.")
     overwrite_output_dir: bool = option(False, "Replace an existing output_dir.")
 

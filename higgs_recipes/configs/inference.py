@@ -2,11 +2,21 @@
 
 from dataclasses import dataclass
 from math import inf
+from pathlib import Path
+from typing import Annotated, Literal
 
-from higgs_recipes.configs.fields import Dtype, option, require, require_seed
+from higgs_recipes.configs.fields import Dtype, option, require, require_package, require_seed
 from higgs_recipes.configs.model import CodecConfig, HubConfig, ModelConfig
 from higgs_recipes.configs.protocols import ProtocolConfig
 from higgs_recipes.normalizers import Normalizer
+
+
+# Recipes may write a single string or null; the configs hold a list. On the command line it is a list.
+TextList = Annotated[list[str] | None, str]
+ChunkMethod = Literal["none", "word", "speaker"]
+TextNormalizer = Literal["none", "wetext", "num2words"]
+PCMFormat = Literal["s16le", "f32le"]
+PROFILE = "profile:"  # starts an entry of ref_audio that describes a voice
 
 
 @dataclass
@@ -22,6 +32,9 @@ class SamplingConfig:
     )
     max_seconds: float = option(30.0, "Maximum length of generated audio, in seconds; longer clips are cut off.")
     batch_size: int = option(8, "Texts generated together; the audio of a text depends on its seed, not on its batch.")
+    generation_weights: Literal["loaded", "int8"] = option(
+        "loaded", "Weights that generate: as loaded, or rounded to 8 bits, which is faster on GPUs for few streams."
+    )
 
     def __post_init__(self) -> None:
         require(self.temperature >= 0, f"temperature must be 0 (greedy) or positive, got {self.temperature}")
@@ -48,39 +61,121 @@ class AdapterConfig:
 
 
 @dataclass
-class GenerateConfig(SamplingConfig, CodecConfig, AdapterConfig, ModelConfig):
+class ChunkConfig:
+    """How long texts are split into chunks, which are generated one after the other and joined."""
+
+    chunk_method: ChunkMethod = option(
+        "word",
+        "How a text is split: word: between sentences, if it is too long for one clip; speaker: a dialogue after "
+        "every chunk_max_turns turns; none: never.",
+    )
+    chunk_max_words: int = option(
+        200, "Maximum number of words per chunk, and at most 2 per second of max_seconds (2.5 for a whole text)."
+    )
+    chunk_max_turns: int = option(1, "Turns per chunk, for chunk_method: speaker.")
+    # One: the context has the form of a reference clip, which models are trained with. The reference's default is all.
+    chunk_buffer_size: int | None = option(
+        1, "Number of preceding chunks whose text and audio are context of the next one, to keep the voice; null: all."
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("chunk_max_words", "chunk_max_turns"):
+            require(getattr(self, name) >= 1, f"{name} must be at least 1, got {getattr(self, name)}")
+        size = self.chunk_buffer_size
+        require(size is None or size >= 0, f"chunk_buffer_size must be null (all), 0 or positive, got {size}")
+
+
+@dataclass
+class GenerateConfig(ChunkConfig, SamplingConfig, CodecConfig, AdapterConfig, ModelConfig):
     """Generate speech from text."""
 
-    text: list[str] = option([], "Texts to speak; each becomes a wav file.")
+    text: TextList = option([], "Texts to speak; each becomes a wav file.")
     text_file: str | None = option(None, "File with one text per line, spoken after those of `text`; null: none.")
+    documents: TextList = option([], "Text files that are spoken as one text each, after those of `text_file`.")
+    text_normalizer: TextNormalizer = option(
+        "none",
+        "Package that writes out numbers and more: wetext: also dates, units and URLs, in en, zh and ja; num2words: "
+        "numbers, in other languages; none: the model reads texts as they are.",
+    )
+    text_language: str = option("en", "Language of the texts for text_normalizer: a code of ISO 639.")
     scene: str | None = option(
         None, "Sentence that describes the recording, as in the training corpus; null: no description."
     )
-    ref_audio: list[str] = option(
-        [], "Reference clips of the voice to clone; in a dialogue those of [SPEAKER0], [SPEAKER1], ..."
+    voices_dir: str | None = option(
+        None, "Folder of named voices: name.wav with its transcript in name.txt; null: ref_audio has paths only."
     )
-    ref_text: list[str] | None = option(None, "Transcript of each reference clip; null: none, with ref_in_system.")
+    ref_audio: TextList = option(
+        [],
+        "Reference clips of the voice to clone, in a dialogue those of [SPEAKER0], [SPEAKER1], ...; each a path, a "
+        "name in voices_dir, or `profile:` with a sentence that describes the voice.",
+    )
+    ref_text: TextList = option(
+        None, "Transcript of each reference clip; null: that of the named voice, or none with ref_in_system."
+    )
     ref_in_system: bool = option(
         False, "Put reference clips without transcripts into the system turn, for models that were trained this way."
     )
-    seed: int = option(0, "Seed of the first text; text i has seed + i.")
+    profile: TextList = option(
+        [],
+        "Sentence that describes the voice of each speaker, instead of reference clips; it is put in the system turn.",
+    )
+    seed: int = option(0, "Seed of the first text; text i has seed + i, its chunk j has seed + i + 1000003 j.")
     output_dir: str = option("outputs/generate", "Folder of the wav files and generations.jsonl.")
     overwrite_output_dir: bool = option(False, "Replace an existing output_dir.")
+    stream: bool = option(
+        False,
+        "Write raw PCM to stdout while it is generated, the texts one after the other, instead of output_dir: mono, "
+        "24,000 Hz.",
+    )
+    stream_format: PCMFormat = option("s16le", "Samples of the stream: s16le (16-bit integers) or f32le (floats).")
 
     def __post_init__(self) -> None:
         ModelConfig.__post_init__(self)
         CodecConfig.__post_init__(self)
         SamplingConfig.__post_init__(self)
-        require(bool(self.text) or self.text_file is not None, "nothing to speak: give text or text_file")
+        ChunkConfig.__post_init__(self)
+        for name in ("text", "documents", "ref_audio", "profile"):
+            setattr(self, name, _as_list(getattr(self, name)))
+        self.ref_text = None if self.ref_text is None else _as_list(self.ref_text)
+        require(
+            bool(self.text or self.documents) or self.text_file is not None,
+            "nothing to speak: give text or text_file or documents (on the command line null unsets a field: to speak "
+            "that word, write it with a period)",
+        )
+        self._check_references()
+        if self.text_normalizer != "none":
+            require_package(self.text_normalizer, f"text_normalizer: {self.text_normalizer}")
+        require_seed(self.seed)
+
+    @property
+    def voices(self) -> list[str]:
+        """The entries of `ref_audio`, or those that `profile` stands for."""
+        return self.ref_audio or [f"{PROFILE}{description}" for description in self.profile]
+
+    def _check_references(self) -> None:
+        require(
+            not (self.ref_audio and self.profile),
+            "give either ref_audio or profile; an entry of ref_audio may be profile: and a sentence",
+        )
         num_clips, num_texts = len(self.ref_audio), len(self.ref_text or [])
         require(num_clips > 0 or num_texts == 0, "ref_text requires ref_audio")
         require(num_clips > 0 or not self.ref_in_system, "ref_in_system requires ref_audio")
+        if any(entry.startswith(PROFILE) for entry in self.ref_audio):
+            require(
+                num_texts == 0,
+                "ref_text cannot be combined with profile:, which puts all references into the system turn",
+            )
+            return
+        has_own_texts = num_texts == 0 and (self.ref_in_system or self.voices_dir is not None)
         require(
-            num_texts == num_clips or (self.ref_in_system and num_texts == 0),
+            num_texts == num_clips or has_own_texts,
             f"cloning needs both ref_audio and ref_text: got {num_clips} clips and {num_texts} texts; give one text "
-            "per clip, or none with ref_in_system",
+            "per clip, or none with ref_in_system, or name voices of voices_dir",
         )
-        require_seed(self.seed)
+
+
+def _as_list(value: list[str] | str | None) -> list[str]:
+    return [value] if isinstance(value, str) else list(value or [])
 
 
 @dataclass
@@ -123,20 +218,36 @@ class EvaluateConfig(SamplingConfig, CodecConfig, AdapterConfig, ModelConfig, Hu
 
 
 @dataclass
-class MergeConfig(AdapterConfig, ModelConfig, HubConfig):
+class MergeConfig(SamplingConfig, CodecConfig, AdapterConfig, ModelConfig, HubConfig):
     """Merge an adapter into its base model: one native checkpoint."""
 
     output_dir: str = option("outputs/merged", "Folder of the merged checkpoint and its processor.")
-    overwrite_output_dir: bool = option(False, "Replace an existing output_dir.")
+    overwrite_output_dir: bool = option(False, "Replace an existing output_dir, and an existing test_dir.")
     hub_model_id: str | None = option(None, "Model repository to push to; null: the name of output_dir.")
     check: bool = option(False, "Compare the logits of the merged model with those of base model and adapter.")
+    test_input: str | None = option(None, "Text to speak with the merged model, into test_dir; null: none.")
+    compare_models: bool = option(
+        False, "Speak test_input (null: a standard sentence) with base, adapter and merged model, and write a report."
+    )
+    seed: int = option(0, "Seed of test_input, the same for all models.")
+    test_dir: str | None = option(None, "Folder of the test's wav files and report; null: output_dir with `_test`.")
 
     def __post_init__(self) -> None:
         ModelConfig.__post_init__(self)
+        CodecConfig.__post_init__(self)
+        SamplingConfig.__post_init__(self)
         require(self.adapter is not None, "adapter is missing: name the folder or Hub id of the adapter to merge")
         require(
             not self.load_in_4bit,
             "load_in_4bit must be false: adapters, also those of QLoRA, are merged into unquantized weights",
+        )
+        require_seed(self.seed)
+        if self.test_dir is None:
+            self.test_dir = f"{self.output_dir.rstrip('/')}_test"
+        own, test = (Path(path).expanduser().resolve() for path in (self.output_dir, self.test_dir))
+        require(
+            not test.is_relative_to(own) and not own.is_relative_to(test),
+            f"test_dir {self.test_dir} and output_dir must be separate folders",
         )
 
 

@@ -3,28 +3,36 @@
 import argparse
 import difflib
 import re
-import types
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import fields
-from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 import yaml
 from trl import TrlParser
 
-from higgs_recipes.errors import InputError
+from higgs_recipes.configs.field_types import MAX_SHOWN, are_usable, fits, require_types
+from higgs_recipes.errors import InputError, shown
+from higgs_recipes.safe_yaml import LimitedLoader, load_yaml
 
 
 Config = TypeVar("Config")
 
 
-class _RecipeLoader(yaml.SafeLoader):
-    """A YAML loader that rejects duplicate keys and reads 1e-4 as a number; PyYAML keeps the last key and a string."""
+class _RecipeLoader(LimitedLoader):
+    """A YAML loader that rejects duplicate keys and reads 1e-4 as a number; PyYAML keeps the last key and a string.
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+    Dates are strings: no field is a date, and 2024-01-31 may be the name of a revision.
+    """
+
+    yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+        for first, resolvers in LimitedLoader.yaml_implicit_resolvers.items()
+    }
+
+    def construct_mapping(self, node: yaml.Node, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[Hashable] = set()
-        for key_node, _ in node.value:
+        for key_node, _ in node.value if isinstance(node, yaml.MappingNode) else ():
             key = self.construct_object(key_node, deep=True)
             if isinstance(key, Hashable):  # PyYAML rejects other keys itself
                 if key in seen:
@@ -36,66 +44,6 @@ class _RecipeLoader(yaml.SafeLoader):
 _RecipeLoader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+\Z"), list("-+0123456789")
 )
-
-
-def _options(hint: Any) -> tuple[Any, ...]:
-    """The types of a hint: one, or the members of a union.
-
-    `Annotated[str, dict]` is read as a union; the command-line parser sees it as a str.
-    """
-    if get_origin(hint) not in (Union, types.UnionType, Annotated):
-        return (hint,)
-    options = [option for member in get_args(hint) for option in _options(member)]
-    # transformers annotates the value of an Enum member as `Enum | str`.
-    has_enum = any(_is_enum(option) for option in options)
-    return tuple(option for option in options if not (has_enum and option is str))
-
-
-def _is_enum(hint: Any) -> bool:
-    return isinstance(hint, type) and issubclass(hint, Enum)
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    """Whether a YAML value has the type of a field; integers are valid floats."""
-    return any(_fits_one(value, option) for option in _options(hint))
-
-
-def _fits_one(value: Any, hint: Any) -> bool:
-    origin, items = get_origin(hint) or hint, get_args(hint)
-    if hint is Any:
-        return True
-    if origin is Literal:
-        return any(value == item and type(value) is type(item) for item in items)
-    if origin is list:
-        return isinstance(value, list) and all(_fits(item, items[0]) for item in value if items)
-    if origin is dict:
-        pairs = value.items() if isinstance(value, dict) and items else ()
-        return isinstance(value, dict) and all(_fits(key, items[0]) and _fits(item, items[1]) for key, item in pairs)
-    if _is_enum(hint):
-        return value in [member.value for member in hint]
-    if isinstance(value, bool):
-        return hint is bool
-    return isinstance(value, (int, float) if hint is float else hint)
-
-
-def _describe(hint: Any) -> str:
-    """Describe the allowed values of a field.
-
-    >>> _describe(Literal["lora", "full"]), _describe(int | None), _describe(list[str] | dict)
-    ("one of 'lora', 'full'", 'int or null', 'list of str or mapping')
-    """
-    return " or ".join(_describe_one(option) for option in _options(hint))
-
-
-def _describe_one(hint: Any) -> str:
-    origin, items = get_origin(hint) or hint, get_args(hint)
-    if origin is Literal or _is_enum(hint):
-        return "one of " + ", ".join(repr(item) for item in items or [member.value for member in hint])
-    if hint is type(None):
-        return "null"
-    if origin is list:
-        return "list" + (f" of {_describe(items[0])}" if items else "")
-    return "mapping" if origin is dict else str(hint.__name__)
 
 
 def _suggest(name: str, allowed: Iterable[str]) -> str:
@@ -114,19 +62,18 @@ def read_recipe(path: str | Path, config_class: type) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"{path}: no such recipe")
     try:
-        recipe = yaml.load(path.read_text(encoding="utf-8"), Loader=_RecipeLoader)  # a SafeLoader
-    except (yaml.YAMLError, InputError, UnicodeDecodeError) as error:
+        recipe = load_yaml(path.read_text(encoding="utf-8"), _RecipeLoader)
+    except (InputError, UnicodeDecodeError, OSError) as error:
         raise InputError(f"{path}: {error}") from error
     if not isinstance(recipe, dict):
         raise InputError(f"{path}: a recipe must be a mapping of fields, got {type(recipe).__name__}")
 
-    hints = get_type_hints(config_class, include_extras=True)
     allowed = {field.name for field in fields(config_class) if field.init}
-    for name, value in recipe.items():
+    for name in recipe:
         if name not in allowed:
-            raise InputError(f"{path}: unknown field {name!r}; {_suggest(str(name), allowed)}")
-        if not _fits(value, hints[name]):
-            raise InputError(f"{path}: field {name!r} is {value!r}; it must be {_describe(hints[name])}")
+            suggestion = _suggest(str(name)[:MAX_SHOWN], allowed)
+            raise InputError(f"{path}: unknown field {shown(name, limit=MAX_SHOWN)}; {suggestion}")
+    require_types(recipe, config_class, where=f"{path}: field ")
     return recipe
 
 
@@ -149,6 +96,8 @@ class _Parser(TrlParser):
         for name, value in vars(namespace).items():
             if value == [None]:  # `--codebook_weights null`
                 setattr(namespace, name, None)
+            elif isinstance(value, list) and None in value and _fits([""], self.hints[name]):
+                setattr(namespace, name, ["null" if item is None else item for item in value])  # a word among texts
             elif isinstance(value, list) and None in value:
                 self.error(f"--{name} takes either null or values, not both")
         return namespace, unknown
@@ -161,14 +110,18 @@ def _flag_reader(read_text: Callable[[str], Any], hint: Any) -> Callable[[str], 
     """Extend argparse's conversion of a value by `null` and `{mapping}`, if the field allows them."""
 
     def read(text: str) -> Any:
-        if text == "null" and _fits(None, hint):
+        if text == "null" and fits(None, hint):
             return None
-        if text.startswith("{") and (_fits({}, hint) or _fits([{}], hint)):
+        if text.startswith("{") and (fits({}, hint) or fits([{}], hint)):
             try:
-                return yaml.load(text, Loader=_RecipeLoader)
-            except (yaml.YAMLError, InputError) as error:
+                value = load_yaml(text, _RecipeLoader)
+            except InputError as error:
                 raise argparse.ArgumentTypeError(f"{text!r} is not a mapping: {error}") from error
-        return read_text(text)
+        else:
+            value = read_text(text)
+        if not are_usable(value):
+            raise argparse.ArgumentTypeError(f"{text!r}: numbers must be finite, and integers have 64 bits")
+        return value
 
     read.__name__ = read_text.__name__  # for argparse's message "invalid int value"
     return read
@@ -189,7 +142,9 @@ def parse_recipe(config_class: type[Config], args: Sequence[str] | None = None) 
     where = " and ".join([*([path] if path else []), *(["command line"] if flags else [])])
 
     parser = _Parser(config_class)
-    parser.set_defaults_with_config(**recipe)
+    # argparse would read a default that is a string as a flag: the word null as None.
+    texts = {name for name in recipe if isinstance(recipe[name], str) and _fits([""], parser.hints[name])}
+    parser.set_defaults_with_config(**recipe | {name: [recipe[name]] for name in texts})
     try:
         (config,) = parser.parse_args_into_dataclasses(flags, look_for_args_file=False)
     except ValueError as error:

@@ -19,6 +19,11 @@ class SegmentConfig:
     sources: list[Source] = option(
         [], "Folders of recordings, or mappings with path and constant values of speaker, language, gender or scene."
     )
+    follow_links: bool = option(
+        False,
+        "Follow links in the sources that lead outside them. A stranger's link may lead to any file of this machine: "
+        "set it for folders whose links you made.",
+    )
     speaker_per_file: bool = option(
         False, "Name the speaker of each file by its path; otherwise only the sources name speakers."
     )

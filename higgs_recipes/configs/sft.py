@@ -9,7 +9,7 @@ from transformers.trainer_utils import HubStrategy
 from higgs_recipes.configs.fields import option, require
 from higgs_recipes.configs.finetuning import ForwardConfig, MethodConfig
 from higgs_recipes.configs.model import CodecConfig, ModelConfig
-from higgs_recipes.configs.training_arguments import check_inherited, check_launch
+from higgs_recipes.configs.training_arguments import check_inherited, check_resolved, resolve_best_metric
 from higgs_recipes.constants import NUM_CODEBOOKS
 from higgs_recipes.errors import InputError
 
@@ -80,6 +80,9 @@ class SFTConfig(TrainingArguments, ForwardConfig, MethodConfig, CodecConfig, Mod
         "Stop after this many evaluations in a row that do not improve metric_for_best_model; requires "
         "load_best_model_at_end; null: train to the end.",
     )
+    early_stopping_threshold: float = option(
+        0.0, "An evaluation that improves the metric by at most this much does not count as better."
+    )
     allow_untrained: bool = option(False, "Warn instead of fail if the model has random weights.")
     hub_private_repo: bool | None = option(
         True, "Create the repository as private, since a voice is personal data; null: the account's default."
@@ -99,7 +102,6 @@ class SFTConfig(TrainingArguments, ForwardConfig, MethodConfig, CodecConfig, Mod
         for part in (ModelConfig, CodecConfig, MethodConfig, ForwardConfig):
             part.__post_init__(self)
         require(bool(self.datasets), "datasets is empty: name at least one encoded corpus")
-        require(not self.remove_unused_columns, "remove_unused_columns must be false: the collator needs the codes")
         for name in ("text_loss_weight", "audio_loss_weight"):
             require(getattr(self, name) >= 0, f"{name} must be 0 or positive, got {getattr(self, name)}")
         if self.codebook_weights is not None:
@@ -111,15 +113,19 @@ class SFTConfig(TrainingArguments, ForwardConfig, MethodConfig, CodecConfig, Mod
             "fill_rows needs batches of one packed row: set pack_to and per_device_train_batch_size: 1",
         )
         require(self.method == "lora" or self.adapter is None, "adapter requires method: lora; remove one of the two")
+        patience, threshold = self.early_stopping_patience, self.early_stopping_threshold
+        require(patience is None or patience >= 1, f"early_stopping_patience must be at least 1, got {patience}")
         require(
-            self.early_stopping_patience is None or self.early_stopping_patience >= 1,
-            f"early_stopping_patience must be at least 1, got {self.early_stopping_patience}",
-        )
-        require(
-            self.early_stopping_patience is None or self.load_best_model_at_end,
+            patience is None or self.load_best_model_at_end,
             "early_stopping_patience requires load_best_model_at_end: true, and eval_strategy and save_strategy that "
             "evaluate and save at the same steps",
         )
+        require(
+            patience is None or not self.eval_on_start,
+            "early_stopping_patience and eval_on_start: remove one, as a resumed run would count its first evaluation",
+        )
+        require(0 <= threshold < inf, f"early_stopping_threshold must be 0 or positive, got {threshold}")
+        require(patience is not None or threshold == 0, "early_stopping_threshold requires early_stopping_patience")
         require(0 <= self.code_dropout < 1, f"code_dropout must be in [0, 1), got {self.code_dropout}")
         require(self.pack_to is None or self.pack_to >= 1, f"pack_to must be positive, got {self.pack_to}")
         require(
@@ -139,11 +145,14 @@ class SFTConfig(TrainingArguments, ForwardConfig, MethodConfig, CodecConfig, Mod
         self.num_train_epochs = resolve_epochs(
             hours_seen=self.hours_seen, num_train_epochs=self.num_train_epochs, max_steps=self.max_steps
         )
+        if self.test_split is None:
+            self.eval_strategy = "no"
         check_inherited(self)
+        resolve_best_metric(self)
         if self.accelerator_config is None and self.dataloader_pin_memory:
             self.accelerator_config = {"non_blocking": True}  # copy batches asynchronously
         super().__post_init__()
-        check_launch(self)
+        check_resolved(self)
 
     @property
     def layers_recompute(self) -> bool:

@@ -17,7 +17,7 @@ from safetensors.torch import save
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from higgs_recipes.audio.codec import Codec, equal_length_batches, num_steps
+from higgs_recipes.audio.codec import Arithmetic, Codec, equal_length_batches, num_steps
 from higgs_recipes.constants import HOP, SAMPLE_RATE
 from higgs_recipes.corpus.clips import Clip
 from higgs_recipes.corpus.corpus import Corpus
@@ -35,11 +35,13 @@ class CodeCache:
     Args:
         folder: parent folder of the caches of all codecs; None: a folder below HF_HOME.
         codec: `Codec.revision`.
+        arithmetic: `Codec.arithmetic`: codes of TF32 are kept apart from those of float32.
     """
 
-    def __init__(self, folder: str | Path | None, *, codec: str) -> None:
+    def __init__(self, folder: str | Path | None, *, codec: str, arithmetic: Arithmetic = "float32") -> None:
         root = Path(HF_HOME) / "higgs_recipes" / "codes" if folder is None else Path(folder).expanduser()
-        self.folder = root / re.sub(r"[^\w.@-]+", "--", codec)
+        name = re.sub(r"[^\w.@-]+", "--", codec)
+        self.folder = root / (name if arithmetic == "float32" else f"{name}--{arithmetic}")
         self._files: set[Path] = set()
         self._shards: dict[str, Path] = {}
         self.refresh()

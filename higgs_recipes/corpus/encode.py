@@ -69,8 +69,13 @@ def encode_corpus(
     with ExitStack() as stack:
         if state.is_main_process:  # first, so that an existing folder is refused before hours of encoding
             folder = stack.enter_context(staged_folder(config.output_dir, overwrite=config.overwrite_output_dir))
-        codec = load_codec(config.codec_name_or_path, revision=config.codec_revision, device=state.device)
-        cache = CodeCache(config.cache_dir, codec=codec.revision)
+        codec = load_codec(
+            config.codec_name_or_path,
+            revision=config.codec_revision,
+            device=state.device,
+            exact=config.exact_codes,
+        )
+        cache = CodeCache(config.cache_dir, codec=codec.revision, arithmetic=codec.arithmetic)
         corpus = load_corpus(config, codec=codec, cache=cache)
         stack.callback(corpus.close)
         splits = assign_splits(corpus, config)
@@ -125,6 +130,7 @@ def _write_records(
     record = public_record(
         {
             "codec": codec.revision,
+            "codec_arithmetic": codec.arithmetic,
             "sources": config.sources,
             "license": config.license,
             "splits": {

@@ -3,10 +3,8 @@
 `check_size` refuses a file that would fill memory or disk, `check_rows` damaged rows.
 """
 
-import io
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +14,7 @@ import pyarrow.parquet as pq
 
 from higgs_recipes.chatml import conversation_problem
 from higgs_recipes.constants import BOS_CODE, FRAMES_PER_SECOND, MAX_CLIP_SECONDS
+from higgs_recipes.corpus.parquet_size import declared_chunks, text_bytes
 from higgs_recipes.errors import InputError
 
 
@@ -26,10 +25,8 @@ REQUIRED = ("id", "text", "messages", "codec", "codes", "turn_speakers", "second
 NOT_BLANK = ("id", "text", "messages", "codec")
 BATCH_ROWS = 1000
 
-# Parquet stores equal values once: a file of 4 kB can decode to terabytes, and its metadata does not say so.
 MAX_EXPANSION, FREE_BYTES = 1000, 2**30  # decoded bytes for each byte of a file, beyond the free ones
 MAX_GROUP_BYTES = 2**32  # decoded; a reader holds a row group in memory
-VALUE_BYTES = 2  # an int16 code; other values are larger
 
 
 def check_size(path: str, metadata: pq.FileMetaData, schema: pa.Schema, *, file: str) -> None:
@@ -43,71 +40,16 @@ def check_size(path: str, metadata: pq.FileMetaData, schema: pa.Schema, *, file:
     Raises:
         InputError: it is absurd for the size on disk, or a row group is too large.
     """
-    columns = [(index, metadata.schema.column(index)) for index in range(metadata.num_columns)]
-    columns = [(index, column) for index, column in columns if column.path.partition(".")[0] in schema.names]
-    _check_chunks(path, metadata, leaves=[column.path for _, column in columns])
+    columns = [metadata.schema.column(index) for index in range(metadata.num_columns)]
+    columns = [column for column in columns if column.path.partition(".")[0] in schema.names]
+    groups = declared_chunks(path, metadata, leaves=[column.path for column in columns])
     limit = FREE_BYTES + MAX_EXPANSION * os.path.getsize(path)
-    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
-    sizes = [sum(_stated_bytes(group.column(index)) for index, _ in columns) for group in groups]
+    sizes = [sum(chunk.num_bytes for chunk in chunks) for chunks in groups]
     _refuse_large(sizes, limit, file=file)
-    texts = [column.path for _, column in columns if column.physical_type == "BYTE_ARRAY"]
-    with pq.ParquetFile(path, metadata=metadata, read_dictionary=texts) as parquet:
-        for number in range(len(groups)):
-            table = parquet.read_row_group(number, columns=texts)
-            sizes[number] += sum(_decoded_bytes(chunk) for column in table.columns for chunk in column.chunks)
-            _refuse_large(sizes, limit, file=file)
-
-
-class _NoData(io.RawIOBase):
-    """A file that has a size, and raises when it is read."""
-
-    class Read(Exception):
-        """Raised by `read`."""
-
-    def __init__(self, size: int) -> None:
-        self.size, self.position = size, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        self.position = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self.position, os.SEEK_END: self.size}[whence]
-        return self.position
-
-    def tell(self) -> int:
-        return self.position
-
-    def read(self, size: int = -1) -> bytes:
-        raise self.Read
-
-
-def _check_chunks(path: str, metadata: pq.FileMetaData, *, leaves: Sequence[str]) -> None:
-    """Let a reader check the metadata of all chunks, without their data.
-
-    `RowGroupMetaData.column` ends the process (std::terminate) on damaged metadata, for which a reader raises. The
-    buffer makes it open all chunks before it reads from the first.
-    """
-    with pq.ParquetFile(_NoData(os.path.getsize(path)), metadata=metadata, buffer_size=4096) as parquet:
-        for number in range(metadata.num_row_groups):
-            with suppress(_NoData.Read):
-                next(parquet.iter_batches(batch_size=1, row_groups=[number], columns=leaves), None)
-
-
-def _stated_bytes(chunk: pq.ColumnChunkMetaData) -> int:
-    """The least size of a chunk by its metadata: of the decompressed pages, or of the values."""
-    return max(0, chunk.total_uncompressed_size, chunk.num_values * VALUE_BYTES)
-
-
-def _decoded_bytes(array: pa.Array) -> int:
-    """The bytes of texts or recordings, counted from their dictionary."""
-    if pa.types.is_struct(array.type):
-        return sum(map(_decoded_bytes, array.flatten()))
-    if pa.types.is_list(array.type):
-        return _decoded_bytes(array.flatten())
-    return pc.sum(pc.binary_length(array.dictionary).take(array.indices), min_count=0).as_py()
+    texts = [column.path for column in columns if column.physical_type == "BYTE_ARRAY"]
+    for number in range(len(groups)):
+        sizes[number] += text_bytes(path, metadata, number, leaves=texts)
+        _refuse_large(sizes, limit, file=file)
 
 
 def _refuse_large(sizes: Sequence[int], limit: int, *, file: str) -> None:

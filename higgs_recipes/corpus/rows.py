@@ -94,6 +94,11 @@ class TaskRow(CheckedRow):
     cut_from: str | None
 
 
+def nfc(text: str) -> str:
+    """The composed Unicode form, in which equal texts and names have equal characters; macOS stores the other one."""
+    return unicodedata.normalize("NFC", text)
+
+
 MAX_ID_BYTES = 200  # file systems allow names of 255 bytes; times, suffixes and those of partial files are appended
 
 
@@ -108,7 +113,7 @@ def file_safe_id(name: Any) -> str:
     >>> file_safe_id("clips/one two"), file_safe_id(".hidden"), file_safe_id("🎉"), file_safe_id(7)
     ('clips_one_two', 'hidden', '_-6146299c', '7')
     """
-    text = unicodedata.normalize("NFC", str(name))
+    text = nfc(str(name))
     safe = re.sub("\0+", "_", "".join(character if _is_kept(character) else "\0" for character in text)).lstrip(".")
     is_told_apart = safe and all(character.isascii() or _is_kept(character) for character in text)
     return safe if is_told_apart and len(safe.encode()) <= MAX_ID_BYTES else _with_hash(safe, text)

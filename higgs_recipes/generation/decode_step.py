@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import HiggsAudioV2Config, HiggsAudioV2ForConditionalGeneration
 
 from higgs_recipes.configs.inference import SamplingConfig
-from higgs_recipes.generation.decode_weights import DecodeWeights, LayerWeights, Projection, project
+from higgs_recipes.generation.decode_weights import DecodeWeights, LayerWeights, Linear, Projection, project
 from higgs_recipes.generation.kv_cache import KVCache
 from higgs_recipes.generation.prefill import Prompt, to_device
 from higgs_recipes.generation.sample_codes import FrameContext, sample_codes
@@ -58,12 +58,10 @@ class DecodeState(NamedTuple):
         _, num_rows, _, num_codebooks = self.uniforms.shape
         device, max_frames = self.codes.device, num_rows - 1
         rows = to_device(torch.tensor(slots), device)
-        self.codes[rows] = bos
-        self.recent[rows] = bos
-        self.frames[rows, 0] = bos
-        self.frame[rows] = 1
-        self.num_ended[rows] = 0
-        self.num_frames[rows] = 0
+        # Filled by index: an assigned number would be copied to the device, for which the host waits.
+        values = [(self.codes, bos), (self.recent, bos), (self.frames[:, 0], bos), (self.frame, 1)]
+        for tensor, value in [*values, (self.num_ended, 0), (self.num_frames, 0)]:
+            tensor.index_fill_(0, rows, value)
         self.positions[rows] = to_device(torch.tensor([len(prompt.ids) for prompt in prompts]), device)
         # Two numbers for each codebook and frame whatever is sampled: a clip depends on nothing but its seed.
         draws = torch.stack(
@@ -72,13 +70,17 @@ class DecodeState(NamedTuple):
                 for prompt in prompts
             ]
         )
-        self.uniforms[rows, :max_frames] = to_device(draws, device)
+        self.uniforms[:, :max_frames].index_copy_(0, rows, to_device(draws, device))
 
     def move(self, source: int, target: int) -> None:
         """Continue the clip of one slot in another."""
         for tensor in self:
             tensor[target] = tensor[source]
-        self.num_frames[source] = 1
+        self.end(source)
+
+    def end(self, slot: int) -> None:
+        """End the clip of a slot."""
+        self.num_frames[slot] = 1
 
     def clear(self) -> None:
         """End the clips of all slots."""
@@ -92,7 +94,7 @@ class StepFunctions(NamedTuple):
     """The parts of a step, as they are or compiled."""
 
     project: Callable[..., Tensor]
-    attention: Callable[[Tensor, int], Attend]
+    attention: Callable[[Tensor, int, Tensor, Tensor], Attend]
     finish: Callable[..., Tensor]
     sample: Callable[..., Tensor]
 
@@ -107,7 +109,7 @@ class DecodeStep:
         cache: KVCache,
         state: DecodeState,
         sampling: SamplingConfig,
-        functions: StepFunctions,
+        functions: Callable[[int], StepFunctions],
     ) -> None:
         self.embed = model.model.embed_audio_tokens
         self.bos, self.eos = model.config.audio_stream_bos_id, model.config.audio_stream_eos_id
@@ -115,7 +117,8 @@ class DecodeStep:
         self.sampling, self.functions = sampling, functions
         device = cache.keys.device
         places = torch.arange(cache.keys.shape[3], device=device)  # (positions of a slot,)
-        self.cos, self.sin = model.model.rotary_emb(cache.keys, places[None])  # (1, positions of a slot, D) each
+        cos, sin = model.model.rotary_emb(cache.keys, places[None])  # (1, positions of a slot, D) each
+        self.cos, self.sin = cos[0].contiguous(), sin[0].contiguous()
 
     def __call__(self, num_slots: int, num_positions: int) -> None:
         """Sample one more frame in each of the first `num_slots` slots.
@@ -123,15 +126,14 @@ class DecodeStep:
         Args:
             num_positions: no stream of these has its next frame at or behind this position of the cache.
         """
-        run, weights = self.functions, self.weights
+        run, weights = self.functions(num_slots), self.weights
         state = DecodeState(*(tensor[:num_slots] for tensor in self.state))
         hidden = self.embed(state.codes).to(self.cache.keys.dtype)  # (B, H)
-        cos, sin = (table[0].index_select(0, state.positions)[:, None] for table in (self.cos, self.sin))  # (B, 1, D)
-        attend = run.attention(state.positions, num_positions)
+        attend = run.attention(state.positions, num_positions, self.cos, self.sin)
         for layer, keys, values in zip(weights.layers, self.cache.keys, self.cache.values, strict=True):
-            keys, values = keys[:num_slots], values[:num_slots]
-            query = run.project(hidden, layer, cos, sin, keys, values, state.positions, epsilon=weights.epsilon)
-            hidden = run.finish(hidden, attend(query, keys, values), layer, epsilon=weights.epsilon)
+            projected = run.project(hidden, layer, epsilon=weights.epsilon)
+            attended = attend(projected, keys[:num_slots], values[:num_slots])
+            hidden = run.finish(hidden, attended, layer, epsilon=weights.epsilon)
         run.sample(
             hidden,
             state,
@@ -144,41 +146,43 @@ class DecodeStep:
         )
 
 
-def project_and_cache(
-    hidden: Tensor,
-    layer: LayerWeights,
-    cos: Tensor,
-    sin: Tensor,
-    keys: Tensor,
-    values: Tensor,
-    positions: Tensor,
-    *,
-    epsilon: float,
+def project_states(hidden: Tensor, layer: LayerWeights, *, epsilon: float, linear: Linear = project) -> Tensor:
+    """Queries, keys and values of the hidden states: (B, H) -> (B, (heads + 2 * KV) * D)."""
+    return linear(_norm(hidden, layer.input_norm, epsilon), layer.query_key_value)
+
+
+def matmul_attention(positions: Tensor, num_positions: int, cos: Tensor, sin: Tensor) -> Attend:
+    """Attention of one query a stream, at `positions` (B,), to the positions up to its own, the first P of the cache.
+
+    Args:
+        cos: rotary embedding (positions of a slot, D).
+        sin: likewise.
+
+    Returns:
+        (B, (heads + 2 * KV) * D), keys and values (B, KV, ..., D) -> (B, heads * D). The stream's own key and value
+        are written to the cache.
+    """
+    places = torch.arange(num_positions, device=positions.device)
+    bias = torch.where(places <= positions[:, None], 0.0, -torch.inf)[:, None, None]  # (B, 1, 1, P)
+    rotation = [table.index_select(0, positions)[:, None] for table in (cos, sin)]  # (B, 1, D) each
+    return partial(_rotate_and_attend, positions=positions, rotation=rotation, bias=bias)
+
+
+def _rotate_and_attend(
+    projected: Tensor, keys: Tensor, values: Tensor, *, positions: Tensor, rotation: Sequence[Tensor], bias: Tensor
 ) -> Tensor:
-    """Queries (B, heads, D) of hidden states (B, H); their keys and values go to the cache (B, KV, ..., D)."""
     num_key_heads, head_dim = keys.shape[1], keys.shape[3]
-    projected = project(_norm(hidden, layer.input_norm, epsilon), layer.query_key_value)
     projected = projected.unflatten(1, (-1, head_dim))  # (B, heads + 2 * KV, D)
     num_rotated = projected.shape[1] - num_key_heads
     rotated, value = projected.split([num_rotated, num_key_heads], dim=1)
     first, second = rotated.chunk(2, dim=-1)
+    cos, sin = rotation
     rotated = rotated * cos + torch.cat([-second, first], dim=-1) * sin
     query, key = rotated.split([num_rotated - num_key_heads, num_key_heads], dim=1)
-    rows = torch.arange(len(hidden), device=hidden.device)
+    rows = torch.arange(len(projected), device=projected.device)
     keys[rows, :, positions] = key
     values[rows, :, positions] = value
-    return query
-
-
-def matmul_attention(positions: Tensor, num_positions: int) -> Attend:
-    """Attention of one query a stream, at `positions` (B,), to the positions up to its own, the first P of the cache.
-
-    Returns:
-        (B, heads, D), keys and values (B, KV, ..., D) -> (B, heads * D)
-    """
-    places = torch.arange(num_positions, device=positions.device)
-    bias = torch.where(places <= positions[:, None], 0.0, -torch.inf)[:, None, None]  # (B, 1, 1, P)
-    return partial(_attend, bias=bias)
+    return _attend(query, keys, values, bias=bias)
 
 
 def _attend(query: Tensor, keys: Tensor, values: Tensor, *, bias: Tensor) -> Tensor:
@@ -191,11 +195,13 @@ def _attend(query: Tensor, keys: Tensor, values: Tensor, *, bias: Tensor) -> Ten
     return torch.bmm(weights.flatten(0, 1), values).view(num_streams, num_heads * head_dim)
 
 
-def finish_layer(hidden: Tensor, attended: Tensor, layer: LayerWeights, *, epsilon: float) -> Tensor:
+def finish_layer(
+    hidden: Tensor, attended: Tensor, layer: LayerWeights, *, epsilon: float, linear: Linear = project
+) -> Tensor:
     """Output projection and feed-forward network of the audio half: (B, H), (B, heads * D) -> (B, H)."""
-    hidden = hidden + project(attended, layer.output)
-    gate, up = project(_norm(hidden, layer.mlp_norm, epsilon), layer.gate_up).chunk(2, dim=-1)
-    return hidden + project(F.silu(gate) * up, layer.down)
+    hidden = hidden + linear(attended, layer.output)
+    gate, up = linear(_norm(hidden, layer.mlp_norm, epsilon), layer.gate_up).chunk(2, dim=-1)
+    return hidden + linear(F.silu(gate) * up, layer.down)
 
 
 def sample_and_advance(
@@ -235,4 +241,9 @@ def _norm(hidden: Tensor, weight: Tensor, epsilon: float) -> Tensor:
     return (weight * F.rms_norm(hidden, hidden.shape[-1:], eps=epsilon)).to(hidden.dtype)
 
 
-EAGER = StepFunctions(project_and_cache, matmul_attention, finish_layer, sample_and_advance)
+_FUNCTIONS = StepFunctions(project_states, matmul_attention, finish_layer, sample_and_advance)
+
+
+def eager_functions(num_slots: int) -> StepFunctions:
+    """The parts of a step in plain torch, for any number of streams."""
+    return _FUNCTIONS

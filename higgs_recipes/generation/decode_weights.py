@@ -1,6 +1,6 @@
 """The weights of a decode step: the audio half of each layer, with projections of the same input stored together."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -12,8 +12,26 @@ from transformers import HiggsAudioV2ForConditionalGeneration
 from higgs_recipes.modeling.lora import folded_adapters, plain_linear
 
 
-# A weight (N, K), or modules whose outputs are concatenated: quantized layers, with their adapters.
-Projection = Tensor | tuple[nn.Module, ...]
+class Int8Weight(NamedTuple):
+    """A weight (N, K) in 8 bits, one symmetric scale a row, as torchao's `Int8WeightOnlyConfig` quantizes."""
+
+    codes: Tensor  # (N, K) int8
+    scales: Tensor  # (N,)
+
+    @classmethod
+    def quantize(cls, weight: Tensor) -> "Int8Weight":
+        """Round each number to the nearest of its row's 255 levels."""
+        scales = (weight.abs().amax(dim=1) / 127).clamp_min(torch.finfo(weight.dtype).tiny)
+        codes = (weight.float() / scales.float()[:, None]).round().clamp(-127, 127)
+        return cls(codes.to(torch.int8), scales)
+
+    def dequantize(self) -> Tensor:
+        return self.codes.to(self.scales.dtype) * self.scales[:, None]
+
+
+# A weight (N, K), or modules whose outputs are concatenated: layers in 4 bits, with their adapters.
+Projection = Tensor | Int8Weight | tuple[nn.Module, ...]
+Linear = Callable[[Tensor, Projection], Tensor]
 
 
 class LayerWeights(NamedTuple):
@@ -39,22 +57,27 @@ class DecodeWeights(NamedTuple):
     def has_modules(self) -> bool:
         """Whether some projections are modules, which torch.compile would compile once for each layer."""
         projections = [self.head, *(projection for layer in self.layers for projection in layer)]
-        return any(isinstance(projection, tuple) for projection in projections)
+        return any(not isinstance(projection, Tensor | Int8Weight) for projection in projections)
 
 
 def project(states: Tensor, projection: Projection) -> Tensor:
     """(B, K) -> (B, N)."""
     if isinstance(projection, Tensor):
         return F.linear(states, projection)
+    if isinstance(projection, Int8Weight):
+        return F.linear(states, projection.codes.to(states.dtype)) * projection.scales
     return torch.cat([module(states) for module in projection], dim=-1)
 
 
 @contextmanager
-def decode_weights(model: HiggsAudioV2ForConditionalGeneration) -> Iterator[DecodeWeights]:
+def decode_weights(model: HiggsAudioV2ForConditionalGeneration, *, int8: bool = False) -> Iterator[DecodeWeights]:
     """Fold the active adapters of a bare model, and store q, k, v and gate, up of its audio half next to each other.
 
     Inside the context the model's own modules see the same weights; on exit the model is as it was. On a GPU no weight
     is held twice, but for the base of folded weights.
+
+    Args:
+        int8: quantize the weights of the layers, with their adapters. Prompts are read with the model's own weights.
     """
     joined: list[nn.Linear] = []
 
@@ -65,7 +88,11 @@ def decode_weights(model: HiggsAudioV2ForConditionalGeneration) -> Iterator[Deco
         weight = linears[0].weight.data
         if len(linears) > 1:
             weight = torch.cat([linear.weight.data for linear in linears])
-        if weight.device.type == "cpu" and weight.dtype == torch.float32:
+        is_float32_on_cpu = weight.device.type == "cpu" and weight.dtype == torch.float32
+        if int8 and modules[0] is not model.audio_lm_head:
+            quantized = Int8Weight.quantize(weight)
+            return quantized.dequantize() if is_float32_on_cpu else quantized
+        if is_float32_on_cpu:
             # A copy stored column by column: products with few rows take half the time.
             return weight.t().contiguous().t()
         if len(linears) == 1:

@@ -19,6 +19,7 @@ from transformers import PreTrainedTokenizerBase
 from higgs_recipes.configs.inference import SamplingConfig
 from higgs_recipes.configs.model import ModelConfig
 from higgs_recipes.files import atomic_write
+from higgs_recipes.generation.engine import Engine
 from higgs_recipes.generation.generate import Generation, Request, generate
 from higgs_recipes.hub.download import Snapshot
 from higgs_recipes.provenance import run_environment
@@ -85,6 +86,7 @@ def generate_rest(
     *,
     sampling: SamplingConfig,
     finished: FinishedClips,
+    engine: Engine | None = None,
 ) -> list[Generation]:
     """Generate a clip for each request as `generate` does, except those that an earlier run finished.
 
@@ -102,7 +104,8 @@ def generate_rest(
         finished.add(requests[index], clip)
         clips[index] = clip
 
-    generate(model, tokenizer, [requests[index] for index in missing], sampling=sampling, on_clip=on_clip)
+    rest = [requests[index] for index in missing]
+    generate(model, tokenizer, rest, sampling=sampling, on_clip=on_clip, engine=engine)
     return [clips[index] for index in range(len(requests))]
 
 

@@ -1,29 +1,39 @@
 """Decode steps on a GPU: compiled by torch.compile, captured as one CUDA graph for each size of batch and cache."""
 
 import time
+from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 
 import torch
 
-from higgs_recipes.generation.decode_step import EAGER, DecodeStep, StepFunctions
+from higgs_recipes.generation.decode_step import DecodeStep, StepFunctions, eager_functions
 
 
 POSITIONS_BUCKET = 128  # attention reads the cache up to a multiple of this many positions
 _EAGER_STEPS = 2  # before a capture: the first compiles, and libraries allocate their workspaces
 
 
-def gpu_functions(*, compiled: bool) -> StepFunctions:
-    """The parts of a step: attention by Triton kernels, the rest compiled for each number of streams, or not."""
-    # Imported where it is needed: torch for CPUs comes without triton.
-    attention = import_module("higgs_recipes.generation.decode_attention").kernel_attention
+def gpu_functions(*, compiled: bool) -> Callable[[int], StepFunctions]:
+    """The parts of a step, by the number of streams: attention by Triton kernels, the rest compiled, or not.
+
+    A single stream has kernels of its own for the layers (`decode_linear.rows_linear`).
+    """
+    # Imported where they are needed: torch for CPUs comes without triton.
+    kernel_attention = import_module("higgs_recipes.generation.decode_attention").kernel_attention
+    kernels = import_module("higgs_recipes.generation.decode_linear")
+    plain = eager_functions(1)._replace(attention=kernel_attention)
     if not compiled:
-        return EAGER._replace(attention=attention)
+        return lambda num_slots: plain
     torch._dynamo.config.recompile_limit = 64  # numbers of streams, and samplings, in one process
-    project, finish, sample = (
-        torch.compile(function, dynamic=False, fullgraph=True)
-        for function in (EAGER.project, EAGER.finish, EAGER.sample)
+    compile_part = partial(torch.compile, dynamic=False, fullgraph=True)
+    several = plain._replace(
+        project=compile_part(partial(plain.project, linear=kernels.linear)),
+        finish=compile_part(partial(plain.finish, linear=kernels.linear)),
+        sample=compile_part(plain.sample),
     )
-    return StepFunctions(project, attention, finish, sample)
+    single = several._replace(project=kernels.project_single, finish=kernels.finish_single)
+    return lambda num_slots: single if num_slots == 1 else several
 
 
 class GraphedStep:
@@ -52,7 +62,7 @@ class GraphedStep:
             self.step(*bucket)
         else:
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, pool=self._pool):
+            with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):  # others may decode
                 self.step(*bucket)
             self._graphs[bucket] = graph
             graph.replay()

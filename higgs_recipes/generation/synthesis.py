@@ -1,113 +1,150 @@
-"""Build generation requests from a recipe's texts, and write the generated clips as wav files with a record."""
+"""Build the texts of a recipe with their voices, and write the generated clips as wav files with a record."""
 
 import json
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from higgs_recipes.audio.codec import Codec
-from higgs_recipes.audio.io import read_audio, write_wav
-from higgs_recipes.chatml import canonical_speaker_tags, conversation, is_dialogue
+from higgs_recipes.audio.io import write_wav
+from higgs_recipes.audio.wav_file import write_wav_parts
 from higgs_recipes.configs.inference import GenerateConfig, SamplingConfig
-from higgs_recipes.constants import FRAMES_PER_SECOND
+from higgs_recipes.constants import FRAMES_PER_SECOND, SAMPLE_RATE
 from higgs_recipes.errors import InputError
-from higgs_recipes.files import atomic_write, staged_folder
+from higgs_recipes.files import staged_folder
+from higgs_recipes.generation.chunk_joins import joined_chunks
 from higgs_recipes.generation.generate import Generation, Request, generate
-from higgs_recipes.text import normalize_transcript
+from higgs_recipes.generation.long_text import SpokenText
+from higgs_recipes.generation.text_chunks import split_text
+from higgs_recipes.generation.text_normalizers import text_normalizer
+from higgs_recipes.generation.texts import read_texts
+from higgs_recipes.generation.voices import in_system_turn, read_voices, voice_conversation
+from higgs_recipes.hub.download import Snapshot
+from higgs_recipes.hub.run_record import read_run
 
+
+logger = logging.getLogger(__name__)
 
 RECORD = "generations.jsonl"
+DECODED_TOGETHER = 32  # clips whose waveforms are in memory at a time
 
 
-def read_texts(config: GenerateConfig) -> list[str]:
-    """Read the texts of the recipe and the non-blank lines of its text file.
+def build_texts(config: GenerateConfig, codec: Codec) -> list[SpokenText]:
+    """Read, normalize and split the texts of a recipe, and encode its reference clips; text i has seed + i.
 
-    Raises:
-        InputError: the file does not exist or is not UTF-8, or there is no text at all.
-    """
-    texts = list(config.text)
-    if config.text_file is not None:
-        path = Path(config.text_file)
-        if not path.is_file():
-            raise InputError(f"text_file: no such file: {path}")
-        try:
-            texts += [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-        except UnicodeDecodeError as error:
-            raise InputError(f"text_file: {path} is not UTF-8 ({error}); save it as UTF-8") from error
-    if not texts:
-        raise InputError(f"text_file: {config.text_file} has no text")
-    return texts
-
-
-def build_requests(config: GenerateConfig, codec: Codec) -> list[Request]:
-    """Build one request per text; text i has seed + i. If the recipe has `ref_audio`, their voices are cloned.
-
-    A text with speaker tags is a dialogue: reference clip i gives the voice of [SPEAKERi]. Any other text takes at
-    most one reference clip.
+    Everything that can be wrong with texts and clips is found here, before a model is loaded.
 
     Raises:
         InputError: a text or a reference clip is invalid; names it.
     """
-    ref_codes = codec.encode([read_audio(path, name=f"ref_audio {path}") for path in config.ref_audio])
-    ref_texts = [_normalized(text) for text in config.ref_text or []] or [None] * len(config.ref_audio)
-    references = [
-        {"speaker_tag": f"SPEAKER{index}", "ref_audio": path, "ref_text": text}
-        for index, (path, text) in enumerate(zip(config.ref_audio, ref_texts, strict=True))
-    ]
-    requests = []
-    for index, text in enumerate(read_texts(config)):
-        row = {"id": f"text {index}", "text": _normalized(text), "scene": config.scene}
-        if is_dialogue(row["text"]):
-            task = "multi_speaker_voice_cloning" if references else "multi_speaker_smart_voice"
-            row["ref_speakers"] = references
-        elif len(references) > 1:
+    normalize = text_normalizer(config)
+    voices, scene, in_system = read_voices(config), config.scene, in_system_turn(config)
+    texts = []
+    for index, given in enumerate(read_texts(config)):
+        text, place = normalize(given.text, place=given.place), given.place
+        chunks = split_text(text, config, max_seconds=config.max_seconds, place=place)
+        whole = chunks[0].text if len(chunks) == 1 else "\n".join(chunk.text for chunk in chunks)
+        turns = voice_conversation(whole, voices, scene=scene, ref_in_system=in_system, place=place)
+        texts.append(SpokenText(given.text, place, chunks, turns, [], seed=config.seed + index))
+        if len(chunks) > 1:
+            logger.info("%s: %d chunks", place, len(chunks))
+    clips = [voice.waveform for voice in voices if voice.waveform is not None]
+    ref_codes = codec.encode(clips)
+    return [replace(spoken, ref_codes=ref_codes) for spoken in texts]
+
+
+def check_codec(codec: Codec, *trained: Snapshot | None) -> None:
+    """Check that the codec is the one that an adapter and a model were trained with, as their run.json says.
+
+    Raises:
+        InputError: it is another one.
+    """
+    for files in trained:
+        run = None if files is None else read_run(files.folder)
+        if run is not None and "codec" in run and run["codec"] != codec.revision:
             raise InputError(
-                f"text {index} has no speaker tags, but there are {len(references)} ref_audio clips: give one clip"
+                f"{files.name}: trained on codes of the codec {run['codec']}, but codec_name_or_path is "
+                f"{codec.revision}: set codec_name_or_path and codec_revision to the codec of the training"
             )
-        else:
-            task = "zero_shot_voice_cloning" if references else "single_speaker_smart_voice"
-            row |= references[0] if references else {}
-        turns = conversation(row, task=task, ref_in_system=config.ref_in_system)
-        requests.append(Request(turns, ref_codes, seed=config.seed + index))
-    return requests
 
 
-def _normalized(text: str) -> str:
-    return canonical_speaker_tags(normalize_transcript(text))
-
-
-def write_speech(config: GenerateConfig, codec: Codec, generations: Sequence[Generation]) -> list[str]:
+def write_speech(
+    config: GenerateConfig, codec: Codec, texts: Sequence[SpokenText], clips: Sequence[Sequence[Generation]]
+) -> list[str]:
     """Write 000.wav, 001.wav, ... and `generations.jsonl` (wav, text, seed, stopped, seconds, codes).
 
+    The record of a text of several chunks has the codes of all of them in turn, and `chunks`: text, seed, stopped and
+    seconds of each. The chunks are decoded and appended to the wav file in turn, so memory does not grow with them.
+
+    Args:
+        clips: the clips of each text, one for each chunk.
+
     Returns:
-        One line per clip to print.
+        One line per text to print.
 
     Raises:
         InputError: the output folder is not empty, or the disk is full.
     """
-    texts = read_texts(config)
-    waveforms = codec.decode([generation.codes for generation in generations])
-    lines, records = [], []
-    with staged_folder(config.output_dir, overwrite=config.overwrite_output_dir) as staging:
-        for index, (text, waveform, generation) in enumerate(zip(texts, waveforms, generations, strict=True)):
-            seconds, wav = len(generation.codes) / FRAMES_PER_SECOND, f"{index:03d}.wav"
-            write_wav(staging / wav, waveform)
-            end = "stopped by itself" if generation.stopped else f"hit the cap of {config.max_seconds} s"
-            lines.append(f"{Path(config.output_dir) / wav}: {seconds:.2f} s, {end}, seed {generation.seed}")
-            records.append(
-                {
-                    "wav": wav,
-                    "text": text,
-                    "seed": generation.seed,
-                    "stopped": generation.stopped,
-                    "seconds": seconds,
-                    "codes": generation.codes.tolist(),
-                }
-            )
-        atomic_write(staging / RECORD, "".join(json.dumps(record) + "\n" for record in records))
+    lines = []
+    waveforms = _decoded(codec, [clip for chunk_clips in clips for clip in chunk_clips])
+    with (
+        staged_folder(config.output_dir, overwrite=config.overwrite_output_dir) as staging,
+        (staging / RECORD).open("w", encoding="utf-8", newline="\n") as record_file,
+    ):
+        for index, (spoken, chunk_clips) in enumerate(zip(texts, clips, strict=True)):
+            wav = f"{index:03d}.wav"
+            if len(chunk_clips) == 1:
+                write_wav(staging / wav, next(waveforms))
+                seconds = len(chunk_clips[0].codes) / FRAMES_PER_SECOND
+            else:
+                parts = joined_chunks(islice(waveforms, len(chunk_clips)), [chunk.pause for chunk in spoken.chunks])
+                seconds = write_wav_parts(staging / wav, parts) / SAMPLE_RATE
+            record_file.write(json.dumps(_record(wav, spoken, chunk_clips, seconds=seconds)) + "\n")
+            lines.append(f"{Path(config.output_dir) / wav}: {_summary(spoken, chunk_clips, seconds, config)}")
     return lines
+
+
+def _decoded(codec: Codec, clips: Sequence[Generation]) -> Iterator[Tensor]:
+    """The waveforms (N_i,) of clips in their order, decoded a few at a time."""
+    for start in range(0, len(clips), DECODED_TOGETHER):
+        yield from codec.decode([clip.codes for clip in clips[start : start + DECODED_TOGETHER]])
+
+
+def _record(wav: str, spoken: SpokenText, clips: Sequence[Generation], *, seconds: float) -> dict[str, Any]:
+    """A line of `RECORD`."""
+    record = {
+        "wav": wav,
+        "text": spoken.text,
+        "seed": spoken.seed,
+        "stopped": all(clip.stopped for clip in clips),
+        "seconds": seconds,
+        "codes": [codes for clip in clips for codes in clip.codes.tolist()],
+    }
+    if len(clips) > 1:
+        record["chunks"] = [
+            {
+                "text": chunk.text,
+                "seed": clip.seed,
+                "stopped": clip.stopped,
+                "seconds": len(clip.codes) / FRAMES_PER_SECOND,
+            }
+            for chunk, clip in zip(spoken.chunks, clips, strict=True)
+        ]
+    return record
+
+
+def _summary(spoken: SpokenText, clips: Sequence[Generation], seconds: float, config: GenerateConfig) -> str:
+    cut = [number for number, clip in enumerate(clips, 1) if not clip.stopped]
+    end = f"hit the cap of {config.max_seconds} s" if cut else "stopped by itself"
+    if len(clips) > 1:
+        end += f" in chunk {', '.join(map(str, cut))} of {len(clips)}" if cut else f" in all {len(clips)} chunks"
+    return f"{seconds:.2f} s, {end}, seed {spoken.seed}"
 
 
 def speak_greedily(

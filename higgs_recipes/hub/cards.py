@@ -155,9 +155,9 @@ def corpus_card(corpus: Record, *, name: str) -> str:
     """Render the card of an encoded corpus.
 
     Args:
-        corpus: corpus.json: {"codec", "sources": [name or {"path", ...}, ...], "license" (Hub identifier of the
-            recordings' license, such as cc0-1.0, or None), "splits": {split: {"rows", "seconds"}},
-            "rejects": {reason: rows}, "recipe", "git_commit", "versions"}.
+        corpus: corpus.json: {"codec", "codec_arithmetic" (absent in older corpora), "sources": [name or {"path", ...},
+            ...], "license" (Hub identifier of the recordings' license, such as cc0-1.0, or None), "splits":
+            {split: {"rows", "seconds"}}, "rejects": {reason: rows}, "recipe", "git_commit", "versions"}.
         name: Hub id, or folder, by which the corpus is loaded.
 
     Raises:
@@ -181,6 +181,7 @@ def corpus_card(corpus: Record, *, name: str) -> str:
     reject_rows = [[escape_marks(str(reason)), count] for reason, count in rejects.items()]
     about = {
         "codec": corpus["codec"],
+        "arithmetic of the codec": corpus.get("codec_arithmetic") or "not recorded",
         "sources": [public_name(source) for source in sources],
         "license of the recordings": corpus["license"] or "not recorded, see the sources",
         "commit": corpus["git_commit"],
@@ -251,7 +252,8 @@ def _training(run: Fields) -> str:
         "commit": run["git_commit"],
         "hardware": run["hardware"],
         "versions": run["versions"],
-        "last losses": run["losses"],
+        "losses of the best step" if run.get("best") else "last losses": run["losses"],
+        **({"best step": {"step": run["steps"]} | run["best"]} if run.get("best") else {}),
     }
     if run.get("adapter") is not None:
         about = {"continues the adapter": with_revision(run["adapter"], run.get("adapter_revision"))} | about

@@ -1,11 +1,12 @@
 """Download repositories from the Hub, without pickles. A failed request is an `InputError` that says what to do."""
 
+import json
 import logging
 import os
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from json import JSONDecodeError
 from pathlib import Path
@@ -27,7 +28,7 @@ from huggingface_hub.file_download import repo_folder_name
 from huggingface_hub.utils import validate_repo_id
 
 from higgs_recipes.errors import InputError
-from higgs_recipes.files import explain_full_disk, has_git_hash
+from higgs_recipes.files import atomic_write, explain_full_disk, has_git_hash
 
 
 logger = logging.getLogger(__name__)
@@ -259,18 +260,28 @@ def fetch(
 def _checked_blobs(name: str, repo_type: RepoType) -> Iterator[None]:
     """Compare what a download adds to the Hub's cache with its hashes, also if the download fails halfway.
 
+    A run that is killed before it has compared them leaves the names of the files that were there before it; the next
+    run compares all others.
+
     Raises:
         DamagedDownloadError: a file has another content; the damaged files are removed.
     """
-    blobs = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=name, repo_type=repo_type) / "blobs"
-    known = set(blobs.glob("*"))
+    cache, folder = Path(constants.HF_HUB_CACHE), repo_folder_name(repo_id=name, repo_type=repo_type)
+    blobs, started = cache / folder / "blobs", cache / ".locks" / folder / "higgs_recipes_started.json"
+    known = {path.name for path in blobs.glob("*")}
+    if started.is_file():
+        known &= set(json.loads(started.read_bytes()))
+    with suppress(OSError):  # nothing can be downloaded into a cache that cannot be written
+        atomic_write(started, json.dumps(sorted(known)))
     try:
         yield
     finally:
-        added = [path for path in sorted(set(blobs.glob("*")) - known) if path.suffix != ".incomplete"]
+        present = [path for path in sorted(blobs.glob("*")) if path.suffix != ".incomplete"]
+        added = [path for path in present if path.name not in known]
         damaged = [path for path in added if not has_git_hash(path, path.name)]  # the name of a file is its hash
         for path in damaged:
             path.unlink()
+        started.unlink(missing_ok=True)
         if damaged:
             raise DamagedDownloadError(f"a file arrived damaged: its content has not the hash {damaged[0].name}")
 

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from higgs_recipes.errors import InputError
 from higgs_recipes.hub.download import Snapshot
 from higgs_recipes.hub.result_files import CARD
 from higgs_recipes.hub.run_record import MERGE_INFO, RUN_INFO, read_run
 from higgs_recipes.records import read_record
+from higgs_recipes.safe_yaml import load_yaml
 
 
 INIT_INFO = "init.json"  # record of a model with random weights
@@ -82,8 +82,8 @@ def _card_metadata(base: Snapshot) -> dict[str, Any]:
         return {}
     head = re.match(r"\s*---\r?\n(.*?)\r?\n---", path.read_text(encoding="utf-8", errors="replace"), re.DOTALL)
     try:
-        metadata = yaml.safe_load(head[1]) if head else None
-    except (yaml.YAMLError, ValueError):  # not the metadata of a card: it says nothing about the license
+        metadata = load_yaml(head[1]) if head else None
+    except InputError:  # not the metadata of a card: it says nothing about the license
         return {}
     return metadata if isinstance(metadata, dict) else {}
 

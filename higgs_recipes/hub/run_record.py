@@ -16,6 +16,7 @@ _FIELDS = {
     **dict.fromkeys(("base_model", "base_fingerprint", "method", "codec", "hardware"), (str,)),
     **dict.fromkeys(("base_revision", "git_commit", "adapter", "adapter_revision"), _TEXT),
     **dict.fromkeys(("recipe", "versions", "losses"), (dict,)),
+    "best": (dict, type(None)),
     **dict.fromkeys(("datasets", "log_history"), (list,)),
     "steps": (int,),
     **dict.fromkeys(("untrained_base", "higgs_license"), (bool, type(None))),

@@ -9,12 +9,12 @@ from typing import Any
 from higgs_recipes.audio.io import recorded_seconds
 from higgs_recipes.configs.corpus import ExportConfig
 from higgs_recipes.corpus.rows import hashed_id
+from higgs_recipes.corpus.sources.listing import audio_stem
+from higgs_recipes.corpus.sources.paths import SourceFolder
 from higgs_recipes.errors import InputError
 from higgs_recipes.files import staged_folder
-from higgs_recipes.ingest.audio_files import audio_stem
 from higgs_recipes.ingest.formats.audiofolder import read_audiofolder
 from higgs_recipes.ingest.formats.train_higgs_audio import write_train_higgs_audio
-from higgs_recipes.ingest.import_paths import ImportFolder, check_source
 from higgs_recipes.ingest.imported_columns import (
     TEXT_COLUMNS,
     check_fields,
@@ -25,6 +25,7 @@ from higgs_recipes.ingest.imported_columns import (
     transcript,
 )
 from higgs_recipes.ingest.rows import ImportRow
+from higgs_recipes.ingest.source_check import check_source
 from higgs_recipes.rejects import Reject, RejectCode, RejectedRow, field_name, rejected_as
 
 
@@ -42,7 +43,7 @@ def export_corpus(config: ExportConfig) -> int:
         raise InputError(f"source: no such folder: {config.source}")
     check_source(source, config.output_dir)
     with staged_folder(config.output_dir, overwrite=config.overwrite_output_dir) as folder:
-        exporter = _Exporter(ImportFolder(source), folder)
+        exporter = _Exporter(SourceFolder(source, follow_links=config.follow_links), folder)
         rows = []
         for row in read_audiofolder(source, exporter.source):
             place = row.columns if isinstance(row, Reject) else row
@@ -69,7 +70,7 @@ class _Exporter:
         ids: ids in use.
     """
 
-    source: ImportFolder
+    source: SourceFolder
     folder: Path
     copies: dict[PurePosixPath, PurePosixPath] = field(default_factory=dict)
     seconds: dict[PurePosixPath, float] = field(default_factory=dict)

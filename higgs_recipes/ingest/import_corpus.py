@@ -17,11 +17,14 @@ from tqdm.auto import tqdm
 
 from higgs_recipes.configs.corpus import CONSTANTS, ImportConfig
 from higgs_recipes.configs.model import source_mapping
+from higgs_recipes.corpus.sources.link_roots import IMPORT_RECORD, link_roots, record_links
+from higgs_recipes.corpus.sources.listing import is_audio_name
+from higgs_recipes.corpus.sources.paths import SourceFolder, require_file_inside
 from higgs_recipes.errors import InputError
 from higgs_recipes.files import atomic_write, staged_folder
 from higgs_recipes.ingest.formats.readers import READERS
-from higgs_recipes.ingest.import_paths import ImportFolder, check_source
 from higgs_recipes.ingest.importer import Importer, ImportSource
+from higgs_recipes.ingest.source_check import check_source
 from higgs_recipes.provenance import git_commit, library_versions
 from higgs_recipes.rejects import Reject
 
@@ -76,7 +79,10 @@ def import_corpus(config: ImportConfig) -> dict[str, Any]:
             "versions": library_versions(),
         }
         content = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
-        atomic_write(folder / "import.json", content.encode("utf-8", "backslashreplace"))  # paths may not be UTF-8
+        atomic_write(folder / IMPORT_RECORD, content.encode("utf-8", "backslashreplace"))  # paths may not be UTF-8
+        if not config.copy_audio:
+            folders = [source.folder for _, source in sources]
+            record_links(folder, {root for source in folders for root in (*link_roots(source.root), *source.linked)})
     for category, count in counts.most_common():
         example = examples[category]
         place = f"{example['file']} line {example['line']}"
@@ -104,11 +110,21 @@ def _open_sources(config: ImportConfig) -> list[tuple[Path, ImportSource]]:
         check_source(path, config.output_dir)
         if config.audio_dir is not None:
             check_source(config.audio_dir, config.output_dir)
-            folder = ImportFolder(Path(config.audio_dir), match_ends=True)
+            folder = SourceFolder(Path(config.audio_dir), match_ends=True, follow_links=config.follow_links)
         else:
             hint = "set audio_dir to the folder of all recordings"
-            folder = ImportFolder(path.parent if needs_file else path, hint=hint)
+            folder = SourceFolder(path.parent if needs_file else path, hint=hint, follow_links=config.follow_links)
+        if not needs_file and not config.follow_links:
+            _check_linked_lists(path)
         constants = {key: source[key] for key in CONSTANTS if key in source}
         prefix = str(index) if len(config.sources) > 1 else ""
         opened.append((path, ImportSource(folder, prefix, constants)))
     return opened
+
+
+def _check_linked_lists(source: Path) -> None:
+    """Refuse lists in a source that are links to files outside; recordings and transcripts are rejected one by one."""
+    for name in sorted(os.listdir(source)):
+        is_list = (source / name).is_file() and not is_audio_name(name) and not name.lower().endswith(".txt")
+        if is_list and (source / name).is_symlink():
+            require_file_inside(source / name, source)

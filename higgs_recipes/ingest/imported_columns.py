@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from higgs_recipes.corpus.sources.cells import is_null
-from higgs_recipes.ingest.rows import ImportedRow, ImportRow, shown
+from higgs_recipes.errors import shown
+from higgs_recipes.ingest.rows import ImportedRow, ImportRow
 from higgs_recipes.rejects import RejectCode, RejectedRow
 
 

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -12,12 +11,12 @@ from higgs_recipes.audio.io import recorded_seconds, wav_bytes
 from higgs_recipes.audio.long_recording import LongRecording
 from higgs_recipes.configs.corpus import ImportConfig
 from higgs_recipes.constants import SAMPLE_RATE
-from higgs_recipes.corpus.rows import file_safe_id, hashed_id
+from higgs_recipes.corpus.rows import file_safe_id, hashed_id, nfc
 from higgs_recipes.corpus.sources.cells import is_null
-from higgs_recipes.errors import InputError
+from higgs_recipes.corpus.sources.listing import audio_stem
+from higgs_recipes.corpus.sources.paths import SourceFolder
+from higgs_recipes.errors import InputError, shown
 from higgs_recipes.files import sha256_file
-from higgs_recipes.ingest.audio_files import audio_stem
-from higgs_recipes.ingest.import_paths import ImportFolder
 from higgs_recipes.ingest.imported_columns import (
     check_fields,
     check_unicode,
@@ -27,7 +26,7 @@ from higgs_recipes.ingest.imported_columns import (
     reference_speakers,
     transcript,
 )
-from higgs_recipes.ingest.rows import ImportedRow, ImportRow, shown
+from higgs_recipes.ingest.rows import ImportedRow, ImportRow
 from higgs_recipes.rejects import Reject, RejectCode, RejectedRow, field_name, rejected_as
 
 
@@ -41,7 +40,7 @@ class ImportSource:
         constants: columns with one value for all rows.
     """
 
-    folder: ImportFolder
+    folder: SourceFolder
     prefix: str
     constants: Mapping[str, str]
 
@@ -111,7 +110,7 @@ class Importer:
         clip = self._read_clip(row, source.folder.root / audio)
         if clip.digest in self.hashes:
             first, first_text = self.hashes[clip.digest]
-            code = RejectCode.SAME_RECORDING if first_text == _nfc(text) else RejectCode.OTHER_TRANSCRIPT
+            code = RejectCode.SAME_RECORDING if first_text == nfc(text) else RejectCode.OTHER_TRANSCRIPT
             raise RejectedRow(code, "audio", f"{first} has it too")
         target = _target(audio, source.prefix)
         if clip.wav is not None:
@@ -131,7 +130,7 @@ class Importer:
             self._store(reference, stored)
         self.num_unrated += self.config.min_quality_score is not None and corpus_row["quality_score"] is None
         place = f"{row['file']} line {row['line']}"
-        self.ids[row_id], self.hashes[clip.digest] = (place, name), (place, _nfc(text))
+        self.ids[row_id], self.hashes[clip.digest] = (place, name), (place, nfc(text))
         return corpus_row
 
     def _map_columns(self, row: ImportRow) -> ImportRow:
@@ -153,7 +152,7 @@ class Importer:
         if not isinstance(own, (str, int, float, type(None))):
             raise RejectedRow(RejectCode.INVALID_FIELD, "id", f"is a {type(own).__name__}")
         has_own = not is_null(own) and str(own).strip() != ""
-        name = f"{prefix}{'id' if has_own else 'file'} {_nfc(str(own)) if has_own else audio}"
+        name = f"{prefix}{'id' if has_own else 'file'} {nfc(str(own)) if has_own else audio}"
         row_id = prefix + file_safe_id(own if has_own else audio_stem(str(audio)))
         if row_id in self.ids and self.ids[row_id][1] != name:  # a.wav and a.flac
             row_id = prefix + hashed_id(own if has_own else audio)
@@ -251,7 +250,3 @@ def _utf8_name(name: str) -> str:
         stem, suffix = os.path.splitext(name)
         return file_safe_id(stem) + suffix
     return name
-
-
-def _nfc(text: str) -> str:
-    return unicodedata.normalize("NFC", text)

@@ -18,10 +18,12 @@ from higgs_recipes.configs.corpus import CONSTANTS
 from higgs_recipes.configs.model import source_mapping
 from higgs_recipes.configs.segment import SegmentConfig
 from higgs_recipes.corpus.rows import file_safe_id, hashed_id
+from higgs_recipes.corpus.sources.listing import AUDIO_SUFFIXES, audio_stem, is_audio_name
+from higgs_recipes.corpus.sources.paths import SourceFolder
 from higgs_recipes.errors import InputError
 from higgs_recipes.files import sha256_file
-from higgs_recipes.ingest.audio_files import AUDIO_SUFFIXES, audio_stem, find_files, is_audio_name
-from higgs_recipes.ingest.import_paths import check_source
+from higgs_recipes.ingest.audio_files import find_files
+from higgs_recipes.ingest.source_check import check_source
 from higgs_recipes.rejects import Reject, RejectCode, RejectedRow, rejected_as
 
 
@@ -61,10 +63,10 @@ def find_raw_recordings(config: SegmentConfig) -> list[RawRecording]:
     for index, source in enumerate(map(source_mapping, config.sources)):
         folder = Path(os.path.expanduser(source["path"]))
         columns = {key: source.get(key) for key in CONSTANTS} | {"language": config.language_of(source)}
-        paths = _recordings(folder, config)
+        paths, inside = _recordings(folder, config), SourceFolder(folder, follow_links=config.follow_links)
         labels = [os.fsencode(path.relative_to(folder)).decode(errors="backslashreplace") for path in paths]
         prefix = f"{index}-" if len(config.sources) > 1 else ""
-        recordings = zip(paths, labels, _unique_ids(labels), _read_all(paths, source["path"]), strict=True)
+        recordings = zip(paths, labels, _unique_ids(labels), _read_all(paths, inside, source["path"]), strict=True)
         for path, label, name, (digest, contents, seconds, flaw) in recordings:
             name = prefix + name
             speaker = audio_stem(label) if config.speaker_per_file else columns["speaker"]
@@ -100,7 +102,7 @@ def _recordings(folder: Path, config: SegmentConfig) -> list[Path]:
     output_dir = Path(os.path.realpath(os.path.expanduser(config.output_dir)))
     if output_dir.is_relative_to(os.path.realpath(folder)):
         raise InputError(f"output_dir {config.output_dir} is inside the source {folder}: choose another one")
-    files = find_files(folder)
+    files = find_files(folder, follow_links=config.follow_links)
     found = [path for path in files if is_audio_name(path.name)]
     if not found:
         suffixes = ", ".join(sorted(AUDIO_SUFFIXES))
@@ -119,16 +121,19 @@ def _unique_ids(labels: Sequence[str]) -> list[str]:
     return [hashed_id(label) if counts[name] > 1 else name for name, label in zip(ids, labels, strict=True)]
 
 
-def _read_all(paths: Sequence[Path], source: str) -> list[tuple[str, Contents | None, float, Reject | None]]:
+def _read_all(
+    paths: Sequence[Path], folder: SourceFolder, source: str
+) -> list[tuple[str, Contents | None, float, Reject | None]]:
     """The digest, contents, seconds and flaw of each file. Each process reads its share."""
     state = PartialState()
     with state.split_between_processes(list(paths)) as share:
         progress = tqdm(share, desc=f"Reading {source}", unit=" files", disable=not state.is_main_process)
-        return gather_object([_read(path) for path in progress])
+        return gather_object([_read(path, folder) for path in progress])
 
 
-def _read(path: Path) -> tuple[str, Contents | None, float, Reject | None]:
+def _read(path: Path, folder: SourceFolder) -> tuple[str, Contents | None, float, Reject | None]:
     try:
+        folder.check_link(path, field="audio")
         with rejected_as(RejectCode.UNREADABLE_AUDIO, "audio"), LongRecording(path) as recording:
             return sha256_file(path), recording.contents, recording.seconds, None
     except RejectedRow as error:

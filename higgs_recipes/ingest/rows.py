@@ -3,19 +3,6 @@
 from typing import Any, TypedDict
 
 
-def shown(value: Any) -> str:
-    """A value of a source in an error message, shortened.
-
-    >>> shown(["a.wav", 7])
-    "['a.wav', 7]"
-    """
-    try:
-        text = repr(value)
-    except (RecursionError, ValueError):  # nested too deep, or an integer of thousands of digits
-        return f"a {type(value).__name__}"
-    return text if len(text) <= 100 else f"{text[:100]}..."
-
-
 class ImportRow(TypedDict, total=False):
     """A row as its format reads it.
 

@@ -57,7 +57,7 @@ def continue_lora(
     Raises:
         InputError: as `load_adapter`; or the rank, the scale or the targets of the adapter are not the recipe's.
     """
-    lora, targets = _read_lora(files), _target_modules(model, config)
+    lora, targets = read_lora(files), _target_modules(model, config)
     lora.lora_dropout, lora.revision = config.lora_dropout, config.model_revision
     lora.base_model_name_or_path = model.name_or_path  # as of a new adapter: no path of another machine
     for field, value in {"lora_r": lora.r, "lora_alpha": lora.lora_alpha}.items():
@@ -73,7 +73,12 @@ def continue_lora(
     return adapted
 
 
-def _read_lora(files: Snapshot) -> LoraConfig:
+def read_lora(files: Snapshot) -> LoraConfig:
+    """The config of an adapter.
+
+    Raises:
+        InputError: it cannot be read, or it is not that of a LoRA.
+    """
     try:
         config = PeftConfig.from_pretrained(files.folder)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
@@ -114,6 +119,11 @@ def merge_adapter(model: PeftModel) -> HiggsAudioV2ForConditionalGeneration:
     if is_four_bit(model):
         raise ValueError("the base is quantized to 4 bits: load it without load_in_4bit to merge an adapter")
     return model.merge_and_unload(safe_merge=True)
+
+
+def remove_adapter(model: nn.Module) -> HiggsAudioV2ForConditionalGeneration:
+    """The base of a model with an adapter, or the model itself if it has none. `model` must not be used afterwards."""
+    return model.unload() if isinstance(model, PeftModel) else model
 
 
 def _without_card(model: PeftModel) -> PeftModel:
@@ -189,7 +199,7 @@ def load_adapter(
     Raises:
         InputError: the adapter was trained on another base, does not fit the base, or lacks weights.
     """
-    adapter, folder, lora = files.name, files.folder, trained_as or _read_lora(files)
+    adapter, folder, lora = files.name, files.folder, trained_as or read_lora(files)
     fingerprint, run = folder_fingerprint(base.folder), read_run(folder)
     if run is not None:
         if run.get("base_fingerprint") != fingerprint:

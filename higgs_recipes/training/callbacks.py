@@ -9,7 +9,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import TrainerCallback
+from transformers import EarlyStoppingCallback, TrainerCallback
+
+from higgs_recipes.configs.sft import SFTConfig
 
 
 logger = logging.getLogger(__name__)
@@ -29,6 +31,12 @@ class AsyncHostCopy:
         if self._done is not None:
             self._done.synchronize()
         return self._copy
+
+
+def early_stopping(config: SFTConfig) -> EarlyStoppingCallback | None:
+    """The callback that ends training by `early_stopping_patience`; None without it."""
+    patience = config.early_stopping_patience
+    return None if patience is None else EarlyStoppingCallback(patience, config.early_stopping_threshold)
 
 
 class TrainBeginCallback(TrainerCallback):

@@ -11,6 +11,7 @@ from higgs_recipes.modeling.lora import fetch_adapter
 from higgs_recipes.modeling.model import build_model, load_tokenizer
 from higgs_recipes.provenance import run_environment
 from higgs_recipes.training.data import EncodedSamples, load_training_data
+from higgs_recipes.training.resume import RESUMED, SETTINGS, check_resume, run_settings
 from higgs_recipes.training.run_estimate import epochs_to_train
 from higgs_recipes.training.trainer import HiggsTrainer
 
@@ -24,7 +25,7 @@ def fine_tune(config: SFTConfig, state: ResultState, *, checkpoint: str | None) 
         checkpoint: checkpoint to resume from; None: a new run.
 
     Raises:
-        InputError: as what loads the base, the adapter and the corpora.
+        InputError: as what loads the base, the adapter and the corpora; or the checkpoint is of another run.
     """
     base = fetch_base(config)
     adapter = config.adapter and fetch_adapter(config.adapter, revision=config.adapter_revision)
@@ -33,26 +34,30 @@ def fine_tune(config: SFTConfig, state: ResultState, *, checkpoint: str | None) 
     train_rows, test_rows, corpora = load_training_data(config, tokenizer, codec=codec)
     train_samples = EncodedSamples(train_rows, tokenizer)
     config.num_train_epochs = epochs_to_train(config, train_samples)
+    run = public_record(
+        run_environment()
+        | {
+            "recipe": state.recipe,
+            "method": config.method,
+            "base_model": config.model_name_or_path,
+            "base_revision": base.commit,
+            "base_fingerprint": folder_fingerprint(base.folder),
+            **base_origin(base, checkpoint=checkpoint),
+            **({"adapter": adapter.name, "adapter_revision": adapter.commit} if adapter else {}),
+            "codec": codec,
+            "datasets": corpora,
+        }
+    )
+    settings = run_settings(config, run)
+    if checkpoint is not None:
+        run[RESUMED] = check_resume(checkpoint, settings)
     trainer = HiggsTrainer(
         build_model(config, base, adapter=adapter),
         config,
         base=base,
         train_dataset=train_samples,
         eval_dataset=EncodedSamples(test_rows, tokenizer) if test_rows is not None else None,
-        run_info=public_record(
-            run_environment()
-            | {
-                "recipe": state.recipe,
-                "method": config.method,
-                "base_model": config.model_name_or_path,
-                "base_revision": base.commit,
-                "base_fingerprint": folder_fingerprint(base.folder),
-                **base_origin(base, checkpoint=checkpoint),
-                **({"adapter": adapter.name, "adapter_revision": adapter.commit} if adapter else {}),
-                "codec": codec,
-                "datasets": corpora,
-            }
-        ),
+        run_info=run | {SETTINGS: settings},
     )
     if trainer.is_world_process_zero():
         state.write()

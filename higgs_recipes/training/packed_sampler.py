@@ -4,7 +4,11 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 
 import torch
-from torch.utils.data import Sampler
+from torch.utils.data import DataLoader, Sampler
+
+from higgs_recipes.collator import HiggsCollator
+from higgs_recipes.configs.sft import SFTConfig
+from higgs_recipes.samples import SampleDataset
 
 
 # Number of samples considered beyond those that fit a row, to find some that fill it exactly.
@@ -90,3 +94,22 @@ class PackedRowSampler(Sampler[list[int]]):
 
     def _permutation(self, size: int, *, epoch: int) -> list[int]:
         return torch.randperm(size, generator=torch.Generator().manual_seed(self.seed + epoch)).tolist()
+
+
+def packed_loader(samples: SampleDataset, collator: HiggsCollator, config: SFTConfig) -> DataLoader:
+    """The training batches of a recipe with `fill_rows`."""
+    return DataLoader(
+        samples,
+        batch_sampler=PackedRowSampler(
+            samples.num_positions(),
+            capacity=config.pack_to,
+            seed=config.seed if config.data_seed is None else config.data_seed,
+            num_processes=config.world_size,
+        ),
+        collate_fn=collator,
+        num_workers=config.dataloader_num_workers,
+        pin_memory=config.dataloader_pin_memory,
+        persistent_workers=config.dataloader_persistent_workers,
+        prefetch_factor=config.dataloader_prefetch_factor,
+        multiprocessing_context=config.dataloader_multiprocessing_context,
+    )

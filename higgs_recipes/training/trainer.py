@@ -1,6 +1,5 @@
 """A `transformers.Trainer` with the DualFFN loss, normalized over the whole optimizer step and logged by codebook."""
 
-import json
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -9,26 +8,37 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
-from transformers import EarlyStoppingCallback, Trainer
+from transformers import Trainer
 from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_utils import rotate_checkpoints
 
 from higgs_recipes.collator import HiggsCollator
 from higgs_recipes.configs.sft import SFTConfig
 from higgs_recipes.constants import IGNORE_INDEX
-from higgs_recipes.files import atomic_write, explain_full_disk
+from higgs_recipes.errors import InputError
+from higgs_recipes.files import explain_full_disk
 from higgs_recipes.hub.download import Snapshot
-from higgs_recipes.hub.run_record import RUN_INFO
 from higgs_recipes.loss import DualFFNLosses, attach_losses, dual_ffn_losses, label_counts
 from higgs_recipes.modeling.base_files import copy_base_files
 from higgs_recipes.modeling.varlen_forward import attach_varlen_forward
 from higgs_recipes.samples import SampleDataset
-from higgs_recipes.training.callbacks import GracefulStopCallback, NonFiniteLossCallback, TrainBeginCallback
-from higgs_recipes.training.checkpoints import staged_checkpoint
+from higgs_recipes.training.callbacks import (
+    GracefulStopCallback,
+    NonFiniteLossCallback,
+    TrainBeginCallback,
+    early_stopping,
+)
+from higgs_recipes.training.checkpoints import (
+    STAGING,
+    delete_old_checkpoints,
+    has_all_steps,
+    restore_resumed,
+    staged_checkpoint,
+)
 from higgs_recipes.training.fsdp import keep_float32_outputs
 from higgs_recipes.training.metrics import TrainingMetrics, summarize
-from higgs_recipes.training.packed_sampler import PackedRowSampler
+from higgs_recipes.training.packed_sampler import PackedRowSampler, packed_loader
 from higgs_recipes.training.preflight import check_preflight, is_at_chance
+from higgs_recipes.training.result_record import write_run_record
 from higgs_recipes.training.run_estimate import RunEstimateCallback
 from higgs_recipes.training.torchao_optimizers import compiled_once
 from higgs_recipes.unwrap import unwrap_model
@@ -75,7 +85,7 @@ class HiggsTrainer(Trainer):
         self.run_estimate = RunEstimateCallback(train_dataset, config, clock=self.training_metrics.clock)
         self.non_finite_loss = NonFiniteLossCallback(train_dataset.row_id)
         self.graceful_stop = GracefulStopCallback()
-        patience = args.early_stopping_patience
+        self.early_stopping = early_stopping(args)
         super().__init__(
             model=model,
             args=args,
@@ -90,7 +100,7 @@ class HiggsTrainer(Trainer):
                 self.run_estimate,
                 TrainBeginCallback(on_train=self._begin_training, on_epoch=self._begin_epoch),
                 self.non_finite_loss,
-                *([] if patience is None else [EarlyStoppingCallback(patience)]),
+                *([] if self.early_stopping is None else [self.early_stopping]),
             ],
         )
         if self.is_fsdp_enabled:
@@ -101,8 +111,7 @@ class HiggsTrainer(Trainer):
         # Copied to the device once: a copy within a step would wait for the GPU.
         weights = args.codebook_weights or [1 / config.num_codebooks] * config.num_codebooks
         self.codebook_weights = torch.tensor(weights, device=args.device)  # (C,)
-        self.base = base
-        self.run_info = dict(run_info)
+        self.base, self.run_info = base, dict(run_info)
         self.packed_sampler: PackedRowSampler | None = None  # the training batches, with `fill_rows`
         self.staging: Path | None = None  # folder of the checkpoint while it is saved
 
@@ -118,28 +127,31 @@ class HiggsTrainer(Trainer):
 
     def get_train_dataloader(self) -> DataLoader:
         args = self.args
-        if not args.fill_rows:
-            return super().get_train_dataloader()
-        self.packed_sampler = PackedRowSampler(
-            self.train_dataset.num_positions(), capacity=args.pack_to, seed=args.seed, num_processes=args.world_size
-        )
-        loader = DataLoader(
-            self.train_dataset,
-            batch_sampler=self.packed_sampler,
-            collate_fn=self.data_collator,
-            num_workers=args.dataloader_num_workers,
-            pin_memory=args.dataloader_pin_memory,
-            persistent_workers=args.dataloader_persistent_workers,
-            prefetch_factor=args.dataloader_prefetch_factor,
-        )
-        return self.accelerator.prepare(loader)
+        if args.fill_rows:
+            loader = packed_loader(self.train_dataset, self.data_collator, args)
+            self.packed_sampler = loader.batch_sampler
+            return self.accelerator.prepare(loader)
+        loader = super().get_train_dataloader()
+        if not len(loader):
+            raise InputError(
+                f"dataloader_drop_last: the {len(self.train_dataset)} rows do not fill a batch of "
+                f"{args.per_device_train_batch_size} for each of {args.world_size} processes: set it to false"
+            )
+        return loader
 
     def _begin_training(self) -> None:
         if self.args.layers_recompute:  # checkpointing around the compiled layers would recompute all of it twice
             unwrap_model(self.model).gradient_checkpointing_disable()
         if self.state.global_step == 0:
             self.preflight()
+        restore_resumed(self.state, self.args.output_dir, early_stopping=self.early_stopping)
         self.training_metrics.reset()
+
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        if has_all_steps(self.state):  # resumed from the last checkpoint: transformers would train one more step
+            self.control.should_training_stop = True
+        else:
+            super()._run_epoch(*args, **kwargs)
 
     def _begin_epoch(self, epoch: int) -> None:
         self.data_collator.set_epoch(epoch)
@@ -184,22 +196,30 @@ class HiggsTrainer(Trainer):
         super().log(logs, start_time)
 
     def evaluate(
-        self, eval_dataset: SampleDataset | None = None, ignore_keys: None = None, metric_key_prefix: str = "eval"
+        self,
+        eval_dataset: SampleDataset | dict[str, SampleDataset] | None = None,
+        ignore_keys: None = None,
+        metric_key_prefix: str = "eval",
     ) -> dict[str, float]:
         """Losses of a dataset; each row counts once, for any number of processes, and sums are divided at the end.
 
         Returns:
-            `eval_loss`, weighted as in training, `eval_loss_text`, `eval_loss_codebook_0` ..., `eval_eos_loss`, ...
+            `eval_loss`, weighted as in training, and `eval_` with the other names of `HIGHER_IS_BETTER`; of several
+            datasets by name, `eval_NAME_loss` ...
         """
-        dataset = eval_dataset or self.eval_dataset
-        if dataset is None:
-            raise ValueError("evaluate() needs an eval_dataset")
+        dataset = self.eval_dataset if eval_dataset is None else eval_dataset
+        if isinstance(dataset, dict):
+            parts = [
+                self.evaluate(part, metric_key_prefix=f"{metric_key_prefix}_{name}") for name, part in dataset.items()
+            ]
+            return {name: value for metrics in parts for name, value in metrics.items()}
+        if dataset is None or not len(dataset):
+            raise ValueError("evaluate() needs an eval_dataset with rows")
         with self.training_metrics.paused():
             losses = self._sum_losses(dataset)
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in summarize(losses).items()}
-        metrics[f"{metric_key_prefix}_loss"] = float(
-            self._weighted(losses, text_count=losses.text_count, codebook_counts=losses.codebook_counts)
-        )
+        loss = self._weighted(losses, text_count=losses.text_count, codebook_counts=losses.codebook_counts)
+        named = summarize(losses) | {"loss": float(loss)}
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in named.items()}
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
@@ -247,19 +267,19 @@ class HiggsTrainer(Trainer):
             if self.args.method == "full":
                 copy_base_files(self.base, folder)
         (folder / "training_args.bin").unlink()
-        eval_logs = [entry for entry in self.state.log_history if "eval_loss" in entry]
-        train_logs = [entry for entry in self.state.log_history if "loss" in entry]
-        run = self.run_info | {
-            "steps": self.state.global_step,
-            "length": self.run_estimate.record,
-            "losses": (train_logs[-1] if train_logs else {}) | (eval_logs[-1] if eval_logs else {}),
-            "log_history": self.state.log_history,
-        }
-        atomic_write(folder / RUN_INFO, json.dumps(run, indent=1) + "\n")
+        run, is_complete = self.run_info | {"length": self.run_estimate.record}, self.staging is None
+        write_run_record(folder, run, self.args, self.state, is_complete=is_complete)
+        if is_complete:
+            delete_old_checkpoints(self.args, self.state, is_complete=True)
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: None) -> bool:
+        # Only an evaluation whose weights are saved: the best checkpoint would not be found for another.
+        is_saved = self.control.should_save or self.args.save_strategy == "best"
+        return is_saved and super()._determine_best_metric(metrics, trial)
 
     def _get_output_dir(self, trial: None) -> str:
-        """The folder of `checkpoint-N` for transformers: the staging folder while a checkpoint is saved."""
-        return str(self.staging or self.args.output_dir)
+        """The folder in which transformers saves checkpoints, and in which it would delete some at the end."""
+        return str(Path(self.args.output_dir) / STAGING)
 
     def _save_checkpoint(self, model: nn.Module, trial: None) -> None:
         folder, args = Path(self.args.output_dir), self.args
@@ -277,9 +297,4 @@ class HiggsTrainer(Trainer):
                     self.state.save_to_json(str(Path(best) / TRAINER_STATE_NAME))
         self.staging = None
         if args.should_save:  # old checkpoints are deleted only when the new one is complete
-            rotate_checkpoints(
-                args.output_dir,
-                save_total_limit=args.save_total_limit,
-                best_model_checkpoint=self.state.best_model_checkpoint,
-                use_mtime=True,
-            )
+            delete_old_checkpoints(args, self.state, is_complete=False)

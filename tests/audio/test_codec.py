@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from higgs_recipes.audio.codec import (
 )
 from higgs_recipes.audio.io import read_audio
 from higgs_recipes.constants import HOP
+from higgs_recipes.corpus.code_cache import CodeCache
 from higgs_recipes.errors import InputError
 from tests.helpers.tiny_codec import CORPUS, tiny_codec, tiny_codec_folder, tone
 
@@ -166,3 +168,24 @@ def test_the_local_revision_depends_on_weights_and_config(tmp_path):
     (folder / "config.json").unlink()
     with pytest.raises(InputError, match="codec: no config.json; give a transformers checkpoint"):
         local_revision(folder)
+
+
+def test_only_gpus_encode_in_tf32_and_their_codes_have_a_cache_of_their_own(tmp_path, monkeypatch):
+    """Checked without a GPU: what cudnn is told, by arithmetic."""
+    assert load_codec(tiny_codec_folder(), revision=None, device="cpu", exact=False).arithmetic == "float32"
+    codec, flags = tiny_codec(), []
+    real_flags = torch.backends.cudnn.flags
+
+    def recorded(**settings):
+        flags.append((settings["allow_tf32"], settings["fp32_precision"]))
+        return real_flags(**settings)
+
+    monkeypatch.setattr(torch.backends.cudnn, "flags", recorded)
+    for arithmetic in ("float32", "tf32"):
+        (codes,) = replace(codec, arithmetic=arithmetic).encode([torch.zeros(2 * HOP)])
+        replace(codec, arithmetic=arithmetic).decode([codes])
+    assert flags == [(False, "ieee"), (False, "ieee"), (True, "tf32"), (False, "ieee")]
+
+    CodeCache(tmp_path, codec="local@1", arithmetic="tf32").add({"a": codes})
+    assert "a" not in CodeCache(tmp_path, codec="local@1")
+    assert "a" in CodeCache(tmp_path, codec="local@1", arithmetic="tf32")

@@ -9,6 +9,7 @@ from tests.helpers.configs import make
     "fields, message",
     [
         ({"variants": {"a": {"pack": 64}}}, "variant 'a': 'pack' is not a field of SFTConfig"),
+        ({"common": {"lora_r": "four"}}, "common: 'lora_r' is 'four'; it must be int"),
         ({"common": {"lr": 1.0}}, "common: 'lr' is not a field of SFTConfig"),
         ({"variants": {"a": 64}}, "variant 'a' must be a mapping of fields, got 64"),
         ({"variants": {}, "plain_variants": {}}, "variants is empty: name at least one"),

@@ -38,6 +38,15 @@ def test_invalid_sampling_is_refused_by_every_script_that_samples(fields, messag
         ),
         (GenerateConfig, {"ref_text": ["Hm."]}, "ref_text requires ref_audio"),
         (GenerateConfig, {"ref_in_system": True}, "ref_in_system requires ref_audio"),
+        (GenerateConfig, {"ref_audio": ["a"], "profile": ["A voice."]}, "give either ref_audio or profile"),
+        (
+            GenerateConfig,
+            {"ref_audio": ["profile: low"], "ref_text": ["A."]},
+            "ref_text cannot be combined with profile:",
+        ),
+        (GenerateConfig, {"chunk_max_words": 0}, "chunk_max_words must be at least 1, got 0"),
+        (GenerateConfig, {"chunk_max_turns": 0}, "chunk_max_turns must be at least 1, got 0"),
+        (GenerateConfig, {"chunk_buffer_size": -1}, r"chunk_buffer_size must be null \(all\), 0 or positive, got -1"),
         (GenerateConfig, {"seed": 2**63}, r"seed must be in 0 .. 2\*\*63 - 1, got 9223372036854775808"),
         (EvaluateConfig, {"seed": -1}, r"seed must be in 0 .. 2\*\*63 - 1, got -1"),
         (EvaluateConfig, {"dataset": ""}, "dataset is empty: name an encoded corpus"),
@@ -55,6 +64,18 @@ def test_invalid_values_are_refused(config_class, fields, message):
 def test_a_reference_clip_needs_a_text_unless_it_is_in_the_system_turn():
     assert make(GenerateConfig, ref_audio=["a.wav"], ref_text=["Hm."]).ref_text == ["Hm."]
     assert make(GenerateConfig, ref_audio=["a.wav"], ref_in_system=True).ref_text is None
+
+
+def test_named_and_described_voices_need_no_transcripts():
+    assert make(GenerateConfig, ref_audio="anna", voices_dir="voices").voices == ["anna"]
+    assert make(GenerateConfig, profile="A low voice.").voices == ["profile:A low voice."]
+    assert make(GenerateConfig, ref_audio=["profile: low", "a.wav"]).ref_text is None
+
+
+def test_a_text_normalizer_needs_its_package(monkeypatch):
+    monkeypatch.setattr("higgs_recipes.configs.fields.find_spec", lambda name: None)
+    with pytest.raises(InputError, match="text_normalizer: wetext needs a package .*: pip install wetext"):
+        make(GenerateConfig, text_normalizer="wetext")
 
 
 def test_a_quantized_base_cannot_be_merged(monkeypatch):

@@ -104,6 +104,7 @@ def test_flags_override_every_kind_of_field(flags, field, value, recipe):
         "pack_to": 1024,
         "allow_untrained": False,
         "hub_private_repo": True,
+        "lr_scheduler_type": "cosine_with_restarts",
         "lr_scheduler_kwargs": {"num_cycles": 3},
     }
     config = parse_recipe(SFTConfig, ["--config", recipe(SFT | written), *flags])
@@ -123,6 +124,22 @@ def test_flags_override_mappings_and_lists_of_them(recipe):
 def test_a_text_in_braces_and_the_word_null_remain_strings():
     config = parse_recipe(GenerateConfig, ["--text", "{not a mapping", "null", "--scene", "null"])
     assert config.text == ["{not a mapping", "null"] and config.scene is None
+
+
+def test_the_word_null_alone_unsets_a_list_of_texts(recipe):
+    flags = ["--config", recipe({"text": ["Hello."]}), "--text", "null"]
+    with pytest.raises(InputError, match="nothing to speak: .*to speak that word, write it with a period"):
+        parse_recipe(GenerateConfig, flags)
+    assert parse_recipe(GenerateConfig, [*flags, "--text_file", "texts.txt"]).text == []
+    assert parse_recipe(GenerateConfig, ["--text", "null."]).text == ["null."]
+    assert parse_recipe(GenerateConfig, ["--config", recipe("text: null\ntext_file: texts.txt")]).text == []
+    assert parse_recipe(GenerateConfig, ["--config", recipe('text: "null"')]).text == ["null"]
+
+
+def test_a_single_string_is_a_list_of_one(recipe):
+    config = parse_recipe(GenerateConfig, ["--config", recipe("text: Hello\nref_audio: anna\nvoices_dir: voices")])
+    assert (config.text, config.ref_audio, config.ref_text) == (["Hello"], ["anna"], None)
+    assert GenerateConfig(text="Hello").text == ["Hello"]
 
 
 def test_a_config_needs_no_recipe():
@@ -160,6 +177,12 @@ def test_the_arguments_of_the_process_are_the_default(monkeypatch, recipe):
         ("lora_r: [", "while parsing a flow node"),
         ("[a]: b", "found unhashable key"),
         ("lora_r: !!python/object/apply:os.getcwd []", "could not determine a constructor"),
+        ("seed: 1\nlora_r: !!int four", "line 2: 'four' is not a valid int"),
+        ("lora_r: " + "9" * 5000, "has more than 100 digits"),
+        ("lora_r: " + "9" * 50, "numbers must be finite, and integers have 64 bits"),
+        ("learning_rate: .inf", "field 'learning_rate' is inf; numbers must be finite"),
+        ("codebook_weights: [.nan]", "field 'codebook_weights' is [nan]; numbers must be finite"),
+        ("datasets: " + "[" * 3000, "nested deeper than 50 levels"),
     ],
 )
 def test_an_invalid_recipe_is_an_error_with_file_and_field(content, message, recipe):
@@ -168,10 +191,16 @@ def test_an_invalid_recipe_is_an_error_with_file_and_field(content, message, rec
     assert error.startswith(f"{path}: ") and message in error
 
 
+def test_a_date_is_a_text(recipe):
+    path = recipe("text: [2024-01-31]\nmodel_revision: 2024-02-30")
+    config = parse_recipe(GenerateConfig, ["--config", path])
+    assert config.text == ["2024-01-31"] and config.model_revision == "2024-02-30"
+
+
 def test_texts_that_yaml_reads_as_mappings_are_refused(recipe):
     path = recipe("text:\n  - He said: go")
     assert refused(GenerateConfig, "--config", path) == (
-        f"{path}: field 'text' is [{{'He said': 'go'}}]; it must be list of str"
+        f"{path}: field 'text' is [{{'He said': 'go'}}]; it must be list of str or null or str"
     )
 
 
@@ -189,6 +218,10 @@ def test_texts_that_yaml_reads_as_mappings_are_refused(recipe):
         (["--lr_scheduler_kwargs", "{a: 1, a: 2}"], "duplicate field 'a'; keep one"),
         (["--lr_scheduler_kwargs", "{a: "], "is not a mapping"),
         (["--lora_r", "0"], "command line: lora_r must be at least 1, got 0"),
+        (["--lora_r", "9" * 30], "--lora_r/--lora-r: '999999999999999999999999999999': numbers must be finite"),
+        (["--learning_rate", "nan"], "'nan': numbers must be finite"),
+        (["--lr_scheduler_kwargs", "{a: .inf}"], "'{a: .inf}': numbers must be finite"),
+        (["--lr_scheduler_kwargs", "{a: !!int b}"], "'b' is not a valid int"),
     ],
 )
 def test_an_invalid_flag_is_an_error_with_its_name(flags, message, recipe):

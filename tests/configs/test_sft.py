@@ -14,7 +14,10 @@ FULL = {"method": "full"}
     "fields, message",
     [
         ({"datasets": []}, "datasets is empty: name at least one encoded corpus"),
-        ({"remove_unused_columns": True}, "remove_unused_columns must be false: the collator needs"),
+        (
+            {"remove_unused_columns": True},
+            "remove_unused_columns must be false, got true: the collator needs the codes",
+        ),
         ({"lora_r": 0}, "lora_r must be at least 1, got 0"),
         ({"text_loss_weight": -1.0}, "text_loss_weight must be 0 or positive, got -1.0"),
         ({"audio_loss_weight": -1.0}, "audio_loss_weight must be 0 or positive, got -1.0"),

@@ -8,7 +8,7 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 
 from higgs_recipes.errors import InputError
-from higgs_recipes.generation.decode_weights import decode_weights
+from higgs_recipes.generation.decode_weights import Int8Weight, decode_weights, project
 from higgs_recipes.modeling.lora import merge_adapter
 from higgs_recipes.unwrap import unwrap_model
 from tests.generation.test_engine import assert_same, make_prompts, run
@@ -128,3 +128,47 @@ def test_adapters_of_quantized_layers_stay_beside_them():
     prompts = make_prompts(model.config)
     beside = run(unwrap_model(adapted), prompts, max_seconds=0.8)
     assert_same(run(merge_adapter(adapted), prompts, max_seconds=0.8), beside)
+
+
+def test_int8_rounds_each_row_to_255_levels():
+    weight = torch.tensor([[1.0, -0.5, 0.25], [0.0, 0.0, 0.0], [127.0, 1.4, -1.6]])
+    quantized = Int8Weight.quantize(weight)
+    assert quantized.codes.dtype == torch.int8 and quantized.codes.tolist() == [
+        [127, -64, 32],
+        [0, 0, 0],
+        [127, 1, -2],
+    ]
+    assert (quantized.dequantize() - weight).abs().amax(dim=1).le(quantized.scales / 2 + 1e-7).all()
+    states = torch.randn(2, 3)
+    torch.testing.assert_close(project(states, quantized), states @ quantized.dequantize().t())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_int8_rounds_the_layers_with_their_adapters_and_not_the_head(dtype):
+    model = adapted_model().to(dtype)
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    with decode_weights(unwrap_model(model)) as weights:
+        expected = {
+            name: Int8Weight.quantize(getattr(weights.layers[1], name))
+            for name in ("query_key_value", "output", "gate_up", "down")
+        }
+        head = weights.head.clone()
+    with decode_weights(unwrap_model(model), int8=True) as weights:
+        for name, quantized in expected.items():
+            weight = getattr(weights.layers[1], name)
+            if dtype == torch.float32:  # on a CPU: numbers that float32 products read
+                assert torch.equal(weight, quantized.dequantize())
+            else:
+                assert torch.equal(weight.codes, quantized.codes) and torch.equal(weight.scales, quantized.scales)
+        assert torch.equal(weights.head, head) and not weights.has_modules
+    assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())
+
+
+def test_int8_generates_what_a_model_with_these_weights_does():
+    model, _ = load_tiny()
+    prompts = make_prompts(model.config)
+    rounded = run(model, prompts, max_seconds=0.8, generation_weights="int8")
+    assert not all(
+        torch.equal(a.codes, b.codes) for a, b in zip(rounded, run(model, prompts, max_seconds=0.8), strict=True)
+    )
+    assert_same(run(model, prompts, max_seconds=0.8, generation_weights="int8", batch_size=3), rounded)

@@ -1,6 +1,8 @@
 """The engine gives the codes of transformers' generate, whatever the slots, the queue and the batch."""
 
 import logging
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -8,13 +10,14 @@ from torch._dynamo.testing import CompileCounterWithBackend
 
 from higgs_recipes.configs.inference import SamplingConfig
 from higgs_recipes.constants import BOS_CODE, EOS_CODE
-from higgs_recipes.delay import delay_codes, undelay_frames
+from higgs_recipes.delay import undelay_frames
 from higgs_recipes.errors import InputError
 from higgs_recipes.generation import engine as engine_module
 from higgs_recipes.generation import kv_cache
-from higgs_recipes.generation.decode_step import EAGER, StepFunctions
-from higgs_recipes.generation.engine import Clip, clip_of, open_engine
-from higgs_recipes.generation.prefill import Prompt, build_prompt
+from higgs_recipes.generation.decode_step import eager_functions
+from higgs_recipes.generation.engine import Engine, open_engine
+from higgs_recipes.generation.jobs import Clip, Job, clip_of
+from higgs_recipes.generation.prefill import Prompt, build_prompt, prefill
 from tests.helpers.checkpoints import load_tiny
 from tests.helpers.reference_generate import reference_frames
 
@@ -150,16 +153,129 @@ def test_a_clip_that_never_ends_is_cut_at_the_cap():
     assert all(clip.codes.dtype == torch.int16 and int(clip.codes.max()) < BOS_CODE for clip in clips)
 
 
-def test_a_complete_delay_pattern_is_a_clip_that_stopped():
-    codes = torch.arange(24).view(3, 8)
-    clip = clip_of(delay_codes(codes), eos=EOS_CODE)
-    assert clip.stopped and torch.equal(clip.codes, codes)
+def count_steps(engine: Engine) -> list[int]:
+    """The number of slots of each step from now on."""
+    run_step, num_slots = engine._run_step, []
+
+    def counted(slots: int, positions: int) -> None:
+        num_slots.append(slots)
+        run_step(slots, positions)
+
+    engine._run_step = counted
+    return num_slots
 
 
-def test_a_clip_cut_while_ending_keeps_the_steps_before_its_first_eos():
-    codes = torch.arange(40).view(5, 8)
-    clip = clip_of(delay_codes(codes)[:-2], eos=EOS_CODE)  # (12, C): some codebooks have ended, not all
-    assert not clip.stopped and torch.equal(clip.codes, codes[:3])
+@pytest.mark.parametrize(("check_every", "checks_in_flight"), [(1, 0), (2, 1), (5, 3)])
+def test_a_report_is_the_beginning_of_the_clip(model, check_every, checks_in_flight):
+    prompts = make_prompts(model.config)
+    expected = run(model, prompts, max_seconds=1.6)
+    with open_engine(model, sampling=SamplingConfig(max_seconds=1.6, batch_size=3)) as engine:
+        engine.check_every, engine.checks_in_flight = check_every, checks_in_flight
+        results = deque()
+        jobs = [Job(prompt, results, report_steps=[1, 6, 7, 30]) for prompt in prompts]
+        received = list(engine.results(jobs))
+    for job, clip in zip(jobs, expected, strict=True):
+        *reports, last = [result for result in received if result.job is job]
+        assert_same([last.clip], [clip])
+        assert last.is_complete and not any(report.is_complete or report.clip.stopped for report in reports)
+        lengths = [len(report.clip.codes) for report in reports]
+        assert lengths == sorted(set(lengths)) and all(length <= len(clip.codes) for length in lengths)
+        assert all(torch.equal(report.clip.codes, clip.codes[: len(report.clip.codes)]) for report in reports)
+        if check_every == 1 and len(clip.codes) == 40:
+            assert lengths == [1, 6, 7, 30]
+
+
+def test_jobs_that_come_while_others_run_change_no_clip(model):
+    prompts = sorted(make_prompts(model.config, count=9), key=lambda prompt: len(prompt.ids))
+    alone = [run(model, [prompt], max_seconds=1.6)[0] for prompt in prompts]
+    with open_engine(model, sampling=SamplingConfig(max_seconds=1.6, batch_size=2)) as engine:
+        first = engine.stream(prompts[:5])
+        clips = dict([next(first)])
+        second = engine.stream(prompts[5:])  # longer than the slots are: they wait until all slots are free
+        clips |= {5 + index: clip for index, clip in [next(second)]}
+        clips |= dict(first) | {5 + index: clip for index, clip in second}
+    assert_same([clips[index] for index in range(9)], alone)
+
+
+def test_reserved_slots_are_there_for_jobs_that_come_later():
+    model = endless_model()
+    short, long = sorted(make_prompts(model.config, count=2), key=lambda prompt: len(prompt.ids))
+    sampling = SamplingConfig(max_seconds=0.8, batch_size=4)
+    with open_engine(model, sampling=sampling) as engine:
+        engine.reserve(3, len(long.ids))
+        results = engine.results([Job(short, deque(), report_steps=[2, 4])])
+        next(results)
+        step = engine._step
+        assert step.cache.keys.shape[1] == 3
+        num_slots = count_steps(engine)
+        assert_same(engine.generate([long]), run(model, [long], max_seconds=0.8))
+        assert set(num_slots[:10]) == {2} and engine._step is step
+        results.close()
+
+
+def test_a_cancelled_job_frees_its_slot_at_once():
+    model = endless_model()
+    prompts = make_prompts(model.config, count=3)[::-1]
+    alone = [run(model, [prompt], max_seconds=2.0)[0] for prompt in prompts]
+    with open_engine(model, sampling=SamplingConfig(max_seconds=2.0, batch_size=2)) as engine:
+        results = deque()
+        stream = engine.results([Job(prompt, results, report_steps=[3]) for prompt in prompts[:2]])
+        first = next(stream)
+        assert torch.equal(first.clip.codes, alone[0].codes[:3])
+        other = engine.results([Job(prompts[2], deque(), report_steps=[1])])
+        num_slots = count_steps(engine)
+        stream.close()
+        assert torch.equal(next(other).clip.codes, alone[2].codes[:1])  # though no clip has ended
+        assert_same([next(other).clip], alone[2:])
+        assert num_slots == [1] * (50 + 8)  # nothing is computed for the cancelled clips
+
+
+def test_a_job_that_is_cancelled_while_it_waits_never_starts(model, monkeypatch):
+    prompts = make_prompts(model.config, count=3)
+    expected = run(model, prompts[:1], max_seconds=0.8)
+    read = []
+
+    def counted(*args, **kwargs):
+        read.extend(args[1])
+        prefill(*args, **kwargs)
+
+    monkeypatch.setattr(engine_module, "prefill", counted)
+    with open_engine(model, sampling=SamplingConfig(max_seconds=0.8, batch_size=1)) as engine:
+        jobs = [Job(prompt, deque()) for prompt in prompts]
+        jobs[1].is_cancelled = jobs[2].is_cancelled = True
+        engine.submitted.extend(jobs[1:])
+        assert_same([result.clip for result in engine.results(jobs[:1])], expected)
+        assert len(read) == 1 and not jobs[1].results
+
+
+def test_threads_share_the_slots_and_get_their_own_clips(model):
+    prompts = make_prompts(model.config, count=8)
+    expected = run(model, prompts, max_seconds=1.2)
+    with open_engine(model, sampling=SamplingConfig(max_seconds=1.2, batch_size=3)) as engine:
+        with ThreadPoolExecutor(8) as pool:
+            clips = list(pool.map(lambda prompt: engine.generate([prompt])[0], prompts))
+    assert_same(clips, expected)
+
+
+def test_an_exception_ends_all_jobs_and_the_engine_serves_again(model, monkeypatch):
+    prompts = make_prompts(model.config, count=4)
+    expected = run(model, prompts, max_seconds=0.8, batch_size=2)
+
+    def fail(*args):
+        raise torch.OutOfMemoryError("no memory")
+
+    sampling = SamplingConfig(max_seconds=0.8, batch_size=2)
+    with open_engine(model, sampling=sampling) as engine:
+        engine.reserve(2, 100)
+        other = engine.results([Job(prompts[3], deque(), report_steps=[1])])
+        next(other)
+        monkeypatch.setattr(engine, "_prefill", fail)
+        with pytest.raises(torch.OutOfMemoryError):
+            engine.generate(prompts[:3])
+        with pytest.raises(torch.OutOfMemoryError):
+            list(other)
+        monkeypatch.undo()
+        assert_same(engine.generate(prompts), expected)
 
 
 def test_as_many_slots_are_used_as_fit_into_memory(model, monkeypatch, caplog):
@@ -188,9 +304,9 @@ def test_long_queues_are_read_in_batches_of_limited_size(model, monkeypatch):
     expected = run(model, prompts, max_seconds=0.8, batch_size=9)
     sizes = []
 
-    def counted(model, prompts, cache, slots):
+    def counted(model, prompts, slots, *, cache):
         sizes.append([len(prompt.ids) for prompt in prompts])
-        prefill(model, prompts, cache, slots)
+        prefill(model, prompts, slots, cache=cache)
 
     prefill = engine_module.prefill
     monkeypatch.setattr(engine_module, "prefill", counted)
@@ -208,12 +324,14 @@ def test_all_random_numbers_of_a_clip_are_those_of_successive_frames():
 def test_each_part_of_a_step_is_one_graph_for_all_layers_and_lengths(model, monkeypatch):
     prompts = make_prompts(model.config, count=2)
     counters = [CompileCounterWithBackend("eager") for _ in range(3)]
+    eager = eager_functions(1)
     project, finish, sample = (
         torch.compile(function, dynamic=False, fullgraph=True, backend=counter)
-        for function, counter in zip((EAGER.project, EAGER.finish, EAGER.sample), counters, strict=True)
+        for function, counter in zip((eager.project, eager.finish, eager.sample), counters, strict=True)
     )
+    compiled = eager._replace(project=project, finish=finish, sample=sample)
     expected = run(model, prompts, max_seconds=0.8, batch_size=2)
-    monkeypatch.setattr(engine_module, "EAGER", StepFunctions(project, EAGER.attention, finish, sample))
+    monkeypatch.setattr(engine_module, "eager_functions", lambda num_slots: compiled)
     assert_same(run(model, prompts, max_seconds=0.8, batch_size=2), expected)
     num_batches = 1 if len(expected[0].codes) == len(expected[1].codes) else 2  # with the last clip alone
     assert [counter.frame_count for counter in counters] == [num_batches] * 3

@@ -54,3 +54,17 @@ def encode_fields(folder: Path, **changed) -> dict[str, Any]:
         "arithmetic": ["float32", "default", "bfloat16"],
         "output": str(folder / "results" / "encode.json"),
     } | changed
+
+
+def stream_fields(folder: Path, **changed) -> dict[str, Any]:
+    return {
+        "model_config": str(tiny_folder() / "model.json"),
+        "checkpoint_dir": str(folder / "model"),
+        "codec_config": str(ROOT / "tests/data/random_tiny/codec.json"),
+        "codec_dir": str(folder / "codec"),
+        "dtype": "float32",
+        "streams": [1, 3],
+        "clip_seconds": 1.2,
+        "text_characters": 20,
+        "output": str(folder / "results" / "stream.json"),
+    } | changed

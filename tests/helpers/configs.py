@@ -6,7 +6,14 @@ from higgs_recipes.configs.benchmark import BenchmarkEncodeConfig, BenchmarkGene
 from higgs_recipes.configs.codec import FitCodecConfig
 from higgs_recipes.configs.corpus import EncodeConfig, ExportConfig, ImportConfig
 from higgs_recipes.configs.finetuning import ForwardConfig, MethodConfig
-from higgs_recipes.configs.inference import EvaluateConfig, GenerateConfig, InitConfig, MergeConfig, SamplingConfig
+from higgs_recipes.configs.inference import (
+    ChunkConfig,
+    EvaluateConfig,
+    GenerateConfig,
+    InitConfig,
+    MergeConfig,
+    SamplingConfig,
+)
 from higgs_recipes.configs.model import CodecConfig, HubConfig, ModelConfig
 from higgs_recipes.configs.segment import SegmentConfig
 from higgs_recipes.configs.sft import SFTConfig
@@ -16,6 +23,7 @@ REQUIRED: dict[type, dict[str, Any]] = {
     BenchmarkEncodeConfig: {"codec_config": "codec.json"},
     BenchmarkGenerateConfig: {"model_config": "model.json"},
     BenchmarkTrainConfig: {"model_config": "model.json", "variants": {"packed": {}, "checkpointed": {}}},
+    ChunkConfig: {},
     CodecConfig: {},
     EncodeConfig: {"sources": ["corpus"]},
     EvaluateConfig: {"dataset": "codes"},

@@ -251,6 +251,27 @@ def test_a_flipped_byte_is_noticed_and_the_file_downloaded_again(hub, tmp_path, 
     assert kind == "done" and contents(Path(folder)).items() >= FILES.items()
 
 
+def test_a_download_that_was_killed_before_its_hashes_were_compared_is_compared_by_the_next_run(hub):
+    code = """
+import os
+from higgs_recipes.hub import download
+download.has_git_hash = lambda path, expected: os._exit(0)
+download.fetch("tester/model")
+"""
+    hub.add_repo("tester/model", FILES)
+    chance = random.Random(1)
+
+    def flip(answer: Answer) -> Answer:
+        is_file = answer.request.startswith("GET") and answer.request.endswith("/model.safetensors")
+        return flip_byte(answer, chance) if is_file else answer
+
+    hub.spoil = flip
+    run_python(code, hub.env())
+    hub.spoil = lambda answer: answer
+    ((kind, folder),) = outcomes(hub, [("fetch", {"name_or_path": "tester/model"})])
+    assert kind == "done" and contents(Path(folder)).items() >= FILES.items()
+
+
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
 def test_temporary_failures_are_retried(hub, tmp_path, status):
     hub.add_repo("tester/model", FILES)

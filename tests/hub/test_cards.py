@@ -52,6 +52,16 @@ def test_an_adapter_card_contains_the_record_of_its_run():
     assert "Evaluation" not in card.text
 
 
+def test_a_card_of_the_best_checkpoint_has_its_step_and_the_metric():
+    best = {"metric": "eval_loss", "value": 4.25, "last_step": 60}
+    card = adapter_card(RUN | {"steps": 40, "best": best}, name="tester/voice")
+    assert " for 40 steps with higgs_recipes" in card
+    assert "- best step: step 40, metric eval_loss, value 4.25, last_step 60\n" in card.replace("\\", "")
+    assert "- losses of the best step: " in card and "last losses" not in card
+    with pytest.raises(InputError, match="run.json: field 'best' is 7: it must be dict"):
+        adapter_card(RUN | {"best": 7}, name="tester/voice")
+
+
 def test_the_loading_code_is_python_and_names_adapter_and_base_model():
     card = adapter_card(RUN, name="tester/voice")
     lines = card.partition("```python\n")[2].partition("```")[0]

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import soundfile
@@ -78,10 +79,11 @@ def test_all_rows_are_exported_or_none(tmp_path, rows, message):
     assert not (tmp_path / "out").exists()
 
 
-def export(folder: Path, *rows: dict) -> list[dict]:
+def export(folder: Path, *rows: dict, **fields: Any) -> list[dict]:
     """Export rows of metadata.jsonl; returns the samples of metadata.json."""
     (folder / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
-    export_corpus(ExportConfig(source=str(folder), output_dir=str(folder.parent / "out"), overwrite_output_dir=True))
+    out = {"output_dir": str(folder.parent / "out"), "overwrite_output_dir": True}
+    export_corpus(ExportConfig(source=str(folder), **out, **fields))
     return json.loads((folder.parent / "out/metadata.json").read_text(encoding="utf-8"))["samples"]
 
 
@@ -102,8 +104,11 @@ def test_paths_are_resolved_as_in_import(tmp_path):
     folder = write_tones(tmp_path / "in", "wavs/a.wav", "b.wav", "../elsewhere/c.wav")
     (folder / "c.wav").symlink_to(tmp_path / "elsewhere/c.wav")
     paths = ["wavs\\a.wav", str(folder / "b.wav"), "c.wav"]
-    samples = export(folder, *[{"file_name": path, "text": "Hi."} for path in paths])
+    rows = [{"file_name": path, "text": "Hi."} for path in paths]
+    samples = export(folder, *rows, follow_links=True)
     assert [sample["audio_file"] for sample in samples] == ["wavs/a.wav", "b.wav", "c.wav"]
+    with pytest.raises(InputError, match="line 3: recording leaves its folder: c.wav is a link to a file outside"):
+        export(folder, *rows)
 
 
 def test_values_without_meaning_are_left_out(tmp_path):

@@ -9,6 +9,7 @@ import pytest
 from higgs_recipes.audio.io import read_audio
 from higgs_recipes.configs.corpus import ExportConfig, ImportConfig
 from higgs_recipes.corpus.corpus import load_rows
+from higgs_recipes.corpus.sources import link_roots
 from higgs_recipes.corpus.sources.source import open_sources
 from higgs_recipes.corpus.task_assignment import assign_tasks
 from higgs_recipes.errors import InputError
@@ -118,6 +119,65 @@ def test_the_scripts_print_the_folder_and_counts(tmp_path, monkeypatch, capsys):
         f"corpus: {out}: 4 rows, 0.00 hours; 0 rejected, see rejects.jsonl",
         f"exported: {back}: 4 rows",
     ]
+
+
+def linked_corpora(tmp_path) -> list[tuple[str, str]]:
+    """(format, source) of corpora of a stranger that link to a private recording and to a private text."""
+    write_tones(tmp_path, "private.wav", "own.wav")
+    (tmp_path / "private.txt").write_text("A secret.")
+    for place in ("lists", "kaldi", "libri/84/1", "vctk/wav48/p1", "vctk/txt/p1", "pairs"):
+        (tmp_path / place).mkdir(parents=True)
+    (tmp_path / "lists/a.list").write_text("a.wav|x|en|Hello.\n")
+    (tmp_path / "kaldi/text").write_text("a Hello.\n")
+    (tmp_path / "kaldi/wav.scp").write_text("a ../kaldi/a.wav\n")
+    (tmp_path / "libri/84/1/84_1_0.normalized.txt").write_text("Hello.")
+    (tmp_path / "pairs/b.txt").write_text("Hello.")
+    links = {"lists/a.wav": "wav", "kaldi/a.wav": "wav", "libri/84/1/84_1_0.wav": "wav", "pairs/b.wav": "wav"}
+    links |= {"pairs/c.txt": "txt", "vctk/txt/p1/p1_1.txt": "txt"}
+    for name, suffix in links.items():
+        (tmp_path / name).symlink_to(tmp_path / f"private.{suffix}")
+    for name in ("pairs/c.wav", "vctk/wav48/p1/p1_1.wav"):
+        shutil.copy(tmp_path / "own.wav", tmp_path / name)
+    names = {"gpt_sovits": "lists/a.list", "kaldi": "kaldi", "libritts": "libri", "vctk": "vctk"}
+    return [(format, str(tmp_path / name)) for format, name in (names | {"train_higgs_audio": "pairs"}).items()]
+
+
+def test_links_of_a_stranger_are_rejects_in_every_format(tmp_path):
+    for format, source in linked_corpora(tmp_path):
+        with pytest.raises(InputError, match="is a link to a file outside; copy .*, or set follow_links: true"):
+            imported(tmp_path / "out", format=format, sources=[source])
+
+
+def test_links_are_followed_with_follow_links_and_encode_reads_what_import_linked_to(tmp_path):
+    for format, source in linked_corpora(tmp_path):
+        rows, _ = imported(tmp_path / "out", format=format, sources=[source], follow_links=True)
+        assert rows and load_rows(encode_config(tmp_path / "out")).rows
+    (tmp_path / "out" / rows[0]["file_name"]).unlink()
+    (tmp_path / "out" / rows[0]["file_name"]).symlink_to("/etc/hostname")
+    (reject,) = load_rows(encode_config(tmp_path / "out")).rejects
+    assert "is a link to a file outside; copy the recording into it" in reject.reason
+
+
+def test_a_list_that_is_a_link_to_a_file_outside_is_refused(tmp_path):
+    folder = write_tones(tmp_path / "in", "a.wav")
+    (tmp_path / "metadata.csv").write_text("file_name,text\na.wav,Hello.\n")
+    (folder / "metadata.csv").symlink_to("../metadata.csv")
+    fields = {"format": "audiofolder", "sources": [str(folder)]}
+    with pytest.raises(InputError, match="metadata.csv is a link to a file outside"):
+        imported(tmp_path / "out", **fields)
+    rows, _ = imported(tmp_path / "out", **fields, follow_links=True)
+    assert [row["text"] for row in rows] == ["Hello."]
+
+
+def test_links_need_a_record_that_can_be_written(tmp_path, monkeypatch):
+    folder = write_tones(tmp_path / "in", "a.wav")
+    (folder / "a.list").write_text("a.wav|x|en|Hello.")
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(link_roots, "RECORDS", tmp_path / "file/imports")
+    fields = {"format": "gpt_sovits", "sources": [str(folder / "a.list")]}
+    with pytest.raises(InputError, match="cannot be written .*, and encode would refuse the links of this import"):
+        imported(tmp_path / "out", **fields)
+    assert imported(tmp_path / "out", **fields, copy_audio=True)[0]
 
 
 def test_no_command_overwrites_its_source(tmp_path):

@@ -2,8 +2,8 @@
 
 import pytest
 
+from higgs_recipes.errors import shown
 from higgs_recipes.ingest.imported_columns import check_words, describe_scene, number, text_value
-from higgs_recipes.ingest.rows import shown
 from higgs_recipes.rejects import RejectedRow
 
 

@@ -13,8 +13,8 @@ import soundfile
 from higgs_recipes.configs.corpus import ImportConfig
 from higgs_recipes.corpus.corpus import load_rows
 from higgs_recipes.corpus.rows import file_safe_id
+from higgs_recipes.corpus.sources.listing import is_audio_name
 from higgs_recipes.errors import InputError
-from higgs_recipes.ingest.audio_files import is_audio_name
 from higgs_recipes.ingest.import_corpus import import_corpus
 from tests.helpers.audio_files import encode, half, of_unknown_length, with_data_size
 from tests.helpers.corpus_folder import encode_config, write_metadata, write_tone

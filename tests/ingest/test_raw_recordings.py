@@ -11,6 +11,7 @@ import pytest
 from higgs_recipes.errors import InputError
 from higgs_recipes.ingest.raw_recordings import balanced_shares, find_raw_recordings
 from higgs_recipes.ingest.segment_corpus import segment_recordings
+from higgs_recipes.rejects import RejectCode
 from tests.helpers.audio_files import encode, half, of_unknown_length, with_cover, with_data_size, without_info
 from tests.helpers.corpus_folder import write_tone
 from tests.helpers.import_folder import write_tones
@@ -121,7 +122,7 @@ def test_linked_folders_and_names_in_other_encodings_are_read_and_dead_links_are
     os.rename(folder / "g.wav", folder / os.fsdecode("录音.wav".encode("gbk")))
     for name, target in {"disk": "../disk", "again": "../disk/sub", "loop": ".", "gone.wav": "nowhere"}.items():
         (folder / name).symlink_to(target)
-    files = find_raw_recordings(segment_config(folder, output_dir=tmp_path / "out"))
+    files = find_raw_recordings(segment_config(folder, output_dir=tmp_path / "out", follow_links=True))
     assert {file.columns["file"] for file in files if file.flaw is None} >= {"a.wav", "disk/b.wav"}
     assert len([file for file in files if file.flaw is None]) == 4
     (gone,) = [file for file in files if file.flaw is not None]
@@ -130,11 +131,23 @@ def test_linked_folders_and_names_in_other_encodings_are_read_and_dead_links_are
     assert "loop: skipped, read already" in caplog.text
 
 
+def test_links_to_recordings_outside_are_rejects_without_follow_links(tmp_path, caplog):
+    folder = write_tones(tmp_path / "in", "a.wav", "../disk/b.wav", "../private.wav")
+    (folder / "disk").symlink_to("../disk")
+    (folder / "link.wav").symlink_to("../private.wav")
+    files = find_raw_recordings(segment_config(folder, output_dir=tmp_path / "out"))
+    assert [(file.columns["file"], file.flaw and file.flaw.code) for file in files] == [
+        ("a.wav", None),
+        ("link.wav", RejectCode.OUTSIDE_FOLDER),
+    ]
+    assert f"{folder}/disk: skipped, a link to a folder outside" in caplog.text
+
+
 def test_an_output_dir_in_a_linked_folder_is_an_error(tmp_path):
     folder = write_tones(tmp_path / "in", "a.wav", "../disk/out/audio/b.wav")
     (folder / "disk").symlink_to("../disk")
     with pytest.raises(InputError, match="output_dir .* is linked in the source"):
-        find_raw_recordings(segment_config(folder, output_dir=tmp_path / "disk/out"))
+        find_raw_recordings(segment_config(folder, output_dir=tmp_path / "disk/out", follow_links=True))
 
 
 def test_shares_have_about_the_same_length():

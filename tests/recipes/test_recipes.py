@@ -12,7 +12,12 @@ from accelerate.commands.config.config_args import load_config_from_file
 from transformers import HiggsAudioV2Config, HiggsAudioV2TokenizerConfig
 from transformers.models.higgs_audio_v2 import modeling_higgs_audio_v2
 
-from higgs_recipes.configs.benchmark import BenchmarkEncodeConfig, BenchmarkGenerateConfig, BenchmarkTrainConfig
+from higgs_recipes.configs.benchmark import (
+    BenchmarkEncodeConfig,
+    BenchmarkGenerateConfig,
+    BenchmarkStreamConfig,
+    BenchmarkTrainConfig,
+)
 from higgs_recipes.configs.codec import FitCodecConfig
 from higgs_recipes.configs.corpus import EncodeConfig, ExportConfig, ImportConfig
 from higgs_recipes.configs.inference import EvaluateConfig, GenerateConfig, InitConfig, MergeConfig
@@ -43,6 +48,7 @@ CONFIGS = {  # script -> config class
     "fit_codec": FitCodecConfig,
     "benchmark train": BenchmarkTrainConfig,
     "benchmark generate": BenchmarkGenerateConfig,
+    "benchmark stream": BenchmarkStreamConfig,
     "benchmark encode": BenchmarkEncodeConfig,
 }
 COMMAND = r"(?:accelerate launch [^\n]*|python )scripts/(\w+)\.py"

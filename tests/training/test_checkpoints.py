@@ -11,10 +11,16 @@ import time
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import TrainerCallback, TrainerState
 
 from higgs_recipes.configs.sft import SFTConfig
 from higgs_recipes.errors import InputError
-from higgs_recipes.training.checkpoints import STAGING, checkpoint_to_resume, staged_checkpoint
+from higgs_recipes.training.checkpoints import (
+    STAGING,
+    checkpoint_to_resume,
+    delete_old_checkpoints,
+    staged_checkpoint,
+)
 from tests.helpers.checkpoints import tiny_folder
 from tests.helpers.killed_run import RESUMABLE, names_in
 from tests.helpers.paths import ROOT
@@ -139,6 +145,40 @@ def test_next_save_removes_the_rest_of_a_killed_one_and_a_failed_save_leaves_not
     assert names_in(tmp_path) == {"checkpoint-1"}
 
 
+def test_old_checkpoints_are_deleted_by_step(tmp_path):
+    args, state = resume_config(tmp_path, None, save_total_limit=2), TrainerState(global_step=10)
+    for age, name in enumerate(
+        ("checkpoint-9", "checkpoint-10", "checkpoint-8", "checkpoint-12", "checkpoint-7-mine")
+    ):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "trainer_state.json").touch()
+        os.utime(tmp_path / name, (10_000 - 100 * age,) * 2)  # the clock goes back
+    (tmp_path / "checkpoint-6").mkdir()  # incomplete
+    others = {"checkpoint-12", "checkpoint-7-mine", "checkpoint-6"}  # written again, a copy of the user, not complete
+    delete_old_checkpoints(args, state, is_complete=False)
+    assert names_in(tmp_path) == others | {"checkpoint-9", "checkpoint-10"}
+    args.save_total_limit, state.best_global_step = 1, 9
+    delete_old_checkpoints(args, state, is_complete=False)
+    assert names_in(tmp_path) == others | {"checkpoint-9", "checkpoint-10"}
+    delete_old_checkpoints(args, state, is_complete=True)
+    assert names_in(tmp_path) == others | {"checkpoint-9"}
+
+
+def test_last_checkpoint_of_a_stopped_run_is_kept(tmp_path):
+    fields = {"load_best_model_at_end": True, "eval_strategy": "steps", "eval_steps": 1, "save_steps": 1}
+    fields |= {"save_total_limit": 1, "metric_for_best_model": "eos_accuracy"}  # 0 at every step: the first is best
+    trainer = make_trainer(tmp_path, model_folder=tiny_folder() / "model", **RESUMABLE | fields)
+    trainer.add_callback(Stop())
+    trainer.train()
+    assert trainer.stopped_early and names_in(tmp_path) >= {"checkpoint-1", "checkpoint-3"}
+
+
+class Stop(TrainerCallback):
+    def on_step_begin(self, args, state, control, **kwargs) -> None:
+        if state.global_step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
 def test_best_checkpoint_is_recorded_by_its_final_path(tmp_path):
     fields = {"load_best_model_at_end": True, "metric_for_best_model": "loss", "eval_strategy": "steps"}
     trainer = train(tmp_path, **fields, eval_steps=2, save_total_limit=1, max_steps=4)
@@ -147,8 +187,9 @@ def test_best_checkpoint_is_recorded_by_its_final_path(tmp_path):
     assert json.loads((best / "trainer_state.json").read_text())["best_model_checkpoint"] == str(best)
 
 
-def resume_config(folder, checkpoint: str | None) -> SFTConfig:
-    return SFTConfig(output_dir=str(folder), datasets=["none"], resume_from_checkpoint=checkpoint, report_to="none")
+def resume_config(folder, checkpoint: str | None, **fields) -> SFTConfig:
+    fields |= {"output_dir": str(folder), "datasets": ["none"], "report_to": "none"}
+    return SFTConfig(resume_from_checkpoint=checkpoint, **fields)
 
 
 def test_unfinished_run_is_neither_overwritten_nor_resumed_by_default(tmp_path):

@@ -15,6 +15,7 @@ from transformers import TrainerCallback
 
 from higgs_recipes.collator import HiggsCollator
 from higgs_recipes.configs.model import ModelConfig
+from higgs_recipes.configs.training_arguments import HIGHER_IS_BETTER
 from higgs_recipes.errors import InputError
 from higgs_recipes.loss import dual_ffn_losses
 from higgs_recipes.modeling.model import load_model
@@ -81,6 +82,17 @@ def test_two_processes_give_the_update_and_the_evaluation_of_one(tmp_path, refer
     alone = run(tmp_path / "alone", per_device_train_batch_size=8).evaluate()
     for name, value in alone.items():
         assert about["metrics"][name] == pytest.approx(value, abs=2e-5), name
+
+
+@pytest.mark.slow
+def test_two_processes_train_with_the_fields_of_ddp(tmp_path, reference):
+    fields = {"model_folder": str(tiny_folder() / "model"), "per_device_train_batch_size": 4, "ddp_timeout": 60}
+    fields |= {"ddp_find_unused_parameters": True, "ddp_bucket_cap_mb": 5, "ddp_broadcast_buffers": False}
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    run_fields = json.dumps(fields | {"ddp_backend": "gloo"})
+    done = forked_python.run("-m", "tests.helpers.train_on_two", tmp_path / "run", run_fields, env=env)
+    assert done.returncode == 0, done.stderr
+    assert_same_weights(reference[0], load_file(tmp_path / "run/model.safetensors"))
 
 
 @pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
@@ -165,6 +177,27 @@ def test_evaluation_counts_each_row_once(tmp_path):
         assert metrics[f"eval_{name}"] == pytest.approx(value, abs=1e-5), name
     audio = sum(expected[f"loss_codebook_{k}"] for k in range(8)) / 8
     assert metrics["eval_loss"] == pytest.approx(expected["loss_text"] + audio, abs=1e-4)
+
+
+def test_evaluation_takes_several_datasets_by_name_and_none_without_rows(tmp_path):
+    trainer = make_trainer(tmp_path, model_folder=tiny_folder() / "model")
+    alone = trainer.evaluate()
+    assert {name.removeprefix("eval_") for name in alone} == HIGHER_IS_BETTER.keys()
+    empty = SampleDataset([], trainer.eval_dataset.tokenizer)
+    with pytest.raises(ValueError, match="an eval_dataset with rows"):
+        trainer.evaluate(empty)
+    both = trainer.evaluate({"voice": trainer.eval_dataset, "train": trainer.train_dataset})
+    assert both.keys() == {f"eval_{part}_{name}" for part in ("voice", "train") for name in HIGHER_IS_BETTER}
+    assert both["eval_voice_loss"] == alone["eval_loss"] != both["eval_train_loss"]
+    trainer.eval_dataset = {"voice": trainer.eval_dataset}
+    assert trainer.evaluate() == {name.replace("eval_", "eval_voice_", 1): value for name, value in alone.items()}
+
+
+def test_rows_that_do_not_fill_a_batch_are_refused_with_drop_last(tmp_path):
+    with pytest.raises(
+        InputError, match="dataloader_drop_last: the 8 rows do not fill a batch of 9 for each of 1 pro"
+    ):
+        run(tmp_path, per_device_train_batch_size=9, dataloader_drop_last=True)
 
 
 class Terminate(TrainerCallback):

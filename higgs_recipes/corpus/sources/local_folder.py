@@ -8,7 +8,6 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import yaml
 from datasets import ReadInstruction, load_from_disk
 
 from higgs_recipes.corpus.sources.hub_dataset import DatasetTable, explain_datasets, load_parquet, split_names
@@ -20,6 +19,7 @@ from higgs_recipes.corpus.sources.webdataset import WebDatasetTable
 from higgs_recipes.errors import InputError
 from higgs_recipes.files import file_inside
 from higgs_recipes.rejects import RejectedRow
+from higgs_recipes.safe_yaml import load_yaml
 
 
 logger = logging.getLogger(__name__)
@@ -178,9 +178,9 @@ def _card_configs(folder: Path) -> dict[str, dict[str, Any]]:
     card = folder / "README.md"
     head = re.match(r"---\n(.*?)\n---", card.read_text("utf-8", "replace"), re.S) if card.is_file() else None
     try:
-        content = yaml.safe_load(head[1]) if head else None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise InputError(f"{card}: its head is not YAML: {error}") from error
+        content = load_yaml(head[1]) if head else None
+    except InputError as error:
+        raise InputError(f"{card}: its head cannot be read: {error}") from error
     configs = content.get("configs") if isinstance(content, dict) else None
     entries = [entry for entry in configs or [] if isinstance(entry, dict) and "data_files" in entry]
     return {str(entry.get("config_name", "default")): entry for entry in entries}

@@ -2,21 +2,17 @@
 
 import csv
 import io
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from higgs_recipes.corpus.rows import AUDIO_ENDINGS
-from higgs_recipes.corpus.sources.lines import decode, json_lines, raw_lines
+from higgs_recipes.corpus.sources.lines import decode, json_lines, merged_file, raw_lines
 from higgs_recipes.errors import InputError
 from higgs_recipes.rejects import Reject, RejectCode, RejectedRow
 
 
 METADATA_FILES = ("metadata.csv", "metadata.jsonl")
-# The name of a recording that ends a cell: in a later line of a quoted cell it shows that the quotation is not closed.
-_FILE_NAME = re.compile(rf"\.(?:{'|'.join(sorted(AUDIO_ENDINGS))})[\"']?\s*(?:[,;|\t]|$)", re.IGNORECASE)
 
 
 def find_metadata(folder: Path) -> Path | None:
@@ -35,7 +31,7 @@ def metadata_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]] | Reject]:
     """The rows of a CSV file (with a header; all cells are text) or of JSON lines, with the number of their last line.
 
     Raises:
-        RejectedRow: no such file, or it is UTF-16.
+        RejectedRow: as `raw_lines`.
     """
     if path.suffix == ".csv":
         yield from _csv_rows(path)
@@ -159,8 +155,9 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]] | Reject]:
             cells, problem = [], str(error)
         if cells is None:
             break
-        if problem is None and any(_FILE_NAME.search(line) for cell in cells for line in cell.splitlines()[1:]):
-            problem = "a quoted cell contains the rows after it"
+        merged = next(filter(None, map(merged_file, cells)), None) if problem is None else None
+        if merged is not None:
+            problem = f"a quoted cell contains other rows, such as that of {merged}"
         if problem is not None:
             span = numbers[-len(texts) :]
             if len(span) > 1:

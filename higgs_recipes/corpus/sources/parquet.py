@@ -10,13 +10,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from higgs_recipes.corpus.parquet_size import declared_chunks, text_bytes
 from higgs_recipes.corpus.sources.table import rejected_unicode
 from higgs_recipes.errors import InputError
 
 
 # Recordings hardly compress and texts some ten times: a file beyond both limits does not contain a corpus.
 MAX_RATIO, MAX_BYTES = 100, 2**30
-CHECKED_ROWS = 64
 
 
 class ParquetTable(Sequence):
@@ -91,30 +91,30 @@ def check_parquet(path: Path) -> None:
     """Refuse a parquet file that would fill memory or disk, before it is read.
 
     Raises:
-        InputError: the file has more rows than bytes, expands more than `MAX_RATIO` times and beyond `MAX_BYTES`, or
-            has two columns of one name.
+        InputError: the file has more rows than bytes, expands more than `MAX_RATIO` times and beyond `MAX_BYTES`, a
+            page does, or two columns have one name.
         pyarrow.ArrowInvalid: not a parquet file, or a damaged one.
     """
     with pq.ParquetFile(path) as file:
         names, metadata, size = file.schema_arrow.names, file.metadata, path.stat().st_size
-        if twice := [name for name in names if names.count(name) > 1]:
-            raise InputError(f"{path}: two columns are named {twice[0]!r}; rename or remove one")
-        limit = max(MAX_BYTES, MAX_RATIO * size)
-        expanded = sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
-        if metadata.num_rows > size or expanded > limit:
-            raise _too_large(path, size, f"{metadata.num_rows:,} rows of {expanded:,} bytes")
-        if size > MAX_BYTES // MAX_RATIO:
-            return
-        # A dictionary stores a repeated value once: only reading shows the size of a small file's rows.
-        expanded = 0
-        for batch in file.iter_batches(batch_size=CHECKED_ROWS):
-            expanded += sum(_decoded(column).nbytes for column in batch.columns)
-            if expanded > limit:
-                raise _too_large(path, size, f"{metadata.num_rows:,} rows of more than {limit:,} bytes")
-
-
-def _decoded(column: pa.Array) -> pa.Array:
-    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise InputError(f"{path}: two columns are named {twice[0]!r}; rename or remove one")
+    leaves = [metadata.schema.column(index).path for index in range(metadata.num_columns)]
+    limit = max(MAX_BYTES, MAX_RATIO * size)
+    if metadata.num_rows > size:
+        raise _too_large(path, size, f"{metadata.num_rows:,} rows")
+    groups = declared_chunks(str(path), metadata, leaves=leaves)
+    expanded = sum(chunk.num_bytes for chunks in groups for chunk in chunks)
+    if expanded > limit:
+        raise _too_large(path, size, f"{metadata.num_rows:,} rows of {expanded:,} bytes")
+    if sum(chunk.most_bytes for chunks in groups for chunk in chunks) <= limit:
+        return
+    # A dictionary stores a repeated value once: only its indexes show the size of the rows.
+    for number, chunks in enumerate(groups):
+        repeated = [chunk.path for chunk in chunks if chunk.dictionary_bytes]
+        expanded += text_bytes(str(path), metadata, number, leaves=repeated) if repeated else 0
+        if expanded > limit:
+            raise _too_large(path, size, f"{metadata.num_rows:,} rows of more than {limit:,} bytes")
 
 
 def _too_large(path: Path, size: int, content: str) -> InputError:

@@ -1,51 +1,189 @@
-"""Find the recordings that rows name by path: inside the folder of their source, and nowhere else."""
+"""Find the files that rows name by path: inside the folder of their source, and nowhere else."""
 
-import difflib
+import logging
 import os
 import re
-import stat
-import unicodedata
-from functools import lru_cache
 from pathlib import Path, PurePosixPath
+from typing import Any
 
-from higgs_recipes.errors import InputError
+from higgs_recipes.corpus.rows import nfc
+from higgs_recipes.corpus.sources.link_roots import is_below, link_roots
+from higgs_recipes.corpus.sources.listing import FolderListing, is_audio_name
+from higgs_recipes.errors import InputError, shown
 from higgs_recipes.rejects import RejectCode, RejectedRow, field_name
 
 
-MAX_SIMILAR = 3
-MAX_COMPARED = 2000  # names of a folder that are compared one by one
+logger = logging.getLogger(__name__)
+
+_WINDOWS_DRIVE = re.compile(r"[A-Za-z]:/")  # "Q: who.wav" is a file name
+# For corpora: encode and export read what import writes.
+LINK_HINT = "copy the recording into it; links are read where an import on this machine has made them"
+_AUDIO_FIELDS = ("audio", "ref_audio", "ref_speakers", "turns")
 
 
-def find_recording(name: str, *, root: Path, folder: Path, field: str) -> Path:
-    """The file that a row names.
+class SourceFolder:
+    """The folder that contains all files that a source names.
 
-    A backslash may separate folders, as on Windows. Names that differ only in their Unicode form (NFC, NFD) are equal.
+    Neither paths nor links leave the folder, but for the links that `link_roots` knows. Lists are often written
+    elsewhere: quotes, backslashes, ".." and another Unicode form are resolved.
 
     Args:
-        name: a path relative to `folder`, else to `root`; or an absolute path inside `root`.
-        root: the folder of the source; files outside it are not read.
-        field: the row's field, for messages.
+        root: the folder.
+        match_ends: find paths outside the folder by the longest end that is a path in the folder, as GPT-SoVITS does
+            by the file name: "D:\\project\\clips\\a.wav" is clips/a.wav or a.wav.
+        hint: what to do about a path outside the folder.
+        link_hint: what to do about a link to a file outside.
+        follow_links: links may lead outside; the folders that they lead to are collected in `linked`.
+        shows_paths: messages have whole paths outside the folder, otherwise only file names, as they may be published.
 
-    Raises:
-        RejectedRow: no such file, not a regular file, or it is outside `root`, by its path or by a link. The message
-            has similar names.
+    Attributes:
+        linked: real folders of the files outside that were found through links.
     """
-    for written in dict.fromkeys((name, name.replace("\\", "/"))):
-        for base in dict.fromkeys((folder, root)):
-            path = base / _relative(written, root, field=field)
-            found = _existing(path)
-            if found is not None:
-                _require_inside(found, name, root=root, field=field)
-                if not stat.S_ISREG(os.stat(found).st_mode):
-                    detail = f"{field_name(field)}: {name!r} is not a regular file"
-                    raise RejectedRow(RejectCode.UNREADABLE_AUDIO, field, detail)
-                return found
-            _require_inside(path, name, root=root, field=field)
-    missing = folder / _relative(name.replace("\\", "/"), root, field=field)
-    similar = ", ".join(map(repr, _similar_names(missing)))
-    detail = f"{field_name(field)}: cannot be read: No such file or directory ({missing})"
-    detail += f"; similar names: {similar}" if similar else ""
-    raise RejectedRow(RejectCode.UNREADABLE_AUDIO, field, detail)
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        match_ends: bool = False,
+        hint: str = "move the recording into it",
+        link_hint: str = "copy the file into it, or set follow_links: true if the link is yours",
+        follow_links: bool = False,
+        shows_paths: bool = True,
+    ) -> None:
+        self.root = Path(os.path.abspath(os.path.expanduser(root)))
+        self.match_ends = match_ends
+        self.follow_links = follow_links
+        self.linked: set[str] = set()
+        self._hint = "nor is any end of it" if match_ends else hint
+        self._link_hint = link_hint
+        self._shows_paths = shows_paths
+        self._real_root = Path(os.path.realpath(self.root))
+        self._link_roots = link_roots(self.root)
+        self._listings: dict[PurePosixPath, FolderListing] = {}
+        self._matched_ends: dict[str, PurePosixPath] = {}
+        self._links_outside: set[PurePosixPath] = set()
+
+    def resolve(self, path: Any, *, field: str, folder: Path | None = None) -> PurePosixPath:
+        """Find the file of a path in a row.
+
+        Args:
+            path: the path, relative to `folder` or to the root, or absolute.
+            field: the row's field, for messages.
+            folder: folder of the list that names the path, inside the root; None: the root.
+
+        Returns:
+            The path relative to the root.
+
+        Raises:
+            RejectedRow: not a file name, no such file, not a regular file, or outside the folder, by its path or by a
+                link.
+        """
+        if not isinstance(path, str) or not PurePosixPath(path.strip(" \t\r\n\"'")).name or "\0" in path:
+            raise RejectedRow(RejectCode.NO_FILE_NAME, field, f"{field_name(field)} is {shown(path)}")
+        try:
+            os.fsencode(path)
+        except UnicodeEncodeError as error:  # half of a surrogate pair in a JSON escape
+            raise RejectedRow(RejectCode.INVALID_UNICODE, field, f"{field_name(field)} is {shown(path)}") from error
+        spellings = _spellings(path)
+        bases = dict.fromkeys((folder or self.root, self.root))
+        places = [place for base in bases for text in spellings if (place := self._relative(text, base)) is not None]
+        for relative in places:
+            if (found := self._find(relative)) is not None:
+                return self._checked(found, field)
+        if self.match_ends and (found := self._find_end(spellings[-1])) is not None:
+            self._matched_ends.setdefault(path, found)
+            return self._checked(found, field)
+        missing = next((place for base in bases if (place := self._relative(spellings[-1], base)) is not None), None)
+        if missing is None:
+            outside = f"{path} is not in {self.root}" if self._shows_paths else PurePosixPath(spellings[-1]).name
+            raise RejectedRow(RejectCode.OUTSIDE_FOLDER, field, f"{outside}; {self._hint}")
+        code, name = RejectCode.UNREADABLE_FILE, ""
+        if field.partition(".")[0] in _AUDIO_FIELDS:
+            code, name = RejectCode.UNREADABLE_AUDIO, f"{field_name(field)}: "
+        raise RejectedRow(code, field, f"{name}cannot be read: {self._explain_missing(missing)}")
+
+    def find_recording(self, stem: str) -> PurePosixPath | None:
+        """Find a recording by its path with or without a suffix; .wav is preferred to others."""
+        if (relative := self._relative(stem, self.root)) is None:
+            return None
+        if is_audio_name(stem) and (found := self._find(relative)) is not None:
+            return found
+        names = self._listing(relative.parent).by_stem.get(nfc(relative.name), [])
+        names = sorted(names, key=lambda name: (not name.lower().endswith(".wav"), name))
+        return relative.with_name(names[0]) if names else None
+
+    def check_link(self, path: Path, *, field: str) -> None:
+        """Check a file in the folder, found by its name.
+
+        Raises:
+            RejectedRow: it is a link that leads outside, or is below one.
+        """
+        self._checked(PurePosixPath(os.path.relpath(path, self.root)), field)
+
+    def log_notes(self) -> None:
+        """Log how many paths were found by their ends, and how many links lead outside the folder."""
+        if self._matched_ends:
+            path, found = next(iter(self._matched_ends.items()))
+            count = len(self._matched_ends)
+            logger.warning("%d paths outside %s were found by their ends: %s is %s", count, self.root, path, found)
+        if self._links_outside:
+            count, link = len(self._links_outside), min(self._links_outside)
+            logger.warning("%d files are links that lead outside %s, such as %s", count, self.root, link)
+
+    def _relative(self, spelling: str, base: Path) -> PurePosixPath | None:
+        """The path relative to the folder, by its name or, if it leads through links, by its target; else None."""
+        if _WINDOWS_DRIVE.match(spelling) or "\0" in spelling:
+            return None
+        path = os.path.join(base, spelling)
+        for place, root in ((os.path.normpath(path), self.root), (os.path.realpath(path), self._real_root)):
+            if Path(place).is_relative_to(root) and Path(place) != root:
+                return PurePosixPath(Path(place).relative_to(root))
+        return None
+
+    def _find(self, relative: PurePosixPath) -> PurePosixPath | None:
+        """The file in the folder whose path is `relative` in any Unicode form, unless there are several."""
+        if os.path.isfile(self.root / relative):
+            return relative
+        if str(relative).isascii():
+            return None
+        found = PurePosixPath()
+        for part in relative.parts:
+            if not os.path.lexists(self.root / found / part):
+                names = self._listing(found).by_name.get(nfc(part), [])
+                if len(names) != 1:
+                    return None
+                part = names[0]
+            found /= part
+        return found if os.path.isfile(self.root / found) else None
+
+    def _find_end(self, spelling: str) -> PurePosixPath | None:
+        parts = [part for part in PurePosixPath(os.path.normpath(spelling)).parts if part not in ("/", "//", "..")]
+        ends = (PurePosixPath(*parts[first:]) for first in range(len(parts)))
+        return next((found for end in ends if (found := self._find(end)) is not None), None)
+
+    def _checked(self, relative: PurePosixPath, field: str) -> PurePosixPath:
+        real = os.path.realpath(self.root / relative)
+        if not is_below(real, self._link_roots):
+            if not self.follow_links:
+                detail = f"{relative} is a link to a file outside; {self._link_hint}"
+                raise RejectedRow(RejectCode.OUTSIDE_FOLDER, field, detail)
+            self._links_outside.add(relative)
+            self.linked.add(os.path.dirname(real))
+        return relative
+
+    def _listing(self, folder: PurePosixPath) -> FolderListing:
+        if folder not in self._listings:
+            self._listings[folder] = FolderListing(self.root / folder)
+        return self._listings[folder]
+
+    def _explain_missing(self, relative: PurePosixPath) -> str:
+        path = self.root / relative
+        if os.path.lexists(path):
+            kind = "a folder" if path.is_dir() else "a link to nothing" if path.is_symlink() else "not a file"
+            return f"{path} is {kind}"
+        similar = self._listing(relative.parent).similar(relative.name)
+        hint = f"; did you mean {' or '.join(map(repr, similar))}?" if similar else ""
+        return f"No such file or directory ({path}){hint}"
 
 
 def name_in_folder(name: str, root: Path) -> str:
@@ -55,7 +193,7 @@ def name_in_folder(name: str, root: Path) -> str:
     ('a/b.wav', 'a/b.wav')
     """
     path = PurePosixPath(name.replace("\\", "/"))
-    for base in _bases(root):
+    for base in (Path(os.path.abspath(root)), root, Path(os.path.realpath(root))):
         if path.is_relative_to(base):
             return path.relative_to(base).as_posix()
     return path.name if path.is_absolute() else path.as_posix()
@@ -67,125 +205,13 @@ def require_file_inside(path: Path, root: Path) -> None:
     Raises:
         InputError: it leads out of `root`.
     """
-    if not _is_inside(path, root):
+    if not is_below(os.path.realpath(path), link_roots(root)):
         raise InputError(f"{path} is a link to a file outside {root}: copy the file into the folder")
 
 
-def _bases(root: Path) -> tuple[Path, ...]:
-    return Path(os.path.abspath(root)), root, Path(os.path.realpath(root))
-
-
-def _relative(name: str, root: Path, *, field: str) -> PurePosixPath:
-    path = PurePosixPath(name)
-    if not path.is_absolute():
-        return path
-    for base in _bases(root):
-        if path.is_relative_to(base):
-            return path.relative_to(base)
-    real = _real(path)
-    if real is not None and real.is_relative_to(os.path.realpath(root)):  # through a link to the source
-        return PurePosixPath(real.relative_to(os.path.realpath(root)))
-    raise _outside(path.name, field)
-
-
-def _outside(name: str, field: str) -> RejectedRow:
-    return RejectedRow(RejectCode.OUTSIDE_FOLDER, field, f"{name}; move the recording into it")
-
-
-def _real(path: str | os.PathLike) -> Path | None:
-    """The path without links; None if it cannot be a path: a NUL character, or no bytes for it in this file system."""
-    try:
-        return Path(os.path.realpath(path))
-    except (ValueError, OSError):
-        return None
-
-
-def _exists(path: Path) -> bool:
-    try:
-        os.stat(path)
-    except (ValueError, OSError):  # no such file, a NUL character, too long a name
-        return False
-    return True
-
-
-@lru_cache(maxsize=256)
-def _allowed_folders(root: Path) -> tuple[str, ...]:
-    """Where links of a source may lead: into it; from a snapshot in the Hub's cache also to its repository's files."""
-    real = Path(os.path.realpath(root))
-    blobs = [str(real.parents[1] / "blobs")] if real.parent.name == "snapshots" else []
-    return (str(real), *blobs)
-
-
-def _is_inside(path: Path, root: Path) -> bool:
-    real = _real(path)
-    return real is not None and any(real.is_relative_to(folder) for folder in _allowed_folders(root))
-
-
-def _require_inside(path: Path, name: str, *, root: Path, field: str) -> None:
-    if _is_inside(path, root) or _real(path) is None:
-        return
-    normalized = Path(os.path.normpath(os.path.abspath(path)))
-    if not any(normalized.is_relative_to(base) for base in _bases(root)):
-        raise _outside(PurePosixPath(name.replace("\\", "/")).name or name, field)
-    if not _was_imported(root):
-        detail = f"{name} is a link to a file outside; copy the recording into it"
-        raise RejectedRow(RejectCode.OUTSIDE_FOLDER, field, detail)
-
-
-def _was_imported(root: Path) -> bool:
-    """Whether the links are those of scripts/import_corpus.py, which links to recordings unless copy_audio is set."""
-    return os.path.isfile(root / "import.json")
-
-
-def _existing(path: Path) -> Path | None:
-    """The path, or the one file whose name differs in its Unicode form only."""
-    if _exists(path):
-        return path
-    found = Path(path.anchor)
-    for part in path.relative_to(path.anchor).parts if path.anchor else path.parts:
-        if part == ".." or _exists(found / part):
-            found /= part
-            continue
-        names = _listing(found)[0].get(_composed(part), ())
-        if len(names) != 1:
-            return None
-        found /= names[0]
-    return found
-
-
-def _composed(name: str) -> str:
-    return unicodedata.normalize("NFC", name)
-
-
-def _loose(name: str) -> str:
-    """What names share that differ only in case, spaces, hyphens and underscores."""
-    return re.sub(r"[\s_-]+", "", _composed(name).casefold())
-
-
-def _listing(folder: Path) -> tuple[dict[str, tuple[str, ...]], dict[str, tuple[str, ...]], tuple[str, ...]]:
-    try:
-        return _listing_at(folder, os.stat(folder).st_mtime_ns)
-    except (ValueError, OSError):
-        return {}, {}, ()
-
-
-@lru_cache(maxsize=32)
-def _listing_at(
-    folder: Path, modified: int
-) -> tuple[dict[str, tuple[str, ...]], dict[str, tuple[str, ...]], tuple[str, ...]]:
-    """Names in a folder by their NFC form and by their loose form, and all names."""
-    names = tuple(sorted(os.listdir(folder)))
-    composed: dict[str, tuple[str, ...]] = {}
-    loose: dict[str, tuple[str, ...]] = {}
-    for name in names:
-        composed[_composed(name)] = (*composed.get(_composed(name), ()), name)
-        loose[_loose(name)] = (*loose.get(_loose(name), ()), name)
-    return composed, loose, names
-
-
-def _similar_names(path: Path) -> list[str]:
-    _, loose, names = _listing(path.parent)
-    similar = list(loose.get(_loose(path.name), ()))
-    if not similar and len(names) <= MAX_COMPARED:
-        similar = difflib.get_close_matches(path.name, names, n=MAX_SIMILAR, cutoff=0.8)
-    return similar[:MAX_SIMILAR]
+def _spellings(path: str) -> list[str]:
+    """The path as written, without quotes and whitespace, and with slashes for backslashes."""
+    bare = path.strip()
+    if len(bare) > 1 and bare[0] == bare[-1] and bare[0] in "\"'":
+        bare = bare[1:-1].strip()
+    return list(dict.fromkeys((path, bare, bare.replace("\\", "/"))))

@@ -5,6 +5,7 @@ and a folder of recordings with a metadata file is read directly, by the same ru
 """
 
 import logging
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from higgs_recipes.corpus.sources import columns
 from higgs_recipes.corpus.sources.cells import as_cell, is_null
 from higgs_recipes.corpus.sources.hub_dataset import class_names, find_files, open_hub
 from higgs_recipes.corpus.sources.local_folder import DEFAULT_SPLIT, open_folder
-from higgs_recipes.corpus.sources.paths import find_recording
+from higgs_recipes.corpus.sources.paths import LINK_HINT, SourceFolder
 from higgs_recipes.corpus.sources.streamed import StreamedTable
 from higgs_recipes.corpus.sources.table import Table, matching_rows, select_matching
 from higgs_recipes.errors import InputError
@@ -42,7 +43,7 @@ class Source:
         columns: our column to the source's column, and to fields in it.
         constants: our column to a value for all rows.
         weight: weight in the mixture; None: all rows are used.
-        folder: folder that recordings, which rows name by path, must be in; None: rows must contain the bytes (Hub
+        files: folder that recordings, which rows name by path, must be in; None: rows must contain the bytes (Hub
             datasets).
         class_names: labels of our columns that are stored as class indexes.
     """
@@ -52,8 +53,13 @@ class Source:
     columns: Mapping[str, columns.Path]
     constants: Mapping[str, str]
     weight: float | None
-    folder: Path | None
+    files: SourceFolder | None
     class_names: Mapping[str, Any]
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder of `files`."""
+        return None if self.files is None else self.files.root
 
     def row(self, index: int) -> SourceRow:
         """A row under our column names; a recording is a cell {"path", "bytes"} or None.
@@ -109,9 +115,10 @@ class Source:
         if cell is None or cell["bytes"] is not None:
             return cell
         folder = self.table.recordings_folder(index)
-        if self.folder is None or folder is None:
+        if self.files is None or folder is None:
             raise RejectedRow(RejectCode.NO_BYTES, field, "store the recordings in the dataset")
-        return {"path": str(find_recording(cell["path"], root=self.folder, folder=folder, field=field)), "bytes": None}
+        path = self.files.resolve(cell["path"], field=field, folder=folder)
+        return {"path": str(self.files.root / path), "bytes": None}
 
 
 def _class_name(value: Any, label: Any, column: str) -> str | None:
@@ -190,7 +197,7 @@ def _open(index: int, spec: dict[str, Any], config: EncodeConfig) -> Source:
 
 def _folder(path: str) -> Path:
     try:
-        return Path(path).expanduser()
+        return Path(os.path.abspath(Path(path).expanduser()))
     except RuntimeError as error:  # ~name of no user
         raise InputError(f"sources: {path}: {error}") from error
 
@@ -202,7 +209,8 @@ def _source(label: str, table: Table, spec: dict[str, Any], config: EncodeConfig
     table.use_columns(sorted({path[0] for path in paths.values()}))
     labels = {ours: class_names(table.features, path) for ours, path in paths.items()}
     labels = {ours: label for ours, label in labels.items() if label is not None}
-    return Source(label, table, paths, constants, spec.get("weight"), folder, labels)
+    files = None if folder is None else SourceFolder(folder, link_hint=LINK_HINT, shows_paths=False)
+    return Source(label, table, paths, constants, spec.get("weight"), files, labels)
 
 
 def _open_stream(index: int, spec: dict[str, Any], split: str, config: EncodeConfig) -> StreamedTable:

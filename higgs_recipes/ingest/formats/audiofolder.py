@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from higgs_recipes.corpus.sources.metadata import METADATA_FILES, find_metadata, metadata_rows
+from higgs_recipes.corpus.sources.paths import SourceFolder
 from higgs_recipes.errors import InputError
-from higgs_recipes.ingest.formats.lines import merged_file
-from higgs_recipes.ingest.import_paths import ImportFolder
 from higgs_recipes.ingest.rows import ImportRow
 from higgs_recipes.rejects import Reject, RejectCode
 
@@ -34,7 +33,7 @@ _COLUMNS = (
 )
 
 
-def read_audiofolder(source: Path, folder: ImportFolder) -> Iterator[ImportRow | Reject]:
+def read_audiofolder(source: Path, folder: SourceFolder) -> Iterator[ImportRow | Reject]:
     """Yield the rows of the folder's metadata file.
 
     Raises:
@@ -50,12 +49,6 @@ def read_audiofolder(source: Path, folder: ImportFolder) -> Iterator[ImportRow |
         line, stored = row
         place = {"file": str(metadata), "line": line}
         if metadata.suffix == ".csv":
-            merged = next(filter(None, map(merged_file, stored.values())), None)
-            if merged is not None:
-                first = line - sum(cell.count("\n") for cell in stored.values())
-                detail = f"a quotation mark merges lines {first} to {line}, with that of {merged}: close or double it"
-                yield Reject(RejectCode.NOT_CSV, detail=detail).at(place)
-                continue
             stored = {key: cell or None for key, cell in stored.items()}
         if isinstance(stored.get("turns"), list) and stored["turns"]:
             detail = "are not imported: encode the folder directly"

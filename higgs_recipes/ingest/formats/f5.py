@@ -5,10 +5,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from higgs_recipes.corpus.sources.lines import parse_lines
+from higgs_recipes.corpus.sources.lines import merged_file, parse_lines
+from higgs_recipes.corpus.sources.paths import SourceFolder
 from higgs_recipes.errors import InputError
-from higgs_recipes.ingest.formats.lines import merged_file
-from higgs_recipes.ingest.import_paths import ImportFolder
 from higgs_recipes.ingest.rows import ImportRow
 from higgs_recipes.rejects import Reject, RejectCode, RejectedRow
 
@@ -19,7 +18,7 @@ _QUOTED = re.compile(r'"((?:[^"]|"")*)"')
 Line = dict[str, Any] | Reject
 
 
-def read_f5(source: Path, folder: ImportFolder) -> Iterator[ImportRow | Reject]:
+def read_f5(source: Path, folder: SourceFolder) -> Iterator[ImportRow | Reject]:
     """Yield the rows of a list.
 
     Raises:

@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from higgs_recipes.corpus.sources.lines import parse_lines
-from higgs_recipes.ingest.import_paths import ImportFolder
+from higgs_recipes.corpus.sources.paths import SourceFolder
 from higgs_recipes.ingest.rows import ImportRow
 from higgs_recipes.rejects import Reject, RejectCode, RejectedRow
 
 
-def read_gpt_sovits(source: Path, folder: ImportFolder) -> Iterator[ImportRow | Reject]:
+def read_gpt_sovits(source: Path, folder: SourceFolder) -> Iterator[ImportRow | Reject]:
     """Yield the rows of a list."""
     return parse_lines(source, _row)
 

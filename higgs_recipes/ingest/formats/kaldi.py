@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from higgs_recipes.corpus.sources.paths import SourceFolder
 from higgs_recipes.ingest.formats.lines import read_table
-from higgs_recipes.ingest.import_paths import ImportFolder
 from higgs_recipes.ingest.rows import ImportRow
 from higgs_recipes.rejects import Reject, RejectCode, RejectedRow
 
@@ -14,7 +14,7 @@ from higgs_recipes.rejects import Reject, RejectCode, RejectedRow
 Table = Mapping[str, Mapping[str, Any]]  # the lines of a file by key
 
 
-def read_kaldi(source: Path, folder: ImportFolder) -> Iterator[ImportRow | Reject]:
+def read_kaldi(source: Path, folder: SourceFolder) -> Iterator[ImportRow | Reject]:
     """Yield a row or a reject for each utterance in `text`, and a reject for each recording without a transcript.
 
     Segments are sorted by recording and time, so that each recording is read once. Relative paths in wav.scp are

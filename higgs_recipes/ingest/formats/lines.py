@@ -1,4 +1,4 @@
-"""Text files of a corpus: tables of keys and values, transcripts, JSON arrays, and cells over several lines."""
+"""Text files of a corpus: tables of keys and values, transcripts and JSON arrays."""
 
 import json
 import os
@@ -9,16 +9,9 @@ from typing import Any
 
 from higgs_recipes.corpus.sources.lines import decode, parse_lines, raw_lines
 from higgs_recipes.errors import InputError
-from higgs_recipes.ingest.audio_files import AUDIO_SUFFIXES
 from higgs_recipes.rejects import Reject, RejectCode, RejectedRow
 
 
-_SUFFIXES = "|".join(suffix.removeprefix(".") for suffix in sorted(AUDIO_SUFFIXES))
-# A cell that is a file name: at the start of a line before a separator, or at its end after one.
-_FILE_CELL = re.compile(
-    rf'^[ "]*([^,;|\t\n"]+\.(?:{_SUFFIXES}))[ "]*[,;|\t]|[,;|\t][ "]*([^,;|\t\n"]+\.(?:{_SUFFIXES}))[ "]*$',
-    re.IGNORECASE | re.MULTILINE,
-)
 _SEPARATORS = re.compile(r"[\s,:]*")
 
 
@@ -107,20 +100,6 @@ def array_elements(text: str, position: int) -> Generator[tuple[int, Any], None,
 def skip_separators(text: str, position: int) -> int:
     """The position of the next JSON value or closing bracket."""
     return _SEPARATORS.match(text, position).end()
-
-
-def merged_file(cell: str) -> str | None:
-    """Return the file name of another row in a cell of several lines, or None.
-
-    A quotation mark that opens in one row of a CSV file and closes in a later one merges the rows.
-
-    >>> merged_file("Come here\\nb.wav,and sit down"), merged_file("Come here\\nand sit down")
-    ('b.wav', None)
-    """
-    if "\n" not in cell.strip():
-        return None
-    match = _FILE_CELL.search(cell)
-    return None if match is None else match[1] or match[2]
 
 
 def _key_and_value(text: str) -> dict[str, Any]:

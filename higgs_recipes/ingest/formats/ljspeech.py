@@ -7,9 +7,10 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from higgs_recipes.corpus.sources.lines import parse_lines
-from higgs_recipes.ingest.audio_files import audio_stem, find_files, is_audio_name
+from higgs_recipes.corpus.sources.listing import audio_stem, is_audio_name
+from higgs_recipes.corpus.sources.paths import SourceFolder
+from higgs_recipes.ingest.audio_files import find_files
 from higgs_recipes.ingest.formats.lines import check_regular_file
-from higgs_recipes.ingest.import_paths import ImportFolder
 from higgs_recipes.ingest.rows import ImportRow
 from higgs_recipes.rejects import Reject, RejectCode, RejectedRow
 
@@ -18,7 +19,7 @@ AUDIO_FOLDER = "wavs"
 _MIN_SIMILARITY = 0.4  # of a text and its normalized form: "Mr." and "Mister" have 0.5
 
 
-def read_ljspeech(source: Path, folder: ImportFolder) -> Iterator[ImportRow | Reject]:
+def read_ljspeech(source: Path, folder: SourceFolder) -> Iterator[ImportRow | Reject]:
     """Yield the rows, with the normalized text where a line has one: "Mister" for "Mr.", as it is spoken.
 
     Recordings may have any suffix. Recordings that are not in the list are rejects.
@@ -26,13 +27,14 @@ def read_ljspeech(source: Path, folder: ImportFolder) -> Iterator[ImportRow | Re
     check_regular_file(source / "metadata.csv")
     used: set[PurePosixPath] = set()
     yield from parse_lines(source / "metadata.csv", partial(_row, folder=folder, used=used))
-    files = find_files(folder.root / AUDIO_FOLDER) if (folder.root / AUDIO_FOLDER).is_dir() else []
+    audio = folder.root / AUDIO_FOLDER
+    files = find_files(audio, follow_links=folder.follow_links) if audio.is_dir() else []
     for path in files:
         if is_audio_name(path.name) and PurePosixPath(path.relative_to(folder.root)) not in used:
             yield Reject(RejectCode.NO_TRANSCRIPT, "text").at({"file": str(path), "line": 1, "id": path.stem})
 
 
-def _row(line: str, *, folder: ImportFolder, used: set[PurePosixPath]) -> ImportRow:
+def _row(line: str, *, folder: SourceFolder, used: set[PurePosixPath]) -> ImportRow:
     """A row of the list; its recording is added to `used`, also if the row is rejected."""
     cells = line.split("|")
     name = cells[0].strip()

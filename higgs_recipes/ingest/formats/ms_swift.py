@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from higgs_recipes.corpus.sources.lines import json_lines, parse_lines
-from higgs_recipes.errors import InputError
+from higgs_recipes.corpus.sources.paths import SourceFolder
+from higgs_recipes.errors import InputError, shown
 from higgs_recipes.ingest.formats.lines import array_elements, parse_json, read_text
-from higgs_recipes.ingest.import_paths import ImportFolder
-from higgs_recipes.ingest.rows import ImportRow, shown
+from higgs_recipes.ingest.rows import ImportRow
 from higgs_recipes.rejects import Reject, RejectCode, RejectedRow
 
 
@@ -24,7 +24,7 @@ _AUDIO_TAG = re.compile(r"<audio>([^<>]+)</audio>")
 _USED = ("messages", "conversations", "query", "response", "history", "system", "audios", "audio")
 
 
-def read_ms_swift(source: Path, folder: ImportFolder) -> Iterator[ImportRow | Reject]:
+def read_ms_swift(source: Path, folder: SourceFolder) -> Iterator[ImportRow | Reject]:
     """Yield the rows of a file: the transcript without tags, the user's turns unchanged as "user_instruction".
 
     Raises:

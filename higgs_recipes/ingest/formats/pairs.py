@@ -1,11 +1,12 @@
 """Folders with a transcript file for each recording, where a folder is a speaker."""
 
 import re
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
+from higgs_recipes.corpus.rows import nfc
 from higgs_recipes.corpus.sources.lines import parse_lines
+from higgs_recipes.corpus.sources.paths import SourceFolder
 from higgs_recipes.errors import InputError
 from higgs_recipes.ingest.formats.lines import read_text
 from higgs_recipes.ingest.rows import ImportRow
@@ -16,7 +17,7 @@ Named = tuple[str, Path]  # an utterance and its file
 
 
 def read_pairs(
-    source: Path,
+    source: SourceFolder,
     recordings: Iterable[Named],
     transcripts: Iterable[Named],
     *,
@@ -26,6 +27,7 @@ def read_pairs(
     """Yield a row for each utterance with both files, and a reject for each missing and each duplicate file.
 
     Args:
+        source: the folder of all files.
         genders: by speaker.
 
     Raises:
@@ -34,7 +36,7 @@ def read_pairs(
     recording_of, duplicate_recordings = _first_files(recordings)
     transcript_of, duplicate_transcripts = _first_files(transcripts)
     if not recording_of and not transcript_of:
-        raise InputError(f"{source}: no recordings in the folders of this format")
+        raise InputError(f"{source.root}: no recordings in the folders of this format")
     for name in sorted(recording_of.keys() | transcript_of.keys()):
         place = {"file": str(transcript_of.get(name) or recording_of[name]), "line": 1, "id": name}
         try:
@@ -42,6 +44,8 @@ def read_pairs(
                 raise RejectedRow(RejectCode.NO_RECORDING, "audio")
             if name not in transcript_of:
                 raise RejectedRow(RejectCode.NO_TRANSCRIPT, "text")
+            for path, field in ((recording_of[name], "audio"), (transcript_of[name], "text")):
+                source.check_link(path, field=field)
             speaker = speaker_of(recording_of[name])
             yield place | {
                 "audio": str(recording_of[name]),
@@ -62,7 +66,7 @@ def _first_files(files: Iterable[Named]) -> tuple[dict[str, Path], list[Named]]:
     first: dict[str, Path] = {}
     duplicates: list[Named] = []
     for name, path in sorted(files, key=lambda file: file[1]):
-        name = unicodedata.normalize("NFC", name)
+        name = nfc(name)
         if first.setdefault(name, path) != path:
             duplicates.append((name, path))
     return first, duplicates

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import get_args
 
 from higgs_recipes.configs.corpus import Format
-from higgs_recipes.ingest.import_paths import ImportFolder
+from higgs_recipes.corpus.sources.paths import SourceFolder
 from higgs_recipes.ingest.rows import ImportRow
 from higgs_recipes.rejects import Reject
 
 
-Reader = Callable[[Path, ImportFolder], Iterator[ImportRow | Reject]]
+Reader = Callable[[Path, SourceFolder], Iterator[ImportRow | Reject]]
 
 READERS: dict[str, Reader] = {
     name: getattr(import_module(f"higgs_recipes.ingest.formats.{name}"), f"read_{name}") for name in get_args(Format)

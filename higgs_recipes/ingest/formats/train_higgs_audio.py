@@ -6,11 +6,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from higgs_recipes.corpus.rows import hashed_id
-from higgs_recipes.errors import InputError
-from higgs_recipes.ingest.audio_files import audio_stem, find_files, is_audio_name
+from higgs_recipes.corpus.sources.listing import audio_stem, is_audio_name
+from higgs_recipes.corpus.sources.paths import SourceFolder
+from higgs_recipes.errors import InputError, shown
+from higgs_recipes.ingest.audio_files import find_files
 from higgs_recipes.ingest.formats.lines import array_elements, parse_json, read_text, skip_separators
-from higgs_recipes.ingest.import_paths import ImportFolder
-from higgs_recipes.ingest.rows import ImportRow, shown
+from higgs_recipes.ingest.rows import ImportRow
 from higgs_recipes.rejects import Reject, RejectCode, RejectedRow
 
 
@@ -41,7 +42,7 @@ _UNKNOWN = {
 }
 
 
-def read_train_higgs_audio(source: Path, folder: ImportFolder) -> Iterator[ImportRow | Reject]:
+def read_train_higgs_audio(source: Path, folder: SourceFolder) -> Iterator[ImportRow | Reject]:
     """Yield the rows of metadata.json with the line where each starts.
 
     Without it, yield a row for each recording in the folder and its subfolders that has a .txt of the same name, and
@@ -51,7 +52,8 @@ def read_train_higgs_audio(source: Path, folder: ImportFolder) -> Iterator[Impor
         InputError: metadata.json cannot be read (names the line), or the folder has neither it nor recordings.
     """
     path = source / METADATA
-    folders = [folder] if folder.root == source else [ImportFolder(source, match_ends=folder.match_ends), folder]
+    own = SourceFolder(source, match_ends=folder.match_ends, follow_links=folder.follow_links)
+    folders = [folder] if folder.root == source else [own, folder]
     if path.is_file():
         for line, sample in _samples(path):
             place = {"file": str(path), "line": line}
@@ -60,7 +62,7 @@ def read_train_higgs_audio(source: Path, folder: ImportFolder) -> Iterator[Impor
             except RejectedRow as error:
                 yield error.reject.at(place | _id_of(sample))
         return
-    files = find_files(source)
+    files = find_files(source, follow_links=folder.follow_links)
     recordings = [path for path in files if is_audio_name(path.name)]
     if not recordings:
         raise InputError(f"{source}: neither {METADATA} nor recordings")
@@ -70,6 +72,7 @@ def read_train_higgs_audio(source: Path, folder: ImportFolder) -> Iterator[Impor
         transcripts.discard(transcript)
         place = {"file": str(transcript), "line": 1}
         try:
+            own.check_link(transcript, field="text")
             text = read_text(transcript).strip()
             yield place | {"audio": str(recording), "text": text}
         except RejectedRow as error:
@@ -132,7 +135,7 @@ def _transcript_of(recording: Path, transcripts: set[Path]) -> Path:
     )
 
 
-def _find_transcript(path: Any, folders: Sequence[ImportFolder]) -> Path:
+def _find_transcript(path: Any, folders: Sequence[SourceFolder]) -> Path:
     *others, last = folders
     for folder in others:
         try:
@@ -146,7 +149,7 @@ def _id_of(sample: Any) -> dict[str, Any]:
     return {"id": sample["id"]} if isinstance(sample, dict) and isinstance(sample.get("id"), str) else {}
 
 
-def _row(sample: Any, folders: Sequence[ImportFolder]) -> ImportRow:
+def _row(sample: Any, folders: Sequence[SourceFolder]) -> ImportRow:
     """A row with its transcript, which is in one of the folders."""
     if not isinstance(sample, dict):
         raise RejectedRow(RejectCode.NOT_AN_OBJECT, detail=type(sample).__name__)

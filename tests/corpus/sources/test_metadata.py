@@ -59,9 +59,13 @@ def test_each_invalid_json_line_is_rejected(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["metadata.csv", "metadata.jsonl"])
-def test_a_file_in_utf_16_is_refused(tmp_path, name):
-    (tmp_path / name).write_text('{"text": "One"}\n', encoding="utf-16")
-    with pytest.raises(InputError, match="UTF-16: save"):
+def test_a_file_in_utf_16_is_read_by_its_mark(tmp_path, name):
+    content = 'file_name,text\na.wav,"Ünï, ""你好"""\n' if name == "metadata.csv" else ""
+    content = content or '{"file_name": "a.wav", "text": "Ünï, \\"你好\\""}\n'
+    (tmp_path / name).write_text(content, encoding="utf-16")
+    assert open_metadata(tmp_path / name, renamed={})[0] == {"file_name": "a.wav", "text": 'Ünï, "你好"'}
+    (tmp_path / name).write_bytes(content.encode("utf-16-le"))
+    with pytest.raises(InputError, match="UTF-16: .* has no byte order mark; convert it: iconv"):
         open_metadata(tmp_path / name, renamed={})
 
 

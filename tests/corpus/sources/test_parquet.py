@@ -1,3 +1,5 @@
+import random
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -21,6 +23,18 @@ def test_a_parquet_file_is_read_by_row_groups(tmp_path):
 
 
 LONG = pa.array(["a" * 2**16])
+
+
+def test_a_repeated_value_in_a_large_file_is_refused(tmp_path, monkeypatch):
+    """A file that an incompressible recording makes large is read, too, only if its rows are of a sensible size."""
+    monkeypatch.setattr(parquet, "MAX_BYTES", 2**20)
+    column = pa.DictionaryArray.from_arrays(pa.array([0] * 2_000, pa.int32()), LONG)
+    audio = [random.Random(0).randbytes(2**20), *[b""] * 1_999]
+    pq.write_table(pa.table({"text": column, "audio": audio}), tmp_path / "bomb.parquet")
+    with pytest.raises(InputError, match="2,000 rows of more than"):
+        check_parquet(tmp_path / "bomb.parquet")
+    pq.write_table(pa.table({"text": ["One."] * 2_000, "audio": audio}), tmp_path / "corpus.parquet")
+    check_parquet(tmp_path / "corpus.parquet")
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from higgs_recipes.corpus.sources.metadata import MetadataTable
+from higgs_recipes.corpus.sources.paths import SourceFolder
 from higgs_recipes.corpus.sources.source import Source
 from higgs_recipes.rejects import RejectCode, RejectedRow
 from tests.helpers.corpus_folder import write_tone
@@ -12,7 +13,8 @@ from tests.helpers.corpus_folder import write_tone
 
 def source(row: dict, *, folder: Path | None = Path("/corpus"), **constants: str) -> Source:
     columns = {name: (name,) for name in row}
-    return Source("corpus:train", MetadataTable([row], folder=folder), columns, constants, None, folder, {})
+    files = None if folder is None else SourceFolder(folder, shows_paths=False)
+    return Source("corpus:train", MetadataTable([row], folder=folder), columns, constants, None, files, {})
 
 
 def test_paths_are_relative_to_the_folder_and_constants_override_columns(tmp_path):

@@ -60,11 +60,15 @@ def test_recordings_have_any_suffix(tmp_path, suffix):
     assert (row["id"], row["speaker"]) == ("84_1_0", "84") and not rejects
 
 
-def test_linked_speakers_are_read(tmp_path):
+def test_linked_speakers_are_read_with_follow_links_and_named_without(tmp_path, caplog):
     folder = write_tones(tmp_path / "in", "84/1/84_1_0.wav", "../disk/85/1/85_1_0.wav")
     for path in (folder / "84/1/84_1_0.normalized.txt", tmp_path / "disk/85/1/85_1_0.normalized.txt"):
         path.write_text(f"Hello, {path.name}.")
     (folder / "85").symlink_to("../disk/85")
     (folder / "loop").symlink_to(".")
-    rows, rejects = imported(tmp_path / "out", format="libritts", sources=[str(folder)])
+    fields = {"format": "libritts", "sources": [str(folder)]}
+    rows, rejects = imported(tmp_path / "out", **fields, follow_links=True)
     assert [(row["id"], row["speaker"]) for row in rows] == [("84_1_0", "84"), ("85_1_0", "85")] and not rejects
+    rows, rejects = imported(tmp_path / "out", **fields)
+    assert [row["id"] for row in rows] == ["84_1_0"] and not rejects
+    assert f"{folder}/85: skipped, a link to a folder outside: name that folder as a source" in caplog.text

@@ -1,11 +1,11 @@
-"""Text files of a corpus: tables, JSON arrays, cells over several lines."""
+"""Text files of a corpus: tables and JSON arrays."""
 
 import json
 
 import pytest
 
 from higgs_recipes.errors import InputError
-from higgs_recipes.ingest.formats.lines import array_elements, merged_file, parse_json, read_table
+from higgs_recipes.ingest.formats.lines import array_elements, parse_json, read_table
 
 
 def test_the_lines_of_a_table_by_key(tmp_path):
@@ -43,19 +43,3 @@ def test_the_elements_of_an_array_with_their_lines(text):
 def test_json_that_cannot_be_read_is_an_error(tmp_path, text, message):
     with pytest.raises(InputError, match=message):
         parse_json(text, path=tmp_path / "x.json")
-
-
-@pytest.mark.parametrize(
-    "cell, merged",
-    [
-        ("Come here\nb.wav,and sit down\nc.wav,he said", "b.wav"),
-        ("Come here\nand sit down,clips/b 1.FLAC", "clips/b 1.FLAC"),
-        ('Come here\n"b.mp3"|ann|Hello', "b.mp3"),
-        ("Come here\nand sit down, he said.\nThen he left.", None),
-        ("b.wav,Come here", None),
-        ("See b.wav\nand c.wav for it", None),
-        ("One line.\n", None),
-    ],
-)
-def test_file_names_of_other_rows_in_a_cell(cell, merged):
-    assert merged_file(cell) == merged

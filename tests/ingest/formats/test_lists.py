@@ -76,11 +76,25 @@ def test_broken_lines_are_rejected_with_file_and_line(tmp_path, format):
 
 
 @pytest.mark.parametrize("format", LINES)
-def test_utf_16_is_an_error(tmp_path, format):
+def test_utf_16_is_read_by_its_mark(tmp_path, format):
     name, head, line = LINES[format]
-    (tmp_path / name).write_text("\n".join([*head, line("a.wav", "Hello.")]), encoding="utf-16")
-    with pytest.raises(InputError, match="UTF-16: save .* as UTF-8"):
-        imported(tmp_path / "out", format=format, sources=[str(tmp_path / name)])
+    folder = write_tones(tmp_path / "in", "a.wav", "b.wav")
+    content = "\r\n".join([*head, line("a.wav", "Xin chào."), line("b.wav", "你好。")])
+    (folder / name).write_bytes(content.encode("utf-16"))
+    rows, rejects = imported(tmp_path / "out", format=format, sources=[str(folder / name)])
+    assert [row["text"] for row in rows] == ["Xin chào.", "你好。"] and not rejects
+    (folder / name).write_bytes(content.encode("utf-16-le"))
+    with pytest.raises(InputError, match="UTF-16: .* has no byte order mark; convert it: iconv -f UTF-16LE"):
+        imported(tmp_path / "out", format=format, sources=[str(folder / name)])
+
+
+@pytest.mark.parametrize("format", LINES)
+def test_carriage_returns_alone_end_lines(tmp_path, format):
+    name, head, line = LINES[format]
+    folder = write_tones(tmp_path / "in", "a.wav", "b.wav")
+    (folder / name).write_bytes("\r".join([*head, line("a.wav", "One."), line("b.wav", "Two.")]).encode())
+    rows, rejects = imported(tmp_path / "out", format=format, sources=[str(folder / name)])
+    assert [row["text"] for row in rows] == ["One.", "Two."] and not rejects
 
 
 @pytest.mark.parametrize("format", LINES)
