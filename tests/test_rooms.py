@@ -59,7 +59,9 @@ TRANSFORMERS_DOORS = {
     "pipeline": {"audio.asr"},
 }
 
-CORE = "training.trainer collator modeling loss generation.generate generation.stream samples delay configs.sft".split()
+CORE = (
+    "training.trainer collator modeling loss generation.generate generation.stream samples delay configs.sft".split()
+)
 NOT_IN_CORE = "datasets trl soundfile jiwer evaluate torchaudio matplotlib librosa".split()
 
 # Where a room is entered by its published name: only what it imports from itself. The package itself imports `Speaker`

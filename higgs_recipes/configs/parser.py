@@ -96,7 +96,7 @@ class _Parser(TrlParser):
         for name, value in vars(namespace).items():
             if value == [None]:  # `--codebook_weights null`
                 setattr(namespace, name, None)
-            elif isinstance(value, list) and None in value and _fits([""], self.hints[name]):
+            elif isinstance(value, list) and None in value and fits([""], self.hints[name]):
                 setattr(namespace, name, ["null" if item is None else item for item in value])  # a word among texts
             elif isinstance(value, list) and None in value:
                 self.error(f"--{name} takes either null or values, not both")
@@ -143,7 +143,7 @@ def parse_recipe(config_class: type[Config], args: Sequence[str] | None = None) 
 
     parser = _Parser(config_class)
     # argparse would read a default that is a string as a flag: the word null as None.
-    texts = {name for name in recipe if isinstance(recipe[name], str) and _fits([""], parser.hints[name])}
+    texts = {name for name in recipe if isinstance(recipe[name], str) and fits([""], parser.hints[name])}
     parser.set_defaults_with_config(**recipe | {name: [recipe[name]] for name in texts})
     try:
         (config,) = parser.parse_args_into_dataclasses(flags, look_for_args_file=False)

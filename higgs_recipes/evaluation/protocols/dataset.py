@@ -10,7 +10,7 @@ from higgs_recipes.configs.inference import EvaluateConfig
 from higgs_recipes.corpus.sources.cells import as_cell, is_null
 from higgs_recipes.corpus.sources.hub_dataset import class_names, open_hub
 from higgs_recipes.corpus.sources.local_folder import open_folder
-from higgs_recipes.corpus.sources.paths import find_recording
+from higgs_recipes.corpus.sources.paths import LINK_HINT, SourceFolder
 from higgs_recipes.corpus.sources.table import Table
 from higgs_recipes.errors import InputError
 from higgs_recipes.hub.public import is_hub_id
@@ -22,13 +22,13 @@ class BenchmarkTable:
 
     Attributes:
         where: dataset and split, for messages.
-        folder: folder that recordings must be in; None: rows contain the bytes.
+        files: the folder that recordings must be in; None: rows contain the bytes.
         columns: the protocol's name of a column to the dataset's, where they differ.
     """
 
     table: Table
     where: str
-    folder: Path | None
+    files: SourceFolder | None
     columns: Mapping[str, str]
 
     def __len__(self) -> int:
@@ -92,9 +92,9 @@ class BenchmarkTable:
             if cell is None or cell["bytes"] is not None:
                 return None if cell is None else cell["bytes"]
             folder = self.table.recordings_folder(index)
-            if self.folder is None or folder is None:
+            if self.files is None or folder is None:
                 raise InputError(f"{name} has no bytes: a path is never opened in a dataset of the Hub")
-            return find_recording(cell["path"], root=self.folder, folder=folder, field=name)
+            return self.files.root / self.files.resolve(cell["path"], field=name, folder=folder)
         except InputError as error:
             raise InputError(f"{self.where}, row {index}: {error}") from error
 
@@ -121,4 +121,5 @@ def open_benchmark(config: EvaluateConfig, columns: Mapping[str, str] | None = N
     if not len(table):
         raise InputError(f"{where}: no rows to evaluate")
     names = dict(columns or {}) | (config.columns or {})
-    return BenchmarkTable(table, where, None if is_on_hub else folder, names)
+    files = None if is_on_hub else SourceFolder(folder, link_hint=LINK_HINT, shows_paths=False)
+    return BenchmarkTable(table, where, files, names)
