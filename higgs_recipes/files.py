@@ -1,111 +1,105 @@
-"""Files and folders that are written completely or not at all."""
+"""Files that are written completely or not at all, and the failures of disks in plain words."""
 
-import errno
-import glob
 import hashlib
-import logging
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from higgs_recipes.errors import InputError
+from higgs_recipes.errors import DiskError, InputError, describe_disk_failure, disk_failure, is_full_disk
 
 
-logger = logging.getLogger(__name__)
-
-
-def check_output_dir(path: str | Path, *, overwrite: bool = False) -> None:
-    """Run the checks of `staged_folder` early, before work that takes long.
+def real_path(path: str | Path) -> Path:
+    """The absolute path of a file or folder that may not exist yet, without links and "~".
 
     Raises:
-        InputError: `path` is a file, or a folder that is not empty and `overwrite` is false.
+        InputError: it is not a path, or the root folder.
     """
-    path = Path(path).expanduser().resolve()
-    if path.exists() and not path.is_dir():
-        raise InputError(f"{path} is a file, expected a folder: remove it or choose another output_dir")
-    if path.is_dir() and any(path.iterdir()) and not overwrite:
-        raise InputError(f"{path} exists and is not empty: choose another output_dir or pass --overwrite_output_dir")
+    if "\0" in str(path):
+        raise InputError(f"{str(path)!r} is not a path: remove the character \\0")
+    real = Path(os.path.realpath(os.path.expanduser(path)))
+    if not real.name:
+        raise InputError(f"{path} is the root folder: name a folder in it")
+    return real
 
 
-@contextmanager
-def staged_folder(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """A hidden sibling of `path` to write into, renamed to `path` when the block ends and deleted when it raises.
-
-    So a folder named `path` is always complete. An old one is kept until the new one is complete.
+def make_folder(folder: Path) -> list[Path]:
+    """Create a folder and its parents, unless they exist; returns the created ones, inner ones first.
 
     Raises:
-        InputError: `path` is a file, or a folder that is not empty and `overwrite` is false; or the disk is full.
+        InputError: it, or a part of its path, is a file.
+        DiskError: it cannot be created.
     """
-    check_output_dir(path, overwrite=overwrite)
-    path = Path(path).expanduser().resolve()
-    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*"):
-        if leftover.suffix in (".partial", ".replaced"):
-            logger.warning(
-                "%s is from a run that was killed or is still writing: remove it if none is running", leftover
-            )
-
-    staging = _hidden_sibling(path, "partial")
-    try:
-        with explain_full_disk(path.parent):
-            staging.mkdir(parents=True)
-            yield staging
-            replace_folder(staging, path, overwrite=overwrite)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-
-
-def replace_folder(staging: Path, path: Path, *, overwrite: bool) -> None:
-    """Rename a complete folder to `path`; with `overwrite`, it replaces an existing one.
-
-    Raises:
-        OSError: without `overwrite`, `path` is a folder that is not empty.
-    """
-    if not (overwrite and path.exists()):
-        os.replace(staging, path)  # fails if another run has written to `path` in the meantime
-        return
-    # No portable system call swaps two folders: the old one is renamed, and renamed back if the new one cannot be.
-    backup = _hidden_sibling(path, "replaced")
-    os.replace(path, backup)
-    try:
-        os.replace(staging, path)
-    except BaseException:
-        os.replace(backup, path)
-        raise
-    shutil.rmtree(backup)
+    missing = list(takewhile(lambda path: not os.path.lexists(path), (folder, *folder.parents)))
+    existing = missing[-1].parent if missing else folder
+    if not existing.is_dir():
+        raise InputError(f"{existing} is a file, expected a folder: remove it or choose another output_dir")
+    with explain_write_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    return missing
 
 
 def atomic_write(path: str | Path, content: str | bytes) -> None:
-    """Write a file (text as UTF-8) and its parent folders; a reader sees either the old or the new content."""
+    """Write a file (text as UTF-8) and its parent folders; a reader sees either the old or the new content.
+
+    Raises:
+        DiskError: the disk is full, or the file cannot be written.
+    """
     path = Path(path).absolute()
-    partial = _hidden_sibling(path, "partial")
+    partial = hidden_sibling(path, "partial")
     try:
-        with explain_full_disk(path.parent):
+        with explain_write_errors(path.parent):
             path.parent.mkdir(parents=True, exist_ok=True)
             with partial.open("wb") as file:
                 file.write(content.encode() if isinstance(content, str) else content)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    except BaseException:
+        with suppress(OSError):
+            partial.unlink()
+        raise
+
+
+@contextmanager
+def explain_write_errors(folder: str | Path) -> Iterator[None]:
+    """Convert a failure of the file system (full, read-only, busy, no permission ...) to a `DiskError`.
+
+    It is found in the exceptions in which a library has wrapped it, too.
+
+    Args:
+        folder: where the block writes.
+    """
+    with explain_full_disk(folder):
+        try:
+            yield
+        except InputError:
+            raise
+        except Exception as error:
+            failure = disk_failure(error)
+            if failure is None or is_full_disk(error):
+                raise
+            number, path = failure
+            raise DiskError(describe_disk_failure(number, path or str(folder))) from error
 
 
 @contextmanager
 def explain_full_disk(folder: str | Path) -> Iterator[None]:
-    """Convert a "no space left" error to an `InputError`, also if a library has wrapped it in another exception."""
+    """Convert a "no space left" error to a `DiskError`, also if a library has wrapped it in another exception."""
     try:
         yield
     except InputError:
         raise
     except Exception as error:
-        if not _is_full_disk(error):
+        if not is_full_disk(error):
             raise
         free = shutil.disk_usage(_nearest_existing(Path(folder))).free // 2**20
-        raise InputError(f"disk full at {folder}: {free} MB free; make room or choose another folder") from error
+        raise DiskError(f"disk full at {folder}: {free} MB free; make room or choose another folder") from error
 
 
 def sha256_file(path: str | Path) -> str:
@@ -132,19 +126,17 @@ def _hex_digest(path: str | Path, digest: Any) -> str:
     return digest.hexdigest()
 
 
-def _hidden_sibling(path: Path, ending: str) -> Path:
+def hidden_sibling(path: Path, ending: str) -> Path:
+    """A new name for what a killed run may leave next to `path`; `leftovers` finds it."""
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}.{ending}")
 
 
-def _is_full_disk(error: BaseException | None) -> bool:
-    # Writers in Rust and C++ (safetensors, Arrow) keep only the text of the system's error, or wrap it.
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return True
-        if os.strerror(errno.ENOSPC) in str(error):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+def leftovers(path: Path, *endings: str) -> list[Path]:
+    """What killed runs have left next to `path`, under the names of `hidden_sibling`."""
+    name = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}\.({'|'.join(endings)})")
+    if not path.parent.is_dir():
+        return []
+    return sorted(path.with_name(entry) for entry in os.listdir(path.parent) if name.fullmatch(entry))
 
 
 def _nearest_existing(folder: Path) -> Path:

@@ -8,7 +8,7 @@ from dataclasses import field as dataclass_field
 from enum import Enum
 from typing import Any
 
-from higgs_recipes.errors import InputError
+from higgs_recipes.errors import DiskError, InputError
 
 
 class RejectCode(str, Enum):
@@ -219,11 +219,11 @@ class InvalidAudioError(InputError):
 def rejected_as(code: RejectCode, field: str = "") -> Iterator[None]:
     """Turn an `InputError` of code that does not handle rows into a `RejectedRow` with its message as detail.
 
-    The code is for errors without their own.
+    The code is for errors without their own. A failure of the disk is not of a row.
     """
     try:
         yield
-    except RejectedRow:
+    except (RejectedRow, DiskError):
         raise
     except InvalidAudioError as error:
         raise RejectedRow(error.code, field, str(error)) from error

@@ -20,6 +20,7 @@ from higgs_recipes.configs.benchmark import (
 )
 from higgs_recipes.configs.parser import parse_recipe
 from higgs_recipes.errors import InputError, exit_on_input_error
+from higgs_recipes.run_lock import lock_output
 
 
 BENCHMARKS = {
@@ -37,7 +38,8 @@ def main() -> None:
         raise InputError(f"{found}: expected train, generate, stream or encode")
     config_class, measure = BENCHMARKS[name]
     config = parse_recipe(config_class, args)
-    report = write_report(name, config, measure(config))
+    with lock_output(config.output):
+        report = write_report(name, config, measure(config))
     if PartialState().is_main_process:
         print(describe(report))
         print(f"measured: {config.output}")

@@ -21,6 +21,7 @@ from higgs_recipes.errors import exit_on_input_error
 from higgs_recipes.hub.push import resolve_target
 from higgs_recipes.hub.push_corpus import CorpusPush
 from higgs_recipes.hub.result_state import ResultState
+from higgs_recipes.run_lock import lock_output
 
 
 def main() -> None:
@@ -31,6 +32,11 @@ def main() -> None:
             print(render_text(record))
             print(f"report: {folder / REPORT_PAGE}")
         return
+    with lock_output(config.output_dir):
+        run(config)
+
+
+def run(config: EncodeConfig) -> None:
     # Before the work, so that a missing token is found now and not after hours of encoding.
     folder, private = Path(config.output_dir), config.hub_private_repo
     options = {"output_dir": folder, "push": config.push_to_hub, "repo_type": "dataset", "private": private}

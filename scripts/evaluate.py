@@ -17,21 +17,27 @@ from higgs_recipes.configs.parser import parse_recipe
 from higgs_recipes.errors import exit_on_input_error
 from higgs_recipes.evaluation.protocols.run import run_protocol
 from higgs_recipes.evaluation.report import write_report
-from higgs_recipes.files import check_output_dir
 from higgs_recipes.generation.finished_clips import remove_finished_clips
 from higgs_recipes.hub.push import model_repo_name, push_report, resolve_target
 from higgs_recipes.hub.result_state import ResultState
+from higgs_recipes.output_folder import check_output
+from higgs_recipes.run_lock import lock_output
 
 
 def main() -> None:
     config = parse_recipe(EvaluateConfig)
+    with lock_output(config.output_dir):
+        run(config)
+
+
+def run(config: EvaluateConfig) -> None:
     # Before generation starts, so that a missing token is reported at once.
     folder, private = Path(config.output_dir), config.hub_private_repo
     name = config.hub_model_id or model_repo_name(config.adapter or config.model_name_or_path)
     target = resolve_target(name, output_dir=folder, push=config.push_to_hub, private=private)
     state = ResultState(folder, script="evaluate", recipe=asdict(config), repo_id=target and target.repo_id)
     if not state.is_push_pending():
-        check_output_dir(config.output_dir, overwrite=config.overwrite_output_dir)
+        check_output(config, kind="evaluate")
         evaluation = run_protocol(config)
         write_report(
             evaluation.metrics,

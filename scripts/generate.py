@@ -11,7 +11,6 @@ from higgs_recipes.configs.inference import GenerateConfig
 from higgs_recipes.configs.parser import parse_recipe
 from higgs_recipes.devices import single_device
 from higgs_recipes.errors import exit_on_input_error
-from higgs_recipes.files import check_output_dir
 from higgs_recipes.generation.finished_clips import (
     FinishedClips,
     clip_settings,
@@ -23,13 +22,31 @@ from higgs_recipes.generation.synthesis import build_texts, check_codec, write_s
 from higgs_recipes.modeling.base_files import fetch_base
 from higgs_recipes.modeling.lora import fetch_adapter
 from higgs_recipes.modeling.model import load_model
+from higgs_recipes.output_folder import check_output
+from higgs_recipes.run_lock import lock_output
 
 
 def main() -> None:
     config = parse_recipe(GenerateConfig)
-    stdout = reserve_stdout() if config.stream else None
-    if stdout is None:
-        check_output_dir(config.output_dir, overwrite=config.overwrite_output_dir)
+    if config.stream:
+        stdout = reserve_stdout()
+        model, tokenizer, codec, texts, _ = load(config)
+        write_pcm(
+            stream_speech(model, tokenizer, codec, texts, config=config), stdout, pcm_format=config.stream_format
+        )
+        return
+    with lock_output(config.output_dir):
+        check_output(config, kind="generate")
+        model, tokenizer, codec, texts, settings = load(config)
+        finished = FinishedClips(config.output_dir, settings)
+        clips = generate_texts(model, tokenizer, texts, config=config, finished=finished)
+        for line in write_speech(config, codec, texts, clips):
+            print(line)
+        remove_finished_clips(config.output_dir)
+
+
+def load(config: GenerateConfig):
+    """Check the texts, then load the model: (model, tokenizer, codec, texts, settings of the clips)."""
     device = single_device()
     codec = load_codec(config.codec_name_or_path, revision=config.codec_revision, device=device)
     texts = build_texts(config, codec)
@@ -37,15 +54,7 @@ def main() -> None:
     adapter = config.adapter and fetch_adapter(config.adapter, revision=config.adapter_revision)
     check_codec(codec, adapter, base)
     model, tokenizer = load_model(config, base=base, adapter=adapter, device=device)
-    if stdout is not None:
-        pieces = stream_speech(model, tokenizer, codec, texts, config=config)
-        write_pcm(pieces, stdout, pcm_format=config.stream_format)
-        return
-    finished = FinishedClips(config.output_dir, clip_settings(config, base=base, adapter=adapter))
-    clips = generate_texts(model, tokenizer, texts, config=config, finished=finished)
-    for line in write_speech(config, codec, texts, clips):
-        print(line)
-    remove_finished_clips(config.output_dir)
+    return model, tokenizer, codec, texts, clip_settings(config, base=base, adapter=adapter)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ from pathlib import Path
 from higgs_recipes.configs.inference import MergeConfig
 from higgs_recipes.configs.parser import parse_recipe
 from higgs_recipes.errors import exit_on_input_error
-from higgs_recipes.files import check_output_dir
 from higgs_recipes.generation.model_comparison import ModelTest
 from higgs_recipes.generation.synthesis import speak_greedily
 from higgs_recipes.hub.cards import describe_logit_check
@@ -17,11 +16,18 @@ from higgs_recipes.hub.push import push_model, resolve_target, write_merged_card
 from higgs_recipes.hub.result_state import ResultState
 from higgs_recipes.hub.run_record import MERGE_INFO
 from higgs_recipes.modeling.merge import merge
+from higgs_recipes.output_folder import check_output
 from higgs_recipes.records import read_record
+from higgs_recipes.run_lock import lock_output
 
 
 def main() -> None:
     config = parse_recipe(MergeConfig)
+    with lock_output(config.output_dir):
+        run(config)
+
+
+def run(config: MergeConfig) -> None:
     folder, private = Path(config.output_dir), config.hub_private_repo
     target = resolve_target(config.hub_model_id, output_dir=folder, push=config.push_to_hub, private=private)
     state = ResultState(folder, script="merge", recipe=asdict(config), repo_id=target and target.repo_id)
@@ -33,7 +39,7 @@ def main() -> None:
 
     test = None
     if not state.is_push_pending():
-        check_output_dir(config.output_dir, overwrite=config.overwrite_output_dir)
+        check_output(config, kind="merge")
         test = ModelTest(config) if config.test_input is not None or config.compare_models else None
         merge(config, speak=speak_greedily, finish=finish)
     record = read_record(folder / MERGE_INFO)

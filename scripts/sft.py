@@ -14,6 +14,7 @@ from higgs_recipes.hub.result_state import ResultState
 from higgs_recipes.hub.run_record import RUN_INFO
 from higgs_recipes.provenance import resolved_recipe
 from higgs_recipes.records import read_record
+from higgs_recipes.run_lock import lock_output
 from higgs_recipes.training.checkpoints import checkpoint_to_resume
 from higgs_recipes.training.fine_tune import fine_tune
 from higgs_recipes.training.result_record import describe_saved
@@ -22,6 +23,11 @@ from higgs_recipes.training.run_folder import check_run_folder, is_trained
 
 def main() -> None:
     config = parse_recipe(SFTConfig)
+    with lock_output(config.output_dir, in_place=True):  # checkpoints are written into the folder
+        run(config)
+
+
+def run(config: SFTConfig) -> None:
     folder, is_main = Path(config.output_dir), config.process_index == 0
     target = resolve_target(
         config.hub_model_id,

@@ -1,6 +1,8 @@
 import gc
 import os
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -60,10 +62,24 @@ def records_of_imports(tmp_path_factory):
 @pytest.fixture
 def small_disk(tmp_path):
     """A folder on a disk of 256 kB."""
-    folder = tmp_path / "small"
+    with mounted_disk(tmp_path / "small", "size=256k") as folder:
+        yield folder
+
+
+@pytest.fixture
+def read_only_disk(tmp_path):
+    """A folder on a disk that cannot be written."""
+    with mounted_disk(tmp_path / "read_only", "ro") as folder:
+        yield folder
+
+
+@contextmanager
+def mounted_disk(folder: Path, options: str) -> Iterator[Path]:
     folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", folder], capture_output=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], capture_output=True)
     if mounted.returncode:
-        pytest.skip("only root may mount a small disk")
-    yield folder
-    subprocess.run(["umount", folder], check=True)
+        pytest.skip("only root may mount a disk")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", folder], check=True)

@@ -23,6 +23,7 @@ from transformers import AutoTokenizer, HiggsAudioV2ForConditionalGeneration, Hi
 
 from higgs_recipes.chatml import conversation
 from higgs_recipes.delay import undelay_frames
+from higgs_recipes.output_folder import FILE_LIST
 from tests.helpers.checkpoints import tiny_folder
 from tests.helpers.forked_python import TIMEOUT
 from tests.helpers.forked_scripts import Done, Scripts
@@ -247,7 +248,8 @@ def test_a_killed_generation_goes_on_with_the_clips_that_are_missing(road, adapt
 
 def test_a_report_joins_its_adapter_on_the_hub(road, report):
     repo = road.repo("models", "voice")
-    files = {path.relative_to(report).as_posix() for path in report.rglob("*") if path.is_file()} - {"state.json"}
+    files = {path.relative_to(report).as_posix() for path in report.rglob("*") if path.is_file()}
+    files -= {"state.json", FILE_LIST}
     assert {"metrics.json", "report.md", "report.html", "samples/0001_finetuned.wav"} <= files
     assert {path for path in repo.files if path.startswith("evaluation/")} == {f"evaluation/{file}" for file in files}
     metrics = json.loads(repo.files["evaluation/metrics.json"])
@@ -287,7 +289,7 @@ def test_no_folder_of_this_machine_is_in_anything_that_is_pushed(road, adapter, 
         (folder / name).write_bytes(content)
     with (folder / "metadata.csv").open("a") as file:
         file.write("missing.wav,Nobody reads this.,heart\n/etc/passwd,Nor this.,heart\n")
-    flags = [*road.encode_flags("local"), "--sources", folder, *PUSH_CORPUS, "tester/local"]
+    flags = [*road.encode_flags("local_corpus"), "--sources", folder, *PUSH_CORPUS, "tester/local"]
     road.run("encode", *flags)
     road.run("merge", *road.merge_flags("merged2"), "--adapter", adapter, *PUSH, "tester/merged2")
 

@@ -1,7 +1,6 @@
-"""Files and folders are written completely or not at all."""
+"""Files are written completely or not at all; failures of disks are explained."""
 
 import errno
-import logging
 import os
 import signal
 import subprocess
@@ -10,79 +9,23 @@ from pathlib import Path
 
 import pytest
 
-from higgs_recipes.errors import InputError
-from higgs_recipes.files import atomic_write, explain_full_disk, file_inside, sha256_file, staged_folder
+from higgs_recipes.errors import DiskError, InputError
+from higgs_recipes.files import (
+    atomic_write,
+    explain_full_disk,
+    explain_write_errors,
+    file_inside,
+    leftovers,
+    make_folder,
+    real_path,
+    sha256_file,
+)
+from higgs_recipes.output_folder import staged_folder
 from tests.helpers.paths import ROOT
 
 
 def tree(folder: Path) -> dict[str, str]:
     return {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()}
-
-
-def test_staged_folder_appears_complete_or_not_at_all(tmp_path):
-    target = tmp_path / "a" / "result"
-    with pytest.raises(RuntimeError), staged_folder(target) as staging:
-        (staging / "half.txt").write_text("half")
-        raise RuntimeError
-    assert list(target.parent.iterdir()) == []
-
-    with staged_folder(target) as staging:
-        (staging / "sub").mkdir()
-        (staging / "sub" / "whole.txt").write_text("whole")
-        assert not target.exists()
-    assert tree(tmp_path) == {"a/result/sub/whole.txt": "whole"}
-
-
-def test_staged_folder_keeps_the_old_folder_until_the_new_one_is_complete(tmp_path):
-    target = tmp_path / "result"
-    target.mkdir()
-    with staged_folder(target) as staging:  # an empty folder may be replaced
-        (staging / "old.txt").write_text("old")
-
-    with pytest.raises(InputError, match="result exists and is not empty.*--overwrite_output_dir"):
-        with staged_folder(target):
-            pytest.fail("the block must not run")
-    with pytest.raises(RuntimeError), staged_folder(target, overwrite=True) as staging:
-        (staging / "new.txt").write_text("new")
-        raise RuntimeError
-    assert tree(tmp_path) == {"result/old.txt": "old"}
-
-    with staged_folder(target, overwrite=True) as staging:
-        (staging / "new.txt").write_text("new")
-        assert tree(target) == {"old.txt": "old"}
-    assert tree(tmp_path) == {"result/new.txt": "new"}
-    assert [path.name for path in tmp_path.iterdir()] == ["result"]
-
-
-def test_staged_folder_restores_the_old_folder_if_the_new_one_cannot_be_renamed(tmp_path, monkeypatch):
-    target = tmp_path / "result"
-    target.mkdir()
-    (target / "old.txt").write_text("old")
-    replace = os.replace
-
-    def refuse_the_new_one(source, destination):
-        if Path(source).suffix == ".partial":
-            raise PermissionError
-        replace(source, destination)
-
-    monkeypatch.setattr(os, "replace", refuse_the_new_one)
-    with pytest.raises(PermissionError), staged_folder(target, overwrite=True) as staging:
-        (staging / "new.txt").write_text("new")
-    assert tree(tmp_path) == {"result/old.txt": "old"}
-
-
-def test_staged_folder_refuses_a_file_and_warns_about_leftovers(tmp_path, caplog):
-    (tmp_path / "file").write_text("text")
-    with (
-        pytest.raises(InputError, match="file is a file, expected a folder: remove it or choose"),
-        staged_folder(tmp_path / "file"),
-    ):
-        pytest.fail("the block must not run")
-
-    (tmp_path / ".result[1].12345678.partial").mkdir()
-    with caplog.at_level(logging.WARNING), staged_folder(tmp_path / "result[1]"):
-        pass
-    assert ".result[1].12345678.partial is from a run that was killed or is still writing" in caplog.text
 
 
 def test_atomic_write_replaces_the_content(tmp_path):
@@ -119,7 +62,10 @@ def test_full_disk_is_one_message_and_leaves_no_partial_files(small_disk):
     (small_disk / "record.json").write_text("old")
     with pytest.raises(InputError, match=r"disk full at .*small: 0 MB free; make room or choose another folder"):
         atomic_write(small_disk / "record.json", "x" * 2**20)
-    with pytest.raises(InputError, match="disk full at .*small"), staged_folder(small_disk / "result") as staging:
+    with (
+        pytest.raises(InputError, match="disk full at .*small"),
+        staged_folder(small_disk / "result", kind="test") as staging,
+    ):
         (staging / "big.txt").write_text("x" * 2**20)
     assert tree(small_disk) == {"record.json": "old"}
 
@@ -138,6 +84,50 @@ def test_full_disk_is_found_inside_errors_of_other_libraries(tmp_path):
     with pytest.raises(InputError, match="disk full at .*inner"), explain_full_disk(tmp_path / "outer"):
         with explain_full_disk(tmp_path / "inner"):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.EBUSY, errno.ENOTDIR, errno.EIO])
+def test_failures_of_a_disk_are_one_message_with_the_file(tmp_path, number):
+    path = str(tmp_path / "file")
+    with pytest.raises(DiskError, match=f"file: {os.strerror(number)}: .*(choose|check)"):
+        with explain_write_errors(tmp_path):
+            raise OSError(number, os.strerror(number), path)
+    with pytest.raises(DiskError, match=f"{tmp_path.name}: {os.strerror(number)}: "), explain_write_errors(tmp_path):
+        try:
+            raise OSError(number, os.strerror(number))
+        except OSError as error:
+            raise RuntimeError("could not save") from error
+    with pytest.raises(FileNotFoundError), explain_write_errors(tmp_path):
+        raise FileNotFoundError(errno.ENOENT, "missing")  # an error of the program
+
+
+def test_a_read_only_disk_is_one_message(read_only_disk):
+    with pytest.raises(DiskError, match=r"record.json.*: Read-only file system: choose a folder on another disk"):
+        atomic_write(read_only_disk / "record.json", "text")
+
+
+def test_leftovers_are_found_by_their_exact_names(tmp_path):
+    names = [".out[1].12345678.partial", ".out[1].abcdef01.replaced"]
+    others = [".out[1].backup.partial", ".out[1].12345678.partial.txt", ".out1.12345678.partial", "out[1]"]
+    for name in names + others:
+        (tmp_path / name).touch()
+    assert [path.name for path in leftovers(tmp_path / "out[1]", "partial", "replaced")] == names
+    assert leftovers(tmp_path / "none" / "out", "partial") == []
+
+
+def test_a_folder_is_created_with_its_parents_unless_a_part_is_a_file(tmp_path):
+    assert make_folder(tmp_path / "a" / "b") == [tmp_path / "a" / "b", tmp_path / "a"]
+    assert make_folder(tmp_path / "a" / "b") == []
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file", tmp_path / "file" / "a" / "b"):
+        with pytest.raises(InputError, match="/file is a file, expected a folder: remove it or choose another"):
+            make_folder(path)
+
+
+@pytest.mark.parametrize("path, message", [("/", "is the root folder"), ("a\0b", "is not a path: remove")])
+def test_what_cannot_be_an_output_is_refused(path, message):
+    with pytest.raises(InputError, match=message):
+        real_path(path)
 
 
 def test_sha256_of_a_file(tmp_path):

@@ -16,7 +16,7 @@ from higgs_recipes.benchmarks.roofline import matmul_rate
 from higgs_recipes.configs.benchmark import BenchmarkEncodeConfig
 from higgs_recipes.constants import FRAMES_PER_SECOND, SAMPLE_RATE
 from higgs_recipes.devices import peak_memory_gib, reset_peak_memory, single_device, synchronize
-from higgs_recipes.files import staged_folder
+from higgs_recipes.output_folder import staged_folder
 
 
 ROUNDS = 3  # timed rounds, after one warm-up
@@ -39,7 +39,7 @@ def measure_encoding(config: BenchmarkEncodeConfig) -> Iterator[dict[str, Any]]:
     device = single_device()
     folder = Path(config.codec_dir)
     if not folder.is_dir():
-        with staged_folder(folder) as staging:
+        with staged_folder(folder, kind="benchmark") as staging:
             init_codec(config.codec_config, seed=config.seed, output_dir=staging, device=device)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)

@@ -9,6 +9,7 @@ from typing import Any
 from accelerate import PartialState
 
 from higgs_recipes.configs.benchmark import BenchmarkConfig
+from higgs_recipes.errors import InputError
 from higgs_recipes.files import atomic_write
 from higgs_recipes.hub.markdown import facts, table
 from higgs_recipes.provenance import run_environment
@@ -38,13 +39,17 @@ def write_report(name: str, config: BenchmarkConfig, rows: Iterator[Mapping[str,
 
     Returns:
         {"benchmark": name, "config": ..., "rows": [...]} and the fields of `run_environment`.
+
+    Raises:
+        InputError: `config.output` is a folder or cannot be written.
     """
+    if Path(config.output).is_dir():  # before hours of work
+        raise InputError(f"output: {config.output} is a folder, expected a file: choose another name")
     report = {"benchmark": name, "config": asdict(config), "rows": []}
     for row in rows:
         report |= run_environment()  # only now: the config of the first variant sets up the devices
         report["rows"].append(row)
         if PartialState().is_main_process:
-            Path(config.output).parent.mkdir(parents=True, exist_ok=True)
             atomic_write(Path(config.output), json.dumps(report, indent=1) + "\n")
     return report
 

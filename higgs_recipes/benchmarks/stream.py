@@ -18,13 +18,13 @@ from higgs_recipes.configs.inference import SamplingConfig
 from higgs_recipes.configs.model import ModelConfig
 from higgs_recipes.constants import FRAMES_PER_SECOND, SAMPLE_RATE
 from higgs_recipes.devices import peak_memory_gib, reset_peak_memory, single_device, synchronize
-from higgs_recipes.files import staged_folder
 from higgs_recipes.generation.engine import Engine, open_engine
 from higgs_recipes.generation.generate import Request, build_prompts
 from higgs_recipes.generation.prefill import Prompt
 from higgs_recipes.generation.stream import stream_clip
 from higgs_recipes.modeling.model import load_model
 from higgs_recipes.modeling.random_model import random_checkpoint
+from higgs_recipes.output_folder import staged_folder
 
 
 RUNS = 3  # the last one is measured: the first ones compile and capture, and allocate
@@ -48,7 +48,7 @@ def measure_streaming(config: BenchmarkStreamConfig) -> Iterator[dict[str, Any]]
     disable_eos(model)
     folder = Path(config.codec_dir)
     if not folder.is_dir():
-        with staged_folder(folder) as staging:
+        with staged_folder(folder, kind="benchmark") as staging:
             init_codec(config.codec_config, seed=config.seed, output_dir=staging, device=device)
     codec = load_codec(folder, revision=None, device=device)
     text = ("The tide comes in. " * config.text_characters)[: config.text_characters]

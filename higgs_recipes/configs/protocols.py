@@ -28,9 +28,9 @@ class ProtocolConfig:
     )
 
     judge: str | None = option(
-        None, "Model that judges clips in protocol emergent_tts_eval, by its name at an OpenAI-compatible endpoint."
+        None, "Model that judges clips in protocol emergent_tts_eval, by its name at the endpoint."
     )
-    judge_url: str = option("https://api.openai.com/v1", "Base URL of the endpoint.")
+    judge_url: str = option("https://api.openai.com/v1", "Base URL of the judge's OpenAI-compatible endpoint.")
     judge_key_variable: str = option("OPENAI_API_KEY", "Environment variable that has the API key of the endpoint.")
     judge_seconds: float = option(120.0, "Longest wait for one answer, in seconds; it is then asked again.")
     opponent: Literal["base", "dataset"] = option(

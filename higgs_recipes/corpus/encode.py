@@ -22,9 +22,10 @@ from higgs_recipes.corpus.parquet_writer import plan_shards, write_shard
 from higgs_recipes.corpus.rows import TaskRow
 from higgs_recipes.corpus.streaming import load_corpus
 from higgs_recipes.corpus.task_assignment import assign_splits, count_cuts, count_tasks
-from higgs_recipes.files import atomic_write, staged_folder
+from higgs_recipes.files import atomic_write
 from higgs_recipes.hub.cards import corpus_card
 from higgs_recipes.hub.public import public_path, public_record
+from higgs_recipes.output_folder import staged_output
 from higgs_recipes.provenance import git_commit, library_versions
 from higgs_recipes.rejects import Reject
 
@@ -68,7 +69,7 @@ def encode_corpus(
     state = PartialState(cpu=not torch.accelerator.is_available(), timeout=timedelta(days=7))
     with ExitStack() as stack:
         if state.is_main_process:  # first, so that an existing folder is refused before hours of encoding
-            folder = stack.enter_context(staged_folder(config.output_dir, overwrite=config.overwrite_output_dir))
+            folder = stack.enter_context(staged_output(config, kind="encode"))
         codec = load_codec(
             config.codec_name_or_path,
             revision=config.codec_revision,

@@ -4,6 +4,7 @@ import json
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ from higgs_recipes.constants import HOP, SAMPLE_RATE
 from higgs_recipes.corpus.corpus import Corpus, load_rows
 from higgs_recipes.corpus.rows import CheckedRow
 from higgs_recipes.errors import InputError
-from higgs_recipes.files import explain_full_disk, staged_folder
+from higgs_recipes.output_folder import staged_output
 from higgs_recipes.provenance import git_commit, library_versions
 from higgs_recipes.records import read_config
 
@@ -36,6 +37,11 @@ def fit_codec(config: FitCodecConfig) -> dict[str, Any]:
     Raises:
         InputError: as `load_rows`, a config that is not a MelRVQConfig, or fewer steps than a codebook has codes.
     """
+    with staged_output(config, kind="fit_codec") as folder:  # first: it may be refused before the work
+        return _fit_codec_into(folder, config)
+
+
+def _fit_codec_into(folder: Path, config: FitCodecConfig) -> dict[str, Any]:
     codec_config = read_config(config.codec_config, MelRVQConfig)
     if (codec_config.sample_rate, codec_config.hop_length) != (SAMPLE_RATE, HOP):
         found = f"{codec_config.sample_rate} Hz in hops of {codec_config.hop_length}"
@@ -53,24 +59,22 @@ def fit_codec(config: FitCodecConfig) -> dict[str, Any]:
         model, features, iterations=config.iterations, refinements=config.refinements, seed=config.seed
     )
 
-    with staged_folder(config.output_dir, overwrite=config.overwrite_output_dir) as folder:
-        with explain_full_disk(folder):
-            model.half().save_pretrained(folder)
-        speakers: dict[str, dict[str, float]] = {}
-        for row in sampled:
-            totals = speakers.setdefault(str(row["speaker"]), {"clips": 0, "seconds": 0.0})
-            totals["clips"] += 1
-            totals["seconds"] = round(totals["seconds"] + row["seconds"], 2)
-        record = {
-            "codec": local_revision(folder),
-            "steps": len(features),
-            "left_over": residual_shares,
-            "speakers": speakers,
-            "recipe": asdict(config),
-            "git_commit": git_commit(),
-            "versions": library_versions(),
-        }
-        (folder / "fit.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    model.half().save_pretrained(folder)
+    speakers: dict[str, dict[str, float]] = {}
+    for row in sampled:
+        totals = speakers.setdefault(str(row["speaker"]), {"clips": 0, "seconds": 0.0})
+        totals["clips"] += 1
+        totals["seconds"] = round(totals["seconds"] + row["seconds"], 2)
+    record = {
+        "codec": local_revision(folder),
+        "steps": len(features),
+        "left_over": residual_shares,
+        "speakers": speakers,
+        "recipe": asdict(config),
+        "git_commit": git_commit(),
+        "versions": library_versions(),
+    }
+    (folder / "fit.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     return record
 
 

@@ -4,7 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 from unicodedata import is_normalized
 
@@ -19,9 +19,11 @@ from higgs_recipes.corpus.report_page import render_report
 from higgs_recipes.corpus.rows import TaskRow
 from higgs_recipes.corpus.streaming import load_corpus
 from higgs_recipes.corpus.task_assignment import assign_splits, count_cuts, count_tasks
-from higgs_recipes.files import atomic_write
+from higgs_recipes.files import atomic_write, real_path
 from higgs_recipes.hub.public import public_path, public_record
+from higgs_recipes.output_folder import remove_partial_files
 from higgs_recipes.provenance import git_commit, library_versions
+from higgs_recipes.run_lock import lock_output
 
 
 REPORT_JSON, REPORT_PAGE = "corpus_report.json", "corpus_report.html"
@@ -36,18 +38,23 @@ def check_corpus(config: EncodeConfig) -> tuple[dict[str, Any], Path]:
     Raises:
         InputError: as `load_corpus`, `split_rows` and `assign_tasks`, or the disk is full.
     """
+    folder = Path(f"{real_path(config.output_dir)}-check")
+    with lock_output(folder, in_place=True):
+        return _check_corpus(config, folder), folder
+
+
+def _check_corpus(config: EncodeConfig, folder: Path) -> dict[str, Any]:
     state = PartialState(cpu=True)
     corpus = load_corpus(config, codec=None, cache=CodeCache(config.cache_dir, codec="no codec"))
     splits = assign_splits(corpus, config)
     record = describe_corpus(corpus, splits, config)
-    path = PurePath(config.output_dir)
-    folder = Path(path.with_name(f"{path.name}-check"))
     if state.is_main_process:
         # As ASCII, because an invalid text may not be encodable as UTF-8.
         atomic_write(folder / REPORT_JSON, json.dumps(record, indent=2, allow_nan=False) + "\n")
         atomic_write(folder / REPORT_PAGE, render_report(record))
+        remove_partial_files(folder)
     state.wait_for_everyone()
-    return record, folder
+    return record
 
 
 def describe_corpus(corpus: Corpus, splits: Mapping[str, Sequence[TaskRow]], config: EncodeConfig) -> dict[str, Any]:

@@ -27,7 +27,6 @@ from higgs_recipes.evaluation.report_text import (
     warnings,
 )
 from higgs_recipes.evaluation.transcript_flags import FLAGS
-from higgs_recipes.files import staged_folder
 from higgs_recipes.hub.markdown import escape_marks, facts, literal, table
 from higgs_recipes.hub.public import with_revision
 from higgs_recipes.metrics_schema import (
@@ -35,6 +34,7 @@ from higgs_recipes.metrics_schema import (
     describe_languages,
     languages_in_characters,
 )
+from higgs_recipes.output_folder import staged_folder
 from higgs_recipes.pages import render_page
 
 
@@ -62,7 +62,7 @@ def write_report(
     Raises:
         InputError: the folder exists and is not empty, or the disk is full.
     """
-    with staged_folder(output_dir, overwrite=overwrite) as folder:
+    with staged_folder(output_dir, kind="evaluate", overwrite=overwrite) as folder:
         (folder / "samples").mkdir()
         wavs: dict[str, bytes] = {}
         for system, system_waveforms in waveforms.items():

@@ -13,7 +13,6 @@ from higgs_recipes.audio.io import write_wav
 from higgs_recipes.configs.inference import MergeConfig
 from higgs_recipes.configs.model import ModelConfig
 from higgs_recipes.constants import FRAMES_PER_SECOND
-from higgs_recipes.files import check_output_dir, staged_folder
 from higgs_recipes.generation.generate import Generation, Request, generate
 from higgs_recipes.generation.synthesis import check_codec
 from higgs_recipes.generation.texts import normalize_text
@@ -22,6 +21,7 @@ from higgs_recipes.modeling.base_files import fetch_base
 from higgs_recipes.modeling.lora import fetch_adapter
 from higgs_recipes.modeling.merge import CHECK_TEXT
 from higgs_recipes.modeling.model import load_model
+from higgs_recipes.output_folder import check_output_dir, staged_folder
 from higgs_recipes.pages import render_page
 
 
@@ -43,7 +43,7 @@ class ModelTest:
         normalized = normalize_text(self.text, place="test_input")
         turns = voice_conversation(normalized, [], scene=None, ref_in_system=False, place="test_input")
         self.request = Request(turns, [], seed=config.seed)
-        check_output_dir(config.test_dir, overwrite=config.overwrite_output_dir)
+        check_output_dir(config.test_dir, kind="merge_test", overwrite=config.overwrite_output_dir)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.base = fetch_base(config)
         self.adapter = fetch_adapter(config.adapter, revision=config.adapter_revision)
@@ -95,7 +95,7 @@ def write_comparison(config: MergeConfig, codec: Codec, text: str, clips: Mappin
     ]
     folder = Path(config.test_dir)
     lines = [f"{folder / system['wav']}: {system['seconds']:.2f} s, seed {config.seed}" for system in systems]
-    with staged_folder(config.test_dir, overwrite=config.overwrite_output_dir) as staging:
+    with staged_folder(config.test_dir, kind="merge_test", overwrite=config.overwrite_output_dir) as staging:
         for system, waveform in zip(systems, waveforms, strict=True):
             write_wav(staging / system["wav"], waveform)
         record = {"text": text, "seed": config.seed, "systems": systems}

@@ -17,7 +17,6 @@ from higgs_recipes.audio.wav_file import write_wav_parts
 from higgs_recipes.configs.inference import GenerateConfig, SamplingConfig
 from higgs_recipes.constants import FRAMES_PER_SECOND, SAMPLE_RATE
 from higgs_recipes.errors import InputError
-from higgs_recipes.files import staged_folder
 from higgs_recipes.generation.chunk_joins import joined_chunks
 from higgs_recipes.generation.generate import Generation, Request, generate
 from higgs_recipes.generation.long_text import SpokenText
@@ -27,6 +26,7 @@ from higgs_recipes.generation.texts import read_texts
 from higgs_recipes.generation.voices import in_system_turn, read_voices, voice_conversation
 from higgs_recipes.hub.download import Snapshot
 from higgs_recipes.hub.run_record import read_run
+from higgs_recipes.output_folder import staged_output
 
 
 logger = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ def write_speech(
     lines = []
     waveforms = _decoded(codec, [clip for chunk_clips in clips for clip in chunk_clips])
     with (
-        staged_folder(config.output_dir, overwrite=config.overwrite_output_dir) as staging,
+        staged_output(config, kind="generate") as staging,
         (staging / RECORD).open("w", encoding="utf-8", newline="\n") as record_file,
     ):
         for index, (spoken, chunk_clips) in enumerate(zip(texts, clips, strict=True)):

@@ -11,7 +11,9 @@ from higgs_recipes.hub.evaluation_card import EVALUATION_FOLDER
 from higgs_recipes.hub.run_record import MERGE_INFO, RUN_INFO
 from higgs_recipes.hub.safe_files import ADAPTER_CONFIG, WEIGHTS_INDEX
 from higgs_recipes.metrics_schema import SYSTEMS
+from higgs_recipes.output_folder import FILE_LIST
 from higgs_recipes.records import Fields, read_record
+from higgs_recipes.run_lock import LOCK
 
 
 logger = logging.getLogger(__name__)
@@ -106,7 +108,7 @@ def is_corpus_shard(name: str) -> bool:
 def log_skipped(folder: Path, pushed: Collection[str]) -> None:
     """Log the names of the files and folders next to the pushed files that are not pushed."""
     parents = {PurePath("."), *(parent for name in pushed for parent in PurePath(name).parents)}
-    ours = {*map(PurePath, pushed), PurePath(STATE), *parents}
+    ours = {*map(PurePath, (*pushed, STATE, FILE_LIST, LOCK)), *parents}
     found = {parent / path.name: path for parent in parents for path in (folder / parent).iterdir()}
     skipped = sorted(f"{name}{'/' * path.is_dir()}" for name, path in found.items() if name not in ours)
     if skipped:

@@ -10,10 +10,12 @@ from higgs_recipes.configs.segment import SegmentConfig
 from higgs_recipes.corpus.sources.lines import json_lines
 from higgs_recipes.corpus.statistics import spread
 from higgs_recipes.errors import InputError
-from higgs_recipes.files import atomic_write, file_inside
+from higgs_recipes.files import atomic_write, explain_write_errors, file_inside, real_path
 from higgs_recipes.ingest.listening_page import MEASURED, write_page
 from higgs_recipes.ingest.rows import SegmentRow
+from higgs_recipes.output_folder import remove_leftovers, remove_partial_files
 from higgs_recipes.rejects import Reject, RejectCode
+from higgs_recipes.run_lock import lock_output
 
 
 # The category of excluded rows, and the one that earlier versions wrote.
@@ -56,11 +58,16 @@ def exclude_rows(config: SegmentConfig) -> dict[str, Any]:
     Raises:
         InputError: no list, no corpus in output_dir, an unknown id, or all rows are excluded.
     """
-    folder, list_path = Path(config.output_dir).expanduser(), Path(config.strike).expanduser()
+    with lock_output(config.output_dir):
+        return _exclude_rows(Path(config.output_dir).expanduser(), Path(config.strike).expanduser(), config)
+
+
+def _exclude_rows(folder: Path, list_path: Path, config: SegmentConfig) -> dict[str, Any]:
     if not list_path.is_file():
         raise InputError(f"strike: no such file: {config.strike}")
     if not (folder / "segment.json").is_file():
         raise InputError(f"{folder}: no segment.json; run once without --strike")
+    remove_leftovers(real_path(folder))
     try:
         excluded_ids = set(list_path.read_text(encoding="utf-8-sig").split())
     except UnicodeDecodeError as error:
@@ -81,8 +88,10 @@ def exclude_rows(config: SegmentConfig) -> dict[str, Any]:
     if num_excluded := len(rejects) - sum(counts.values()):
         counts[_EXCLUDED[0]] = num_excluded
     record = write_lists(folder, kept, rejects, counts=counts, record=record)
-    for path in (*paths, *folder.glob(".*.partial")):  # recordings last, so that a killed run can be repeated
-        path.unlink()
+    with explain_write_errors(folder):
+        for path in paths:  # recordings last, so that a killed run can be repeated
+            path.unlink()
+        remove_partial_files(folder)
     return record
 
 

@@ -12,7 +12,6 @@ from higgs_recipes.corpus.rows import hashed_id
 from higgs_recipes.corpus.sources.listing import audio_stem
 from higgs_recipes.corpus.sources.paths import SourceFolder
 from higgs_recipes.errors import InputError
-from higgs_recipes.files import staged_folder
 from higgs_recipes.ingest.formats.audiofolder import read_audiofolder
 from higgs_recipes.ingest.formats.train_higgs_audio import write_train_higgs_audio
 from higgs_recipes.ingest.imported_columns import (
@@ -26,6 +25,7 @@ from higgs_recipes.ingest.imported_columns import (
 )
 from higgs_recipes.ingest.rows import ImportRow
 from higgs_recipes.ingest.source_check import check_source
+from higgs_recipes.output_folder import staged_output
 from higgs_recipes.rejects import Reject, RejectCode, RejectedRow, field_name, rejected_as
 
 
@@ -42,7 +42,7 @@ def export_corpus(config: ExportConfig) -> int:
     if not os.path.isdir(source):
         raise InputError(f"source: no such folder: {config.source}")
     check_source(source, config.output_dir)
-    with staged_folder(config.output_dir, overwrite=config.overwrite_output_dir) as folder:
+    with staged_output(config, kind="export_corpus") as folder:
         exporter = _Exporter(SourceFolder(source, follow_links=config.follow_links), folder)
         rows = []
         for row in read_audiofolder(source, exporter.source):

@@ -21,10 +21,11 @@ from higgs_recipes.corpus.sources.link_roots import IMPORT_RECORD, link_roots, r
 from higgs_recipes.corpus.sources.listing import is_audio_name
 from higgs_recipes.corpus.sources.paths import SourceFolder, require_file_inside
 from higgs_recipes.errors import InputError
-from higgs_recipes.files import atomic_write, staged_folder
+from higgs_recipes.files import atomic_write
 from higgs_recipes.ingest.formats.readers import READERS
 from higgs_recipes.ingest.importer import Importer, ImportSource
 from higgs_recipes.ingest.source_check import check_source
+from higgs_recipes.output_folder import staged_output
 from higgs_recipes.provenance import git_commit, library_versions
 from higgs_recipes.rejects import Reject
 
@@ -45,7 +46,7 @@ def import_corpus(config: ImportConfig) -> dict[str, Any]:
     counts: Counter[str] = Counter()
     examples: dict[str, dict[str, Any]] = {}  # the first reject of each category
     with (
-        staged_folder(config.output_dir, overwrite=config.overwrite_output_dir) as folder,
+        staged_output(config, kind="import_corpus") as folder,
         closing(Importer(config, folder)) as importer,
     ):
         with (

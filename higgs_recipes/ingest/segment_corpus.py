@@ -20,14 +20,16 @@ from higgs_recipes import __version__
 from higgs_recipes.audio.asr import load_asr_model
 from higgs_recipes.configs.segment import SegmentConfig
 from higgs_recipes.errors import InputError
-from higgs_recipes.files import check_output_dir
+from higgs_recipes.files import real_path
 from higgs_recipes.ingest.curation import write_lists
 from higgs_recipes.ingest.raw_recordings import RawRecording, balanced_shares, find_raw_recordings
 from higgs_recipes.ingest.rows import SegmentRow
-from higgs_recipes.ingest.segment_store import WHOLE_RECORDING, SegmentStore
+from higgs_recipes.ingest.segment_store import KIND, WHOLE_RECORDING, SegmentStore, remove_finished
 from higgs_recipes.ingest.segmenter import Segmenter
+from higgs_recipes.output_folder import check_output, remove_leftovers
 from higgs_recipes.provenance import git_commit, library_versions
 from higgs_recipes.rejects import Reject, count_rejects
+from higgs_recipes.run_lock import lock_output
 
 
 logger = logging.getLogger(__name__)
@@ -45,12 +47,22 @@ def segment_recordings(config: SegmentConfig) -> dict[str, Any]:
     share the recordings; the corpus is the same.
 
     Raises:
-        InputError: errors of `find_raw_recordings`, `load_asr_model` and `Segmenter`, a corpus in output_dir, a full
-            disk, or all segments are rejected.
+        InputError: errors of `find_raw_recordings`, `load_asr_model` and `Segmenter`, a corpus in output_dir, another
+            run with this output_dir, a full disk, or all segments are rejected.
     """
+    with lock_output(config.output_dir):
+        return _segment_recordings(config)
+
+
+def _segment_recordings(config: SegmentConfig) -> dict[str, Any]:
     # Without cpu=True, accelerate treats two processes without a GPU as two separate runs.
     state = PartialState(cpu=not torch.accelerator.is_available(), timeout=_TIMEOUT)
-    check_output_dir(config.output_dir, overwrite=config.overwrite_output_dir)
+    if state.is_main_process:
+        target = real_path(config.output_dir)
+        remove_leftovers(target)
+        remove_finished(target)
+        check_output(config, kind=KIND)
+    state.wait_for_everyone()
     files = find_raw_recordings(config)
     asr_model = load_asr_model(config.asr, revision=config.asr_revision, device=state.device)
     segmenter = Segmenter(config, asr_model)

@@ -4,8 +4,8 @@ They are stored in a hidden folder next to output_dir, with the audio of the cor
 it is complete. Several processes may add to it.
 """
 
-import errno
 import json
+import re
 import shutil
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
@@ -15,16 +15,18 @@ from typing import Any
 from torch import Tensor
 
 from higgs_recipes.audio.io import write_wav
-from higgs_recipes.errors import InputError
-from higgs_recipes.files import atomic_write, check_output_dir, explain_full_disk, replace_folder
+from higgs_recipes.files import atomic_write, explain_write_errors, make_folder, real_path
 from higgs_recipes.ingest.raw_recordings import RawRecording
 from higgs_recipes.ingest.rows import SegmentRow
+from higgs_recipes.output_folder import is_result, remove_partial_files, replace_folder, write_file_list
 from higgs_recipes.rejects import Reject, RejectedRow
 
 
 FORMAT = 2  # of the stored segments; recordings stored in another format are segmented again
 WHOLE_RECORDING = {"id": None, "start": None, "end": None}  # columns of the reject of a whole recording
+KIND = "segment"
 _FINISHED = "finished"
+_FINISHED_FILE = re.compile(r"[0-9a-f]{32}-[0-9a-f]{32}\.json")
 
 
 class SegmentStore:
@@ -34,22 +36,15 @@ class SegmentStore:
         made_by: everything that the segments depend on; recordings finished with other values are segmented again.
 
     Raises:
-        InputError: `output_dir` cannot be written, see `check_output_dir`.
+        InputError: a folder next to `output_dir` cannot be written.
     """
 
     def __init__(self, output_dir: str | Path, *, overwrite: bool, made_by: Mapping[str, Any]) -> None:
-        check_output_dir(output_dir, overwrite=overwrite)
-        self.target = Path(output_dir).expanduser().resolve()
+        self.target = real_path(output_dir)
         self.overwrite = overwrite
         self.folder = self.target.with_name(f".{self.target.name}.parts")
         self.made_by = made_by
-        with explain_full_disk(self.folder.parent):
-            try:
-                (self.folder / _FINISHED).mkdir(parents=True, exist_ok=True)
-            except OSError as error:  # before hours of work
-                if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                    raise
-                raise InputError(f"{self.folder}: cannot be written: {error.strerror}") from error
+        make_folder(self.folder / _FINISHED)  # before hours of work
 
     def __contains__(self, file: RawRecording) -> bool:
         return self._path(file).is_file()
@@ -87,15 +82,31 @@ class SegmentStore:
     def become_corpus(self, rows: Iterable[SegmentRow]) -> None:
         """Move the folder, which contains the lists already, to `output_dir`; keep only the audio of `rows`."""
         used = {row["file_name"] for row in rows}
-        for path in (self.folder / "audio").iterdir():
-            if f"audio/{path.name}" not in used:  # from a changed recipe, or incomplete after a kill
-                path.unlink()
-        replace_folder(self.folder, self.target, overwrite=self.overwrite)
-        shutil.rmtree(self.target / _FINISHED)
+        with explain_write_errors(self.folder.parent):
+            for path in (self.folder / "audio").iterdir():
+                if f"audio/{path.name}" not in used:  # from a changed recipe, or incomplete after a kill
+                    path.unlink()
+            remove_partial_files(self.folder)
+            write_file_list(self.folder, kind=KIND, without={_FINISHED})
+            replace_folder(self.folder, self.target, kind=KIND, overwrite=self.overwrite)
+            remove_finished(self.target)
 
     def _path(self, file: RawRecording) -> Path:
         key = json.dumps([FORMAT, dict(self.made_by), file.name, file.columns, file.digest], sort_keys=True)
         return self.folder / _FINISHED / f"{_digest(file.name)}-{_digest(key)}.json"
+
+
+def remove_finished(corpus: Path) -> None:
+    """Remove the list of finished recordings from a complete corpus: a run may be killed before it does."""
+    folder = corpus / _FINISHED
+    if not folder.is_dir() or folder.is_symlink() or not is_result(corpus, kind=KIND):
+        return
+    with explain_write_errors(corpus):
+        for path in list(folder.iterdir()):
+            if _FINISHED_FILE.fullmatch(path.name) or path.suffix == ".partial":
+                path.unlink()
+        if not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def _digest(text: str) -> str:

@@ -14,13 +14,14 @@ from higgs_recipes.collator import HiggsCollator
 from higgs_recipes.configs.inference import MergeConfig
 from higgs_recipes.configs.model import ModelConfig
 from higgs_recipes.errors import InputError
-from higgs_recipes.files import atomic_write, staged_folder
+from higgs_recipes.files import atomic_write
 from higgs_recipes.hub.lineage import base_lineage
 from higgs_recipes.hub.public import public_path, public_record
 from higgs_recipes.hub.run_record import MERGE_INFO, RUN_INFO, read_run
 from higgs_recipes.modeling.base_files import copy_base_files, fetch_base
 from higgs_recipes.modeling.lora import fetch_adapter, merge_adapter
 from higgs_recipes.modeling.model import load_model
+from higgs_recipes.output_folder import staged_output
 from higgs_recipes.provenance import run_environment
 from higgs_recipes.samples import build_sample
 from higgs_recipes.unwrap import unwrap_model
@@ -52,7 +53,7 @@ def merge(
     Raises:
         InputError: the folder is not empty; whatever `load_model` raises; the adapter contains NaN; the disk is full.
     """
-    with staged_folder(config.output_dir, overwrite=config.overwrite_output_dir) as staging:
+    with staged_output(config, kind="merge") as staging:
         record = _merge_into(staging, config, speak=speak)
         finish(staging)
     return record

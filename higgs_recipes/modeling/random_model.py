@@ -22,8 +22,9 @@ from higgs_recipes.audio.random_codec import init_codec
 from higgs_recipes.chatml import CHAT_TEMPLATE
 from higgs_recipes.configs.inference import InitConfig
 from higgs_recipes.errors import InputError
-from higgs_recipes.files import atomic_write, check_output_dir, sha256_file, staged_folder
+from higgs_recipes.files import atomic_write, sha256_file
 from higgs_recipes.hub.lineage import INIT_INFO
+from higgs_recipes.output_folder import named_paths, staged_folder
 from higgs_recipes.provenance import git_commit, library_versions
 from higgs_recipes.records import read_config, read_record
 
@@ -103,21 +104,19 @@ def init_checkpoint(config: InitConfig) -> tuple[Path, Path | None]:
         InputError: a config file is missing or of another class, or the folder is not empty.
     """
     model_folder, codec_folder = Path(config.output_dir) / MODEL_FOLDER, Path(config.output_dir) / CODEC_FOLDER
-    check_output_dir(model_folder, overwrite=config.overwrite_output_dir)
-    if config.codec_config is not None:
-        record = _init_record(config.codec_config, seed=config.seed)
-        if config.overwrite_output_dir or not _is_made(codec_folder, record):  # a killed run may have made it
-            with staged_folder(codec_folder, overwrite=config.overwrite_output_dir) as staging:
-                init_codec(config.codec_config, seed=config.seed, output_dir=staging)
-                atomic_write(staging / INIT_INFO, json.dumps(record, indent=1) + "\n")
-
-    higgs_config = read_config(config.model_config, HiggsAudioV2Config)
-    tokenizer = byte_tokenizer(higgs_config, phrases=config.phrases)
-    model = _random_model(higgs_config, dtype=getattr(torch, config.dtype), seed=config.seed)
-    with staged_folder(model_folder, overwrite=config.overwrite_output_dir) as staging:
+    options = {"kind": "init_model", "overwrite": config.overwrite_output_dir, "inputs": named_paths(config)}
+    with staged_folder(model_folder, **options) as staging:
+        higgs_config = read_config(config.model_config, HiggsAudioV2Config)
+        tokenizer = byte_tokenizer(higgs_config, phrases=config.phrases)
+        model = _random_model(higgs_config, dtype=getattr(torch, config.dtype), seed=config.seed)
         model.save_pretrained(staging)
         tokenizer.save_pretrained(staging)
-        if config.codec_config is not None:
+        if config.codec_config is not None:  # appears before the model: the same command finishes a killed one
+            codec_record = _init_record(config.codec_config, seed=config.seed)
+            if config.overwrite_output_dir or not _is_made(codec_folder, codec_record):
+                with staged_folder(codec_folder, **options) as codec_staging:
+                    init_codec(config.codec_config, seed=config.seed, output_dir=codec_staging)
+                    atomic_write(codec_staging / INIT_INFO, json.dumps(codec_record, indent=1) + "\n")
             _processor(tokenizer, codec_folder).save_pretrained(staging)
         record = _init_record(config.model_config, seed=config.seed) | {"dtype": config.dtype}
         atomic_write(staging / INIT_INFO, json.dumps(record, indent=1) + "\n")

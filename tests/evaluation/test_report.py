@@ -9,6 +9,7 @@ from higgs_recipes.audio.io import read_audio
 from higgs_recipes.errors import InputError
 from higgs_recipes.evaluation.report import MAX_PLAYED_TEXTS, render_markdown, write_report
 from higgs_recipes.metrics_schema import SYSTEMS
+from higgs_recipes.output_folder import FILE_LIST
 from tests.helpers.evaluation_record import RUN, metrics, two_speaker_metrics, waveforms, without_interval
 
 
@@ -47,7 +48,8 @@ def test_the_folder_has_metrics_reports_and_samples(tmp_path):
     write(tmp_path, metrics())
     folder = tmp_path / "report"
     assert json.loads((folder / "metrics.json").read_text(encoding="utf-8")) == metrics()
-    assert sorted(path.name for path in folder.iterdir()) == ["metrics.json", "report.html", "report.md", "samples"]
+    names = sorted(path.name for path in folder.iterdir())
+    assert names == [FILE_LIST, "metrics.json", "report.html", "report.md", "samples"]
     assert len(list((folder / "samples").iterdir())) == 8
     waveform = read_audio(folder / "samples/0001_base.wav", name="base")
     torch.testing.assert_close(waveform, waveforms()["base"][1], atol=1e-4, rtol=0)

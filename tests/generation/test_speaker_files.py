@@ -88,7 +88,9 @@ def test_the_codec_is_the_given_one_or_that_of_the_record_or_the_published_one()
     assert codec_of(None) == codec_of(None, CODEC_ID) == (CODEC_ID, CODEC_REVISION)
 
 
-@pytest.mark.parametrize("path", ["codec", str(tiny_codec_folder()), None, "recipes/tiny"])
+@pytest.mark.parametrize(
+    "path", ["codec", str(tiny_codec_folder()), None, "recipes/tiny"], ids=["name", "folder", "none", "base"]
+)
 def test_a_local_codec_that_is_not_here_must_be_given(path):
     run = {"codec": "local@0123456789abcdef", "recipe": {"codec_name_or_path": path}}
     with pytest.raises(InputError, match="me/voice: trained with the codec local@0123456789abcdef, .*: give codec="):

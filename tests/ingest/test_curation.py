@@ -67,7 +67,7 @@ def stop_at(monkeypatch, name: str) -> None:
 
     def stopping_write(path, content):
         if path.name == name:
-            path.with_name(f".{path.name}.0123.partial").touch()  # as a killed atomic_write leaves it
+            path.with_name(f".{path.name}.0123abcd.partial").touch()  # as a killed atomic_write leaves it
             raise KeyboardInterrupt
         write(path, content)
 

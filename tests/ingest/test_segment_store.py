@@ -202,5 +202,5 @@ def test_a_full_disk_stops_the_run_and_a_later_run_stores_the_same(tmp_path, mon
 
 def test_a_folder_that_cannot_be_written_is_found_before_the_work(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match="cannot be written: Not a directory"):
+    with pytest.raises(InputError, match="file is a file, expected a folder: remove it"):
         SegmentStore(tmp_path / "file/out", overwrite=False, made_by={})
