@@ -190,7 +190,7 @@ class EvaluateConfig(SamplingConfig, CodecConfig, AdapterConfig, ModelConfig, Hu
     seed: int = option(0, "Seed of the first row; row i has seed + i, for the base and the fine-tuned model alike.")
     asr: str = option(
         "openai/whisper-large-v3",
-        "ASR model: Whisper checkpoint by folder or Hub id, funasr:paraformer-zh, or package:faster-whisper-tiny.en.",
+        "ASR model: folder or Hub id of a Whisper checkpoint, a model of FunASR, or package:faster-whisper-tiny.en.",
     )
     asr_revision: str | None = option(None, "Commit, tag or branch of the ASR model; null: main.")
     asr_language: str = option("en", "Language of rows that name none: a code or an English name.")
