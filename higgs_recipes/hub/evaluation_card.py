@@ -123,9 +123,24 @@ def _section(metrics: Fields) -> str:
     warnings = UNTRAINED + "\n" if metrics["untrained_base"] else ""
     for warning in [held_out_warning(metrics), *(benchmark["warnings"] if benchmark else [])]:
         warnings += f"> **{literal(warning)}**\n\n" if warning else ""
+    codes = metrics["codes"] if "codes" in metrics else None
+    if codes and codes["identical"] == codes["n"]:
+        warnings += "> **The fine-tuning has no effect: base and fine-tuned model generated the same codes.**\n\n"
     head = ["", *(METRICS[metric].card_title for metric in columns)]
     note = "Brackets: 95 % interval; n: number of scored clips.\n"
+    if "comparison" in metrics and metrics["comparison"]:
+        note += f"\nAgainst the base model, paired by text: {_differences(metrics['comparison'])}.\n"
     return f"## Evaluation\n\n{warnings}{table(head, lines)}\n{note}\n{facts(about)}"
+
+
+def _differences(comparison: Mapping[str, Any]) -> str:
+    """The paired differences that have an interval, with what it shows; or that there are none."""
+    shown = []
+    for metric, score in comparison.items():
+        if score["low"] is not None and score["high"] is not None:
+            value, low, high = (METRICS[metric].factor * score[field] for field in ("value", "low", "high"))
+            shown.append(f"{METRICS[metric].card_title} {value:+.3g} [{low:+.3g}, {high:+.3g}], {score['verdict']}")
+    return "; ".join(shown) or "no difference has an interval"
 
 
 def _players(metrics: Fields, name: str) -> str:
