@@ -33,8 +33,14 @@ def git_commit() -> str | None:
 def describe_hardware() -> str:
     """Number and name of the GPUs in use (one per process), or the CPU and the number of threads that torch uses."""
     state = PartialState()
+    return f"{state.num_processes} x {describe_device()}" if state.device.type == "cuda" else describe_device()
+
+
+def describe_device() -> str:
+    """Name of this process's GPU, or the CPU and the number of threads that torch uses."""
+    state = PartialState()
     if state.device.type == "cuda":
-        return f"{state.num_processes} x {torch.cuda.get_device_name(state.device)}"
+        return torch.cuda.get_device_name(state.device)
     return f"CPU {platform.machine()}, {torch.get_num_threads()} threads"
 
 

@@ -3,8 +3,13 @@
 accelerate launch --config_file accelerate_configs/single_gpu.yaml scripts/generate.py \
     --config recipes/higgs-3b/generate.yaml --adapter me/my-voice --text "..."
 
+Several GPUs share the texts: accelerate launch --config_file accelerate_configs/ddp.yaml --num_processes 4 ...
 With --stream, raw PCM on stdout while it is generated: ... --stream | ffplay -f s16le -ar 24000 -nodisp -
 """
+
+from contextlib import ExitStack
+
+from accelerate import PartialState
 
 from higgs_recipes.audio.codec import load_codec
 from higgs_recipes.configs.inference import GenerateConfig
@@ -24,37 +29,37 @@ from higgs_recipes.modeling.lora import fetch_adapter
 from higgs_recipes.modeling.model import load_model
 from higgs_recipes.output_folder import check_output
 from higgs_recipes.run_lock import lock_output
+from higgs_recipes.shared_work import shared_device, shared_errors
 
 
 def main() -> None:
-    config = parse_recipe(GenerateConfig)
-    if config.stream:
-        stdout = reserve_stdout()
-        model, tokenizer, codec, texts, _ = load(config)
-        write_pcm(
-            stream_speech(model, tokenizer, codec, texts, config=config), stdout, pcm_format=config.stream_format
-        )
-        return
-    with lock_output(config.output_dir):
-        check_output(config, kind="generate")
-        model, tokenizer, codec, texts, settings = load(config)
-        finished = FinishedClips(config.output_dir, settings)
+    device, stdout = shared_device(), None
+    with ExitStack() as stack:
+        with shared_errors():
+            config = parse_recipe(GenerateConfig)
+            if config.stream:
+                single_device()  # refuses several processes
+                stdout = reserve_stdout()
+            else:
+                stack.enter_context(lock_output(config.output_dir))
+                check_output(config, kind="generate")
+            codec = load_codec(config.codec_name_or_path, revision=config.codec_revision, device=device)
+            texts = build_texts(config, codec)
+            base = fetch_base(config)
+            adapter = config.adapter and fetch_adapter(config.adapter, revision=config.adapter_revision)
+            check_codec(codec, adapter, base)
+            model, tokenizer = load_model(config, base=base, adapter=adapter, device=device)
+        if stdout is not None:
+            pieces = stream_speech(model, tokenizer, codec, texts, config=config)
+            write_pcm(pieces, stdout, pcm_format=config.stream_format)
+            return
+        finished = FinishedClips(config.output_dir, clip_settings(config, base=base, adapter=adapter))
         clips = generate_texts(model, tokenizer, texts, config=config, finished=finished)
-        for line in write_speech(config, codec, texts, clips):
-            print(line)
-        remove_finished_clips(config.output_dir)
-
-
-def load(config: GenerateConfig):
-    """Check the texts, then load the model: (model, tokenizer, codec, texts, settings of the clips)."""
-    device = single_device()
-    codec = load_codec(config.codec_name_or_path, revision=config.codec_revision, device=device)
-    texts = build_texts(config, codec)
-    base = fetch_base(config)
-    adapter = config.adapter and fetch_adapter(config.adapter, revision=config.adapter_revision)
-    check_codec(codec, adapter, base)
-    model, tokenizer = load_model(config, base=base, adapter=adapter, device=device)
-    return model, tokenizer, codec, texts, clip_settings(config, base=base, adapter=adapter)
+        with shared_errors():
+            if PartialState().is_main_process:
+                for line in write_speech(config, codec, texts, clips):
+                    print(line)
+                remove_finished_clips(config.output_dir)
 
 
 if __name__ == "__main__":

@@ -52,7 +52,9 @@ def measure_generation(config: BenchmarkGenerateConfig) -> Iterator[dict[str, An
     rate = copy_rate(device)
     variants = config.variants | (dict.fromkeys(TRANSFORMERS, {}) if config.plain else {})
     samplings = {
-        (name, streams): _sampling(name, config, fields=variants[name], streams=streams)
+        (name, streams): variant_sampling(
+            name, variants[name] | {"max_seconds": config.clip_seconds, "batch_size": streams}
+        )
         for name in config.selected(variants)
         for streams in config.streams
     }
@@ -98,9 +100,14 @@ def disable_eos(model: HiggsAudioV2ForConditionalGeneration) -> None:
         model.audio_lm_head.weight.unflatten(0, (config.num_codebooks, -1))[0, config.audio_stream_eos_id] = 0
 
 
-def _sampling(name: str, config: BenchmarkGenerateConfig, *, fields: dict[str, Any], streams: int) -> SamplingConfig:
+def variant_sampling(name: str, fields: dict[str, Any]) -> SamplingConfig:
+    """The sampling of a variant.
+
+    Raises:
+        InputError: SamplingConfig refuses a value.
+    """
     try:
-        return SamplingConfig(**(fields | {"max_seconds": config.clip_seconds, "batch_size": streams}))
+        return SamplingConfig(**fields)
     except (ValueError, TypeError) as error:
         raise InputError(f"variant {name!r}: {error}") from error
 

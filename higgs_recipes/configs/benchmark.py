@@ -129,6 +129,35 @@ class BenchmarkStreamConfig(ModelBenchmarkConfig):
         require(self.text_characters >= 1, f"text_characters must be positive, got {self.text_characters}")
 
 
+@dataclass
+class BenchmarkTextsConfig(ModelBenchmarkConfig):
+    """Measure a run of generate: texts of many lengths, each with a reference clip of its own, up to the wav files."""
+
+    dtype: Dtype = option("bfloat16", "Data type of the model's weights.")
+    codec_config: str = option("", "JSON file of a HiggsAudioV2TokenizerConfig.")
+    codec_dir: str = option(
+        "outputs/benchmark_codec", "Folder of the codec with random weights, created on first use and kept."
+    )
+    num_texts: int = option(1088, "Number of texts; Seed-TTS-eval has 1,088 in English.")
+    min_seconds: float = option(2.0, "Shortest clip, in seconds; clip_seconds is the longest.")
+    ref_seconds: float = option(3.0, "Length of the reference clips, in seconds.")
+    characters_per_second: float = option(15.0, "Length of each text, by that of its clip.")
+    variants: dict[str, dict] = option({}, "Mapping from the name of a variant to its sampling fields of generate.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(bool(self.codec_config), "codec_config is missing: name a JSON file of a HiggsAudioV2TokenizerConfig")
+        self.check_names(self.variants)
+        for name, values in self.variants.items():
+            require_fields(SamplingConfig, values, where=f"variant {name!r}")
+        require(self.num_texts >= 1, f"num_texts must be positive, got {self.num_texts}")
+        require(
+            0.04 <= self.min_seconds <= self.clip_seconds,
+            f"min_seconds must be from one frame, 0.04, to clip_seconds, got {self.min_seconds}",
+        )
+        require(self.ref_seconds >= 0.04, f"ref_seconds must be at least one frame, 0.04, got {self.ref_seconds}")
+
+
 # Arithmetic of the codec. float32: as in `Codec`; tf32: products with 10-bit mantissas; default: torch's default, in
 # which only convolutions use tf32; *_compiled: with torch.compile.
 ARITHMETIC = ("float32", "default", "tf32", "bfloat16", "float32_compiled", "tf32_compiled")

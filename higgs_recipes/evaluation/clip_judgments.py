@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -22,6 +23,7 @@ from higgs_recipes.evaluation.turn_alignment import (
     turn_units,
 )
 from higgs_recipes.normalizers import TextRule
+from higgs_recipes.shared_work import map_shared
 
 
 MIN_TURN_SECONDS = 1.0  # the embedding of a shorter turn is not reliable
@@ -95,7 +97,7 @@ def judge_clips(
     speaker_model: SpeakerModel,
     rules: Sequence[TextRule],
 ) -> list[Transcription]:
-    """Transcribe the clips and embed the voices in them.
+    """Transcribe the clips and embed the voices in them. Several processes share the clips.
 
     Args:
         rows: `text`, `speaker` and `turn_speakers` (empty unless the row is a dialogue) of each clip.
@@ -139,11 +141,13 @@ def _transcribe(
     for (language, are_dialogues), indexes in groups.items():
         clips = [waveforms[index] for index in indexes]
         if are_dialogues:
-            for index, words in zip(indexes, asr_model.timed_words(clips, language=language), strict=True):
+            timed_words = map_shared(partial(asr_model.timed_words, language=language), clips)
+            for index, words in zip(indexes, timed_words, strict=True):
                 transcripts[index] = _word_separator(rules[index]).join(word.text for word in words)
                 spans[index] = turn_spans(turn_texts(rows[index]["text"]), words, rule=rules[index])
         else:
-            transcripts |= zip(indexes, asr_model.transcribe(clips, language=language), strict=True)
+            found = map_shared(partial(asr_model.transcribe, language=language), clips)
+            transcripts |= zip(indexes, found, strict=True)
             spans |= {index: [(0.0, len(waveforms[index]) / SAMPLE_RATE)] for index in indexes}
     return [transcripts[index] for index in range(len(rows))], [spans[index] for index in range(len(rows))]
 
@@ -167,7 +171,7 @@ def _speaker_segments(
         for waveform, clip_spans, clip_states in zip(waveforms, spans, states, strict=True)
         for span, state in zip(clip_spans, clip_states, strict=True)
     ]
-    embeddings = iter(speaker_model.embed(audio))
+    embeddings = iter(map_shared(speaker_model.embed, audio))
     segments = []
     for row, clip_spans, clip_states in zip(rows, spans, states, strict=True):
         speakers = row["turn_speakers"] or [row["speaker"]]

@@ -22,7 +22,6 @@ from higgs_recipes.audio.speaker import load_speaker_model
 from higgs_recipes.configs.inference import EvaluateConfig
 from higgs_recipes.constants import SAMPLE_RATE
 from higgs_recipes.corpus.encoded import check_codec, fetch_encoded, load_encoded
-from higgs_recipes.devices import single_device
 from higgs_recipes.errors import InputError
 from higgs_recipes.evaluation.checks import check_clips
 from higgs_recipes.evaluation.clip_judgments import check_turn_speakers
@@ -40,6 +39,7 @@ from higgs_recipes.modeling.lora import fetch_adapter
 from higgs_recipes.modeling.model import load_model
 from higgs_recipes.normalizers import TextRule, choose_normalizer
 from higgs_recipes.provenance import run_environment
+from higgs_recipes.shared_work import shared_device, shared_errors
 
 
 logger = logging.getLogger(__name__)
@@ -64,43 +64,45 @@ class Evaluation:
 
 
 def evaluate_model(config: EvaluateConfig) -> Evaluation:
-    """Run the whole protocol. All input is checked before the first clip is generated.
+    """Run the whole protocol. All input is checked before the first clip is generated. Several processes share the
+    clips, and each returns the whole evaluation.
 
     Generated clips are kept on disk next to `output_dir`, so that a killed run goes on with the rest; remove them with
     `remove_finished_clips` when the report is written.
 
     Raises:
         InputError: the corpus was encoded with a different codec, a row has no recording, a clip is longer than the
-            window of the ASR model, the ASR model or the normalizer does not fit the language of a row, more than one
-            process was launched, or a corpus or model cannot be loaded.
+            window of the ASR model, the ASR model or the normalizer does not fit the language of a row, or a corpus or
+            model cannot be loaded.
     """
-    device = single_device()
-    codec = load_codec(config.codec_name_or_path, revision=config.codec_revision, device=device)
-    corpus, base = fetch_encoded(config.dataset, revision=config.dataset_revision), fetch_base(config)
-    adapter = config.adapter and fetch_adapter(config.adapter, revision=config.adapter_revision)
-    encoded = load_encoded(corpus, split=config.split)
-    where = f"{config.dataset}, split {config.split}"
-    check_codec(encoded, codec.revision, where=where)
-    run = read_run((adapter or base).folder)  # a model fine-tuned without an adapter has run.json in its own folder
-    train_fingerprints = None if run is None else {dataset["fingerprint"] for dataset in run["datasets"]}
-    first_rows = encoded.select(range(min(config.max_rows or len(encoded), len(encoded))))
-    rows = [dict(row) for row in first_rows.select(sample_indexes(len(first_rows), config))]
-    check_turn_speakers(rows)
-    recordings = load_recordings(rows, where=where)
-    shared = shared_with_train(corpus, rows)
-    asr_model = load_asr_model(config.asr, revision=config.asr_revision, device=device)
-    rules = choose_rules(rows, config=config, asr_model=asr_model)
-    dialogue_languages = {rule.language for row, rule in zip(rows, rules, strict=True) if row["turn_speakers"]}
-    for language in sorted(dialogue_languages):
-        asr_model.timed_words([], language=language)  # raises if the ASR model has no word times
-    speaker_model = load_speaker_model(config.speaker, revision=config.speaker_revision, device=device)
-    _check_lengths(rows, recordings, config=config, asr_model=asr_model)
-
-    resynthesis = codec.decode([torch.as_tensor(row["codes"], dtype=torch.int16) for row in rows])
-    clips = {
-        "real": [SpokenClip(waveform) for waveform in recordings],
-        "codec": [SpokenClip(waveform) for waveform in resynthesis],
-    }
+    device = shared_device()
+    with shared_errors():
+        codec = load_codec(config.codec_name_or_path, revision=config.codec_revision, device=device)
+        corpus, base = fetch_encoded(config.dataset, revision=config.dataset_revision), fetch_base(config)
+        adapter = config.adapter and fetch_adapter(config.adapter, revision=config.adapter_revision)
+        encoded = load_encoded(corpus, split=config.split)
+        where = f"{config.dataset}, split {config.split}"
+        check_codec(encoded, codec.revision, where=where)
+        # A model that was fine-tuned without an adapter has run.json in its own folder.
+        run = read_run((adapter or base).folder)
+        train_fingerprints = None if run is None else {dataset["fingerprint"] for dataset in run["datasets"]}
+        first_rows = encoded.select(range(min(config.max_rows or len(encoded), len(encoded))))
+        rows = [dict(row) for row in first_rows.select(sample_indexes(len(first_rows), config))]
+        check_turn_speakers(rows)
+        recordings = load_recordings(rows, where=where)
+        shared = shared_with_train(corpus, rows)
+        asr_model = load_asr_model(config.asr, revision=config.asr_revision, device=device)
+        rules = choose_rules(rows, config=config, asr_model=asr_model)
+        dialogue_languages = {rule.language for row, rule in zip(rows, rules, strict=True) if row["turn_speakers"]}
+        for language in sorted(dialogue_languages):
+            asr_model.timed_words([], language=language)  # raises if the ASR model has no word times
+        speaker_model = load_speaker_model(config.speaker, revision=config.speaker_revision, device=device)
+        _check_lengths(rows, recordings, config=config, asr_model=asr_model)
+        resynthesis = codec.decode([torch.as_tensor(row["codes"], dtype=torch.int16) for row in rows])
+        clips = {
+            "real": [SpokenClip(waveform) for waveform in recordings],
+            "codec": [SpokenClip(waveform) for waveform in resynthesis],
+        }
     clips |= generate_clips(rows, config=config, base=base, adapter=adapter, codec=codec, device=device)
     logger.info("scoring %d texts, spoken by %d systems", len(rows), len(clips))
     scored = score_clips(
@@ -224,7 +226,8 @@ def generate_clips(
     device: torch.device,
 ) -> dict[str, list[SpokenClip]]:
     """The clips of the base model and, if there is an adapter, of the fine-tuned model."""
-    model, tokenizer = load_model(config, base=base, adapter=adapter, device=device)
+    with shared_errors():
+        model, tokenizer = load_model(config, base=base, adapter=adapter, device=device)
     requests = make_requests(rows, seed=config.seed)
 
     def generate_system(system: str, used_adapter: Snapshot | None) -> list[Generation]:

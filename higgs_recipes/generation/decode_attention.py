@@ -28,7 +28,7 @@ def launches_early(device: torch.device) -> bool:
 def kernel_attention(
     positions: Tensor, num_positions: int, cos: Tensor, sin: Tensor
 ) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """As `decode_step.matmul_attention`; keys and values need a head size that is a power of 2 and at least 16."""
+    """As `decode_step.sdpa_attention`; keys and values need a head size that is a power of 2 and at least 16."""
     return partial(_attend, positions=positions, num_positions=num_positions, cos=cos, sin=sin)
 
 

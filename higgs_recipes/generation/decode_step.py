@@ -28,6 +28,7 @@ class DecodeState(NamedTuple):
     frame: Tensor  # (N,) index of the frame that the next step samples
     num_ended: Tensor  # (N,) number of codebooks that have ended
     num_frames: Tensor  # (N,) frames of the clip once it has ended, else 0
+    last_frame: Tensor  # (N,) index of the last frame that the clip may have
     recent: Tensor  # (N, W, C) the last frames
     uniforms: Tensor  # (N, F + 1, 2, C) random numbers of each frame; one row more than is used
     frames: Tensor  # (N, F + 1, C) int16, the clip; what follows its end is undefined
@@ -41,7 +42,7 @@ class DecodeState(NamedTuple):
         window = sampling.ras_win_len if sampling.temperature > 0 else 0
         shapes = {
             "codes": (slots, num_codebooks),
-            **dict.fromkeys(("positions", "frame", "num_ended", "num_frames"), (slots,)),
+            **dict.fromkeys(("positions", "frame", "num_ended", "num_frames", "last_frame"), (slots,)),
             "recent": (slots, window, num_codebooks),
         }
         state = {name: torch.zeros(shape, dtype=torch.long, device=device) for name, shape in shapes.items()}
@@ -63,6 +64,8 @@ class DecodeState(NamedTuple):
         for tensor, value in [*values, (self.num_ended, 0), (self.num_frames, 0)]:
             tensor.index_fill_(0, rows, value)
         self.positions[rows] = to_device(torch.tensor([len(prompt.ids) for prompt in prompts]), device)
+        last = [min(prompt.max_frames or max_frames, max_frames) - 1 for prompt in prompts]
+        self.last_frame[rows] = to_device(torch.tensor(last), device)
         # Two numbers for each codebook and frame whatever is sampled: a clip depends on nothing but its seed.
         draws = torch.stack(
             [
@@ -151,7 +154,7 @@ def project_states(hidden: Tensor, layer: LayerWeights, *, epsilon: float, linea
     return linear(_norm(hidden, layer.input_norm, epsilon), layer.query_key_value)
 
 
-def matmul_attention(positions: Tensor, num_positions: int, cos: Tensor, sin: Tensor) -> Attend:
+def sdpa_attention(positions: Tensor, num_positions: int, cos: Tensor, sin: Tensor) -> Attend:
     """Attention of one query a stream, at `positions` (B,), to the positions up to its own, the first P of the cache.
 
     Args:
@@ -163,36 +166,29 @@ def matmul_attention(positions: Tensor, num_positions: int, cos: Tensor, sin: Te
         are written to the cache.
     """
     places = torch.arange(num_positions, device=positions.device)
-    bias = torch.where(places <= positions[:, None], 0.0, -torch.inf)[:, None, None]  # (B, 1, 1, P)
-    rotation = [table.index_select(0, positions)[:, None] for table in (cos, sin)]  # (B, 1, D) each
-    return partial(_rotate_and_attend, positions=positions, rotation=rotation, bias=bias)
+    bias = torch.where(places <= positions[:, None], 0.0, -torch.inf)[:, None, None].to(cos.dtype)  # (B, 1, 1, P)
+    cos, sin = (table.index_select(0, positions)[:, None] for table in (cos, sin))  # (B, 1, D) each
+    sin[..., : sin.shape[-1] // 2].neg_()  # the sign of a rotated half: heads are rotated by swapping their halves
+    return partial(_rotate_and_attend, positions=positions[:, None, None, None], cos=cos, sin=sin, bias=bias)
 
 
 def _rotate_and_attend(
-    projected: Tensor, keys: Tensor, values: Tensor, *, positions: Tensor, rotation: Sequence[Tensor], bias: Tensor
+    projected: Tensor, keys: Tensor, values: Tensor, *, positions: Tensor, cos: Tensor, sin: Tensor, bias: Tensor
 ) -> Tensor:
-    num_key_heads, head_dim = keys.shape[1], keys.shape[3]
+    _, num_key_heads, _, head_dim = keys.shape
+    num_positions = bias.shape[-1]
     projected = projected.unflatten(1, (-1, head_dim))  # (B, heads + 2 * KV, D)
     num_rotated = projected.shape[1] - num_key_heads
     rotated, value = projected.split([num_rotated, num_key_heads], dim=1)
-    first, second = rotated.chunk(2, dim=-1)
-    cos, sin = rotation
-    rotated = rotated * cos + torch.cat([-second, first], dim=-1) * sin
+    rotated = rotated * cos + rotated.roll(head_dim // 2, dims=-1) * sin
     query, key = rotated.split([num_rotated - num_key_heads, num_key_heads], dim=1)
-    rows = torch.arange(len(projected), device=projected.device)
-    keys[rows, :, positions] = key
-    values[rows, :, positions] = value
-    return _attend(query, keys, values, bias=bias)
-
-
-def _attend(query: Tensor, keys: Tensor, values: Tensor, *, bias: Tensor) -> Tensor:
-    num_streams, num_heads, head_dim = query.shape
-    num_key_heads, num_positions = keys.shape[1], bias.shape[-1]
-    keys, values = (cached[:, :, :num_positions].flatten(0, 1) for cached in (keys, values))  # (B * KV, P, D)
-    grouped = query.reshape(num_streams * num_key_heads, num_heads // num_key_heads, head_dim)
-    scores = torch.bmm(grouped, keys.transpose(1, 2)).float() * head_dim**-0.5
-    weights = (scores.unflatten(0, (num_streams, num_key_heads)) + bias).softmax(dim=-1).to(query.dtype)
-    return torch.bmm(weights.flatten(0, 1), values).view(num_streams, num_heads * head_dim)
+    places = positions.expand(-1, num_key_heads, 1, head_dim)
+    keys.scatter_(2, places, key[:, :, None])
+    values.scatter_(2, places, value[:, :, None])
+    # The query heads of a key head take the place of successive queries, so its keys are not repeated.
+    grouped = query.unflatten(1, (num_key_heads, -1))  # (B, KV, heads / KV, D)
+    keys, values = keys[:, :, :num_positions], values[:, :, :num_positions]
+    return F.scaled_dot_product_attention(grouped, keys, values, attn_mask=bias).flatten(1)
 
 
 def finish_layer(
@@ -224,8 +220,7 @@ def sample_and_advance(
 
     is_going = state.num_frames == 0  # (B,)
     num_ended = state.num_ended + (codes[:, 0] == eos)
-    last_frame = state.frames.shape[1] - 2
-    has_ended = (num_ended == num_codebooks) | (state.frame == last_frame)
+    has_ended = (num_ended == num_codebooks) | (state.frame == state.last_frame)
     state.frames[rows, state.frame] = codes.to(torch.int16)  # of an ended clip: into the row behind it
     state.codes.copy_(codes)
     if state.recent.shape[1]:
@@ -238,10 +233,12 @@ def sample_and_advance(
 
 def _norm(hidden: Tensor, weight: Tensor, epsilon: float) -> Tensor:
     """RMSNorm as transformers rounds it: float32 inside, the weight behind the cast; (B, H) -> (B, H)."""
-    return (weight * F.rms_norm(hidden, hidden.shape[-1:], eps=epsilon)).to(hidden.dtype)
+    states = hidden.float()
+    normed = states * torch.rsqrt(states.square().mean(dim=-1, keepdim=True) + epsilon)
+    return (weight * normed.to(hidden.dtype)).to(hidden.dtype)
 
 
-_FUNCTIONS = StepFunctions(project_states, matmul_attention, finish_layer, sample_and_advance)
+_FUNCTIONS = StepFunctions(project_states, sdpa_attention, finish_layer, sample_and_advance)
 
 
 def eager_functions(num_slots: int) -> StepFunctions:

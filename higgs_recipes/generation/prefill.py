@@ -22,6 +22,7 @@ class Prompt(NamedTuple):
     frames: np.ndarray  # (Na, C) int64, the delayed reference clips
     num_text: int  # positions without a frame
     seed: int  # of all random numbers of the clip
+    max_frames: int | None = None  # of the clip, those of the delay included; None: as many as the engine allows
 
 
 def build_prompt(ids: Tensor, ref_codes: Sequence[Tensor], *, seed: int, config: HiggsAudioV2Config) -> Prompt:

@@ -46,40 +46,41 @@ def sample_codes(logits: Tensor, context: FrameContext, sampling: SamplingConfig
 def _sample_free(logits: Tensor, context: FrameContext, sampling: SamplingConfig) -> Tensor:
     """Codes (B, C) as if no codebook were forced to BOS or EOS."""
     first, second = context.uniforms.unbind(dim=1)  # (B, C) each
-    codes = _inverse_cdf(_warp(logits / sampling.temperature, sampling), first)
+    scores = logits / sampling.temperature
+    weights = scores.softmax(dim=-1)
+    lowest = _lowest_kept(scores, sampling)
+    codes = _inverse_cdf(weights if lowest is None else weights * (scores >= lowest), first)
     if not sampling.ras_win_len:
         return codes
     # Repetition-aware sampling (arXiv 2406.05370): a code that is frequent in the window is sampled again, from the
     # distribution without temperature, top-k and top-p. The window's BOS and EOS never equal a free code.
     repeats = (context.recent == codes[:, None]).sum(dim=1)  # (B, C)
-    return torch.where(repeats >= sampling.ras_win_max_num_repeat, _inverse_cdf(logits, second), codes)
+    again = _inverse_cdf(logits.softmax(dim=-1), second)
+    return torch.where(repeats >= sampling.ras_win_max_num_repeat, again, codes)
 
 
-def _warp(scores: Tensor, sampling: SamplingConfig) -> Tensor:
-    """Set all but the `top_k` highest scores and the smallest set of probability `top_p` to -inf: (B, C, V).
+def _lowest_kept(scores: Tensor, sampling: SamplingConfig) -> Tensor | None:
+    """The lowest score (B, C, 1) that top-k and top-p keep of scores (B, C, V); None: they keep all codes.
 
     Equal scores are kept or removed together.
     """
     num_codes = scores.shape[-1]
     top_k = min(sampling.top_k or num_codes, num_codes)
     if top_k == num_codes and sampling.top_p == 1:
-        return scores
+        return None
     rising = scores.topk(top_k, dim=-1).values.flip(-1)  # (B, C, top_k)
     if sampling.top_p == 1:
-        lowest = rising[..., :1]
-    else:  # as TopPLogitsWarper: what has at most 1 - top_p at and below it goes, but never the highest
-        cumulative = rising.softmax(dim=-1).cumsum(dim=-1)
-        num_removed = (cumulative[..., :-1] <= 1 - sampling.top_p).sum(dim=-1, keepdim=True)
-        lowest = rising.gather(-1, num_removed)
-    return scores.masked_fill(scores < lowest, -torch.inf)
+        return rising[..., :1]
+    # As TopPLogitsWarper: what has at most 1 - top_p at and below it goes, but never the highest.
+    cumulative = rising.softmax(dim=-1).cumsum(dim=-1)
+    num_removed = (cumulative[..., :-1] <= 1 - sampling.top_p).sum(dim=-1, keepdim=True)
+    return rising.gather(-1, num_removed)
 
 
-def _inverse_cdf(scores: Tensor, uniform: Tensor) -> Tensor:
-    """Sample by inverse transform: the first code whose cumulative probability exceeds a number in [0, 1).
+def _inverse_cdf(weights: Tensor, uniform: Tensor) -> Tensor:
+    """Sample by inverse transform: the first code whose cumulative weight exceeds a share in [0, 1) of the whole.
 
     (B, C, V), (B, C) -> (B, C)
     """
-    cumulative = scores.double().softmax(dim=-1).cumsum(dim=-1)
-    # Scaled, because rounding can make the sum of all probabilities less than 1.
-    threshold = uniform.double() * cumulative[..., -1]
-    return (cumulative <= threshold[..., None]).sum(dim=-1)
+    cumulative = weights.double().cumsum(dim=-1)
+    return (cumulative <= (uniform * cumulative[..., -1])[..., None]).sum(dim=-1)

@@ -32,7 +32,7 @@ from higgs_recipes.output_folder import staged_output
 logger = logging.getLogger(__name__)
 
 RECORD = "generations.jsonl"
-DECODED_TOGETHER = 32  # clips whose waveforms are in memory at a time
+DECODED_TOGETHER = 256  # clips whose waveforms are in memory at a time
 
 
 def build_texts(config: GenerateConfig, codec: Codec) -> list[SpokenText]:
@@ -92,7 +92,7 @@ def write_speech(
         InputError: the output folder is not empty, or the disk is full.
     """
     lines = []
-    waveforms = _decoded(codec, [clip for chunk_clips in clips for clip in chunk_clips])
+    waveforms = decode_clips(codec, [clip.codes for chunk_clips in clips for clip in chunk_clips])
     with (
         staged_output(config, kind="generate") as staging,
         (staging / RECORD).open("w", encoding="utf-8", newline="\n") as record_file,
@@ -110,10 +110,10 @@ def write_speech(
     return lines
 
 
-def _decoded(codec: Codec, clips: Sequence[Generation]) -> Iterator[Tensor]:
-    """The waveforms (N_i,) of clips in their order, decoded a few at a time."""
-    for start in range(0, len(clips), DECODED_TOGETHER):
-        yield from codec.decode([clip.codes for clip in clips[start : start + DECODED_TOGETHER]])
+def decode_clips(codec: Codec, codes: Sequence[Tensor]) -> Iterator[Tensor]:
+    """The waveforms (N_i,) of codes (T_i, C) in their order, decoded a few at a time."""
+    for start in range(0, len(codes), DECODED_TOGETHER):
+        yield from codec.decode(codes[start : start + DECODED_TOGETHER])
 
 
 def _record(wav: str, spoken: SpokenText, clips: Sequence[Generation], *, seconds: float) -> dict[str, Any]:

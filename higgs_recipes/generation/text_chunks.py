@@ -173,10 +173,10 @@ def _units(text: str, limit: int, *, place: str) -> list[_Unit]:
                     logger.info("%s: paragraph %d: left out, it has no words: %.40r", place, number, turn.strip())
                 continue
             sentences = split_sentences(normalize_text(turn, place=place))
-            for sentence in sentences:
-                for part, pause in _split_sentence(sentence, limit, place=place):
-                    units.append(_Unit(part, pause, tag, starts_turn, starts_paragraph))
-                    starts_turn = starts_paragraph = False
+            parts = [part for sentence in sentences for part in _split_sentence(sentence, limit, place=place)]
+            for part, pause in _with_words(parts):
+                units.append(_Unit(part, pause, tag, starts_turn, starts_paragraph))
+                starts_turn = starts_paragraph = False
         if units:
             units[-1] = _Unit(**vars(units[-1]) | {"pause": PARAGRAPH_PAUSE})
     return units
@@ -196,6 +196,20 @@ def _split_sentence(sentence: str, limit: int, *, place: str) -> list[tuple[str,
         *(place, count_words(sentence), limit, len(parts), sentence),
     )
     return parts
+
+
+def _with_words(parts: Sequence[tuple[str, float]]) -> list[tuple[str, float]]:
+    """Append parts without words to the part before them, and put those at the start before the first word."""
+    joined: list[tuple[str, float]] = []
+    start = ""
+    for text, pause in parts:
+        if joined and not has_words(text):
+            joined[-1] = (joined[-1][0] + text, pause)
+        elif has_words(text):
+            joined.append((start + text, pause))
+        else:
+            start += text
+    return joined
 
 
 def _words(clause: str, limit: int) -> list[str]:

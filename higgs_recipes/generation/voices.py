@@ -10,6 +10,7 @@ import torch
 import yaml
 from torch import Tensor
 
+from higgs_recipes.audio.clipping import EDGE_DB
 from higgs_recipes.audio.decoding import AudioSource
 from higgs_recipes.audio.io import read_audio
 from higgs_recipes.chatml import conversation, is_dialogue
@@ -103,17 +104,19 @@ def check_reference(source: AudioSource, *, name: str) -> Tensor:
 
 
 def is_steady_noise(waveform: Tensor) -> bool:
-    """Whether a waveform (N,) of at least a second is noise of a constant level, such as white noise or a fan.
+    """Whether a waveform (N,) is noise of a constant level, such as white noise or a fan, for at least a second.
 
     >>> noise = torch.randn(24_000, generator=torch.Generator().manual_seed(0))
     >>> is_steady_noise(0.1 * noise), is_steady_noise(torch.sin(torch.arange(24_000) / 10))
     (True, False)
     """
-    if len(waveform) < SAMPLE_RATE:  # a single vowel is steady too
+    if len(waveform) < SAMPLE_RATE:
         return False
     frames = waveform[: len(waveform) // _FRAME * _FRAME].view(-1, _FRAME)
     spectrum = torch.fft.rfft(frames * torch.hann_window(_FRAME)).abs().square()[:, 4:]  # (frames, bins) above 100 Hz
-    if float(spectrum.sum(dim=1).min()) == 0:  # digital silence in some frames
+    power = spectrum.sum(dim=1)
+    spectrum = spectrum[power > power.max() * 10 ** (-EDGE_DB / 10)]  # without pauses
+    if len(spectrum) * _FRAME < SAMPLE_RATE:  # a single vowel is steady too
         return False
     level_db = 10 * spectrum.sum(dim=1).log10()  # (frames,)
     bin_db = (10 * (spectrum + 1e-20).log10()).std(dim=0)  # (bins,)

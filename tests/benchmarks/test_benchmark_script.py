@@ -48,7 +48,9 @@ def run_benchmark(scripts: Scripts, name: str, recipe: dict) -> tuple[Done, dict
 
 def test_unknown_benchmark_is_refused(scripts):
     done = scripts.run("benchmark", "trian")
-    assert done.code != 0 and "unknown benchmark 'trian': expected train, generate, stream or encode" in done.said
+    assert (
+        done.code != 0 and "unknown benchmark 'trian': expected train, generate, stream, texts or encode" in done.said
+    )
 
 
 def test_train_measures_every_variant(scripts, tmp_path):

@@ -124,6 +124,7 @@ def test_metrics_name_models_data_and_settings_without_local_paths(evaluation):
         "ras_win_max_num_repeat": 2,
         "max_seconds": 0.8,
         "batch_size": 8,
+        "generation_weights": "loaded",
     }
     assert (metrics["dataset"], metrics["adapter"], metrics["base_model"]) == ("corpus", "adapter", "model")
     assert (metrics["n"], metrics["skipped"]) == (NUM_ROWS, 0)

@@ -337,6 +337,17 @@ def test_each_part_of_a_step_is_one_graph_for_all_layers_and_lengths(model, monk
     assert [counter.frame_count for counter in counters] == [num_batches] * 3
 
 
+def test_a_prompt_may_allow_fewer_frames_than_the_engine(model):
+    prompts = make_prompts(model.config, count=4)
+    expected = run(model, prompts, max_seconds=0.8, batch_size=2)
+    limits = [None, 12, 17, 400]
+    limited = [prompt._replace(max_frames=limit) for prompt, limit in zip(prompts, limits, strict=True)]
+    for clip, whole, limit in zip(run(model, limited, max_seconds=0.8, batch_size=2), expected, limits, strict=True):
+        num_steps = len(whole.codes) if limit is None else min(len(whole.codes), limit - 9)
+        assert torch.equal(clip.codes, whole.codes[:num_steps])
+        assert clip.stopped == (whole.stopped and num_steps == len(whole.codes))
+
+
 gpu = pytest.mark.gpu
 
 

@@ -75,6 +75,13 @@ def test_settings_change_with_options_weights_and_adapter(tmp_path):
     assert all(other != same for other in others)
 
 
+def test_settings_do_not_change_with_the_number_of_processes(tmp_path, monkeypatch):
+    base = Snapshot("tiny", None, tmp_path)
+    one = clip_settings(config(tmp_path), base=base, adapter=None)
+    monkeypatch.setattr("higgs_recipes.provenance.describe_hardware", lambda: "4 x NVIDIA H100")
+    assert clip_settings(config(tmp_path), base=base, adapter=None) == one
+
+
 @pytest.fixture(scope="module")
 def loaded():
     return load_tiny()

@@ -6,7 +6,7 @@ from transformers import LogitsProcessorList
 from transformers.generation import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 from higgs_recipes.configs.inference import SamplingConfig
-from higgs_recipes.generation.sample_codes import FrameContext, _warp, sample_codes
+from higgs_recipes.generation.sample_codes import FrameContext, _lowest_kept, sample_codes
 
 
 BOS, EOS = 6, 7  # of 8 codes
@@ -27,6 +27,11 @@ def sample(
         uniforms=torch.rand(num_streams, 2, num_codebooks, generator=generator),
     )
     return sample_codes(scores.clone(), context, sampling, bos=BOS, eos=EOS)
+
+
+def warp(scores: torch.Tensor, sampling: SamplingConfig) -> torch.Tensor:
+    """The scores (B, C, V) with all that top-k and top-p remove at -inf."""
+    return scores.masked_fill(scores < _lowest_kept(scores, sampling), -torch.inf)
 
 
 def test_sampled_codes_follow_the_distribution():
@@ -58,13 +63,13 @@ def test_what_is_left_is_what_transformers_leaves(fields):
     scores = 3 * torch.randn(200, 8, 1026, generator=torch.Generator().manual_seed(0))
     scores[..., 1024] = -torch.inf
     expected = warpers(None, scores.flatten(0, 1)).view(scores.shape)
-    assert torch.equal(_warp(scores / sampling.temperature, sampling), expected)
+    assert torch.equal(warp(scores / sampling.temperature, sampling), expected)
 
 
 def test_equal_scores_at_the_edge_stay_together():
     scores = torch.tensor([2.0, 1.0, 1.0, 1.0, 0.0])[None, None]
-    assert _warp(scores, SamplingConfig(top_k=2, top_p=1.0)).isfinite().tolist() == [[[True] * 4 + [False]]]
-    assert _warp(scores, SamplingConfig(top_k=0, top_p=0.6)).isfinite().tolist() == [[[True] * 4 + [False]]]
+    assert warp(scores, SamplingConfig(top_k=2, top_p=1.0)).isfinite().tolist() == [[[True] * 4 + [False]]]
+    assert warp(scores, SamplingConfig(top_k=0, top_p=0.6)).isfinite().tolist() == [[[True] * 4 + [False]]]
 
 
 def test_a_clip_begins_with_bos_down_the_codebooks():

@@ -1,7 +1,9 @@
+import random
 import re
 
 import pytest
 
+from higgs_recipes.chatml import SPEAKER_TAG
 from higgs_recipes.configs.inference import ChunkConfig
 from higgs_recipes.errors import InputError
 from higgs_recipes.generation.text_chunks import (
@@ -151,3 +153,30 @@ def test_by_speaker_every_few_turns_are_a_chunk():
 def test_a_text_without_words_is_refused():
     with pytest.raises(InputError, match="text 0 has no words"):
         split("...")
+
+
+def letters(text: str) -> str:
+    return "".join(filter(str.isalnum, SPEAKER_TAG.sub("", text)))
+
+
+def test_no_letter_of_any_text_is_lost():
+    atoms = (
+        'word|it\'s|3.5|1,234|Mr.|U.S.|"Yes!"|(ok)|\u4f60\u597d|\u3002|\uff0c|\u2026|\u30c6\u30b9\u30c8|\ud55c\uad6d|'
+        "\u0e2a\u0e27\u0e31\u0e2a\u0e14\u0e35|\u0935\u093e\u0915\u094d\u092f|\u0964|\u0645\u0631\u062d\u0628\u0627|\u061f|.|"
+        ",|!|;|\n|\n\n|\u2028|\u200b|[laugh]|[SPEAKER0]|[speaker 1]|[|]|<|\U0001f600|e\u0301|-|* * *|2)|\x00"
+    ).split("|")
+    generator = random.Random(0)
+    for _ in range(200):
+        text = generator.choice(["", " "]).join(generator.choices(atoms, k=generator.randrange(1, 60)))
+        fields = {
+            "chunk_method": generator.choice(["word", "speaker"]),
+            "chunk_max_words": generator.choice([1, 4, 9]),
+        }
+        try:
+            (whole,) = texts(split(text, chunk_method="none"))
+        except InputError as error:  # a text or a turn without words
+            assert "no words" in str(error)
+            continue
+        chunks = texts(split(text, **fields))
+        assert letters("".join(chunks)) == letters(whole), (text, fields)
+        assert all(map(letters, chunks)), (text, fields)

@@ -57,6 +57,7 @@ def test_a_clip_of_speech_is_read(tmp_path):
 @pytest.mark.parametrize("exponent", [0, 0.5, 1])
 def test_steady_noise_is_told_from_speech_and_tones(exponent):
     assert is_steady_noise(noise(exponent)) and not is_steady_noise(noise(exponent, seconds=0.5))
+    assert is_steady_noise(torch.cat([torch.zeros(24_000), noise(exponent), torch.zeros(9_000)]))
     speech = read_audio(CORPUS / "01_rms.flac", name="speech")
     assert not is_steady_noise(speech) and not is_steady_noise(tone(2.0)) and not is_steady_noise(torch.zeros(48_000))
     hiss = noise(exponent, seconds=len(speech) / 24_000)[: len(speech)] * 0.1

@@ -56,6 +56,22 @@ def encode_fields(folder: Path, **changed) -> dict[str, Any]:
     } | changed
 
 
+def texts_fields(folder: Path, **changed) -> dict[str, Any]:
+    return {
+        "model_config": str(tiny_folder() / "model.json"),
+        "checkpoint_dir": str(folder / "model"),
+        "codec_config": str(ROOT / "tests/data/random_tiny/codec.json"),
+        "codec_dir": str(folder / "codec"),
+        "dtype": "float32",
+        "num_texts": 5,
+        "min_seconds": 0.2,
+        "clip_seconds": 0.6,
+        "ref_seconds": 0.4,
+        "variants": {"two": {"batch_size": 2}, "greedy": {"temperature": 0.0}},
+        "output": str(folder / "results" / "texts.json"),
+    } | changed
+
+
 def stream_fields(folder: Path, **changed) -> dict[str, Any]:
     return {
         "model_config": str(tiny_folder() / "model.json"),

@@ -16,7 +16,6 @@ from higgs_recipes.audio.io import read_audio
 from higgs_recipes.audio.speaker import SpeakerModel, load_speaker_model
 from higgs_recipes.chatml import Task, canonical_speaker_tags, conversation
 from higgs_recipes.configs.inference import EvaluateConfig
-from higgs_recipes.devices import single_device
 from higgs_recipes.errors import InputError
 from higgs_recipes.evaluation.checks import check_clips
 from higgs_recipes.evaluation.evaluate import Evaluation, generate_clips
@@ -30,6 +29,7 @@ from higgs_recipes.modeling.base_files import fetch_base
 from higgs_recipes.modeling.lora import fetch_adapter
 from higgs_recipes.normalizers import TextRule, choose_normalizer
 from higgs_recipes.provenance import run_environment
+from higgs_recipes.shared_work import shared_device, shared_errors
 from higgs_recipes.text import normalize_transcript
 
 
@@ -66,7 +66,7 @@ def load_models(config: EvaluateConfig, *, with_speaker: bool = True) -> Models:
         InputError: a package is missing, a model cannot be loaded, or clips may be longer than the window of the ASR
             model.
     """
-    device = single_device()
+    device = shared_device()
     asr_model = load_asr_model(config.asr, revision=config.asr_revision, device=device)
     if config.max_seconds > asr_model.window_seconds:
         raise InputError(
@@ -119,19 +119,22 @@ def choose_rule(config: EvaluateConfig, models: Models, *, language: str) -> Tex
 def speak(texts: Sequence[BenchmarkText], config: EvaluateConfig, models: Models) -> dict[str, list[SpokenClip]]:
     """The clips of the base model and, with an adapter, of the fine-tuned model; text i has seed + i.
 
+    Several processes share the texts; each returns all clips.
+
     Raises:
         InputError: a text or a reference clip cannot be used; names it.
     """
-    references = [
-        read_audio(source, name=f"row {text.id}, reference {number}")
-        for text in texts
-        for number, source in enumerate(text.ref_audio)
-    ]
-    codes = iter(models.codec.encode(references))
-    rows = []
-    for text in texts:
-        messages = json.dumps(conversation(_conversation_row(text), task=text.task))
-        rows.append({"messages": messages, "ref_codes": [next(codes).tolist() for _ in text.ref_audio]})
+    with shared_errors():
+        references = [
+            read_audio(source, name=f"row {text.id}, reference {number}")
+            for text in texts
+            for number, source in enumerate(text.ref_audio)
+        ]
+        codes = iter(models.codec.encode(references))
+        rows = []
+        for text in texts:
+            messages = json.dumps(conversation(_conversation_row(text), task=text.task))
+            rows.append({"messages": messages, "ref_codes": [next(codes).tolist() for _ in text.ref_audio]})
     return generate_clips(
         rows,
         config=config,

@@ -28,6 +28,7 @@ from higgs_recipes.evaluation.scores import mean_score
 from higgs_recipes.evaluation.scoring import SpokenClip
 from higgs_recipes.evaluation.setup import sample_indexes
 from higgs_recipes.generation.finished_clips import finished_folder
+from higgs_recipes.shared_work import main_process_decides, shared_errors
 
 
 COLUMNS = {"text": "text_to_synthesize"}
@@ -40,24 +41,25 @@ def evaluate_emergent_tts(config: EvaluateConfig) -> Evaluation:
     Raises:
         InputError: the dataset or a model cannot be read, the judge cannot be asked, or there is nothing to compare.
     """
-    if config.opponent == "base" and config.adapter is None:
-        raise InputError(
-            "protocol emergent_tts_eval compares an adapter with its base: set adapter, or opponent: dataset"
+    with shared_errors():
+        if config.opponent == "base" and config.adapter is None:
+            raise InputError(
+                "protocol emergent_tts_eval compares an adapter with its base: set adapter, or opponent: dataset"
+            )
+        judge = Judge(
+            config.judge,
+            url=config.judge_url,
+            key_variable=config.judge_key_variable,
+            seconds=config.judge_seconds,
+            folder=finished_folder(config.output_dir),
         )
-    judge = Judge(
-        config.judge,
-        url=config.judge_url,
-        key_variable=config.judge_key_variable,
-        seconds=config.judge_seconds,
-        folder=finished_folder(config.output_dir),
-    )
-    data = open_benchmark(config, COLUMNS)
-    data.require(["text", "category", *(["audio"] if config.opponent == "dataset" else [])])
-    items = sample_indexes(len(data), config)
-    texts = [_text(data, index) for index in items]
-    baseline = _baseline_clips(data, items) if config.opponent == "dataset" else None
-    models = load_models(config, with_speaker=False)
-    rules = [choose_rule(config, models, language=data.value(i, "language") or config.asr_language) for i in items]
+        data = open_benchmark(config, COLUMNS)
+        data.require(["text", "category", *(["audio"] if config.opponent == "dataset" else [])])
+        items = sample_indexes(len(data), config)
+        texts = [_text(data, index) for index in items]
+        baseline = _baseline_clips(data, items) if config.opponent == "dataset" else None
+        models = load_models(config, with_speaker=False)
+        rules = [choose_rule(config, models, language=data.value(i, "language") or config.asr_language) for i in items]
     clips = speak(texts, config, models)
     scored = score_texts(texts, clips, models=models, rules=rules, similarity="prompt_similarity", groups=["category"])
     judged = {}
@@ -136,7 +138,8 @@ def judge_clips(
         wavs = [wav_bytes(clip.waveform), wav_bytes(opponent.waveform)]
         first, second = reversed(wavs) if is_swapped(item) else wavs
         pairs.append(Pair(text.text, text.columns["category"], first, second))
-    return [_outcome(answer, item) for answer, item in zip(judge.compare(pairs), items, strict=True)]
+    answers = main_process_decides(lambda: judge.compare(pairs))  # each pair is paid for once
+    return [_outcome(answer, item) for answer, item in zip(answers, items, strict=True)]
 
 
 def _outcome(answer: Judgment | Failure, item: int) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from higgs_recipes.evaluation.protocols.benchmark import (
 from higgs_recipes.evaluation.protocols.dataset import BenchmarkTable, open_benchmark
 from higgs_recipes.evaluation.protocols.text_scores import score_texts
 from higgs_recipes.evaluation.setup import sample_indexes
+from higgs_recipes.shared_work import shared_errors
 
 
 EMOTION_SCORE = "sim_emotion2vec_plus_large"
@@ -41,10 +42,11 @@ def evaluate_emotion(config: EvaluateConfig) -> Evaluation:
     Raises:
         InputError: the dataset or a model cannot be read, or no row has a reference.
     """
-    data = open_benchmark(config)
-    texts, languages, num_without = read_emotional_texts(data, config)
-    models = load_models(config)
-    rules = [choose_rule(config, models, language=language) for language in languages]
+    with shared_errors():
+        data = open_benchmark(config)
+        texts, languages, num_without = read_emotional_texts(data, config)
+        models = load_models(config)
+        rules = [choose_rule(config, models, language=language) for language in languages]
     clips = speak(texts, config, models)
     scored = score_texts(texts, clips, models=models, rules=rules, similarity="emotion_similarity", groups=["emotion"])
     is_emotion2vec = models.speaker.score_name == EMOTION_SCORE

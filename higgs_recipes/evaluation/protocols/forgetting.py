@@ -26,6 +26,7 @@ from higgs_recipes.evaluation.protocols.dialogue_scores import DEFINITION
 from higgs_recipes.evaluation.protocols.text_scores import group_indexes, score_texts
 from higgs_recipes.evaluation.setup import sample_indexes
 from higgs_recipes.files import file_inside
+from higgs_recipes.shared_work import shared_errors
 
 
 PROBES = "probes.jsonl"
@@ -39,14 +40,15 @@ def evaluate_forgetting(config: EvaluateConfig) -> Evaluation:
     Raises:
         InputError: there is no adapter to compare, a line of the probes cannot be used, or a model cannot be loaded.
     """
-    if config.adapter is None:
-        raise InputError("protocol forgetting compares an adapter with its base: set adapter")
-    texts, languages = read_probes(config)
-    models = load_models(config)
-    rules = [choose_rule(config, models, language=language) for language in languages]
-    dialogues = {rule.language for text, rule in zip(texts, rules, strict=True) if is_dialogue(text.text)}
-    for language in sorted(dialogues):
-        models.asr.timed_words([], language=language)  # raises if the ASR model has no word times
+    with shared_errors():
+        if config.adapter is None:
+            raise InputError("protocol forgetting compares an adapter with its base: set adapter")
+        texts, languages = read_probes(config)
+        models = load_models(config)
+        rules = [choose_rule(config, models, language=language) for language in languages]
+        dialogues = {rule.language for text, rule in zip(texts, rules, strict=True) if is_dialogue(text.text)}
+        for language in sorted(dialogues):
+            models.asr.timed_words([], language=language)  # raises if the ASR model has no word times
     clips = speak(texts, config, models)
     scored = score_texts(texts, clips, models=models, rules=rules, similarity="prompt_similarity", groups=["ability"])
     protocol = (

@@ -22,6 +22,7 @@ from higgs_recipes.evaluation.protocols.dialogue_scores import DEFINITION
 from higgs_recipes.evaluation.protocols.text_scores import score_texts
 from higgs_recipes.evaluation.setup import sample_indexes
 from higgs_recipes.evaluation.turn_alignment import text_before_turns
+from higgs_recipes.shared_work import shared_errors
 
 
 def _anchor(name: str, wer: float, voices: float) -> dict[str, Any]:
@@ -50,11 +51,12 @@ def evaluate_multi_speaker(config: EvaluateConfig) -> Evaluation:
     Raises:
         InputError: the dataset or a model cannot be read, a row is not a dialogue, or the ASR model has no word times.
     """
-    texts, languages = read_dialogues(open_benchmark(config), config)
-    models = load_models(config)
-    rules = [choose_rule(config, models, language=language) for language in languages]
-    for language in sorted({rule.language for rule in rules}):
-        models.asr.timed_words([], language=language)  # raises if the ASR model has no word times
+    with shared_errors():
+        texts, languages = read_dialogues(open_benchmark(config), config)
+        models = load_models(config)
+        rules = [choose_rule(config, models, language=language) for language in languages]
+        for language in sorted({rule.language for rule in rules}):
+            models.asr.timed_words([], language=language)  # raises if the ASR model has no word times
     clips = speak(texts, config, models)
     scored = score_texts(texts, clips, models=models, rules=rules, similarity="prompt_similarity")
     with_references = sum(bool(text.ref_audio) for text in texts)

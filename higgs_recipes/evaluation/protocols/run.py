@@ -10,6 +10,7 @@ from higgs_recipes.evaluation.protocols.emotion import evaluate_emotion
 from higgs_recipes.evaluation.protocols.forgetting import evaluate_forgetting
 from higgs_recipes.evaluation.protocols.multi_speaker import evaluate_multi_speaker
 from higgs_recipes.evaluation.protocols.seed_tts import evaluate_seed_tts
+from higgs_recipes.shared_work import shared_device
 
 
 PROTOCOLS: dict[Protocol, Callable[[EvaluateConfig], Evaluation]] = {
@@ -23,9 +24,10 @@ PROTOCOLS: dict[Protocol, Callable[[EvaluateConfig], Evaluation]] = {
 
 
 def run_protocol(config: EvaluateConfig) -> Evaluation:
-    """Evaluate a model by the protocol of the recipe.
+    """Evaluate a model by the protocol of the recipe. Several processes share the clips.
 
     Raises:
         InputError: as the protocol.
     """
+    shared_device()
     return PROTOCOLS[config.protocol](config)

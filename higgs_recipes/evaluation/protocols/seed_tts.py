@@ -30,6 +30,7 @@ from higgs_recipes.evaluation.scoring import SpokenClip
 from higgs_recipes.hub.public import public_name
 from higgs_recipes.languages import language_code
 from higgs_recipes.normalizers import TextRule, choose_normalizer, simplified_converter
+from higgs_recipes.shared_work import shared_errors
 
 
 NORMALIZERS = {"en": "seed_tts_en", "zh": "seed_tts_zh"}
@@ -71,20 +72,24 @@ def evaluate_seed_tts(config: EvaluateConfig) -> Evaluation:
     Raises:
         InputError: another language than en and zh, a missing package, a dataset or model that cannot be read.
     """
-    language = language_code(config.asr_language)
-    if language not in NORMALIZERS:
-        raise InputError(f"asr_language is {config.asr_language!r}: protocol seed_tts_eval has en and zh")
-    name = NORMALIZERS[language] if config.normalizer == "auto" else config.normalizer
-    rule = choose_normalizer(name, language)
-    simplify = simplified_converter() if language == "zh" else str
-    sentences = read_sentences(config)
-    models = load_models(config)
-    models.asr.check_language(language)
-    texts = [
-        BenchmarkText(sentence.id, sentence.text, "zero_shot_voice_cloning", [sentence.ref_text], [sentence.ref_audio])
-        for sentence in sentences
-    ]
-    clips = _real_clips(sentences, models) | speak(texts, config, models)
+    with shared_errors():
+        language = language_code(config.asr_language)
+        if language not in NORMALIZERS:
+            raise InputError(f"asr_language is {config.asr_language!r}: protocol seed_tts_eval has en and zh")
+        name = NORMALIZERS[language] if config.normalizer == "auto" else config.normalizer
+        rule = choose_normalizer(name, language)
+        simplify = simplified_converter() if language == "zh" else str
+        sentences = read_sentences(config)
+        models = load_models(config)
+        models.asr.check_language(language)
+        texts = [
+            BenchmarkText(
+                sentence.id, sentence.text, "zero_shot_voice_cloning", [sentence.ref_text], [sentence.ref_audio]
+            )
+            for sentence in sentences
+        ]
+        recorded = _real_clips(sentences, models)
+    clips = recorded | speak(texts, config, models)
     rules = [rule] * len(sentences)
     scored = score_texts(
         texts,

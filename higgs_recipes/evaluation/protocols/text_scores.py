@@ -18,6 +18,7 @@ from higgs_recipes.evaluation.protocols.dialogue_scores import DialogueVoices, d
 from higgs_recipes.evaluation.scores import corpus_rate, error_fields, mean_score, share_score
 from higgs_recipes.evaluation.scoring import SpokenClip
 from higgs_recipes.normalizers import TextRule
+from higgs_recipes.shared_work import map_shared, shared_errors
 
 
 MISSING_RATE = 1.0  # the error rate of a clip that is missing
@@ -71,7 +72,7 @@ def score_texts(
         scored["real"] = [
             _with_voice(text, voice, own)
             for text, voice, own in zip(
-                scored["real"], models.speaker.embed_resampled(recordings), references, strict=True
+                scored["real"], map_shared(models.speaker.embed_resampled, recordings), references, strict=True
             )
         ]
 
@@ -106,12 +107,13 @@ def group_indexes(texts: Sequence[BenchmarkText], group: str) -> dict[str, list[
 
 def reference_voices(texts: Sequence[BenchmarkText], models: Models) -> list[dict[str, Tensor | None]]:
     """The embedding of each reference clip of each text, by its speaker tag."""
-    clips = [
-        read_first_channel(source, name=f"row {text.id}, reference {number}", rate=METRIC_MODEL_RATE)
-        for text in texts
-        for number, source in enumerate(text.ref_audio)
-    ]
-    voices = iter(models.speaker.embed_resampled(clips))
+    with shared_errors():
+        clips = [
+            read_first_channel(source, name=f"row {text.id}, reference {number}", rate=METRIC_MODEL_RATE)
+            for text in texts
+            for number, source in enumerate(text.ref_audio)
+        ]
+    voices = iter(map_shared(models.speaker.embed_resampled, clips))
     return [{tag: next(voices) for tag, _ in zip(text.ref_tags, text.ref_audio, strict=False)} for text in texts]
 
 
