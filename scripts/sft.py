@@ -50,10 +50,10 @@ def run(config: SFTConfig) -> None:
     if not is_main:
         return
     write_adapter_card(folder, name=target and target.repo_id)
-    run = read_record(folder / RUN_INFO)
-    print(f"fine-tuned: {config.output_dir}, {describe_saved(run)}")
+    record = read_record(folder / RUN_INFO)
+    print(f"fine-tuned: {config.output_dir}, {describe_saved(record)}")
     if target:
-        message = f"{config.method} fine-tuning, {run['steps']} steps"
+        message = f"{config.method} fine-tuning, {record['steps']} steps"
         print(f"pushed: {push_model(folder, target, message=message)}")
 
 

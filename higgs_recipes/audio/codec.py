@@ -7,7 +7,7 @@ batch; the codes of a clip then do not depend on the batch, except for rounding 
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -29,6 +29,7 @@ from higgs_recipes.hub.safe_files import check_checkpoint
 
 WEIGHTS = "model.safetensors"
 Arithmetic = Literal["float32", "tf32"]
+_DECODED_TOGETHER = 64  # clips
 
 _MODELS = {"higgs_audio_v2_tokenizer": HiggsAudioV2TokenizerModel, "mel_rvq": MelRVQModel}
 _MODEL_TYPES = " or ".join(_MODELS)
@@ -93,6 +94,11 @@ class Codec:
             for index, clip in zip(indexes, decoded.cpu(), strict=True):
                 waveforms[index] = clip.clone()
         return waveforms
+
+    def decode_in_turn(self, codes: Sequence[Tensor]) -> Iterator[Tensor]:
+        """As `decode`, with few waveforms in memory at a time."""
+        for start in range(0, len(codes), _DECODED_TOGETHER):
+            yield from self.decode(codes[start : start + _DECODED_TOGETHER])
 
 
 def num_steps(num_samples: int) -> int:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from higgs_recipes.audio.codec import Codec, load_codec
-from higgs_recipes.audio.io import write_wav
 from higgs_recipes.audio.random_codec import init_codec, synthetic_audio
+from higgs_recipes.audio.wav_file import write_wav_parts
 from higgs_recipes.benchmarks.generate import disable_eos, variant_sampling
 from higgs_recipes.chatml import conversation
 from higgs_recipes.configs.benchmark import BenchmarkTextsConfig
@@ -21,7 +21,6 @@ from higgs_recipes.delay import delayed_length
 from higgs_recipes.devices import peak_memory_gib, reset_peak_memory, single_device, synchronize
 from higgs_recipes.generation.engine import Engine, open_engine
 from higgs_recipes.generation.generate import Request, build_prompts
-from higgs_recipes.generation.synthesis import decode_clips
 from higgs_recipes.modeling.model import load_model
 from higgs_recipes.modeling.random_model import random_checkpoint
 from higgs_recipes.output_folder import staged_folder
@@ -124,5 +123,5 @@ def _request(length: int, ref_codes: Tensor, index: int, *, config: BenchmarkTex
 
 
 def _write(codec: Codec, clips: list[Tensor], output_dir: Path) -> None:
-    for index, waveform in enumerate(decode_clips(codec, clips)):
-        write_wav(output_dir / f"{index:04d}.wav", waveform)
+    for index, waveform in enumerate(codec.decode_in_turn(clips)):
+        write_wav_parts(output_dir / f"{index:04d}.wav", [waveform])

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -32,7 +32,6 @@ from higgs_recipes.output_folder import staged_output
 logger = logging.getLogger(__name__)
 
 RECORD = "generations.jsonl"
-DECODED_TOGETHER = 256  # clips whose waveforms are in memory at a time
 
 
 def build_texts(config: GenerateConfig, codec: Codec) -> list[SpokenText]:
@@ -92,7 +91,7 @@ def write_speech(
         InputError: the output folder is not empty, or the disk is full.
     """
     lines = []
-    waveforms = decode_clips(codec, [clip.codes for chunk_clips in clips for clip in chunk_clips])
+    waveforms = codec.decode_in_turn([clip.codes for chunk_clips in clips for clip in chunk_clips])
     with (
         staged_output(config, kind="generate") as staging,
         (staging / RECORD).open("w", encoding="utf-8", newline="\n") as record_file,
@@ -108,12 +107,6 @@ def write_speech(
             record_file.write(json.dumps(_record(wav, spoken, chunk_clips, seconds=seconds)) + "\n")
             lines.append(f"{Path(config.output_dir) / wav}: {_summary(spoken, chunk_clips, seconds, config)}")
     return lines
-
-
-def decode_clips(codec: Codec, codes: Sequence[Tensor]) -> Iterator[Tensor]:
-    """The waveforms (N_i,) of codes (T_i, C) in their order, decoded a few at a time."""
-    for start in range(0, len(codes), DECODED_TOGETHER):
-        yield from codec.decode(codes[start : start + DECODED_TOGETHER])
 
 
 def _record(wav: str, spoken: SpokenText, clips: Sequence[Generation], *, seconds: float) -> dict[str, Any]:

@@ -80,11 +80,11 @@ def check_resume(checkpoint: str, settings: Mapping[str, Any]) -> list[dict[str,
         InputError: the checkpoint has no settings or no state of the optimizer, or a setting differs that must not.
     """
     folder = Path(checkpoint)
-    field = "adapter" if settings["method"] == "lora" else "model_name_or_path"
+    run = read_record(folder / RUN_INFO)
+    field = "adapter" if run.get("method") == "lora" else "model_name_or_path"
     further = f"start a new run, which can train it further with {field}: {folder}"
     if not any(folder.glob("rng_state*.pth")):
         raise InputError(f"{folder} has only the weights, as of save_only_model: it cannot be resumed; {further}")
-    run = read_record(folder / RUN_INFO)
     if SETTINGS not in run:
         raise InputError(f"{folder / RUN_INFO} has no settings to compare, as of an older version; {further}")
     step = read_record(folder / TRAINER_STATE_NAME)["global_step"]

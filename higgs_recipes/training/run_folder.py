@@ -23,8 +23,9 @@ def check_run_folder(state: ResultState) -> None:
         InputError: the folder is a file, or it contains files that are not of a run.
     """
     folder = state.folder
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder} is a file, expected a folder: remove it or choose another output_dir")
+    existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        raise InputError(f"{existing} is a file, expected a folder: remove it or choose another output_dir")
     if folder.is_dir() and read_state(folder) is None:
         foreign = sorted(path.name for path in folder.iterdir() if _OF_A_RUN.fullmatch(path.name) is None)
         if foreign:

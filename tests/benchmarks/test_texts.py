@@ -11,13 +11,12 @@ from tests.helpers.tiny_codec import tiny_codec_folder
 
 
 def test_a_run_writes_a_clip_of_its_length_for_each_text(tmp_path, monkeypatch):
-    written, write_wav = [], texts.write_wav
+    written, write_wav_parts = [], texts.write_wav_parts
 
-    def recorded(path, waveform):
-        write_wav(path, waveform)
-        written.append((path.name, len(waveform) / 24_000))
+    def recorded(path, parts):
+        written.append((path.name, write_wav_parts(path, parts) / 24_000))
 
-    monkeypatch.setattr(texts, "write_wav", recorded)
+    monkeypatch.setattr(texts, "write_wav_parts", recorded)
     config = BenchmarkTextsConfig(**texts_fields(tmp_path, codec_dir=str(tiny_codec_folder())))
     rows = list(measure_texts(config))
     assert [row["name"] for row in rows] == ["two, 5 texts", "greedy, 5 texts"]

@@ -199,7 +199,7 @@ def test_a_long_text_becomes_one_wav_with_its_chunks_in_the_record(tmp_path):
 def test_decoding_keeps_a_few_clips_at_a_time(tmp_path, monkeypatch):
     calls, codec = [], tiny_codec()
     decode = type(codec).decode
-    monkeypatch.setattr("higgs_recipes.generation.synthesis.DECODED_TOGETHER", 2)
+    monkeypatch.setattr("higgs_recipes.audio.codec._DECODED_TOGETHER", 2)
     monkeypatch.setattr(type(codec), "decode", lambda self, codes: calls.append(len(codes)) or decode(self, codes))
     recipe = config(tmp_path)
     text = replace(spoken("A.", "B.", "C.", "D.", "E."))

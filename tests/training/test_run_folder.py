@@ -27,6 +27,8 @@ def test_a_folder_with_files_of_others_is_refused(tmp_path):
         check_run_folder(run(tmp_path))
     with pytest.raises(InputError, match="0.txt is a file, expected a folder"):
         check_run_folder(run(tmp_path / "0.txt"))
+    with pytest.raises(InputError, match="0.txt is a file, expected a folder"):
+        check_run_folder(run(tmp_path / "0.txt" / "below"))
 
 
 def test_a_folder_of_a_run_is_accepted(tmp_path):
