@@ -27,6 +27,6 @@ quality: .venv/installed
 
 .venv/installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --editable ".[scripts,evaluate,raw,av,small,zh,text,dev]"
+	$(BIN)/pip install --quiet --editable ".[scripts,evaluate,raw,av,small,zh,judge,text,dev]"
 	$(BIN)/pip install --quiet --no-deps Resemblyzer==0.1.4
 	touch $@

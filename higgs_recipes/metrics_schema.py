@@ -3,7 +3,7 @@ declared only here."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 
 # Key of "rows" in metrics.json -> name in a table.
@@ -13,6 +13,9 @@ SYSTEMS = {
     "base": "base model",
     "finetuned": "fine-tuned model",
 }
+
+# The same for the groups of benchmarks.
+BENCHMARK_GROUPS = {"by_emotion": "emotion", "by_category": "category", "by_ability": "ability"}
 
 # Field of metrics.json with the scores of each group -> column of the rows that is grouped by.
 GROUPS = {"by_task": "task", "by_speaker": "speaker", "by_language": "language"}
@@ -26,23 +29,45 @@ class Metric:
         title: column title in a report.
         card_title: column title in a model card, with the unit.
         is_share: shown as a percentage.
+        better: which values are better; None if neither is.
+        is_hundredfold: shown times 100 without a percent sign, as papers print similarities.
     """
 
     title: str
     card_title: str
     is_share: bool = True
+    better: Literal["lower", "higher"] | None = "higher"
+    is_hundredfold: bool = False
 
     @property
     def factor(self) -> int:
-        return 100 if self.is_share else 1
+        return 100 if self.is_share or self.is_hundredfold else 1
 
 
 METRICS = {
-    "wer": Metric("word error rate (WER)", "WER %"),
-    "cer": Metric("character error rate (CER)", "CER %"),
+    "wer_macro": Metric("WER, mean over texts", "WER %, mean over texts", better="lower"),
+    "wer": Metric("word error rate (WER)", "WER %", better="lower"),
+    "cer": Metric("character error rate (CER)", "CER %", better="lower"),
+    "wer_above_50": Metric("texts with WER above 50 %", "texts with WER above 50 %, %", better="lower"),
     "similarity": Metric("speaker similarity", "similarity", is_share=False),
+    "prompt_similarity": Metric(
+        "similarity to the prompt, × 100", "similarity to the prompt × 100", is_share=False, is_hundredfold=True
+    ),
+    "emotion_similarity": Metric(
+        "similarity of emotion, × 100", "similarity of emotion × 100", is_share=False, is_hundredfold=True
+    ),
+    "dialogue_voices": Metric(
+        "voices of dialogues, × 100", "voices of dialogues × 100", is_share=False, is_hundredfold=True
+    ),
+    "intra_speaker": Metric(
+        "intra-speaker similarity, × 100", "intra-speaker similarity × 100", is_share=False, is_hundredfold=True
+    ),
+    "inter_speaker": Metric(
+        "inter-speaker dissimilarity, × 100", "inter-speaker dissimilarity × 100", is_share=False, is_hundredfold=True
+    ),
+    "win_rate": Metric("wins against the other, by the judge", "wins, by the judge %"),
     "stop_rate": Metric("stopped by itself", "stopped by itself %"),
-    "duration_ratio": Metric("duration, generated / real", "duration ratio", is_share=False),
+    "duration_ratio": Metric("duration, generated / real", "duration ratio", is_share=False, better=None),
     "nearest_speaker": Metric("closest to own speaker", "closest to own speaker %"),
     "turns_in_order": Metric("dialogues with all turns in order", "dialogues, turns in order %"),
     "turn_voice": Metric("turns closest to own speaker", "turns closest to own speaker %"),

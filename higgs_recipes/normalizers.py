@@ -121,6 +121,16 @@ def choose_normalizer(name: str, language: str, *, spelling: Mapping[str, str] |
     raise InputError(f"unknown normalizer {name!r}: use one of {', '.join(get_args(Normalizer))}")
 
 
+def simplified_converter() -> Callable[[str], str]:
+    """The conversion to simplified Chinese that Seed-TTS-eval applies to transcripts (zhconv's zh-cn).
+
+    Raises:
+        InputError: zhconv is not installed.
+    """
+    zhconv = import_module("zhconv", needed_by="Seed-TTS-eval in Chinese", install="pip install zhconv==1.*")
+    return lambda text: zhconv.convert(text, "zh-cn")
+
+
 def _name_for(language: str, *, has_spelling: bool) -> str:
     if language == "en":
         return "whisper_en" if has_spelling else "whisper_en_no_spelling"

@@ -1,4 +1,4 @@
-"""Compare base and fine-tuned model with the real recordings on held-out texts: WER, CER, speaker similarity.
+"""Compare base and fine-tuned model with the real recordings on held-out texts, or by the protocol of a benchmark.
 
 accelerate launch --config_file accelerate_configs/single_gpu.yaml scripts/evaluate.py \
     --config recipes/higgs-3b/evaluate.yaml --adapter me/my-voice --push_to_hub
@@ -20,7 +20,8 @@ from accelerate import PartialState
 from higgs_recipes.configs.inference import EvaluateConfig
 from higgs_recipes.configs.parser import parse_recipe
 from higgs_recipes.errors import exit_on_input_error
-from higgs_recipes.evaluation.evaluate import Evaluation, evaluate_model
+from higgs_recipes.evaluation.evaluate import Evaluation
+from higgs_recipes.evaluation.protocols.run import run_protocol
 from higgs_recipes.evaluation.report import write_report
 from higgs_recipes.generation.finished_clips import remove_finished_clips
 from higgs_recipes.hub.push import Target, model_repo_name, push_report, resolve_target
@@ -44,7 +45,7 @@ def main() -> None:
             is_written = state.is_push_pending()
             if not is_written:
                 check_output(config, kind="evaluate")
-        evaluation = None if is_written else evaluate_model(config)
+        evaluation = None if is_written else run_protocol(config)
         with shared_errors():
             if PartialState().is_main_process:
                 finish(config, evaluation, state=state, target=target)

@@ -201,7 +201,7 @@ def test_every_script_is_in_the_table_of_scripts():
     assert {row[0].strip("`") for row in table[1:]} == {name(path) for path in (ROOT / "scripts").glob("*.py")}
 
 
-@pytest.mark.parametrize("folder", ["higgs-3b", "hub", "tiny"])
+@pytest.mark.parametrize("folder", ["benchmarks", "higgs-3b", "hub", "tiny"])
 def test_a_folder_of_recipes_has_a_readme_that_names_all_of_them(folder):
     text = read(f"recipes/{folder}/README.md")
     assert not [path.name for path in (ROOT / "recipes" / folder).glob("*.yaml") if path.name not in text]

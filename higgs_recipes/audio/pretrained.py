@@ -21,7 +21,8 @@ CHECKPOINT_FILES = ("*.json", "*.txt", "model.safetensors", "model-*-of-*.safete
 
 def resample_for_metrics(waveform: Tensor) -> Tensor:
     """Resample a waveform (N,) from `SAMPLE_RATE` to `METRIC_MODEL_RATE`, as float32 on the CPU."""
-    return torchaudio.functional.resample(waveform.detach().cpu().float(), SAMPLE_RATE, METRIC_MODEL_RATE)
+    samples = waveform.detach().cpu().float()
+    return torchaudio.functional.resample(samples, SAMPLE_RATE, METRIC_MODEL_RATE) if len(samples) else samples
 
 
 def fetch_checkpoint(name: str, revision: str | None, *, field: str) -> tuple[Path, str]:

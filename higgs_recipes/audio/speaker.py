@@ -1,17 +1,24 @@
 """Speaker models: waveform -> embedding of the voice.
 
-A model is a transformers x-vector checkpoint (Hub id or folder), or `package:resemblyzer`, whose weights ship in a
-Python package. Inputs are mono float32 waveforms (N,) at `SAMPLE_RATE`, which the models resample to 16 kHz.
+A model is a transformers x-vector checkpoint (Hub id or folder), the WavLM-large + ECAPA-TDNN model of Seed-TTS-eval
+(Hub id or folder of a safetensors port, or its original .pth file), `package:resemblyzer`, whose weights ship in a
+Python package, or `funasr:emotion2vec_plus_large`, whose embedding is of the emotion. Inputs are mono float32
+waveforms (N,) at `SAMPLE_RATE`, which the models resample to 16 kHz.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
-from typing import Protocol
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any, Protocol
 
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoFeatureExtractor, AutoModelForAudioXVector
 
+from higgs_recipes.audio.funasr_models import PREFIX, EmotionModel
 from higgs_recipes.audio.pretrained import (
     METRIC_MODEL_RATE,
     fetch_checkpoint,
@@ -19,12 +26,20 @@ from higgs_recipes.audio.pretrained import (
     load_part,
     resample_for_metrics,
 )
-from higgs_recipes.constants import SAMPLE_RATE
-from higgs_recipes.errors import import_module
+from higgs_recipes.audio.wavlm_ecapa import MIN_SAMPLES, is_wavlm_ecapa, load_wavlm_ecapa
+from higgs_recipes.errors import InputError, import_module
+from higgs_recipes.files import sha256_file
+from higgs_recipes.records import read_record
 
 
 MIN_VOICE_SECONDS = 0.5  # one x-vector frame needs 0.3 s of context; shorter clips do not characterize a voice
 PACKAGE_SPEAKER_MODEL = "package:resemblyzer"
+
+# Seed-TTS-eval's wavlm_large_finetune.pth, and model.safetensors of the port in recipes/benchmarks/.
+PICKLE_SHA256 = "51f07e3b94d9e0262a6a675ef5a087be3dd09e8c62e9d886827f44f82fe7f94b"
+PORT_SHA256 = "559b87088828b5f1bc5762d9746c08ef00ba4e5141b6897bebce1b77a58ae2b7"
+# The cosine of these weights only: others, also of the same architecture, have the name of their folder.
+SEED_TTS_SCORE = "sim_wavlm_large_ecapa_tdnn"
 
 
 class SpeakerModel(Protocol):
@@ -41,37 +56,120 @@ class SpeakerModel(Protocol):
     def embed(self, waveforms: Sequence[Tensor]) -> list[Tensor | None]:
         """Embed the voice of each clip (N_i,) as a unit vector; None for a clip that is too short or silent."""
 
+    def embed_resampled(self, clips: Sequence[Tensor]) -> list[Tensor | None]:
+        """As `embed`, of clips (N_i,) at `METRIC_MODEL_RATE`, on the CPU."""
+
 
 def load_speaker_model(name: str, *, revision: str | None, device: torch.device) -> SpeakerModel:
-    """Load a speaker model by Hub id, folder or "package:" name.
+    """Load a speaker model by Hub id, folder, "package:" name, or the path of Seed-TTS-eval's .pth file.
 
     Raises:
-        InputError: not found, not an x-vector checkpoint in safetensors, or a package that is not installed.
+        InputError: not found, neither an x-vector nor a WavLM-ECAPA checkpoint in safetensors, a .pth file that is not
+            the published one, or a package that is not installed.
     """
     if name == PACKAGE_SPEAKER_MODEL:
         return Resemblyzer(device=device)
-    return XVector(name, revision=revision, device=device)
+    if name.startswith(PREFIX):
+        return EmotionModel(name, revision=revision, device=device)
+    if name.endswith(".pth"):
+        return WavLMEcapaSpeaker(name, load_published_pickle(name), revision=f"sha256 {PICKLE_SHA256}", device=device)
+    folder, commit = fetch_checkpoint(name, revision, field="speaker")
+    weights = folder / "model.safetensors"
+    if weights.is_file() and is_wavlm_ecapa(_weight_names(weights)):
+        return WavLMEcapaSpeaker(name, load_file(weights), revision=commit, device=device, file=weights)
+    return XVector(name, folder=folder, revision=commit, device=device)
+
+
+def load_published_pickle(name: str, *, sha256: str = PICKLE_SHA256) -> dict[str, Tensor]:
+    """The weights in Seed-TTS-eval's .pth file. It is only opened if its content is the published one.
+
+    Args:
+        name: path of the file.
+        sha256: of the expected content.
+
+    Raises:
+        InputError: no such file, another content, or not a checkpoint of tensors.
+    """
+    path = Path(name).expanduser()
+    if not path.is_file():
+        raise InputError(f"speaker {name}: no such file")
+    found = sha256_file(path)
+    if found != sha256:
+        raise InputError(
+            f"speaker {name}: its SHA-256 is {found}, expected {sha256}: a .pth file may run code, so only the "
+            "published wavlm_large_finetune.pth is opened; download it again, or use a safetensors port"
+        )
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        weights = checkpoint["model"]
+    except (UnpicklingError, KeyError, TypeError, RuntimeError) as error:
+        raise InputError(f"speaker {name}: not a checkpoint of tensors: {error}") from error
+    return weights
+
+
+def _weight_names(path: Path) -> list[str]:
+    with safe_open(path, framework="pt") as file:
+        return list(file.keys())
 
 
 class XVector:
     """An x-vector checkpoint (WavLM, wav2vec 2.0, UniSpeech-SAT ...) in float32."""
 
-    def __init__(self, name: str, *, revision: str | None, device: torch.device) -> None:
-        folder, self.revision = fetch_checkpoint(name, revision, field="speaker")
+    def __init__(self, name: str, *, folder: Path, revision: str, device: torch.device) -> None:
+        self.revision = revision
         self.model = load_complete_model(AutoModelForAudioXVector, folder, name=name, field="speaker").to(device)
         self.extractor = load_part(AutoFeatureExtractor, folder, name=name, field="speaker")
         self.device = device
-        self.score_name = "sim_" + name.rstrip("/").rsplit("/", 1)[-1].replace("-", "_")
+        self.score_name = _score_name(name)
 
     def embed(self, waveforms: Sequence[Tensor]) -> list[Tensor | None]:
+        return self.embed_resampled([resample_for_metrics(waveform) for waveform in waveforms])
+
+    def embed_resampled(self, clips: Sequence[Tensor]) -> list[Tensor | None]:
         # One clip at a time: the first layer normalizes over time, so padding would change the embedding.
-        return [self._embed_one(waveform) if _has_voice(waveform) else None for waveform in waveforms]
+        return [self._embed_one(clip) if _has_voice(clip) else None for clip in clips]
 
     @torch.inference_mode()
-    def _embed_one(self, waveform: Tensor) -> Tensor:
-        samples = resample_for_metrics(waveform).numpy()
-        features = self.extractor(samples, sampling_rate=METRIC_MODEL_RATE, return_tensors="pt")
+    def _embed_one(self, clip: Tensor) -> Tensor:
+        features = self.extractor(clip.numpy(), sampling_rate=METRIC_MODEL_RATE, return_tensors="pt")
         (embedding,) = self.model(**features.to(self.device)).embeddings.float().cpu()
+        return embedding / embedding.norm()
+
+
+class WavLMEcapaSpeaker:
+    """WavLM with an ECAPA-TDNN head in float32, as Seed-TTS-eval runs it: each clip alone and whole.
+
+    Args:
+        name: Hub id, folder or file of the weights.
+        weights: the state dict.
+        file: the safetensors file of the weights; its folder may have a config.json with the field `wavlm_config`, for
+            another size than WavLM-large. None: the published .pth file.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        weights: Mapping[str, Tensor],
+        *,
+        revision: str,
+        device: torch.device,
+        file: Path | None = None,
+    ) -> None:
+        self.revision = revision
+        self.device = device
+        config = None if file is None else _wavlm_config(file.parent)
+        self.model = load_wavlm_ecapa(weights, wavlm_config=config, name=f"speaker {name}").to(device)
+        is_published = file is None or sha256_file(file) == PORT_SHA256
+        self.score_name = SEED_TTS_SCORE if is_published else _score_name(name)
+
+    def embed(self, waveforms: Sequence[Tensor]) -> list[Tensor | None]:
+        return self.embed_resampled([resample_for_metrics(waveform) for waveform in waveforms])
+
+    def embed_resampled(self, clips: Sequence[Tensor]) -> list[Tensor | None]:
+        return [self._embed_one(clip) if len(clip) >= MIN_SAMPLES else None for clip in clips]
+
+    def _embed_one(self, clip: Tensor) -> Tensor:
+        embedding = self.model(clip.to(self.device)).cpu()
         return embedding / embedding.norm()
 
 
@@ -90,15 +188,28 @@ class Resemblyzer:
         self.revision = f"Resemblyzer {version('Resemblyzer')}"
 
     def embed(self, waveforms: Sequence[Tensor]) -> list[Tensor | None]:
-        return [self._embed_one(waveform) if _has_voice(waveform) else None for waveform in waveforms]
+        return self.embed_resampled([resample_for_metrics(waveform) for waveform in waveforms])
 
-    def _embed_one(self, waveform: Tensor) -> Tensor | None:
-        voiced = self.package.preprocess_wav(resample_for_metrics(waveform).numpy())  # removes long silences
+    def embed_resampled(self, clips: Sequence[Tensor]) -> list[Tensor | None]:
+        return [self._embed_one(clip) if _has_voice(clip) else None for clip in clips]
+
+    def _embed_one(self, clip: Tensor) -> Tensor | None:
+        voiced = self.package.preprocess_wav(clip.numpy())  # removes long silences
         if not len(voiced):
             return None
         embedding = torch.from_numpy(self.encoder.embed_utterance(voiced))
         return embedding / embedding.norm()
 
 
-def _has_voice(waveform: Tensor) -> bool:
-    return len(waveform) >= MIN_VOICE_SECONDS * SAMPLE_RATE and bool(waveform.any())
+def _has_voice(clip: Tensor) -> bool:
+    return len(clip) >= MIN_VOICE_SECONDS * METRIC_MODEL_RATE and bool(clip.any())
+
+
+def _score_name(name: str) -> str:
+    return "sim_" + name.rstrip("/").rsplit("/", 1)[-1].replace("-", "_")
+
+
+def _wavlm_config(folder: Path) -> dict[str, Any] | None:
+    path = folder / "config.json"
+    record = read_record(path) if path.is_file() else {}
+    return record["wavlm_config"] if "wavlm_config" in record else None

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from higgs_recipes.configs.fields import Dtype, option, require, require_package, require_seed
 from higgs_recipes.configs.model import CodecConfig, HubConfig, ModelConfig
+from higgs_recipes.configs.protocols import ProtocolConfig
 from higgs_recipes.normalizers import Normalizer
 
 
@@ -178,22 +179,24 @@ def _as_list(value: list[str] | str | None) -> list[str]:
 
 
 @dataclass
-class EvaluateConfig(SamplingConfig, CodecConfig, AdapterConfig, ModelConfig, HubConfig):
-    """Speak held-out texts and score the audio with an ASR model and a speaker model."""
+class EvaluateConfig(SamplingConfig, CodecConfig, AdapterConfig, ModelConfig, HubConfig, ProtocolConfig):
+    """Speak held-out texts, or those of a benchmark, and score the audio with an ASR model and a speaker model."""
 
-    dataset: str = option("", "Encoded corpus by folder or Hub id; its split must contain the recordings.")
+    dataset: str = option(
+        "", "Encoded corpus by folder or Hub id, whose split must contain the recordings; or dataset of a benchmark."
+    )
     split: str = option("test", "Split of the texts to speak.")
     max_rows: int | None = option(None, "Maximum number of rows to score, from the first one; null: all.")
     seed: int = option(0, "Seed of the first row; row i has seed + i, for the base and the fine-tuned model alike.")
     asr: str = option(
         "openai/whisper-large-v3",
-        "ASR model: folder or Hub id of a Whisper checkpoint, or package:faster-whisper-tiny.en.",
+        "ASR model: folder or Hub id of a Whisper checkpoint, a model of FunASR, or package:faster-whisper-tiny.en.",
     )
     asr_revision: str | None = option(None, "Commit, tag or branch of the ASR model; null: main.")
     asr_language: str = option("en", "Language of rows that name none: a code or an English name.")
     speaker: str = option(
         "microsoft/wavlm-base-plus-sv",
-        "Speaker model: folder or Hub id of an x-vector checkpoint, or package:resemblyzer.",
+        "Speaker model: folder or Hub id of an x-vector or WavLM-ECAPA checkpoint, or package:resemblyzer.",
     )
     speaker_revision: str | None = option(None, "Commit, tag or branch of the speaker model; null: main.")
     normalizer: Normalizer = option(
@@ -208,6 +211,7 @@ class EvaluateConfig(SamplingConfig, CodecConfig, AdapterConfig, ModelConfig, Hu
         ModelConfig.__post_init__(self)
         CodecConfig.__post_init__(self)
         SamplingConfig.__post_init__(self)
+        self.check_protocol(asr=self.asr, speaker=self.speaker)
         require(bool(self.dataset), "dataset is empty: name an encoded corpus")
         require(self.max_rows is None or self.max_rows >= 1, f"max_rows must be positive, got {self.max_rows}")
         require_seed(self.seed)

@@ -7,7 +7,7 @@ generates its codes), the base model, and the fine-tuned model with the same see
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -19,22 +19,22 @@ from higgs_recipes.audio.asr import ASRModel, load_asr_model
 from higgs_recipes.audio.codec import Codec, load_codec
 from higgs_recipes.audio.io import read_audio
 from higgs_recipes.audio.speaker import load_speaker_model
-from higgs_recipes.configs.inference import EvaluateConfig, SamplingConfig
+from higgs_recipes.configs.inference import EvaluateConfig
 from higgs_recipes.constants import SAMPLE_RATE
 from higgs_recipes.corpus.encoded import check_codec, fetch_encoded, load_encoded
 from higgs_recipes.errors import InputError
+from higgs_recipes.evaluation.checks import check_clips
 from higgs_recipes.evaluation.clip_judgments import check_turn_speakers
 from higgs_recipes.evaluation.scoring import SpokenClip, score_clips
+from higgs_recipes.evaluation.setup import describe_setup, sample_indexes
 from higgs_recipes.generation.finished_clips import FinishedClips, clip_settings, generate_rest
 from higgs_recipes.generation.generate import Generation, Request
 from higgs_recipes.hub.download import Snapshot
-from higgs_recipes.hub.lineage import base_lineage
 from higgs_recipes.hub.public import public_name
 from higgs_recipes.hub.run_record import read_reported_run
 from higgs_recipes.languages import language_code
 from higgs_recipes.metrics_schema import SYSTEMS
 from higgs_recipes.modeling.base_files import fetch_base
-from higgs_recipes.modeling.fingerprint import folder_fingerprint
 from higgs_recipes.modeling.lora import fetch_adapter
 from higgs_recipes.modeling.model import load_model
 from higgs_recipes.normalizers import TextRule, choose_normalizer
@@ -78,7 +78,7 @@ def evaluate_model(config: EvaluateConfig) -> Evaluation:
     device = shared_device()
     with shared_errors():
         codec = load_codec(config.codec_name_or_path, revision=config.codec_revision, device=device)
-        corpus, base = fetch_encoded(config.dataset), fetch_base(config)
+        corpus, base = fetch_encoded(config.dataset, revision=config.dataset_revision), fetch_base(config)
         adapter = config.adapter and fetch_adapter(config.adapter, revision=config.adapter_revision)
         encoded = load_encoded(corpus, split=config.split)
         where = f"{config.dataset}, split {config.split}"
@@ -86,7 +86,8 @@ def evaluate_model(config: EvaluateConfig) -> Evaluation:
         # A model that was fine-tuned without an adapter has run.json in its own folder.
         run = read_reported_run((adapter or base).folder)
         train_fingerprints = None if run is None else {dataset["fingerprint"] for dataset in run["datasets"]}
-        rows = [dict(row) for row in encoded.select(range(min(config.max_rows or len(encoded), len(encoded))))]
+        first_rows = encoded.select(range(min(config.max_rows or len(encoded), len(encoded))))
+        rows = [dict(row) for row in first_rows.select(sample_indexes(len(first_rows), config))]
         check_turn_speakers(rows)
         recordings = load_recordings(rows, where=where)
         shared = shared_with_train(corpus, rows)
@@ -102,7 +103,7 @@ def evaluate_model(config: EvaluateConfig) -> Evaluation:
             "real": [SpokenClip(waveform) for waveform in recordings],
             "codec": [SpokenClip(waveform) for waveform in resynthesis],
         }
-    clips |= _generate_clips(rows, config=config, base=base, adapter=adapter, codec=codec, device=device)
+    clips |= generate_clips(rows, config=config, base=base, adapter=adapter, codec=codec, device=device)
     logger.info("scoring %d texts, spoken by %d systems", len(rows), len(clips))
     scored = score_clips(
         [row | {"seed": config.seed + index} for index, row in enumerate(rows)],
@@ -111,32 +112,26 @@ def evaluate_model(config: EvaluateConfig) -> Evaluation:
         speaker_model=speaker_model,
         rules=rules,
     )
-    setup = {
-        "asr": public_name(config.asr),
-        "asr_revision": asr_model.revision,
-        "asr_language": config.asr_language,
-        "speaker": public_name(config.speaker),
-        "speaker_revision": speaker_model.revision,
-        "speaker_score": speaker_model.score_name,
-        "normalizer": config.normalizer,
-        "seeds": f"{config.seed} to {config.seed + len(rows) - 1}, one for each text",
-        "sampling": {field.name: getattr(config, field.name) for field in fields(SamplingConfig)},
+    checks = check_clips(scored, clips, rules)
+    setup = describe_setup(
+        config,
+        asr_model=asr_model,
+        speaker_model=speaker_model,
+        codec=codec,
+        base=base,
+        adapter=adapter,
+        num_rows=len(rows),
+    ) | {
+        "benchmark": None,
         "dataset": public_name(config.dataset),
         "dataset_revision": corpus.commit,
         "dataset_fingerprint": encoded._fingerprint,
         "split": config.split,
         "held_out": None if train_fingerprints is None else encoded._fingerprint not in train_fingerprints,
         "shared_with_train": shared,
-        "codec": codec.revision,
-        "base_model": public_name(config.model_name_or_path),
-        "base_revision": base.commit,
-        "base_fingerprint": folder_fingerprint(base.folder),
-        "adapter": None if adapter is None else public_name(config.adapter),
-        "adapter_revision": None if adapter is None else adapter.commit,
-        "untrained_base": _is_untrained(base, config),
     }
     waveforms = {system: [clip.waveform for clip in system_clips] for system, system_clips in clips.items()}
-    return Evaluation(metrics=scored | setup | run_environment(), waveforms=waveforms, run=run)
+    return Evaluation(metrics=scored | checks | setup | run_environment(), waveforms=waveforms, run=run)
 
 
 def choose_rules(rows: Sequence[Mapping[str, Any]], *, config: EvaluateConfig, asr_model: ASRModel) -> list[TextRule]:
@@ -177,11 +172,6 @@ def shared_with_train(corpus: Snapshot, rows: Sequence[Mapping[str, Any]]) -> in
             ) from error
     hashes.discard(None)
     return sum(row[HASH] in hashes for row in rows) if paths else None
-
-
-def _is_untrained(base: Snapshot, config: EvaluateConfig) -> bool:
-    recorded = base_lineage(base).untrained  # the base's own record takes precedence over the recipe
-    return config.untrained_base if recorded is None else recorded
 
 
 def load_recordings(rows: Sequence[Mapping[str, Any]], *, where: str) -> list[Tensor]:
@@ -226,7 +216,7 @@ def _check_lengths(
             )
 
 
-def _generate_clips(
+def generate_clips(
     rows: Sequence[Mapping[str, Any]],
     *,
     config: EvaluateConfig,
@@ -240,18 +230,18 @@ def _generate_clips(
         model, tokenizer = load_model(config, base=base, adapter=adapter, device=device)
     requests = make_requests(rows, seed=config.seed)
 
-    def generate_clips(system: str, used_adapter: Snapshot | None) -> list[Generation]:
+    def generate_system(system: str, used_adapter: Snapshot | None) -> list[Generation]:
         logger.info("generating %d clips with the %s", len(rows), SYSTEMS[system])
         made_by = clip_settings(config, base=base, adapter=used_adapter)
         finished = FinishedClips(config.output_dir, made_by)
         return generate_rest(model, tokenizer, requests, sampling=config, finished=finished)
 
     if adapter is None:
-        generations = {"base": generate_clips("base", None)}
+        generations = {"base": generate_system("base", None)}
     else:
         with model.disable_adapter():
-            generations = {"base": generate_clips("base", None)}
-        generations["finetuned"] = generate_clips("finetuned", adapter)
+            generations = {"base": generate_system("base", None)}
+        generations["finetuned"] = generate_system("finetuned", adapter)
     return {system: decode_clips(system_generations, codec) for system, system_generations in generations.items()}
 
 
@@ -271,5 +261,6 @@ def decode_clips(generations: Sequence[Generation], codec: Codec) -> list[Spoken
     """Decode generated codes to waveforms."""
     waveforms = codec.decode([generation.codes for generation in generations])
     return [
-        SpokenClip(waveform, generation.stopped) for waveform, generation in zip(waveforms, generations, strict=True)
+        SpokenClip(waveform, generation.stopped, generation.codes)
+        for waveform, generation in zip(waveforms, generations, strict=True)
     ]

@@ -121,6 +121,26 @@ def mean_interval(values: Sequence[float], *, seed: int, low: float = -math.inf,
     return _studentized(table, np.ones_like(table), seed=seed, low=low, high=high)
 
 
+def difference_interval(pairs: Sequence[tuple[float, float]], *, seed: int) -> Interval:
+    """Paired bootstrap-t interval of the difference of two rates, or means, over the same texts.
+
+    Args:
+        pairs: (difference of the two systems' edits, words) of each text; for means (difference, 1).
+        seed: the same pairs and seed give the same interval.
+
+    >>> difference_interval([(0, 10)] * 12, seed=0)
+    Interval(low=None, high=None, note='all 12 utterances have the same value')
+
+    Raises:
+        InputError: a value that is not finite.
+    """
+    table = _finite(pairs).reshape(-1, 2)
+    differences, weights = table[table[:, 1] > 0].T  # (n,), (n,)
+    if len(differences) < MIN_UTTERANCES:
+        return _too_few(len(differences))
+    return _studentized(differences, weights, seed=seed, low=-math.inf, high=math.inf)
+
+
 def bootstrap_t(numerators: Array, denominators: Array, *, seed: int) -> tuple[Array, Array]:
     """The ends of the bootstrap-t interval of sum(numerators) / sum(denominators), before any range is applied.
 

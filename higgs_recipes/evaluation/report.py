@@ -14,28 +14,31 @@ from typing import Any
 from torch import Tensor
 
 from higgs_recipes.audio.io import wav_bytes
+from higgs_recipes.evaluation.detail_tables import detail_tables
 from higgs_recipes.evaluation.plots import training_plots
 from higgs_recipes.evaluation.report_tables import cell_text, cells, grouped_tables, titles_of
+from higgs_recipes.evaluation.report_text import (
+    MAX_PLAYED_TEXTS,
+    listen_note,
+    summary,
+    systems_of,
+    table_note,
+    title,
+    warnings,
+)
+from higgs_recipes.evaluation.transcript_flags import FLAGS
 from higgs_recipes.hub.markdown import escape_marks, facts, literal, table
 from higgs_recipes.hub.public import with_revision
 from higgs_recipes.metrics_schema import (
     SYSTEMS,
     describe_languages,
-    held_out_warning,
-    is_held_out,
     languages_in_characters,
-    unit_note,
 )
 from higgs_recipes.output_folder import staged_folder
 from higgs_recipes.pages import render_page
 
 
-UNTRAINED = (
-    "The base model is untrained: its weights are random, so its output is not speech. This report only shows that "
-    "the pipeline runs from text to scores; only the scores of the real recordings are meaningful."
-)
 NO_RUN = "No training curves: there is no run.json in the folder of the evaluated model."
-MAX_PLAYED_TEXTS = 24  # texts whose audio is embedded in the page, at 50 kB per second; the rest is in samples/
 
 
 def write_report(
@@ -64,7 +67,8 @@ def write_report(
         wavs: dict[str, bytes] = {}
         for system, system_waveforms in waveforms.items():
             for clip, waveform in zip(metrics["clips"], system_waveforms, strict=True):
-                wavs[clip[system]["wav"]] = wav_bytes(waveform)
+                if clip[system]["wav"] is not None:  # of a benchmark's missing clip
+                    wavs[clip[system]["wav"]] = wav_bytes(waveform)
         for path, wav in wavs.items():
             (folder / path).write_bytes(wav)
         encoded = json.dumps(metrics, indent=2, ensure_ascii=False, allow_nan=False)
@@ -81,17 +85,18 @@ def render_html(metrics: Mapping[str, Any], wavs: Mapping[str, bytes], *, run: M
     Args:
         wavs: content of each wav file that `metrics["clips"]` names.
     """
-    systems, in_characters = _systems(metrics), languages_in_characters(metrics["languages"])
+    systems, in_characters = systems_of(metrics), languages_in_characters(metrics["languages"])
     return render_page(
         "evaluation",
-        title=_title(metrics),
-        summary=_summary(metrics),
-        warnings=_warnings(metrics),
+        title=title(metrics),
+        summary=summary(metrics),
+        warnings=warnings(metrics),
         columns=titles_of(metrics["rows"]),
         results=[{"key": key, "title": SYSTEMS[key], "cells": cells(metrics["rows"], key)} for key in systems],
+        details=detail_tables(metrics),
         grouped=grouped_tables(metrics),
-        table_note=_table_note(metrics),
-        listen_note=_listen_note(metrics),
+        table_note=table_note(metrics),
+        listen_note=listen_note(metrics),
         texts=[
             _text_section(
                 clip, systems, _sources(clip, systems, wavs, index), in_characters=clip["language"] in in_characters
@@ -106,15 +111,19 @@ def render_html(metrics: Mapping[str, Any], wavs: Mapping[str, bytes], *, run: M
 
 def render_markdown(metrics: Mapping[str, Any]) -> str:
     """Render report.md: the tables, transcripts and setup of report.html, with links to the wav files."""
-    systems = _systems(metrics)
+    systems = systems_of(metrics)
     results = [[SYSTEMS[key], *map(cell_text, cells(metrics["rows"], key))] for key in systems]
     sections = [
-        f"# {literal(_title(metrics))}\n",
-        f"{literal(_summary(metrics))}\n",
-        *(f"> **{literal(warning)}**\n" for warning in _warnings(metrics)),
+        f"# {literal(title(metrics))}\n",
+        f"{literal(summary(metrics))}\n",
+        *(f"> **{literal(warning)}**\n" for warning in warnings(metrics)),
         table(["system", *titles_of(metrics["rows"])], results),
-        f"{literal(_table_note(metrics))}\n",
+        f"{literal(table_note(metrics))}\n",
     ]
+    for details in detail_tables(metrics):
+        lines = [[escape_marks(cell) for cell in line] for line in details["lines"]]
+        shown = table(details["head"], lines)
+        sections.append(f"## {details['title']}\n\n{shown}\n{literal(details['note'])}\n")
     for grouped in grouped_tables(metrics):
         lines = [
             [escape_marks(group["value"]), line["title"], *map(cell_text, line["cells"])]
@@ -126,7 +135,7 @@ def render_markdown(metrics: Mapping[str, Any]) -> str:
     sections.append("## Clips\n")
     for clip in metrics["clips"]:
         lines = [
-            f"- [{SYSTEMS[key]}]({clip[key]['wav']}): {literal(clip[key]['transcript']) or 'empty transcript'} "
+            f"- {_linked(SYSTEMS[key], clip[key]['wav'])}: {literal(clip[key]['transcript']) or 'empty transcript'} "
             f"({literal(_clip_note(clip[key]))})\n"
             for key in systems
         ]
@@ -135,71 +144,22 @@ def render_markdown(metrics: Mapping[str, Any]) -> str:
     return "\n".join(section for section in sections if section)
 
 
-def _systems(metrics: Mapping[str, Any]) -> list[str]:
-    return [key for key in SYSTEMS if key in metrics["rows"]]
-
-
-def _title(metrics: Mapping[str, Any]) -> str:
-    return f"Evaluation of {metrics['adapter'] or metrics['base_model']}"
-
-
-def _warnings(metrics: Mapping[str, Any]) -> list[str]:
-    warnings = [UNTRAINED if metrics["untrained_base"] else None, held_out_warning(metrics)]
-    return [warning for warning in warnings if warning]
-
-
-def _summary(metrics: Mapping[str, Any]) -> str:
-    rates = [
-        f"{SYSTEMS[key]} {100 * metrics['rows'][key]['wer']['value']:.1f}\u00a0%"
-        for key in reversed(_systems(metrics))
-        if metrics["rows"][key]["wer"]["value"] is not None
-    ]
-    if not rates:
-        return "No text could be scored: none has words after normalization."
-    num_in_characters = len(languages_in_characters(metrics["languages"]))
-    if not num_in_characters:
-        rate = "Word error rate"
-    elif num_in_characters == len(metrics["languages"]):
-        rate = "Character error rate"
-    else:
-        rate = "Error rate, in words or characters by language,"
-    texts = "held-out texts" if is_held_out(metrics) else "texts"
-    return f"{rate} on {metrics['n']} {texts}: {', '.join(rates)}."
-
-
-def _table_note(metrics: Mapping[str, Any]) -> str:
-    note = (
-        "Each value has its 95 % interval over the texts; n is the number of clips with a score. "
-        f"{metrics['n']} texts were scored and {metrics['skipped']} skipped (no words after normalization). Speaker "
-        f"similarity ({metrics['speaker_score']}) is the cosine of a clip to the centroid of the same speaker's other "
-        "recordings in the split, never the row's own. A clip without a voice, or of a speaker with a single "
-        "recording, has no similarity."
-    )
-    units = unit_note(metrics["languages"])
-    if units:
-        note += f" {units}."
-    if "turn_voice" in metrics["rows"]["real"]:
-        note += " A dialogue has no similarity as a whole: its turns are compared, and n counts the turns compared."
-    return note
-
-
-def _listen_note(metrics: Mapping[str, Any]) -> str:
-    note = "All systems on the same texts and seeds, with ASR transcripts. What differs from the text is marked."
-    if len(metrics["clips"]) > MAX_PLAYED_TEXTS:
-        note += f" The audio of the first {MAX_PLAYED_TEXTS} texts is in this page, the rest in the folder samples/."
-    return note
-
-
-def _sources(clip: Mapping[str, Any], systems: Sequence[str], wavs: Mapping[str, bytes], index: int) -> dict[str, str]:
+def _sources(
+    clip: Mapping[str, Any], systems: Sequence[str], wavs: Mapping[str, bytes], index: int
+) -> dict[str, str | None]:
     """The URL of the audio of each system: embedded for the first texts, else the path of the wav file."""
     paths = {key: clip[key]["wav"] for key in systems}
     if index >= MAX_PLAYED_TEXTS:
         return paths
-    return {key: "data:audio/wav;base64," + base64.b64encode(wavs[path]).decode() for key, path in paths.items()}
+    return {key: None if path is None else _embedded(wavs[path]) for key, path in paths.items()}
+
+
+def _embedded(wav: bytes) -> str:
+    return "data:audio/wav;base64," + base64.b64encode(wav).decode()
 
 
 def _text_section(
-    clip: Mapping[str, Any], systems: Sequence[str], sources: Mapping[str, str], *, in_characters: bool
+    clip: Mapping[str, Any], systems: Sequence[str], sources: Mapping[str, str | None], *, in_characters: bool
 ) -> dict[str, Any]:
     """One text with the clips of all systems, for the template."""
     clips = [
@@ -216,6 +176,10 @@ def _text_section(
     return {"text": clip["text"], "note": _text_note(clip), "separator": separator, "clips": clips}
 
 
+def _linked(name: str, wav: str | None) -> str:
+    return f"{name}, missing" if wav is None else f"[{name}]({wav})"
+
+
 def _text_note(clip: Mapping[str, Any]) -> str:
     speaker = f", speaker {clip['speaker']}" if clip["speaker"] else ""
     return f"row {clip['id']}{speaker}, seed {clip['seed']}"
@@ -225,8 +189,9 @@ def _clip_note(scores: Mapping[str, Any]) -> str:
     wer = "no WER" if scores["wer"] is None else f"WER {100 * scores['wer']:.0f}\u00a0%"
     similarity = "no similarity" if scores["similarity"] is None else f"similarity {scores['similarity']:.3f}"
     stopped = {None: "", True: ", stopped by itself", False: ", cut at the maximum length"}[scores["stopped"]]
+    flags = "".join(f"; {FLAGS[flag]}" for flag in scores["flags"])
     turns = "".join(_turn_note(number, turn) for number, turn in enumerate(scores["turns"], 1))
-    return f"{wer}, {similarity}, {scores['seconds']:.1f} s{stopped}{turns}"
+    return f"{wer}, {similarity}, {scores['seconds']:.1f} s{stopped}{flags}{turns}"
 
 
 def _turn_note(number: int, turn: Mapping[str, Any]) -> str:
@@ -259,16 +224,21 @@ def _letters(unit: str) -> str:
     return "".join(char for char in composed if unicodedata.category(char)[0] in "LMN" or char == "'")
 
 
+def _speaker_model(metrics: Mapping[str, Any]) -> str:
+    if metrics["speaker"] is None:
+        return "none"
+    return f"{with_revision(metrics['speaker'], metrics['speaker_revision'])}, score {metrics['speaker_score']}"
+
+
 def _setup(metrics: Mapping[str, Any], run: Mapping[str, Any] | None) -> dict[str, str]:
     """Models, data and settings behind the scores."""
     asr_model = with_revision(metrics["asr"], metrics["asr_revision"])
-    speaker_model = with_revision(metrics["speaker"], metrics["speaker_revision"])
     setup = {
         "protocol": metrics["protocol"],
         "ASR model": f"{asr_model}, greedy",
         "languages": describe_languages(metrics["languages"]),
         "normalizer": metrics["normalizer"],
-        "speaker model": f"{speaker_model}, score {metrics['speaker_score']}",
+        "speaker model": _speaker_model(metrics),
         "texts": f"{metrics['n']} scored, {metrics['skipped']} skipped",
         "seeds": metrics["seeds"],
         "dataset": with_revision(metrics["dataset"], metrics["dataset_revision"]) + f", split {metrics['split']}",

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from higgs_recipes.metrics_schema import GROUPS, METRICS, SYSTEMS, metrics_of
+from higgs_recipes.metrics_schema import BENCHMARK_GROUPS, GROUPS, METRICS, SYSTEMS, metrics_of
 
 
 # System -> metric -> {"value", "low", "high", "n", ...}; in a table of groups the key is (group, system).
@@ -50,8 +50,8 @@ def grouped_tables(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
         {"value", "lines"}, and a line {"key", "title", "cells"} shows one system.
     """
     tables = []
-    for field, column in GROUPS.items():
-        if not metrics[field]:
+    for field, column in (GROUPS | BENCHMARK_GROUPS).items():
+        if field not in metrics or not metrics[field]:
             continue
         scores = {
             (value, system): of_system

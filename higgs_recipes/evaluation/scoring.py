@@ -3,32 +3,45 @@
 import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
 from higgs_recipes.audio.asr import ASRModel
 from higgs_recipes.audio.speaker import SpeakerModel
-from higgs_recipes.audio.word_errors import ErrorCounts
 from higgs_recipes.constants import SAMPLE_RATE
 from higgs_recipes.evaluation.clip_judgments import SpeakerCentroids, SpeakerSegment, Transcription, judge_clips
-from higgs_recipes.evaluation.intervals import Interval, mean_interval, rate_interval, share_interval
+from higgs_recipes.evaluation.intervals import rate_interval
 from higgs_recipes.evaluation.protocol import describe_protocol
+from higgs_recipes.evaluation.scores import (
+    BOOTSTRAP_SEED,
+    corpus_rate,
+    error_fields,
+    make_score,
+    mean_score,
+    share_score,
+)
 from higgs_recipes.metrics_schema import GROUPS
 from higgs_recipes.normalizers import TextRule
 
 
-BOOTSTRAP_SEED = 0
 UNNAMED_SPEAKER = ""  # of all single-speaker rows, if no row names a speaker
 
 
 @dataclass(frozen=True)
 class SpokenClip:
-    """A waveform (N,), and whether its generation stopped by itself; None for a clip that was not generated."""
+    """A clip of a system.
+
+    Attributes:
+        waveform: (N,).
+        stopped: whether its generation stopped by itself; None for a clip that was not generated.
+        codes: (T, C), of a clip that was generated.
+    """
 
     waveform: Tensor
     stopped: bool | None = None
+    codes: Tensor | None = None
 
     @property
     def seconds(self) -> float:
@@ -134,7 +147,7 @@ def score_clips(
             details[index][system] = {"wav": f"samples/{index:04d}_{system}.wav"} | _detail(clip)
     # Depends only on the texts, so it is the same for all systems.
     skipped = sum(transcription.word_errors.skipped for transcription in judged["real"])
-    languages = _languages(rules)
+    languages = count_languages(rules)
     return {
         "rows": scores,
         **grouped,
@@ -146,7 +159,7 @@ def score_clips(
     }
 
 
-def _languages(rules: Sequence[TextRule]) -> dict[str, dict[str, Any]]:
+def count_languages(rules: Sequence[TextRule]) -> dict[str, dict[str, Any]]:
     """The normalizer, the unit and the number of texts of each language, sorted by code."""
     counts = Counter(rule.language for rule in rules)
     rule_of = {rule.language: rule for rule in rules}
@@ -198,16 +211,16 @@ def _scores(
     scores = {
         "wer": corpus_rate([clip.transcription.word_errors for clip in clips]),
         "cer": corpus_rate([clip.transcription.character_errors for clip in clips]),
-        "similarity": _mean(similarities, low=-1.0, high=1.0),
+        "similarity": mean_score(similarities, low=-1.0, high=1.0),
     }
     if is_generated:
-        scores["stop_rate"] = _share([bool(clip.clip.stopped) for clip in clips])
-        scores["duration_ratio"] = _mean([clip.duration_ratio for clip in clips], low=0.0, high=math.inf)
+        scores["stop_rate"] = share_score([bool(clip.clip.stopped) for clip in clips])
+        scores["duration_ratio"] = mean_score([clip.duration_ratio for clip in clips], low=0.0, high=math.inf)
     if has_other_speakers and singles:
         own_voice = [clip.is_own_voice for clip in singles]
-        scores["nearest_speaker"] = _share([is_own[0] if is_own else None for is_own in own_voice])
+        scores["nearest_speaker"] = share_score([is_own[0] if is_own else None for is_own in own_voice])
     if dialogues:
-        scores["turns_in_order"] = _share([clip.has_all_turns for clip in dialogues])
+        scores["turns_in_order"] = share_score([clip.has_all_turns for clip in dialogues])
         scores["turn_voice"] = _turn_voice(dialogues)
     return scores
 
@@ -223,7 +236,7 @@ def _turn_voice(dialogues: Sequence[_ScoredClip]) -> dict[str, Any]:
     }
     interval = rate_interval(counts, seed=BOOTSTRAP_SEED, high=1.0)
     value = num_own / num_compared if num_compared else None
-    return _score(value, interval, n=num_compared, skipped=len(segments) - num_compared) | states
+    return make_score(value, interval, n=num_compared, skipped=len(segments) - num_compared) | states
 
 
 def _detail(clip: _ScoredClip) -> dict[str, Any]:
@@ -233,6 +246,7 @@ def _detail(clip: _ScoredClip) -> dict[str, Any]:
     return {
         "transcript": transcription.transcript,
         "wer": transcription.word_errors.rate,
+        **error_fields(transcription.word_errors, transcription.character_errors),
         "similarity": None if clip.is_dialogue else clip.similarities[0],
         "nearest_speaker": None if clip.is_dialogue else clip.nearest[0],
         "stopped": clip.clip.stopped,
@@ -249,33 +263,3 @@ def _turn_detail(segment: SpeakerSegment, similarity: float | None, nearest: str
         "similarity": similarity,
         "nearest_speaker": nearest,
     }
-
-
-def corpus_rate(errors: Sequence[ErrorCounts]) -> dict[str, Any]:
-    """Compute the error rate over all texts: value, interval (low, high), number of scored and of skipped texts.
-
-    Args:
-        errors: of each text, as from `utterance_errors`.
-    """
-    interval = rate_interval([(count.edits, count.length) for count in errors], seed=BOOTSTRAP_SEED)
-    total = sum(errors, ErrorCounts(0, 0))
-    return _score(total.rate, interval, n=len(errors) - total.skipped, skipped=total.skipped)
-
-
-def _mean(values: Sequence[float | None], *, low: float, high: float) -> dict[str, Any]:
-    """The mean of the known values, which are between `low` and `high`."""
-    known = [value for value in values if value is not None]
-    interval = mean_interval(known, seed=BOOTSTRAP_SEED, low=low, high=high)
-    value = sum(known) / len(known) if known else None
-    return _score(value, interval, n=len(known), skipped=len(values) - len(known))
-
-
-def _share(outcomes: Sequence[bool | None]) -> dict[str, Any]:
-    """The share of the known outcomes that are true."""
-    known = [outcome for outcome in outcomes if outcome is not None]
-    value = sum(known) / len(known) if known else None
-    return _score(value, share_interval(sum(known), len(known)), n=len(known), skipped=len(outcomes) - len(known))
-
-
-def _score(value: float | None, interval: Interval, *, n: int, skipped: int) -> dict[str, Any]:
-    return {"value": value, **asdict(interval), "n": n, "skipped": skipped}

@@ -64,7 +64,7 @@ class FinishedClips:
         digest = sha256(json.dumps([self.made_by, request.conversation, request.seed], sort_keys=True).encode())
         for codes in request.ref_codes:  # (T, C)
             digest.update(codes.to(torch.int16).contiguous().numpy().tobytes() + b"end of clip")
-        return _folder(self.output_dir) / f"{digest.hexdigest()[:32]}.json"
+        return finished_folder(self.output_dir) / f"{digest.hexdigest()[:32]}.json"
 
 
 def clip_settings(config: SamplingConfig, *, base: Snapshot, adapter: Snapshot | None) -> dict[str, Any]:
@@ -126,10 +126,11 @@ def generate_rest(
 
 def remove_finished_clips(output_dir: str | Path) -> None:
     """Remove the clips of all runs with this output_dir, once its result is written."""
-    shutil.rmtree(_folder(output_dir), ignore_errors=True)
+    shutil.rmtree(finished_folder(output_dir), ignore_errors=True)
 
 
-def _folder(output_dir: str | Path) -> Path:
+def finished_folder(output_dir: str | Path) -> Path:
+    """The hidden folder of what a run has finished, next to its output_dir."""
     path = Path(output_dir).expanduser().resolve()
     return path.with_name(f".{path.name}.clips")
 

@@ -64,9 +64,11 @@ def _model_index_results(metrics: Fields) -> list[dict]:
     scores, similarity = metrics["rows"][_own_row(metrics)], metrics["speaker_score"]
     in_characters = languages_in_characters(metrics["languages"])
     types = {
+        "wer_macro": ("wer_macro", METRICS["wer_macro"].title),
         "wer": ("wer", f"WER, in characters for {', '.join(in_characters)}" if in_characters else "WER"),
         "cer": ("cer", "CER"),
         "similarity": (similarity, f"Speaker similarity ({similarity})"),
+        "prompt_similarity": (similarity, f"Similarity to the prompt ({similarity})"),
     }
     results = [
         EvalResult(
@@ -102,7 +104,8 @@ def _section(metrics: Fields) -> str:
         for system, title in titles.items()
         if system in rows
     ]
-    about = {
+    benchmark = metrics["benchmark"] if "benchmark" in metrics else None
+    about = ({"benchmark": benchmark["name"]} if benchmark else {}) | {
         "dataset": f"{public_name(metrics['dataset'])}, split {metrics['split']}",
         "protocol": metrics["protocol"],
         "texts": f"{metrics['n']} scored, {metrics['skipped']} skipped"
@@ -111,18 +114,33 @@ def _section(metrics: Fields) -> str:
         "ASR model": with_revision(metrics["asr"], metrics["asr_revision"]),
         "normalizer": metrics["normalizer"],
         "speaker score": metrics["speaker_score"],
-        "speaker model": with_revision(metrics["speaker"], metrics["speaker_revision"]),
+        "speaker model": metrics["speaker"] and with_revision(metrics["speaker"], metrics["speaker_revision"]),
         "codec": metrics["codec"],
         "seeds": metrics["seeds"],
         "hardware": metrics["hardware"],
         "commit": metrics["git_commit"],
     }
     warnings = UNTRAINED + "\n" if metrics["untrained_base"] else ""
-    if warning := held_out_warning(metrics):
-        warnings += f"> **{literal(warning)}**\n\n"
+    for warning in [held_out_warning(metrics), *(benchmark["warnings"] if benchmark else [])]:
+        warnings += f"> **{literal(warning)}**\n\n" if warning else ""
+    codes = metrics["codes"] if "codes" in metrics else None
+    if codes and codes["identical"] == codes["n"]:
+        warnings += "> **The fine-tuning has no effect: base and fine-tuned model generated the same codes.**\n\n"
     head = ["", *(METRICS[metric].card_title for metric in columns)]
     note = "Brackets: 95 % interval; n: number of scored clips.\n"
+    if "comparison" in metrics and metrics["comparison"]:
+        note += f"\nAgainst the base model, paired by text: {_differences(metrics['comparison'])}.\n"
     return f"## Evaluation\n\n{warnings}{table(head, lines)}\n{note}\n{facts(about)}"
+
+
+def _differences(comparison: Mapping[str, Any]) -> str:
+    """The paired differences that have an interval, with what it shows; or that there are none."""
+    shown = []
+    for metric, score in comparison.items():
+        if score["low"] is not None and score["high"] is not None:
+            value, low, high = (METRICS[metric].factor * score[field] for field in ("value", "low", "high"))
+            shown.append(f"{METRICS[metric].card_title} {value:+.3g} [{low:+.3g}, {high:+.3g}], {score['verdict']}")
+    return "; ".join(shown) or "no difference has an interval"
 
 
 def _players(metrics: Fields, name: str) -> str:
@@ -137,8 +155,9 @@ def _players(metrics: Fields, name: str) -> str:
     for clip in metrics["clips"][:MAX_PLAYED_TEXTS]:
         cells = [html.escape(" ".join(clip["text"].split()))]
         for system in shown:
-            source = html.escape(f"{root}/{quote(clip[system]['wav'])}")
-            cells.append(f'<audio controls src="{source}"></audio>')
+            wav = clip[system]["wav"]
+            source = html.escape(f"{root}/{quote(wav or '')}")
+            cells.append(f'<audio controls src="{source}"></audio>' if wav else "missing")
         lines.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
     return "\n<table>\n" + "\n".join(lines) + "\n</table>\n\n" if len(lines) > 1 else ""
 

@@ -27,6 +27,13 @@ def score(value: float | None, *, n: int) -> dict:
     return {"value": value, "n": n, "skipped": 0, "note": "bootstrap-t"} | interval
 
 
+def difference(value: float, *, n: int) -> dict:
+    """A paired difference, and what its interval shows."""
+    verdict = "no difference shown" if value == 0 else "better"
+    interval = {"low": -0.25, "high": 0.25} if value == 0 else {"low": value - 0.0625, "high": value + 0.0625}
+    return {"value": value, "n": n, "note": "bootstrap-t", "verdict": verdict} | interval
+
+
 def without_interval(value: float, *, n: int) -> dict:
     """A score of too few clips for an interval."""
     return score(value, n=n) | {"low": None, "high": None, "note": f"too few: {n}, an interval needs 10"}
@@ -50,6 +57,7 @@ def metrics(num_clips: int = 2, *, text: str = "Hello there.", **changes) -> dic
                 "similarity": 0.875,
                 "nearest_speaker": None,
                 "turns": [],
+                "flags": [],
                 "stopped": None if system in ("real", "codec") else True,
                 "seconds": 0.1,
             }
@@ -66,6 +74,12 @@ def metrics(num_clips: int = 2, *, text: str = "Hello there.", **changes) -> dic
         "n": num_clips,
         "skipped": 1,
         "clips": clips,
+        "benchmark": None,
+        "comparison": {"wer": difference(-0.125, n=num_clips), "duration_ratio": difference(0.0, n=num_clips)},
+        "codes": {"changed": 0.75, "identical": 0, "n": num_clips},
+        "transcript_flags": {
+            system: {"silence": 0, "stock_phrase": 0, "loop": 0, "n": num_clips} for system in SYSTEMS
+        },
         "protocol": "protocol of the test",
         "asr": "openai/whisper-large-v3",
         "asr_revision": "asr123",

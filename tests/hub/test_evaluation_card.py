@@ -7,6 +7,7 @@ from huggingface_hub import ModelCard
 from higgs_recipes.errors import InputError
 from higgs_recipes.hub.cards import adapter_card
 from higgs_recipes.hub.evaluation_card import update_evaluation
+from tests.helpers.evaluation_record import metrics, score
 from tests.helpers.records import METRICS, RUN
 
 
@@ -125,3 +126,32 @@ def test_a_missing_field_is_named():
     metrics = {field: value for field, value in METRICS.items() if field != "seeds"}
     with pytest.raises(InputError, match="metrics.json: field 'seeds' is missing"):
         update_evaluation("", metrics, name="tester/voice")
+
+
+def test_a_benchmark_has_its_name_its_warnings_and_its_scores_in_the_card():
+    benchmark = {"name": "Zero-shot voice cloning, en", "warnings": ["These are not scores of Seed-TTS-eval."]}
+    record = metrics(benchmark=benchmark)
+    record["rows"]["finetuned"] |= {"wer_macro": score(0.25, n=2), "prompt_similarity": score(0.5, n=2)}
+    record["clips"][0]["real"]["wav"] = None
+    card = update_evaluation("", record, name="me/voice")
+    assert "- benchmark: Zero-shot voice cloning, en" in card
+    assert "> **These are not scores of Seed-TTS-eval.**" in card and "<td>missing</td>" in card
+    named = {score.metric_name: score.metric_value for score in ModelCard(card).data.eval_results}
+    assert named["WER, mean over texts"] == 0.25 and named["Similarity to the prompt (ge2e_cosine)"] == 0.5
+    del record["benchmark"]  # of an earlier version
+    assert "benchmark" not in update_evaluation("", record, name="me/voice")
+
+
+def test_the_card_says_what_the_paired_differences_show():
+    card = update_evaluation("", metrics(), name="me/voice")
+    assert (
+        "Against the base model, paired by text: WER % -12.5 [-18.8, -6.25], better; duration ratio +0 "
+        "[-0.25, +0.25], no difference shown." in card
+    )
+    few = {"wer": {"value": 0.5, "low": None, "high": None, "note": "too few", "n": 2, "verdict": "too few"}}
+    card = update_evaluation("", metrics(comparison=few), name="me/voice")
+    assert "paired by text: no difference has an interval." in card and "no effect" not in card
+    same = {"changed": 0.0, "identical": 2, "n": 2}
+    assert "The fine-tuning has no effect" in update_evaluation("", metrics(codes=same), name="me/voice")
+    alone = update_evaluation("", metrics(comparison=None, codes=None, adapter=None), name="me/voice")
+    assert "Against the base model" not in alone

@@ -112,7 +112,9 @@ def test_files_that_a_recipe_names_exist(recipe):
             assert (ROOT / value).exists(), value
 
 
-@pytest.mark.parametrize("recipe", [path for path in RECIPES if path.parent.name in ("higgs-3b", "hub")], ids=name)
+@pytest.mark.parametrize(
+    "recipe", [path for path in RECIPES if path.parent.name in ("higgs-3b", "hub", "benchmarks")], ids=name
+)
 def test_the_published_model_and_codec_are_pinned(recipe):
     fields = yaml.safe_load(recipe.read_text(encoding="utf-8"))
     if fields.get("model_name_or_path") == MODEL_ID:
@@ -174,8 +176,16 @@ def test_a_training_recipe_trains_a_tiny_model(recipe, tmp_path):
     assert ("model.embed_tokens.weight" in changed) == (recipe.stem == "language_full")
 
 
-def test_the_published_model_has_six_training_recipes():
-    stems = {"voice_lora", "voice_qlora", "multi_speaker_lora", "language_lora", "language_full", "audio_expert_full"}
+def test_the_published_model_has_seven_training_recipes():
+    stems = {
+        "voice_lora",
+        "voice_lora_replay",
+        "voice_qlora",
+        "multi_speaker_lora",
+        "language_lora",
+        "language_full",
+        "audio_expert_full",
+    }
     assert {path.stem for path in TRAINING} == stems
     readme = (ROOT / "recipes/higgs-3b/README.md").read_text(encoding="utf-8")
     (table,) = re.findall(r"## Which recipe\n(.*?)\n## ", readme, flags=re.DOTALL)
