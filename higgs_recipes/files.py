@@ -113,10 +113,16 @@ def sha256_files(paths: Iterable[str | Path]) -> str:
 
 
 def has_git_hash(path: str | Path, expected: str) -> bool:
-    """Whether a file has a hash by which the Hub names contents: SHA-256 for large files, git's SHA-1 for others."""
-    if len(expected) == 64:
-        return sha256_file(path) == expected
-    return _hex_digest(path, hashlib.sha1(b"blob %d\0" % Path(path).stat().st_size)) == expected
+    """Whether a file has a hash by which the Hub names contents: SHA-256 for large files, git's SHA-1 for others.
+
+    A file that another process removes has not.
+    """
+    try:
+        if len(expected) == 64:
+            return sha256_file(path) == expected
+        return _hex_digest(path, hashlib.sha1(b"blob %d\0" % Path(path).stat().st_size)) == expected
+    except FileNotFoundError:
+        return False
 
 
 def _hex_digest(path: str | Path, digest: Any) -> str:

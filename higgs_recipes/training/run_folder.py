@@ -11,7 +11,9 @@ from higgs_recipes.training.checkpoints import STAGING
 
 
 # What transformers, the trainer and the lock write before the run is complete.
-_OF_A_RUN = re.compile(rf"checkpoint-\d+|runs|{re.escape(STAGING)}|{re.escape(LOCK)}|\.{PROBE}\.[0-9a-f]{{8}}\.partial")
+_OF_A_RUN = re.compile(
+    rf"checkpoint-\d+|runs|{re.escape(STAGING)}|{re.escape(LOCK)}|\.{PROBE}\.[0-9a-f]{{8}}\.partial"
+)
 
 
 def check_run_folder(state: ResultState) -> None:
