@@ -8,7 +8,7 @@ from higgs_recipes.errors import InputError
 
 
 MAX_DEPTH = 50  # levels of lists and mappings
-MAX_NODES = 100_000  # values, where each alias counts as many as it stands for
+MAX_NODES = 100_000  # values, where an alias counts as all values that it refers to
 MAX_DIGITS = 100  # of an integer
 _TAG = "tag:yaml.org,2002:"
 
@@ -30,7 +30,7 @@ class LimitedLoader(yaml.SafeLoader):
         node = super().compose_node(parent, index)
         self._depth -= 1
         if is_alias and node not in self._sizes:
-            raise InputError(f"line {line}: an alias inside the value that it stands for")
+            raise InputError(f"line {line}: an alias inside the value that it refers to")
         if not is_alias:
             self._sizes[node] = 1 + sum(self._sizes[child] for child in _children(node))
         if self._sizes[node] > MAX_NODES:

@@ -38,7 +38,7 @@ def test_aliases_that_multiply_are_refused_at_once(merge):
         ("2021-02-30", "'2021-02-30' is not a valid timestamp"),
         ("1" * 5000, "has more than 100 digits"),
         ("0x" + "f" * 5000, "has more than 100 digits"),
-        ("&a [*a]", "an alias inside the value that it stands for"),
+        ("&a [*a]", "an alias inside the value that it refers to"),
         ("[" * 60 + "]" * 60, f"nested deeper than {MAX_DEPTH} levels"),
         ("{a: " * 3000 + "1" + "}" * 3000, f"nested deeper than {MAX_DEPTH} levels"),
         ('"\\ud800"', "has a NUL character or half of a surrogate pair"),

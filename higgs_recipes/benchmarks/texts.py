@@ -116,7 +116,7 @@ def _now(device: torch.device) -> float:
 
 
 def _request(length: int, ref_codes: Tensor, index: int, *, config: BenchmarkTextsConfig) -> Request:
-    """The request of a text that is as long as a clip of so many frames."""
+    """The request of a text that is as long as a clip of a number of frames."""
     num_characters = round(length / FRAMES_PER_SECOND * config.characters_per_second)
     num_ref_characters = round(config.ref_seconds * config.characters_per_second)
     text, ref_text = (("The tide comes in. " * number)[:number] for number in (num_characters, num_ref_characters))

@@ -61,7 +61,7 @@ class EncodeConfig(CodecConfig, HubConfig):
         "single utterances.",
     )
     ref_in_system: bool = option(
-        False, "Put reference clips without transcripts into the system turn instead of into turns of their own."
+        False, "Put reference clips without transcripts into the system turn instead of into separate turns."
     )
     ref_min_seconds: float = option(2.0, "Minimum length of a sampled reference clip, in seconds.")
     ref_max_seconds: float = option(10.0, "Maximum length of a sampled reference clip, in seconds.")

@@ -1,4 +1,4 @@
-"""The types of a row on its way into a corpus: as stored in its source, checked, and prepared for its task."""
+"""The types of a row while a corpus is encoded: as stored in its source, checked, and prepared for its task."""
 
 import hashlib
 import re

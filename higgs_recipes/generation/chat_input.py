@@ -88,7 +88,7 @@ def _read_part(part: Any, sources: list[AudioSource], *, where: str) -> dict:
 
 
 def _split_scene(items: list[dict]) -> list[dict]:
-    """The turns of a system turn: a scene between its tokens becomes a turn of its own."""
+    """The turns of a system turn: a scene between its tokens becomes a separate turn."""
     before, scene, after = [], [], []
     content = before
     for item in items:

@@ -239,7 +239,7 @@ def _chunk_text(units: Sequence[_Unit]) -> str:
 
 
 def _balanced_groups(sizes: Sequence[float], limit: float) -> list[slice]:
-    """Group consecutive sizes into sums of at most `limit`, about equal; a larger size is a group of its own.
+    """Group consecutive sizes into sums of at most `limit`, about equal; a larger size is a group by itself.
 
     >>> _balanced_groups([4, 4, 4, 4, 4, 4], limit=20)
     [slice(0, 3, None), slice(3, 6, None)]

@@ -39,7 +39,7 @@ class Voice:
     Attributes:
         name: path or name of the clip, for the conversation and for messages.
         waveform: the clip (N,) at `SAMPLE_RATE`; None for a described voice.
-        text: the normalized transcript of the clip; None if it stands in the system turn.
+        text: the normalized transcript of the clip; None if references are in the system turn.
         description: a sentence; None for a clip.
     """
 
@@ -72,7 +72,7 @@ def read_voices(config: GenerateConfig) -> list[Voice]:
 
 
 def in_system_turn(config: GenerateConfig) -> bool:
-    """Whether references stand in the system turn: `ref_in_system`, or any voice is described."""
+    """Whether references are in the system turn: `ref_in_system`, or any voice is described."""
     return config.ref_in_system or any(entry.startswith(PROFILE) for entry in config.voices)
 
 

@@ -147,7 +147,7 @@ class Importer:
             raise RejectedRow(RejectCode.TOO_LOW, "quality_score", f"{score}, min_quality_score is {lowest}")
 
     def _row_id(self, row: ImportRow, audio: PurePosixPath, source: ImportSource) -> tuple[str, str]:
-        """The id of a row and the name that it stands for: its own id, or the path of its recording."""
+        """The id of a row and the name that it is made of: its own id, or the path of its recording."""
         own, prefix = row.get("id"), f"{source.prefix}-" if source.prefix else ""
         if not isinstance(own, (str, int, float, type(None))):
             raise RejectedRow(RejectCode.INVALID_FIELD, "id", f"is a {type(own).__name__}")

@@ -87,5 +87,5 @@ class TrainingMetrics:
         self.started, self.paused_seconds = self.started + seconds, self.paused_seconds + seconds
 
     def clock(self) -> float:
-        """A clock in seconds that stands still in `paused` blocks; only differences are meaningful."""
+        """A clock in seconds that stops in `paused` blocks; only differences are meaningful."""
         return time.perf_counter() - self.paused_seconds

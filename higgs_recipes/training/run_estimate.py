@@ -150,7 +150,7 @@ class RunEstimateCallback(TrainerCallback):
     Args:
         samples: the training samples.
         model: config of the model.
-        clock: a clock in seconds that stands still during evaluations and checkpoints.
+        clock: a clock in seconds that stops during evaluations and checkpoints.
     """
 
     def __init__(self, samples: SampleDataset, model: HiggsAudioV2Config, *, clock: Callable[[], float]) -> None:

@@ -158,7 +158,7 @@ def test_a_split_whose_files_are_not_all_there_is_named(tmp_path, caplog):
         ("configs: [{data_files: 7}]", "README.md has a configuration 'default' whose data_files match no .parquet"),
         ("configs: [{data_files: ../*.parquet}]", "whose data_files match no .parquet or .tar file: set files"),
         ("configs: [", "README.md: its head cannot be read: not YAML"),
-        ("a: &a [*a]", "README.md: its head cannot be read: line 1: an alias inside the value that it stands for"),
+        ("a: &a [*a]", "README.md: its head cannot be read: line 1: an alias inside the value that it refers to"),
     ],
 )
 def test_a_card_that_cannot_be_used_is_named(tmp_path, head, message):
