@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -203,6 +204,27 @@ def name_in_folder(name: str, root: Path) -> str:
         if path.is_relative_to(base):
             return path.relative_to(base).as_posix()
     return path.name if path.is_absolute() else path.as_posix()
+
+
+def named_recordings(value: Any, folder: Path) -> Iterator[str]:
+    """The recordings that the values of a row name, also nested ones, as absolute paths in NFC."""
+    if isinstance(value, (Mapping, list)):
+        for inner in value.values() if isinstance(value, Mapping) else value:
+            yield from named_recordings(inner, folder)
+    elif isinstance(value, str) and is_audio_name(value.strip(" \t\r\n\"'")):
+        yield from (nfc(os.path.abspath(os.path.join(folder, spelling))) for spelling in _spellings(value))
+
+
+def warn_of_unnamed_recordings(metadata: Path, named: set[str]) -> None:
+    """Log the recordings beside a metadata file that are not in `named_recordings` of its rows; not hidden ones."""
+    folder, unnamed = metadata.parent, []
+    for place, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for path in (Path(place, name) for name in sorted(files) if is_audio_name(name) and name[0] != "."):
+            if not {nfc(os.path.abspath(path)), nfc(os.path.realpath(path))} & named:
+                unnamed.append(shown(path.relative_to(folder).as_posix()))
+    if unnamed:
+        logger.warning("%s: no line names %d recordings: %s", metadata, len(unnamed), ", ".join(unnamed[:3]))
 
 
 def require_file_inside(path: Path, root: Path) -> None:
