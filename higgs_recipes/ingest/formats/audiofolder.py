@@ -6,7 +6,7 @@ from typing import Any
 
 from higgs_recipes.configs.corpus import IMPORT_COLUMNS
 from higgs_recipes.corpus.sources.metadata import METADATA_FILES, find_metadata, metadata_rows
-from higgs_recipes.corpus.sources.paths import SourceFolder, named_recordings, warn_of_unnamed_recordings
+from higgs_recipes.corpus.sources.paths import SourceFolder, named_recordings, unnamed_recordings
 from higgs_recipes.errors import InputError
 from higgs_recipes.ingest.rows import ImportRow
 from higgs_recipes.rejects import Reject, RejectCode
@@ -17,7 +17,7 @@ _NAMES = {"file_name": "audio", "audio_file_name": "audio", "ref_audio_file_name
 
 
 def read_audiofolder(source: Path, folder: SourceFolder) -> Iterator[ImportRow | Reject]:
-    """Yield the rows of the folder's metadata file; recordings that it does not name are logged.
+    """Yield the rows of the folder's metadata file; recordings that it does not name are noted.
 
     Raises:
         InputError: no metadata file, or two; two columns of one meaning.
@@ -41,7 +41,7 @@ def read_audiofolder(source: Path, folder: SourceFolder) -> Iterator[ImportRow |
             continue
         yield place | _row(stored, metadata)
     if not folder.match_ends:
-        warn_of_unnamed_recordings(metadata, named)
+        folder.notes += unnamed_recordings(metadata, named)
 
 
 def _row(stored: dict[str, Any], metadata: Path) -> ImportRow:
