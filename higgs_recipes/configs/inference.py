@@ -133,6 +133,7 @@ class GenerateConfig(ChunkConfig, SamplingConfig, CodecConfig, AdapterConfig, Mo
         ModelConfig.__post_init__(self)
         CodecConfig.__post_init__(self)
         SamplingConfig.__post_init__(self)
+        _check_weights(self.generation_weights, load_in_4bit=self.load_in_4bit)
         ChunkConfig.__post_init__(self)
         for name in ("text", "documents", "ref_audio", "profile"):
             setattr(self, name, _as_list(getattr(self, name)))
@@ -174,6 +175,10 @@ class GenerateConfig(ChunkConfig, SamplingConfig, CodecConfig, AdapterConfig, Mo
         )
 
 
+def _check_weights(generation_weights: str, *, load_in_4bit: bool) -> None:
+    require(generation_weights != "int8" or not load_in_4bit, "generation_weights: int8 requires load_in_4bit: false")
+
+
 def _as_list(value: list[str] | str | None) -> list[str]:
     return [value] if isinstance(value, str) else list(value or [])
 
@@ -211,6 +216,7 @@ class EvaluateConfig(SamplingConfig, CodecConfig, AdapterConfig, ModelConfig, Hu
         ModelConfig.__post_init__(self)
         CodecConfig.__post_init__(self)
         SamplingConfig.__post_init__(self)
+        _check_weights(self.generation_weights, load_in_4bit=self.load_in_4bit)
         self.check_protocol(asr=self.asr, speaker=self.speaker)
         require(bool(self.dataset), "dataset is empty: name an encoded corpus")
         require(self.max_rows is None or self.max_rows >= 1, f"max_rows must be positive, got {self.max_rows}")

@@ -26,7 +26,7 @@ from higgs_recipes.generation.generate import generate as generate_requests
 from higgs_recipes.generation.long_text import SpokenText, max_prompt_positions, speak_texts
 from higgs_recipes.generation.speaker_files import find_codec, find_model
 from higgs_recipes.generation.stream import Piece, stream_text
-from higgs_recipes.generation.synthesis import build_texts, check_codec, decode_clips
+from higgs_recipes.generation.synthesis import build_texts, check_codec
 from higgs_recipes.generation.text_chunks import TextChunk
 from higgs_recipes.hub.download import Snapshot
 from higgs_recipes.modeling.lora import fetch_adapter, load_adapter, remove_adapter
@@ -146,7 +146,7 @@ class Speaker:
             return generate_requests(self._model, self._tokenizer, requests, sampling=sampling, engine=engine)
 
         clips = speak_texts(texts, generate, buffer_size=buffer_size)
-        waveforms = decode_clips(self._codec, [clip.codes for chunks in clips for clip in chunks])
+        waveforms = self._codec.decode_in_turn([clip.codes for chunks in clips for clip in chunks])
         speeches = [
             _speech(spoken, chunks, islice(waveforms, len(chunks)))
             for spoken, chunks in zip(texts, clips, strict=True)
