@@ -130,10 +130,10 @@ class GenerateConfig(ChunkConfig, SamplingConfig, CodecConfig, AdapterConfig, Mo
     stream_format: PCMFormat = option("s16le", "Samples of the stream: s16le (16-bit integers) or f32le (floats).")
 
     def __post_init__(self) -> None:
+        _check_weights(self.generation_weights, load_in_4bit=self.load_in_4bit)
         ModelConfig.__post_init__(self)
         CodecConfig.__post_init__(self)
         SamplingConfig.__post_init__(self)
-        _check_weights(self.generation_weights, load_in_4bit=self.load_in_4bit)
         ChunkConfig.__post_init__(self)
         for name in ("text", "documents", "ref_audio", "profile"):
             setattr(self, name, _as_list(getattr(self, name)))
@@ -213,10 +213,10 @@ class EvaluateConfig(SamplingConfig, CodecConfig, AdapterConfig, ModelConfig, Hu
     overwrite_output_dir: bool = option(False, "Replace an existing output_dir.")
 
     def __post_init__(self) -> None:
+        _check_weights(self.generation_weights, load_in_4bit=self.load_in_4bit)
         ModelConfig.__post_init__(self)
         CodecConfig.__post_init__(self)
         SamplingConfig.__post_init__(self)
-        _check_weights(self.generation_weights, load_in_4bit=self.load_in_4bit)
         self.check_protocol(asr=self.asr, speaker=self.speaker)
         require(bool(self.dataset), "dataset is empty: name an encoded corpus")
         require(self.max_rows is None or self.max_rows >= 1, f"max_rows must be positive, got {self.max_rows}")

@@ -81,7 +81,7 @@ def decode_weights(model: HiggsAudioV2ForConditionalGeneration, *, int8: bool = 
         int8: quantize the weights of the layers, with their adapters. Prompts are read with the model's own weights.
 
     Raises:
-        InputError: `int8`, and a layer is already quantized or has a bias; or an adapter holds NaN or infinite weights.
+        InputError: `int8`, and a layer is quantized or has a bias; or an adapter holds NaN or infinite weights.
     """
     joined: list[nn.Linear] = []
 
