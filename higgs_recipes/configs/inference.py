@@ -1,7 +1,6 @@
 """Configs of scripts/generate.py, evaluate.py, merge.py and init_model.py."""
 
 from dataclasses import dataclass
-from math import inf
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -46,8 +45,8 @@ class SamplingConfig:
             f"ras_win_max_num_repeat must be at least 1, got {self.ras_win_max_num_repeat}",
         )
         require(
-            0.04 <= self.max_seconds < inf,
-            f"max_seconds must be at least one frame, 0.04, and finite, got {self.max_seconds}",
+            0.04 <= self.max_seconds <= 86_400,
+            f"max_seconds must be at least one frame, 0.04, and at most a day, 86400, got {self.max_seconds}",
         )
         require(self.batch_size >= 1, f"batch_size must be at least 1, got {self.batch_size}")
 

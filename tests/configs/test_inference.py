@@ -15,9 +15,13 @@ from tests.helpers.configs import make
         ({"top_p": 0.0}, r"top_p must be in \(0, 1\], got 0.0"),
         ({"ras_win_len": -1}, "ras_win_len must be 0 .off. or positive, got -1"),
         ({"ras_win_max_num_repeat": 0}, "ras_win_max_num_repeat must be at least 1, got 0"),
-        ({"max_seconds": 0}, "max_seconds must be at least one frame, 0.04, and finite, got 0"),
-        ({"max_seconds": inf}, "max_seconds must be at least one frame, 0.04, and finite, got inf"),
-        ({"max_seconds": nan}, "max_seconds must be at least one frame, 0.04, and finite, got nan"),
+        ({"max_seconds": 0}, "max_seconds must be at least one frame, 0.04, and at most a day, 86400, got 0"),
+        (
+            {"max_seconds": 1e9},
+            "max_seconds must be at least one frame, 0.04, and at most a day, 86400, got 1000000000.0",
+        ),
+        ({"max_seconds": inf}, "max_seconds must be at least one frame, 0.04, and at most a day, 86400, got inf"),
+        ({"max_seconds": nan}, "max_seconds must be at least one frame, 0.04, and at most a day, 86400, got nan"),
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
     ],
 )
