@@ -60,15 +60,16 @@ def measure_streaming(config: BenchmarkStreamConfig) -> Iterator[dict[str, Any]]
         with open_engine(model, sampling=sampling) as engine:
             engine.reserve(streams, max(len(prompt.ids) for prompt in prompts))
             reset_peak_memory(device)
-            for _ in range(RUNS):
-                synchronize(device)
-                row = _measure(engine, prompts, codec)
+            with ThreadPoolExecutor(streams) as pool:  # one for all runs: cuDNN plans anew in each thread
+                for _ in range(RUNS):
+                    synchronize(device)
+                    row = _measure(engine, prompts, codec, pool=pool)
             row |= {"preparation_seconds": engine.preparation_seconds, "peak_gib": peak_memory_gib()}
         torch.cuda.empty_cache()
         yield {"name": f"{streams} streams", "streams": streams, "outcome": "measured"} | row
 
 
-def _measure(engine: Engine, prompts: list[Prompt], codec: Codec) -> dict[str, Any]:
+def _measure(engine: Engine, prompts: list[Prompt], codec: Codec, *, pool: ThreadPoolExecutor) -> dict[str, Any]:
     barrier, began = Barrier(len(prompts)), time.perf_counter()
 
     def read(prompt: Prompt) -> list[tuple[float, float]]:
@@ -79,8 +80,7 @@ def _measure(engine: Engine, prompts: list[Prompt], codec: Codec) -> dict[str, A
             for piece in stream_clip(engine, prompt, codec)
         ]
 
-    with ThreadPoolExecutor(len(prompts)) as pool:
-        streams = list(pool.map(read, prompts))
+    streams = list(pool.map(read, prompts))
     seconds = time.perf_counter() - began
     audio_seconds = sum(length for pieces in streams for _, length in pieces)
     return {

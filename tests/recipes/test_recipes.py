@@ -16,6 +16,7 @@ from higgs_recipes.configs.benchmark import (
     BenchmarkEncodeConfig,
     BenchmarkGenerateConfig,
     BenchmarkStreamConfig,
+    BenchmarkTextsConfig,
     BenchmarkTrainConfig,
 )
 from higgs_recipes.configs.codec import FitCodecConfig
@@ -49,6 +50,7 @@ CONFIGS = {  # script -> config class
     "benchmark train": BenchmarkTrainConfig,
     "benchmark generate": BenchmarkGenerateConfig,
     "benchmark stream": BenchmarkStreamConfig,
+    "benchmark texts": BenchmarkTextsConfig,
     "benchmark encode": BenchmarkEncodeConfig,
 }
 COMMAND = r"(?:accelerate launch [^\n]*|python )scripts/(\w+)\.py"
