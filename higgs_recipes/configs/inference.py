@@ -200,7 +200,8 @@ class EvaluateConfig(SamplingConfig, CodecConfig, AdapterConfig, ModelConfig, Hu
     asr_language: str = option("en", "Language of rows that name none: a code or an English name.")
     speaker: str = option(
         "microsoft/wavlm-base-plus-sv",
-        "Speaker model: folder or Hub id of an x-vector or WavLM-ECAPA checkpoint, or package:resemblyzer.",
+        "Speaker model: folder or Hub id of an x-vector or WavLM-ECAPA checkpoint, the path of Seed-TTS-eval's .pth "
+        "file, funasr:emotion2vec_plus_large, or package:resemblyzer.",
     )
     speaker_revision: str | None = option(None, "Commit, tag or branch of the speaker model; null: main.")
     normalizer: Normalizer = option(
