@@ -106,7 +106,7 @@ def _section(metrics: Fields) -> str:
     ]
     benchmark = metrics["benchmark"] if "benchmark" in metrics else None
     about = ({"benchmark": benchmark["name"]} if benchmark else {}) | {
-        "dataset": f"{public_name(metrics['dataset'])}, split {metrics['split']}",
+        "dataset": public_name(metrics["dataset"]) + (f", split {metrics['split']}" if metrics["split"] else ""),
         "protocol": metrics["protocol"],
         "texts": f"{metrics['n']} scored, {metrics['skipped']} skipped"
         + (", held out" if is_held_out(metrics) else ""),

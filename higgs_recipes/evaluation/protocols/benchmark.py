@@ -19,6 +19,7 @@ from higgs_recipes.configs.inference import EvaluateConfig
 from higgs_recipes.errors import InputError
 from higgs_recipes.evaluation.checks import check_clips
 from higgs_recipes.evaluation.evaluate import Evaluation, generate_clips
+from higgs_recipes.evaluation.protocols.dataset import Origin
 from higgs_recipes.evaluation.scoring import SpokenClip, count_languages
 from higgs_recipes.evaluation.setup import describe_setup
 from higgs_recipes.hub.download import Snapshot
@@ -171,6 +172,7 @@ def finish(
     rules: Sequence[TextRule],
     benchmark: Mapping[str, Any],
     protocol: str,
+    origin: Origin,
 ) -> Evaluation:
     """Build the evaluation: the scores, the checks of every evaluation, and the setup.
 
@@ -179,6 +181,7 @@ def finish(
         clips: one per text of each system; a missing clip has no samples.
         benchmark: as `report_text` and `detail_tables` read it.
         protocol: what the scores are, in words.
+        origin: commit and split of the dataset.
     """
     for index, entry in enumerate(scored["clips"]):
         entry["seed"] = config.seed + index
@@ -206,8 +209,8 @@ def finish(
         "protocol": protocol,
         "benchmark": dict(benchmark),
         "dataset": public_name(config.dataset),
-        "dataset_revision": config.dataset_revision,
-        "split": config.split,
+        "dataset_revision": origin.commit,
+        "split": origin.split,
         "held_out": None,
         "shared_with_train": None,
     }

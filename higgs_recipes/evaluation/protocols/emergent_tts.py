@@ -87,7 +87,14 @@ def evaluate_emergent_tts(config: EvaluateConfig) -> Evaluation:
         "anchors_note": "",
     }
     evaluation = finish(
-        config, models, scored=scored, clips=clips, rules=rules, benchmark=benchmark, protocol=protocol
+        config,
+        models,
+        scored=scored,
+        clips=clips,
+        rules=rules,
+        benchmark=benchmark,
+        protocol=protocol,
+        origin=data.origin,
     )
     evaluation.metrics["judge"] = {
         "model": config.judge,

@@ -72,7 +72,16 @@ def evaluate_emotion(config: EvaluateConfig) -> Evaluation:
         "anchors": ANCHORS if is_emotion2vec else [],
         "anchors_note": ANCHORS_NOTE,
     }
-    return finish(config, models, scored=scored, clips=clips, rules=rules, benchmark=benchmark, protocol=protocol)
+    return finish(
+        config,
+        models,
+        scored=scored,
+        clips=clips,
+        rules=rules,
+        benchmark=benchmark,
+        protocol=protocol,
+        origin=data.origin,
+    )
 
 
 def read_emotional_texts(data: BenchmarkTable, config: EvaluateConfig) -> tuple[list[BenchmarkText], list[str], int]:

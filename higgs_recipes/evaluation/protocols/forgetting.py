@@ -22,6 +22,7 @@ from higgs_recipes.evaluation.protocols.benchmark import (
     load_models,
     speak,
 )
+from higgs_recipes.evaluation.protocols.dataset import Origin
 from higgs_recipes.evaluation.protocols.dialogue_scores import DEFINITION
 from higgs_recipes.evaluation.protocols.text_scores import group_indexes, score_texts
 from higgs_recipes.evaluation.setup import sample_indexes
@@ -69,7 +70,14 @@ def evaluate_forgetting(config: EvaluateConfig) -> Evaluation:
         "anchors_note": "",
     }
     evaluation = finish(
-        config, models, scored=scored, clips=clips, rules=rules, benchmark=benchmark, protocol=protocol
+        config,
+        models,
+        scored=scored,
+        clips=clips,
+        rules=rules,
+        benchmark=benchmark,
+        protocol=protocol,
+        origin=Origin(),
     )
     evaluation.metrics["abilities"] = compare_abilities(texts, evaluation.metrics)
     return evaluation

@@ -52,7 +52,8 @@ def evaluate_multi_speaker(config: EvaluateConfig) -> Evaluation:
         InputError: the dataset or a model cannot be read, a row is not a dialogue, or the ASR model has no word times.
     """
     with shared_errors():
-        texts, languages = read_dialogues(open_benchmark(config), config)
+        data = open_benchmark(config)
+        texts, languages = read_dialogues(data, config)
         models = load_models(config)
         rules = [choose_rule(config, models, language=language) for language in languages]
         for language in sorted({rule.language for rule in rules}):
@@ -76,7 +77,16 @@ def evaluate_multi_speaker(config: EvaluateConfig) -> Evaluation:
         f"dialogues, each once, row i with seed + i; transcribed greedily with word times; {DEFINITION}; embeddings "
         f"of {models.speaker.score_name}; 95 % intervals over dialogues: bootstrap-t, Clopper-Pearson for shares"
     )
-    return finish(config, models, scored=scored, clips=clips, rules=rules, benchmark=benchmark, protocol=protocol)
+    return finish(
+        config,
+        models,
+        scored=scored,
+        clips=clips,
+        rules=rules,
+        benchmark=benchmark,
+        protocol=protocol,
+        origin=data.origin,
+    )
 
 
 def read_dialogues(data: BenchmarkTable, config: EvaluateConfig) -> tuple[list[BenchmarkText], list[str]]:

@@ -79,7 +79,7 @@ def evaluate_seed_tts(config: EvaluateConfig) -> Evaluation:
         name = NORMALIZERS[language] if config.normalizer == "auto" else config.normalizer
         rule = choose_normalizer(name, language)
         simplify = simplified_converter() if language == "zh" else str
-        sentences = read_sentences(config)
+        sentences, origin = read_sentences(config)
         models = load_models(config)
         models.asr.check_language(language)
         texts = [
@@ -109,6 +109,7 @@ def evaluate_seed_tts(config: EvaluateConfig) -> Evaluation:
         rules=rules,
         benchmark=benchmark,
         protocol=describe(models, rule=rule),
+        origin=origin,
     )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from higgs_recipes.audio.decoding import AudioSource
 from higgs_recipes.configs.inference import EvaluateConfig
 from higgs_recipes.errors import InputError
-from higgs_recipes.evaluation.protocols.dataset import open_benchmark
+from higgs_recipes.evaluation.protocols.dataset import Origin, open_benchmark
 from higgs_recipes.evaluation.setup import sample_indexes
 from higgs_recipes.files import file_inside
 
@@ -27,8 +27,9 @@ class Sentence:
     has_real: bool = False  # the line names a recording, which may be missing
 
 
-def read_sentences(config: EvaluateConfig) -> list[Sentence]:
-    """Read the lines of a .lst file, of the meta.lst in a folder, or the rows of a dataset; `num_samples` at most.
+def read_sentences(config: EvaluateConfig) -> tuple[list[Sentence], Origin]:
+    """Read the lines of a .lst file, of the meta.lst in a folder, or the rows of a dataset: `num_samples` at most, and
+    their origin.
 
     Raises:
         InputError: the dataset cannot be read, or a line has the wrong number of fields; names the line.
@@ -37,7 +38,7 @@ def read_sentences(config: EvaluateConfig) -> list[Sentence]:
     path = path / LIST if (path / LIST).is_file() else path
     if path.is_file():
         sentences = read_list(path)
-        return [sentences[index] for index in sample_indexes(len(sentences), config)]
+        return [sentences[index] for index in sample_indexes(len(sentences), config)], Origin()
     data = open_benchmark(config, COLUMNS)
     data.require(list(COLUMNS))
     sentences = []
@@ -46,7 +47,7 @@ def read_sentences(config: EvaluateConfig) -> list[Sentence]:
         if prompt is None:
             raise InputError(f"{data.where}, row {index}: no recording in column {data.columns['ref_audio']}")
         sentences.append(Sentence(data.id(index), data.text(index, "text"), data.text(index, "ref_text"), prompt))
-    return sentences
+    return sentences, data.origin
 
 
 def read_list(path: Path) -> list[Sentence]:

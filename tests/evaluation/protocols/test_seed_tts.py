@@ -150,6 +150,7 @@ def test_recordings_codec_base_and_finetuned_are_scored_on_the_same_texts(evalua
     assert metrics["languages"] == {"en": {"normalizer": "seed_tts_en", "unit": "word", "n": NUM_SENTENCES}}
     assert [clip["seed"] for clip in metrics["clips"]] == [11, 12, 13]
     assert metrics["codes"]["changed"] > 0.1 and "wer_macro" in metrics["comparison"]
+    assert metrics["dataset_revision"] is None and metrics["split"] is None  # a list has no splits
     assert "prompt_similarity" in metrics["comparison"]
 
 

@@ -5,6 +5,7 @@ import soundfile
 from datasets import Audio, Dataset, Features, Value
 
 from higgs_recipes.errors import InputError
+from higgs_recipes.evaluation.protocols.dataset import Origin
 from higgs_recipes.evaluation.protocols.seed_tts_lists import read_list, read_sentences
 from tests.helpers.benchmark_run import benchmark_config
 from tests.helpers.paths import DATA
@@ -57,11 +58,12 @@ def test_a_folder_or_a_list_is_read_and_sampled(tmp_path):
     lines = [f"u{index}|Hi.|prompt-wavs/a.wav|Text {index}." for index in range(30)]
     path = write_list(tmp_path, *lines)
     hard = write_list(tmp_path, lines[3], name="hardcase.lst")
-    assert len(read_sentences(benchmark_config(tmp_path, dataset=str(tmp_path)))) == 30
-    (only,) = read_sentences(benchmark_config(tmp_path, dataset=str(hard)))
+    assert len(read_sentences(benchmark_config(tmp_path, dataset=str(tmp_path)))[0]) == 30
+    (only,), origin = read_sentences(benchmark_config(tmp_path, dataset=str(hard)))
+    assert origin == Origin()  # a list has no splits
     assert only.id == "u3"
-    few = [s.id for s in read_sentences(benchmark_config(tmp_path, dataset=str(path), num_samples=5))]
-    again = [s.id for s in read_sentences(benchmark_config(tmp_path, dataset=str(path), num_samples=5))]
+    few = [s.id for s in read_sentences(benchmark_config(tmp_path, dataset=str(path), num_samples=5))[0]]
+    again = [s.id for s in read_sentences(benchmark_config(tmp_path, dataset=str(path), num_samples=5))[0]]
     assert few == again and len(few) == 5 and few == sorted(few, key=lambda name: int(name[1:])) != ["u0", "u1"]
 
 
@@ -78,7 +80,8 @@ def test_the_rows_of_the_dataset_on_the_hub_are_read(tmp_path):
     (tmp_path / "corpus").mkdir()
     rows.cast_column("ref_audio", Audio()).to_parquet(tmp_path / "corpus/en-00000-of-00001.parquet")
     config = benchmark_config(tmp_path, dataset=str(tmp_path / "corpus"), split="en")
-    first, _ = read_sentences(config)
+    (first, _), origin = read_sentences(config)
+    assert origin == Origin(split="en")
     assert (first.id, first.text, first.ref_text, first.ref_audio) == ("u1", "Say this.", "Hi.", content.getvalue())
     rows.remove_columns("ref_text").to_parquet(tmp_path / "corpus/en-00000-of-00001.parquet")
     with pytest.raises(InputError, match="split en: no column ref_text; the columns are sample_id, "):
