@@ -12,7 +12,7 @@ from higgs_recipes.corpus.sources.hub_dataset import CONVERTED, class_names, fin
 from higgs_recipes.corpus.sources.local_folder import open_folder
 from higgs_recipes.corpus.sources.paths import LINK_HINT, SourceFolder
 from higgs_recipes.corpus.sources.table import Table
-from higgs_recipes.errors import InputError
+from higgs_recipes.errors import InputError, shown
 from higgs_recipes.hub.public import is_hub_id
 
 
@@ -85,6 +85,17 @@ class BenchmarkTable:
         """The column `id`, or the number of the row."""
         value = self.value(index, "id")
         return str(index if value is None else value)
+
+    def language(self, index: int) -> str | None:
+        """The language of a row; None if it names none.
+
+        Raises:
+            InputError: it is not text.
+        """
+        value = self.value(index, "language")
+        if value is not None and not isinstance(value, str):
+            raise InputError(f"{self.where}, row {index}: language is {shown(value)}: it must be a code or a name")
+        return value
 
     def require(self, columns: Sequence[str]) -> None:
         """Raise `InputError` if the dataset lacks columns, by the protocol's names."""

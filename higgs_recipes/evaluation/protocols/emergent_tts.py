@@ -15,11 +15,11 @@ from higgs_recipes.configs.inference import EvaluateConfig
 from higgs_recipes.errors import InputError
 from higgs_recipes.evaluation.evaluate import Evaluation
 from higgs_recipes.evaluation.judge import Failure, Judge, Judgment, Pair
+from higgs_recipes.evaluation.models import load_models
 from higgs_recipes.evaluation.protocols.benchmark import (
     BenchmarkText,
     choose_rule,
     finish,
-    load_models,
     speak,
 )
 from higgs_recipes.evaluation.protocols.dataset import BenchmarkTable, open_benchmark
@@ -59,7 +59,7 @@ def evaluate_emergent_tts(config: EvaluateConfig) -> Evaluation:
         texts = [_text(data, index) for index in items]
         baseline = _baseline_clips(data, items) if config.opponent == "dataset" else None
         models = load_models(config, with_speaker=False)
-        rules = [choose_rule(config, models, language=data.value(i, "language") or config.asr_language) for i in items]
+        rules = [choose_rule(config, models, language=data.language(i) or config.asr_language) for i in items]
     clips = speak(texts, config, models)
     scored = score_texts(texts, clips, models=models, rules=rules, similarity="prompt_similarity", groups=["category"])
     judged = {}

@@ -10,11 +10,11 @@ from typing import Any
 from higgs_recipes.configs.inference import EvaluateConfig
 from higgs_recipes.errors import InputError
 from higgs_recipes.evaluation.evaluate import Evaluation
+from higgs_recipes.evaluation.models import load_models
 from higgs_recipes.evaluation.protocols.benchmark import (
     BenchmarkText,
     choose_rule,
     finish,
-    load_models,
     speak,
 )
 from higgs_recipes.evaluation.protocols.dataset import BenchmarkTable, open_benchmark
@@ -91,7 +91,7 @@ def read_emotional_texts(data: BenchmarkTable, config: EvaluateConfig) -> tuple[
         InputError: a column is missing, or no row has a reference.
     """
     has_references = data.has("ref_audio")
-    data.require(["text", "emotion", *(["ref_audio", "ref_text"] if has_references else ["audio"])])
+    data.require(["text", "emotion", *(["ref_audio", "ref_text"] if has_references else ["audio", "speaker"])])
     partners = None if has_references else find_partners(data)
     texts, languages = [], []
     indexes = [index for index in range(len(data)) if partners is None or index in partners]
@@ -113,7 +113,7 @@ def read_emotional_texts(data: BenchmarkTable, config: EvaluateConfig) -> tuple[
                 columns=columns,
             )
         )
-        languages.append(data.value(index, "language") or config.asr_language)
+        languages.append(data.language(index) or config.asr_language)
     if not texts:
         raise InputError(
             f"{data.where}: no row has a reference: add the columns ref_audio and ref_text, or several recordings of "
@@ -126,9 +126,9 @@ def find_partners(data: BenchmarkTable) -> dict[int, int]:
     """Row -> the next row, in a circle, of the same speaker and emotion with another text."""
     groups: dict[tuple[Any, Any], list[int]] = defaultdict(list)
     texts = [str(text).strip() for text in data.column("text")]
-    speakers = data.column("speaker") if data.has("speaker") else [None] * len(data)
-    for index, group in enumerate(zip(speakers, data.column("emotion"), strict=True)):
-        groups[group].append(index)
+    for index, group in enumerate(zip(data.column("speaker"), data.column("emotion"), strict=True)):
+        if None not in group:  # an unnamed speaker may be anybody
+            groups[group].append(index)
     partners = {}
     for indexes in groups.values():
         for position, index in enumerate(indexes):

@@ -13,7 +13,8 @@ from higgs_recipes.audio.pretrained import METRIC_MODEL_RATE
 from higgs_recipes.audio.word_errors import ErrorCounts, utterance_errors
 from higgs_recipes.chatml import SPEAKER_TAG
 from higgs_recipes.evaluation.clip_judgments import Transcription, judge_clips
-from higgs_recipes.evaluation.protocols.benchmark import BenchmarkText, Models
+from higgs_recipes.evaluation.models import Models
+from higgs_recipes.evaluation.protocols.benchmark import BenchmarkText
 from higgs_recipes.evaluation.protocols.dialogue_scores import DialogueVoices, dialogue_voices
 from higgs_recipes.evaluation.scores import corpus_rate, error_fields, mean_score, share_score
 from higgs_recipes.evaluation.scoring import SpokenClip
@@ -107,6 +108,8 @@ def group_indexes(texts: Sequence[BenchmarkText], group: str) -> dict[str, list[
 
 def reference_voices(texts: Sequence[BenchmarkText], models: Models) -> list[dict[str, Tensor | None]]:
     """The embedding of each reference clip of each text, by its speaker tag."""
+    if models.speaker is None:
+        return [{} for _ in texts]
     with shared_errors():
         clips = [
             read_first_channel(source, name=f"row {text.id}, reference {number}", rate=METRIC_MODEL_RATE)

@@ -65,9 +65,7 @@ def folder(tmp_path, monkeypatch) -> Path:
     pytest.importorskip("openai")
     monkeypatch.setenv("OPENAI_API_KEY", "secret")
     monkeypatch.setattr("higgs_recipes.configs.fields.find_spec", lambda package: package)
-    monkeypatch.setattr(
-        "higgs_recipes.evaluation.protocols.benchmark.load_asr_model", lambda name, **options: RecordingsASRModel()
-    )
+    monkeypatch.setattr("higgs_recipes.evaluation.models.load_asr_model", lambda name, **options: RecordingsASRModel())
     (tmp_path / "texts").mkdir()
     lines = []
     for index, row in enumerate(corpus_rows("heart")[:4]):

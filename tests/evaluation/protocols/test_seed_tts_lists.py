@@ -49,6 +49,14 @@ def test_a_line_that_cannot_be_used_is_named(tmp_path, line, message):
         read_list(path)
 
 
+def test_lines_of_a_list_end_only_at_line_feeds_and_carriage_returns(tmp_path):
+    path = write_list(tmp_path, *(f"u{i}|Hi.|prompt-wavs/a.wav|One{end}two." for i, end in enumerate("\u2028\u0085")))
+    assert [sentence.text for sentence in read_list(path)] == ["One\u2028two.", "One\u0085two."]
+    path.write_bytes(b"u0|Hi.|prompt-wavs/a.wav|Text.\nu1|Hi.|prompt-wavs/a.wav|\xff\n")
+    with pytest.raises(InputError, match="meta.lst, line 2: not UTF-8"):
+        read_list(path)
+
+
 def test_a_list_without_lines_is_refused(tmp_path):
     with pytest.raises(InputError, match="no lines"):
         read_list(write_list(tmp_path, ""))
