@@ -18,13 +18,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoFeatureExtractor, AutoModelForAudioXVector
 
+from higgs_recipes.audio.clip_embedder import ClipEmbedder, score_name
 from higgs_recipes.audio.funasr_models import PREFIX, EmotionModel
 from higgs_recipes.audio.pretrained import (
     METRIC_MODEL_RATE,
     fetch_checkpoint,
     load_complete_model,
     load_part,
-    resample_for_metrics,
 )
 from higgs_recipes.audio.wavlm_ecapa import MIN_SAMPLES, is_wavlm_ecapa, load_wavlm_ecapa
 from higgs_recipes.errors import InputError, import_module
@@ -32,7 +32,6 @@ from higgs_recipes.files import sha256_file
 from higgs_recipes.records import read_record
 
 
-MIN_VOICE_SECONDS = 0.5  # one x-vector frame needs 0.3 s of context; shorter clips do not characterize a voice
 PACKAGE_SPEAKER_MODEL = "package:resemblyzer"
 
 # Seed-TTS-eval's wavlm_large_finetune.pth, and model.safetensors of the port in recipes/benchmarks/.
@@ -112,7 +111,7 @@ def _weight_names(path: Path) -> list[str]:
         return list(file.keys())
 
 
-class XVector:
+class XVector(ClipEmbedder):
     """An x-vector checkpoint (WavLM, wav2vec 2.0, UniSpeech-SAT ...) in float32."""
 
     def __init__(self, name: str, *, folder: Path, revision: str, device: torch.device) -> None:
@@ -120,23 +119,16 @@ class XVector:
         self.model = load_complete_model(AutoModelForAudioXVector, folder, name=name, field="speaker").to(device)
         self.extractor = load_part(AutoFeatureExtractor, folder, name=name, field="speaker")
         self.device = device
-        self.score_name = _score_name(name)
-
-    def embed(self, waveforms: Sequence[Tensor]) -> list[Tensor | None]:
-        return self.embed_resampled([resample_for_metrics(waveform) for waveform in waveforms])
-
-    def embed_resampled(self, clips: Sequence[Tensor]) -> list[Tensor | None]:
-        # One clip at a time: the first layer normalizes over time, so padding would change the embedding.
-        return [self._embed_one(clip) if _has_voice(clip) else None for clip in clips]
+        self.score_name = score_name(name)
 
     @torch.inference_mode()
-    def _embed_one(self, clip: Tensor) -> Tensor:
+    def embed_one(self, clip: Tensor) -> Tensor:
         features = self.extractor(clip.numpy(), sampling_rate=METRIC_MODEL_RATE, return_tensors="pt")
         (embedding,) = self.model(**features.to(self.device)).embeddings.float().cpu()
-        return embedding / embedding.norm()
+        return embedding
 
 
-class WavLMEcapaSpeaker:
+class WavLMEcapaSpeaker(ClipEmbedder):
     """WavLM with an ECAPA-TDNN head in float32, as Seed-TTS-eval runs it: each clip alone and whole.
 
     Args:
@@ -160,20 +152,16 @@ class WavLMEcapaSpeaker:
         config = None if file is None else _wavlm_config(file.parent)
         self.model = load_wavlm_ecapa(weights, wavlm_config=config, name=f"speaker {name}").to(device)
         is_published = file is None or sha256_file(file) == PORT_SHA256
-        self.score_name = SEED_TTS_SCORE if is_published else _score_name(name)
+        self.score_name = SEED_TTS_SCORE if is_published else score_name(name)
 
-    def embed(self, waveforms: Sequence[Tensor]) -> list[Tensor | None]:
-        return self.embed_resampled([resample_for_metrics(waveform) for waveform in waveforms])
+    def is_usable(self, clip: Tensor) -> bool:
+        return len(clip) >= MIN_SAMPLES
 
-    def embed_resampled(self, clips: Sequence[Tensor]) -> list[Tensor | None]:
-        return [self._embed_one(clip) if len(clip) >= MIN_SAMPLES else None for clip in clips]
-
-    def _embed_one(self, clip: Tensor) -> Tensor:
-        embedding = self.model(clip.to(self.device)).cpu()
-        return embedding / embedding.norm()
+    def embed_one(self, clip: Tensor) -> Tensor:
+        return self.model(clip.to(self.device)).cpu()
 
 
-class Resemblyzer:
+class Resemblyzer(ClipEmbedder):
     """The GE2E speaker encoder of the package Resemblyzer. Its cosine does not compare with the SIM of any paper."""
 
     score_name = "ge2e_cosine"
@@ -187,26 +175,11 @@ class Resemblyzer:
         self.encoder = self.package.VoiceEncoder(device, verbose=False)
         self.revision = f"Resemblyzer {version('Resemblyzer')}"
 
-    def embed(self, waveforms: Sequence[Tensor]) -> list[Tensor | None]:
-        return self.embed_resampled([resample_for_metrics(waveform) for waveform in waveforms])
-
-    def embed_resampled(self, clips: Sequence[Tensor]) -> list[Tensor | None]:
-        return [self._embed_one(clip) if _has_voice(clip) else None for clip in clips]
-
-    def _embed_one(self, clip: Tensor) -> Tensor | None:
+    def embed_one(self, clip: Tensor) -> Tensor | None:
         voiced = self.package.preprocess_wav(clip.numpy())  # removes long silences
         if not len(voiced):
             return None
-        embedding = torch.from_numpy(self.encoder.embed_utterance(voiced))
-        return embedding / embedding.norm()
-
-
-def _has_voice(clip: Tensor) -> bool:
-    return len(clip) >= MIN_VOICE_SECONDS * METRIC_MODEL_RATE and bool(clip.any())
-
-
-def _score_name(name: str) -> str:
-    return "sim_" + name.rstrip("/").rsplit("/", 1)[-1].replace("-", "_")
+        return torch.from_numpy(self.encoder.embed_utterance(voiced))
 
 
 def _wavlm_config(folder: Path) -> dict[str, Any] | None:

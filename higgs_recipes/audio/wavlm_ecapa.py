@@ -220,7 +220,7 @@ def load_wavlm_ecapa(
         name: name of the weights in messages.
 
     Raises:
-        InputError: weights are missing, left over, or have another shape.
+        InputError: weights are missing, unknown, or have another shape.
     """
     state = rename_weights(weights)
     head = {key.removeprefix("ecapa."): weight for key, weight in state.items() if key.startswith("ecapa.")}
