@@ -149,7 +149,7 @@ class GenerateConfig(ChunkConfig, SamplingConfig, CodecConfig, AdapterConfig, Mo
 
     @property
     def voices(self) -> list[str]:
-        """The entries of `ref_audio`, or those that `profile` stands for."""
+        """The entries of `ref_audio`, or those of `profile`."""
         return self.ref_audio or [f"{PROFILE}{description}" for description in self.profile]
 
     def _check_references(self) -> None:

@@ -26,7 +26,7 @@ class ProtocolConfig:
     protocol: Protocol = option(
         "fine_tuned_voice",
         "fine_tuned_voice: held-out texts of an encoded corpus; seed_tts_eval: cloning of its prompts; multi_speaker: "
-        "dialogues; emotion: cloning of emotional references; emergent_tts_eval: difficult texts, heard by a judge; "
+        "dialogues; emotion: cloning of emotional references; emergent_tts_eval: difficult texts, for a judge; "
         "forgetting: probes of what the base could do.",
     )
     dataset_revision: str | None = option(None, "Commit, tag or branch of the dataset; null: main.")

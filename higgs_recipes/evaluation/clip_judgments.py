@@ -154,7 +154,7 @@ def _transcribe(
 
 
 def _word_separator(rule: TextRule) -> str:
-    """What stands between the timed words of a transcript. Korean has spaces, though its errors are in syllables."""
+    """The separator between the timed words of a transcript. Korean has spaces, though its errors are in syllables."""
     return "" if rule.unit == "character" and rule.language != "ko" else " "
 
 

@@ -61,7 +61,7 @@ GENERAL_CRITERION = "the text is spoken naturally, completely and with fitting e
 
 @dataclass(frozen=True)
 class Pair:
-    """Two recordings (wav files) of a text, in the order in which they are heard."""
+    """Two recordings (wav files) of a text, in the order in which the judge gets them."""
 
     text: str
     category: str

@@ -20,6 +20,7 @@ from higgs_recipes.metrics_schema import (
     is_held_out,
     languages_in_characters,
     metrics_of,
+    no_effect_warning,
 )
 from higgs_recipes.records import Fields
 
@@ -143,11 +144,9 @@ def _section(metrics: Fields) -> str:
         "commit": metrics["git_commit"],
     }
     warnings = UNTRAINED + "\n" if metrics["untrained_base"] else ""
-    for warning in [held_out_warning(metrics), *(benchmark["warnings"] if benchmark else [])]:
+    no_effect = no_effect_warning(metrics["codes"] if "codes" in metrics else None)
+    for warning in [held_out_warning(metrics), *(benchmark["warnings"] if benchmark else []), no_effect]:
         warnings += f"> **{literal(warning)}**\n\n" if warning else ""
-    codes = metrics["codes"] if "codes" in metrics else None
-    if codes and codes["identical"] == codes["n"]:
-        warnings += "> **The fine-tuning has no effect: base and fine-tuned model generated the same codes.**\n\n"
     head = ["", *(METRICS[metric].card_title for metric in columns)]
     note = "Brackets: 95 % interval; n: number of scored clips.\n"
     if "comparison" in metrics and metrics["comparison"]:

@@ -52,7 +52,7 @@ def evaluate_emotion(config: EvaluateConfig) -> Evaluation:
     is_emotion2vec = models.speaker.score_name == EMOTION_SCORE
     left_out = f"; {num_without} rows without another recording of their speaker and emotion were left out"
     protocol = (
-        "emotional speech: each text is spoken once from its reference, row i with seed + i"
+        "emotional speech: each text is spoken once from its reference, text i with seed + i"
         f"{left_out if num_without else ''}; similarity of emotion: {models.speaker.score_name}, the cosine of clip "
         "and reference at 16 kHz, whole clips, mean over clips, times 100; WER, mean over texts: the mean of each "
         "text's edits over its length, with the normalizer of each language; 95 % intervals over the texts: "

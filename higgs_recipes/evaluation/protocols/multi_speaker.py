@@ -75,7 +75,7 @@ def evaluate_multi_speaker(config: EvaluateConfig) -> Evaluation:
         "anchors_note": ANCHORS_NOTE,
     }
     protocol = (
-        f"dialogues, each once, row i with seed + i; transcribed greedily with word times; {DEFINITION}; embeddings "
+        f"dialogues, each once, text i with seed + i; transcribed greedily with word times; {DEFINITION}; embeddings "
         f"of {models.speaker.score_name}; 95 % intervals over dialogues: bootstrap-t, Clopper-Pearson for shares"
     )
     return finish(
