@@ -19,7 +19,7 @@ _EAGER_STEPS = 2  # before a capture: the first compiles, and libraries allocate
 def gpu_functions(*, compiled: bool) -> Callable[[int], StepFunctions]:
     """The parts of a step, by the number of streams: attention by Triton kernels, the rest compiled, or not.
 
-    A single stream has kernels of its own for the layers (`decode_linear.rows_linear`).
+    A single stream has its own kernels for the layers (`decode_linear.rows_linear`).
     """
     # Imported where they are needed: torch for CPUs comes without triton.
     kernel_attention = import_module("higgs_recipes.generation.decode_attention").kernel_attention
