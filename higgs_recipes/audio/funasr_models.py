@@ -13,8 +13,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
-from higgs_recipes.audio.clip_embedder import ClipEmbedder, score_name
-from higgs_recipes.audio.pretrained import resample_for_metrics
+from higgs_recipes.audio.pretrained import SpeakerModel, resample_for_metrics, score_name
 from higgs_recipes.errors import InputError, import_module
 from higgs_recipes.files import sha256_files
 from higgs_recipes.hub.client import download_file
@@ -102,21 +101,15 @@ class Paraformer:
         raise InputError(f"asr {self.name} has no word times, which dialogues need: name a Whisper checkpoint")
 
 
-class EmotionModel(ClipEmbedder):
-    """emotion2vec: waveform -> embedding of the emotion, the mean of its features over time.
-
-    Attributes:
-        revision: as of a metric model.
-        score_name: name of the cosine of two embeddings.
-    """
+class EmotionModel(SpeakerModel):
+    """emotion2vec: waveform -> embedding of the emotion, the mean of its features over time."""
 
     def __init__(self, name: str, *, revision: str | None, device: torch.device) -> None:
         self.model, self.revision = load_funasr(name, revision=revision, device=device, field="speaker")
         self.score_name = score_name(name.removeprefix(PREFIX))
 
-    def is_usable(self, clip: Tensor) -> bool:
-        return len(clip) >= MIN_EMOTION_SAMPLES
-
-    def embed_one(self, clip: Tensor) -> Tensor:
+    def _embed_one(self, clip: Tensor) -> Tensor | None:
+        if len(clip) < MIN_EMOTION_SAMPLES:
+            return None
         (result,) = self.model.generate(input=clip.numpy(), granularity="utterance", extract_embedding=True)
         return torch.as_tensor(result["feats"], dtype=torch.float32)
