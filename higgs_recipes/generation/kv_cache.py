@@ -1,10 +1,9 @@
 """The engine's KV cache: one slot of fixed size for each stream, and how many slots fit into memory."""
 
 import logging
-import os
-import resource
 from dataclasses import dataclass
 
+import psutil
 import torch
 from torch import Tensor
 from transformers import HiggsAudioV2Config, HiggsAudioV2ForConditionalGeneration
@@ -71,9 +70,8 @@ def plan_slots(model: HiggsAudioV2ForConditionalGeneration, *, wanted: int, posi
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that can still be allocated. On a CPU: physical memory minus the peak of this process."""
+    """Bytes that can still be allocated. On a CPU: what the operating system has available."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return physical - resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return psutil.virtual_memory().available
