@@ -136,3 +136,14 @@ def held_out_warning(metrics: Mapping[str, Any]) -> str | None:
             f"of {metrics['dataset']}. A model that was trained on that split has seen them."
         )
     return None
+
+
+def no_effect_warning(codes: Mapping[str, Any] | None) -> str | None:
+    """The warning of a report or card if the fine-tuned model speaks exactly as the base model does."""
+    if codes is None or codes["identical"] < codes["n"]:
+        return None
+    return (
+        f"The fine-tuning has no effect: on all {codes['n']} texts the base and the fine-tuned model generated the "
+        "same codes from the same seeds. Check that the adapter is the trained one, that its weights are not all "
+        "zero, and that it was trained from this base model."
+    )

@@ -39,6 +39,7 @@ _HANZI_PUNCTUATION = (
     "\u301b\u301c\u301d\u301e\u301f\u3030\u303e\u303f\u2013\u2014\u2018\u2019\u201b\u201c\u201d\u201e\u201f\u2026"
     "\u2027\ufe4f\ufe51\ufe54\u00b7\uff0e\uff01\uff1f\uff61\u3002"
 )
+_OR_TRADITIONAL = ", or set normalizer: characters, where traditional characters count as errors"
 _SEED_TTS_DELETED = str.maketrans("", "", (_HANZI_PUNCTUATION + string.punctuation).replace("'", ""))
 
 
@@ -106,10 +107,12 @@ def choose_normalizer(name: str, language: str, *, spelling: Mapping[str, str] |
     if name == "characters":
         return TextRule(name, "character", code, lambda text: normalize_characters(text, code))
     if name == "characters_simplified":
-        convert = _converter("zh-hans", name=name)
+        convert = _converter(
+            "zh-hans", needed_by=f"normalizer {name}, which `auto` is for Chinese,", otherwise=_OR_TRADITIONAL
+        )
         return TextRule(name, "character", code, lambda text: normalize_characters(convert(text), code))
     if name == "seed_tts_zh_simplified":
-        convert = _converter("zh-cn", name=name)
+        convert = _converter("zh-cn", needed_by=name, otherwise=_OR_TRADITIONAL)
         return TextRule(name, "character", code, lambda text: _seed_tts_zh(convert(text)))
     if name == "whisper_en" and spelling is not None:
         return TextRule(name, "word", code, _whisper_english(spelling))
@@ -127,8 +130,7 @@ def simplified_converter() -> Callable[[str], str]:
     Raises:
         InputError: zhconv is not installed.
     """
-    zhconv = import_module("zhconv", needed_by="Seed-TTS-eval in Chinese", install="pip install zhconv==1.*")
-    return lambda text: zhconv.convert(text, "zh-cn")
+    return _converter("zh-cn", needed_by="Seed-TTS-eval in Chinese")
 
 
 def _name_for(language: str, *, has_spelling: bool) -> str:
@@ -139,10 +141,8 @@ def _name_for(language: str, *, has_spelling: bool) -> str:
     return "characters" if language in CHARACTER_LANGUAGES else "words"
 
 
-def _converter(variant: str, *, name: str) -> Callable[[str], str]:
-    needed_by = f"normalizer {name}, which `auto` is for Chinese," if name == "characters_simplified" else name
-    install = "pip install zhconv==1.*, or set normalizer: characters, where traditional characters count as errors"
-    zhconv = import_module("zhconv", needed_by=needed_by, install=install)
+def _converter(variant: str, *, needed_by: str, otherwise: str = "") -> Callable[[str], str]:
+    zhconv = import_module("zhconv", needed_by=needed_by, install=f"pip install zhconv==1.*{otherwise}")
     return lambda text: zhconv.convert(text, variant)
 
 

@@ -1,12 +1,22 @@
 """The fields of an evaluation that choose its protocol."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 from higgs_recipes.configs.fields import option, require, require_package
 
 
 Protocol = Literal["fine_tuned_voice", "seed_tts_eval", "multi_speaker", "emotion", "emergent_tts_eval", "forgetting"]
+_JUDGE = ("judge", "judge_url", "judge_key_variable", "judge_seconds", "opponent")
+_BY_ROWS = "max_rows"  # benchmarks have num_samples
+UNUSED_FIELDS: dict[Protocol, tuple[str, ...]] = {
+    "fine_tuned_voice": (*_JUDGE, "columns"),
+    "seed_tts_eval": (*_JUDGE, _BY_ROWS),
+    "multi_speaker": (*_JUDGE, _BY_ROWS),
+    "emotion": (*_JUDGE, _BY_ROWS),
+    "emergent_tts_eval": (_BY_ROWS,),
+    "forgetting": (*_JUDGE, _BY_ROWS, "columns", "split", "dataset_revision"),
+}
 
 
 @dataclass
@@ -39,6 +49,12 @@ class ProtocolConfig:
 
     def check_protocol(self, *, asr: str, speaker: str) -> None:
         """Check the fields, and that the packages of the metric models are installed."""
+        for field in fields(self):
+            require(
+                field.name not in UNUSED_FIELDS[self.protocol] or getattr(self, field.name) == field.default,
+                f"{field.name} has no effect in protocol {self.protocol}: leave it out"
+                + (", or use num_samples" if field.name == _BY_ROWS else ""),
+            )
         require(
             self.num_samples is None or self.num_samples >= 1, f"num_samples must be positive, got {self.num_samples}"
         )

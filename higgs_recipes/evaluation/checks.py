@@ -4,10 +4,11 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from higgs_recipes.evaluation.comparison import BASE, FINETUNED, compare_codes, compare_models, no_effect_warning
+from higgs_recipes.evaluation.comparison import BASE, FINETUNED, compare_codes, compare_models
 from higgs_recipes.evaluation.scoring import SpokenClip
 from higgs_recipes.evaluation.transcript_flags import count_flags, transcript_flags
 from higgs_recipes.evaluation.turn_alignment import spoken_text
+from higgs_recipes.metrics_schema import no_effect_warning
 from higgs_recipes.normalizers import TextRule
 
 

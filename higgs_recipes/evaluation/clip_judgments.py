@@ -94,7 +94,7 @@ def judge_clips(
     waveforms: Sequence[Tensor],
     *,
     asr_model: ASRModel,
-    speaker_model: SpeakerModel,
+    speaker_model: SpeakerModel | None,
     rules: Sequence[TextRule],
 ) -> list[Transcription]:
     """Transcribe the clips and embed the voices in them. Several processes share the clips.
@@ -102,6 +102,7 @@ def judge_clips(
     Args:
         rows: `text`, `speaker` and `turn_speakers` (empty unless the row is a dialogue) of each clip.
         waveforms: the clips (N_i,).
+        speaker_model: None: without embeddings.
         rules: language, normalizer and unit of each text.
 
     Raises:
@@ -153,7 +154,7 @@ def _transcribe(
 
 
 def _word_separator(rule: TextRule) -> str:
-    """What stands between the timed words of a transcript. Korean has spaces, though its errors are in syllables."""
+    """The separator between the timed words of a transcript. Korean has spaces, though its errors are in syllables."""
     return "" if rule.unit == "character" and rule.language != "ko" else " "
 
 
@@ -163,7 +164,7 @@ def _speaker_segments(
     spans: Sequence[Sequence[Span | None]],
     states: Sequence[Sequence[State]],
     *,
-    speaker_model: SpeakerModel,
+    speaker_model: SpeakerModel | None,
 ) -> list[list[SpeakerSegment]]:
     """The segments of each clip, from their spans. The speaker model runs once, on all of them."""
     audio = [
@@ -171,7 +172,7 @@ def _speaker_segments(
         for waveform, clip_spans, clip_states in zip(waveforms, spans, states, strict=True)
         for span, state in zip(clip_spans, clip_states, strict=True)
     ]
-    embeddings = iter(map_shared(speaker_model.embed, audio))
+    embeddings = iter([None] * len(audio) if speaker_model is None else map_shared(speaker_model.embed, audio))
     segments = []
     for row, clip_spans, clip_states in zip(rows, spans, states, strict=True):
         speakers = row["turn_speakers"] or [row["speaker"]]

@@ -118,17 +118,6 @@ def compare_codes(base: Sequence[Tensor], finetuned: Sequence[Tensor]) -> dict[s
     return {"changed": sum(shares) / len(shares), "identical": shares.count(0.0), "n": len(shares)}
 
 
-def no_effect_warning(codes: Mapping[str, Any] | None) -> str | None:
-    """The warning of a report if the fine-tuned model speaks exactly as the base model does."""
-    if codes is None or codes["identical"] < codes["n"]:
-        return None
-    return (
-        f"The fine-tuning has no effect: on all {codes['n']} texts the base and the fine-tuned model generated the "
-        "same codes from the same seeds. Check that the adapter is the trained one, that its weights are not all "
-        "zero, and that it was trained from this base model."
-    )
-
-
 def describe_codes(codes: Mapping[str, Any]) -> str:
     """`compare_codes` in words.
 

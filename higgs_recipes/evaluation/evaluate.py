@@ -15,31 +15,28 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from higgs_recipes.audio.asr import ASRModel, load_asr_model
-from higgs_recipes.audio.codec import Codec, load_codec
+from higgs_recipes.audio.asr import ASRModel
+from higgs_recipes.audio.codec import Codec
 from higgs_recipes.audio.io import read_audio
-from higgs_recipes.audio.speaker import load_speaker_model
 from higgs_recipes.configs.inference import EvaluateConfig
 from higgs_recipes.constants import SAMPLE_RATE
 from higgs_recipes.corpus.encoded import check_codec, fetch_encoded, load_encoded
 from higgs_recipes.errors import InputError
 from higgs_recipes.evaluation.checks import check_clips
 from higgs_recipes.evaluation.clip_judgments import check_turn_speakers
+from higgs_recipes.evaluation.models import Models, load_models
 from higgs_recipes.evaluation.scoring import SpokenClip, score_clips
 from higgs_recipes.evaluation.setup import describe_setup, sample_indexes
 from higgs_recipes.generation.finished_clips import FinishedClips, clip_settings, generate_rest
 from higgs_recipes.generation.generate import Generation, Request
 from higgs_recipes.hub.download import Snapshot
 from higgs_recipes.hub.public import public_name
-from higgs_recipes.hub.run_record import read_reported_run
 from higgs_recipes.languages import language_code
 from higgs_recipes.metrics_schema import SYSTEMS
-from higgs_recipes.modeling.base_files import fetch_base
-from higgs_recipes.modeling.lora import fetch_adapter
 from higgs_recipes.modeling.model import load_model
 from higgs_recipes.normalizers import TextRule, choose_normalizer
 from higgs_recipes.provenance import run_environment
-from higgs_recipes.shared_work import shared_device, shared_errors
+from higgs_recipes.shared_work import shared_errors
 
 
 logger = logging.getLogger(__name__)
@@ -75,53 +72,39 @@ def evaluate_model(config: EvaluateConfig) -> Evaluation:
             window of the ASR model, the ASR model or the normalizer does not fit the language of a row, or a corpus or
             model cannot be loaded.
     """
-    device = shared_device()
     with shared_errors():
-        codec = load_codec(config.codec_name_or_path, revision=config.codec_revision, device=device)
-        corpus, base = fetch_encoded(config.dataset, revision=config.dataset_revision), fetch_base(config)
-        adapter = config.adapter and fetch_adapter(config.adapter, revision=config.adapter_revision)
+        corpus = fetch_encoded(config.dataset, revision=config.dataset_revision)
         encoded = load_encoded(corpus, split=config.split)
         where = f"{config.dataset}, split {config.split}"
-        check_codec(encoded, codec.revision, where=where)
-        # A model that was fine-tuned without an adapter has run.json in its own folder.
-        run = read_reported_run((adapter or base).folder)
-        train_fingerprints = None if run is None else {dataset["fingerprint"] for dataset in run["datasets"]}
         first_rows = encoded.select(range(min(config.max_rows or len(encoded), len(encoded))))
         rows = [dict(row) for row in first_rows.select(sample_indexes(len(first_rows), config))]
         check_turn_speakers(rows)
         recordings = load_recordings(rows, where=where)
         shared = shared_with_train(corpus, rows)
-        asr_model = load_asr_model(config.asr, revision=config.asr_revision, device=device)
-        rules = choose_rules(rows, config=config, asr_model=asr_model)
+        models = load_models(config)
+        check_codec(encoded, models.codec.revision, where=where)
+        rules = choose_rules(rows, config=config, asr_model=models.asr)
         dialogue_languages = {rule.language for row, rule in zip(rows, rules, strict=True) if row["turn_speakers"]}
         for language in sorted(dialogue_languages):
-            asr_model.timed_words([], language=language)  # raises if the ASR model has no word times
-        speaker_model = load_speaker_model(config.speaker, revision=config.speaker_revision, device=device)
-        _check_lengths(rows, recordings, config=config, asr_model=asr_model)
-        resynthesis = codec.decode([torch.as_tensor(row["codes"], dtype=torch.int16) for row in rows])
+            models.asr.timed_words([], language=language)  # raises if the ASR model has no word times
+        _check_lengths(rows, recordings, config=config, asr_model=models.asr)
+        resynthesis = models.codec.decode([torch.as_tensor(row["codes"], dtype=torch.int16) for row in rows])
         clips = {
             "real": [SpokenClip(waveform) for waveform in recordings],
             "codec": [SpokenClip(waveform) for waveform in resynthesis],
         }
-    clips |= generate_clips(rows, config=config, base=base, adapter=adapter, codec=codec, device=device)
+    clips |= generate_clips(rows, config=config, models=models)
     logger.info("scoring %d texts, spoken by %d systems", len(rows), len(clips))
     scored = score_clips(
         [row | {"seed": config.seed + index} for index, row in enumerate(rows)],
         clips,
-        asr_model=asr_model,
-        speaker_model=speaker_model,
+        asr_model=models.asr,
+        speaker_model=models.speaker,
         rules=rules,
     )
     checks = check_clips(scored, clips, rules)
-    setup = describe_setup(
-        config,
-        asr_model=asr_model,
-        speaker_model=speaker_model,
-        codec=codec,
-        base=base,
-        adapter=adapter,
-        num_rows=len(rows),
-    ) | {
+    train_fingerprints = None if models.run is None else {entry["fingerprint"] for entry in models.run["datasets"]}
+    setup = describe_setup(config, models, num_rows=len(rows)) | {
         "benchmark": None,
         "dataset": public_name(config.dataset),
         "dataset_revision": corpus.commit,
@@ -131,7 +114,7 @@ def evaluate_model(config: EvaluateConfig) -> Evaluation:
         "shared_with_train": shared,
     }
     waveforms = {system: [clip.waveform for clip in system_clips] for system, system_clips in clips.items()}
-    return Evaluation(metrics=scored | checks | setup | run_environment(), waveforms=waveforms, run=run)
+    return Evaluation(metrics=scored | checks | setup | run_environment(), waveforms=waveforms, run=models.run)
 
 
 def choose_rules(rows: Sequence[Mapping[str, Any]], *, config: EvaluateConfig, asr_model: ASRModel) -> list[TextRule]:
@@ -204,10 +187,6 @@ def _check_lengths(
     rows: Sequence[Mapping[str, Any]], recordings: Sequence[Tensor], *, config: EvaluateConfig, asr_model: ASRModel
 ) -> None:
     window = asr_model.window_seconds
-    if config.max_seconds > window:
-        raise InputError(
-            f"max_seconds is {config.max_seconds}, but {config.asr} transcribes at most {window:.0f} s: lower it"
-        )
     for row, recording in zip(rows, recordings, strict=True):
         if len(recording) > window * SAMPLE_RATE:
             raise InputError(
@@ -220,29 +199,28 @@ def generate_clips(
     rows: Sequence[Mapping[str, Any]],
     *,
     config: EvaluateConfig,
-    base: Snapshot,
-    adapter: Snapshot | None,
-    codec: Codec,
-    device: torch.device,
+    models: Models,
 ) -> dict[str, list[SpokenClip]]:
     """The clips of the base model and, if there is an adapter, of the fine-tuned model."""
     with shared_errors():
-        model, tokenizer = load_model(config, base=base, adapter=adapter, device=device)
+        model, tokenizer = load_model(config, base=models.base, adapter=models.adapter, device=models.device)
     requests = make_requests(rows, seed=config.seed)
 
     def generate_system(system: str, used_adapter: Snapshot | None) -> list[Generation]:
         logger.info("generating %d clips with the %s", len(rows), SYSTEMS[system])
-        made_by = clip_settings(config, base=base, adapter=used_adapter)
+        made_by = clip_settings(config, base=models.base, adapter=used_adapter)
         finished = FinishedClips(config.output_dir, made_by)
         return generate_rest(model, tokenizer, requests, sampling=config, finished=finished)
 
-    if adapter is None:
+    if models.adapter is None:
         generations = {"base": generate_system("base", None)}
     else:
         with model.disable_adapter():
             generations = {"base": generate_system("base", None)}
-        generations["finetuned"] = generate_system("finetuned", adapter)
-    return {system: decode_clips(system_generations, codec) for system, system_generations in generations.items()}
+        generations["finetuned"] = generate_system("finetuned", models.adapter)
+    return {
+        system: decode_clips(system_generations, models.codec) for system, system_generations in generations.items()
+    }
 
 
 def make_requests(rows: Sequence[Mapping[str, Any]], *, seed: int) -> list[Request]:

@@ -11,7 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
-from higgs_recipes.errors import InputError, import_module
+from higgs_recipes.errors import InputError, import_module, shown
 from higgs_recipes.files import atomic_write
 
 
@@ -23,6 +23,7 @@ MAX_RETRIES = 6  # after 429, 5xx and timeouts; the client waits as the endpoint
 MAX_TOKENS = 4096
 MAX_EXCERPT = 300  # characters of an answer that is kept in metrics.json
 FATAL_STATUS = (401, 403, 404)  # no other request would be answered either
+INVALID_STATUS = (400, 422)  # nor here, unless the endpoint has answered others and refuses one text
 
 SYSTEM = (
     "You compare two recordings of synthetic speech of the same text. Judge only what the instruction asks for, not "
@@ -60,7 +61,7 @@ GENERAL_CRITERION = "the text is spoken naturally, completely and with fitting e
 
 @dataclass(frozen=True)
 class Pair:
-    """Two recordings (wav files) of a text, in the order in which they are heard."""
+    """Two recordings (wav files) of a text, in the order in which the judge gets them."""
 
     text: str
     category: str
@@ -104,15 +105,15 @@ class Judge:
         if not os.environ.get(key_variable):
             raise InputError(f"judge: set the environment variable {key_variable} to the API key of {url}")
         self.model, self.url, self.folder = model, url, folder
-        self.client = self.openai.OpenAI(
-            base_url=url, api_key=os.environ[key_variable], timeout=seconds, max_retries=MAX_RETRIES
-        )
+        self._key, self._has_answered = os.environ[key_variable], False
+        self.client = self.openai.OpenAI(base_url=url, api_key=self._key, timeout=seconds, max_retries=MAX_RETRIES)
 
     def compare(self, pairs: Sequence[Pair]) -> list[Judgment | Failure]:
         """Judge each pair.
 
         Raises:
-            InputError: the endpoint cannot be reached, rejects the key or has no such model; or no pair was answered.
+            InputError: the endpoint cannot be reached, rejects the key or the requests, or has no such model; or no
+                pair was answered.
         """
         with ThreadPoolExecutor(CONCURRENCY) as pool:
             answers = list(pool.map(self._answer, pairs))
@@ -126,6 +127,7 @@ class Judge:
         digest = sha256(json.dumps([self.model, self.url, messages]).encode()).hexdigest()[:32]
         path = self.folder / f"judge-{digest}.json"
         if path.is_file():
+            self._has_answered = True
             return json.loads(path.read_text(encoding="utf-8"))
         answer = self._ask(messages)
         if not isinstance(answer, Failure):
@@ -142,12 +144,17 @@ class Judge:
         except self.openai.APIConnectionError as error:
             raise InputError(f"judge: {self.url} cannot be reached: check judge_url and the connection") from error
         except self.openai.APIStatusError as error:
-            if error.status_code in FATAL_STATUS:
+            status = error.status_code
+            reason = shown(error.response.text.replace(self._key, "***"), limit=MAX_EXCERPT)
+            if status in FATAL_STATUS or (status in INVALID_STATUS and not self._has_answered):
                 raise InputError(
-                    f"judge: {self.url} answered {error.status_code} for model {self.model}: check judge, judge_url "
-                    "and the key"
+                    f"judge: {self.url} answered {status} for model {self.model}: check judge, judge_url and the key; "
+                    f"it says {reason}"
                 ) from error
-            return Failure("no_answer", f"status {error.status_code}")
+            return Failure(
+                "no_answer", f"status {status}: {reason}" if status in INVALID_STATUS else f"status {status}"
+            )
+        self._has_answered = True
         return _content(response.http_response.text)
 
 

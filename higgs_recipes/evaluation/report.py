@@ -241,7 +241,8 @@ def _setup(metrics: Mapping[str, Any], run: Mapping[str, Any] | None) -> dict[st
         "speaker model": _speaker_model(metrics),
         "texts": f"{metrics['n']} scored, {metrics['skipped']} skipped",
         "seeds": metrics["seeds"],
-        "dataset": with_revision(metrics["dataset"], metrics["dataset_revision"]) + f", split {metrics['split']}",
+        "dataset": with_revision(metrics["dataset"], metrics["dataset_revision"])
+        + (f", split {metrics['split']}" if metrics["split"] else ""),
         "codec": metrics["codec"],
         "base model": with_revision(metrics["base_model"], metrics["base_revision"]),
         "adapter": with_revision(metrics["adapter"], metrics["adapter_revision"]) if metrics["adapter"] else "none",

@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-from higgs_recipes.evaluation.comparison import no_effect_warning
 from higgs_recipes.metrics_schema import (
     METRICS,
     SYSTEMS,
     held_out_warning,
     is_held_out,
     languages_in_characters,
+    no_effect_warning,
     unit_note,
 )
 

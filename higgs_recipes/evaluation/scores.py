@@ -1,10 +1,12 @@
-"""Scores of metrics.json: a value with its 95 % interval, n, and how many clips have no score."""
+"""Scores of metrics.json: a value with its 95 % interval, n, and how many clips have no score; and clips' entries."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from higgs_recipes.audio.word_errors import ErrorCounts
+from higgs_recipes.evaluation.clip_judgments import SpeakerSegment, Transcription
 from higgs_recipes.evaluation.intervals import Interval, mean_interval, rate_interval, share_interval
 
 
@@ -49,4 +51,49 @@ def error_fields(words: ErrorCounts, characters: ErrorCounts) -> dict[str, int]:
         "words": words.length,
         "character_edits": characters.edits,
         "characters": characters.length,
+    }
+
+
+def indexes_by_value(values: Sequence[str | None]) -> dict[str, list[int]]:
+    """The indexes of each value, sorted by value, without None; empty if there are fewer than two values.
+
+    >>> indexes_by_value(["b", "a", None, "b"]), indexes_by_value(["a", "a"])
+    ({'a': [1], 'b': [0, 3]}, {})
+    """
+    indexes: dict[str, list[int]] = defaultdict(list)
+    for index, value in enumerate(values):
+        if value is not None:
+            indexes[value].append(index)
+    return dict(sorted(indexes.items())) if len(indexes) > 1 else {}
+
+
+def has_all_turns(segments: Sequence[SpeakerSegment]) -> bool | None:
+    """Whether every turn that has words was found; None if none has words."""
+    found = [segment.span is not None for segment in segments if segment.state != "empty"]
+    return all(found) if found else None
+
+
+def transcript_fields(transcription: Transcription, words: ErrorCounts) -> dict[str, Any]:
+    """The fields of a clip's entry in metrics.json on its words.
+
+    Args:
+        words: the word errors, which of a missing clip are not those of its transcript.
+    """
+    return {
+        "transcript": transcription.transcript,
+        "wer": words.rate,
+        **error_fields(words, transcription.character_errors),
+    }
+
+
+def turn_entry(
+    segment: SpeakerSegment, *, similarity: float | None = None, nearest: str | None = None
+) -> dict[str, Any]:
+    """The entry of one turn of a dialogue in metrics.json."""
+    return {
+        "speaker": segment.speaker,
+        "span": None if segment.span is None else list(segment.span),
+        "state": segment.state,
+        "similarity": similarity,
+        "nearest_speaker": nearest,
     }

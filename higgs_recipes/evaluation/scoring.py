@@ -1,7 +1,7 @@
 """Score clips: words with an ASR model, voices with a speaker model; each score has an interval and n."""
 
 import math
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,16 +11,19 @@ from torch import Tensor
 from higgs_recipes.audio.asr import ASRModel
 from higgs_recipes.audio.speaker import SpeakerModel
 from higgs_recipes.constants import SAMPLE_RATE
-from higgs_recipes.evaluation.clip_judgments import SpeakerCentroids, SpeakerSegment, Transcription, judge_clips
+from higgs_recipes.evaluation.clip_judgments import SpeakerCentroids, Transcription, judge_clips
 from higgs_recipes.evaluation.intervals import rate_interval
 from higgs_recipes.evaluation.protocol import describe_protocol
 from higgs_recipes.evaluation.scores import (
     BOOTSTRAP_SEED,
     corpus_rate,
-    error_fields,
+    has_all_turns,
+    indexes_by_value,
     make_score,
     mean_score,
     share_score,
+    transcript_fields,
+    turn_entry,
 )
 from higgs_recipes.metrics_schema import GROUPS
 from higgs_recipes.normalizers import TextRule
@@ -64,12 +67,6 @@ class _ScoredClip:
     similarities: list[float | None]
     nearest: list[str | None]
     duration_ratio: float
-
-    @property
-    def has_all_turns(self) -> bool | None:
-        """Whether every turn that has words was found; None if none has words."""
-        found = [segment.span is not None for segment in self.transcription.segments if segment.state != "empty"]
-        return all(found) if found else None
 
     @property
     def is_own_voice(self) -> list[bool]:
@@ -194,11 +191,7 @@ def _groups(rows: Sequence[Mapping[str, Any]], *, column: str) -> dict[str, list
 
     A dialogue belongs to no single speaker.
     """
-    indexes: dict[str, list[int]] = defaultdict(list)
-    for index, row in enumerate(rows):
-        if row[column] is not None and not (column == "speaker" and row["turn_speakers"]):
-            indexes[row[column]].append(index)
-    return dict(sorted(indexes.items())) if len(indexes) > 1 else {}
+    return indexes_by_value([None if column == "speaker" and row["turn_speakers"] else row[column] for row in rows])
 
 
 def _scores(
@@ -220,7 +213,7 @@ def _scores(
         own_voice = [clip.is_own_voice for clip in singles]
         scores["nearest_speaker"] = share_score([is_own[0] if is_own else None for is_own in own_voice])
     if dialogues:
-        scores["turns_in_order"] = share_score([clip.has_all_turns for clip in dialogues])
+        scores["turns_in_order"] = share_score([has_all_turns(clip.transcription.segments) for clip in dialogues])
         scores["turn_voice"] = _turn_voice(dialogues)
     return scores
 
@@ -244,22 +237,12 @@ def _detail(clip: _ScoredClip) -> dict[str, Any]:
     transcription = clip.transcription
     turns = zip(transcription.segments, clip.similarities, clip.nearest, strict=True)
     return {
-        "transcript": transcription.transcript,
-        "wer": transcription.word_errors.rate,
-        **error_fields(transcription.word_errors, transcription.character_errors),
+        **transcript_fields(transcription, transcription.word_errors),
         "similarity": None if clip.is_dialogue else clip.similarities[0],
         "nearest_speaker": None if clip.is_dialogue else clip.nearest[0],
         "stopped": clip.clip.stopped,
         "seconds": clip.clip.seconds,
-        "turns": [_turn_detail(*turn) for turn in turns] if clip.is_dialogue else [],
-    }
-
-
-def _turn_detail(segment: SpeakerSegment, similarity: float | None, nearest: str | None) -> dict[str, Any]:
-    return {
-        "speaker": segment.speaker,
-        "span": None if segment.span is None else list(segment.span),
-        "state": segment.state,
-        "similarity": similarity,
-        "nearest_speaker": nearest,
+        "turns": [turn_entry(segment, similarity=own, nearest=nearest) for segment, own, nearest in turns]
+        if clip.is_dialogue
+        else [],
     }

@@ -5,38 +5,28 @@ from typing import Any
 
 import numpy as np
 
-from higgs_recipes.audio.asr import ASRModel
-from higgs_recipes.audio.codec import Codec
-from higgs_recipes.audio.speaker import SpeakerModel
 from higgs_recipes.configs.inference import EvaluateConfig, SamplingConfig
+from higgs_recipes.evaluation.models import Models
 from higgs_recipes.hub.download import Snapshot
 from higgs_recipes.hub.lineage import base_lineage
 from higgs_recipes.hub.public import public_name
 from higgs_recipes.modeling.fingerprint import folder_fingerprint
 
 
-def describe_setup(
-    config: EvaluateConfig,
-    *,
-    asr_model: ASRModel,
-    speaker_model: SpeakerModel | None,
-    codec: Codec,
-    base: Snapshot,
-    adapter: Snapshot | None,
-    num_rows: int,
-) -> dict[str, Any]:
+def describe_setup(config: EvaluateConfig, models: Models, *, num_rows: int) -> dict[str, Any]:
     """The fields of metrics.json on models, seeds and sampling."""
+    speaker, base, adapter = models.speaker, models.base, models.adapter
     return {
         "asr": public_name(config.asr),
-        "asr_revision": asr_model.revision,
+        "asr_revision": models.asr.revision,
         "asr_language": config.asr_language,
-        "speaker": None if speaker_model is None else public_name(config.speaker),
-        "speaker_revision": None if speaker_model is None else speaker_model.revision,
-        "speaker_score": None if speaker_model is None else speaker_model.score_name,
+        "speaker": None if speaker is None else public_name(config.speaker),
+        "speaker_revision": None if speaker is None else speaker.revision,
+        "speaker_score": None if speaker is None else speaker.score_name,
         "normalizer": config.normalizer,
         "seeds": f"{config.seed} to {config.seed + num_rows - 1}, one for each text",
         "sampling": {field.name: getattr(config, field.name) for field in fields(SamplingConfig)},
-        "codec": codec.revision,
+        "codec": models.codec.revision,
         "base_model": public_name(config.model_name_or_path),
         "base_revision": base.commit,
         "base_fingerprint": folder_fingerprint(base.folder),

@@ -125,9 +125,14 @@ def upload_file(
     api.preupload_lfs_files(repo_id, [addition], repo_type=repo_type)
 
 
+def dataset_commit(repo_id: str, *, revision: str | None) -> str:
+    """The commit of a revision of a dataset; None: of main."""
+    return checked_commit(HfApi().dataset_info(repo_id, revision=revision).sha)
+
+
 def dataset_files(repo_id: str, *, revision: str | None) -> tuple[str, dict[str, str]]:
     """The commit of a dataset and its files: path -> hash of the content."""
-    commit = checked_commit(HfApi().dataset_info(repo_id, revision=revision).sha)
+    commit = dataset_commit(repo_id, revision=revision)
     return commit, {file.path: file.blob_id for file in _list_files(repo_id, "dataset", commit, token=None)}
 
 

@@ -9,6 +9,7 @@ from urllib.parse import quote
 from huggingface_hub import EvalResult, RepoCard, constants
 from huggingface_hub.repocard_data import eval_results_to_model_index
 
+from higgs_recipes.errors import InputError, shown
 from higgs_recipes.hub.markdown import facts, literal, table
 from higgs_recipes.hub.public import is_hub_id, public_name, with_revision
 from higgs_recipes.metrics_schema import (
@@ -19,19 +20,40 @@ from higgs_recipes.metrics_schema import (
     is_held_out,
     languages_in_characters,
     metrics_of,
+    no_effect_warning,
 )
 from higgs_recipes.records import Fields
 
 
 UNTRAINED = "> **The base model is untrained: its weights are random. Its output is not speech.**\n"
-BEGIN, END = "<!-- evaluation: written from metrics.json -->", "<!-- end of evaluation -->"
+END = "<!-- end of evaluation -->"
 
 EVALUATION_FOLDER = "evaluation"  # folder of the report in a model's repository or folder
+_BENCHMARK = re.compile(r"[a-z0-9_-]+")
 PLAYED_SYSTEMS = ("real", "base", "finetuned")
 MAX_PLAYED_TEXTS = 3
 
 
-def update_evaluation(card: str, metrics: Mapping[str, Any], *, name: str) -> str:
+def report_folder(metrics: Mapping[str, Any]) -> str:
+    """The folder of a report in a model's repository: each benchmark has its own next to the fine-tuned voice's.
+
+    Raises:
+        InputError: a field of metrics.json is missing, or the id of the benchmark is no name of a folder.
+    """
+    benchmark = Fields(metrics, "metrics.json")["benchmark"] if "benchmark" in metrics else None
+    if benchmark is None:
+        return EVALUATION_FOLDER
+    name = Fields(benchmark, "metrics.json: benchmark")["id"]
+    if not isinstance(name, str) or not _BENCHMARK.fullmatch(name):
+        raise InputError(f"metrics.json: benchmark.id is {shown(name)}: use small letters, digits, - and _")
+    return f"{EVALUATION_FOLDER}/{name}"
+
+
+def _begin(folder: str) -> str:
+    return f"<!-- {folder}: written from metrics.json -->"
+
+
+def update_evaluation(card: str, metrics: Mapping[str, Any], *, name: str, folder: str = EVALUATION_FOLDER) -> str:
     """Write an evaluation into a card: its model-index and its Evaluation section; the rest of the card is kept.
 
     The Hub reads each score of a model-index as a score of the card's model, so the model-index contains only its row:
@@ -42,6 +64,7 @@ def update_evaluation(card: str, metrics: Mapping[str, Any], *, name: str) -> st
         card: README.md, or "".
         metrics: metrics.json.
         name: Hub id or folder of the model.
+        folder: of the report in it; each has a section of its own.
 
     Raises:
         InputError: a field of metrics.json is missing.
@@ -53,8 +76,8 @@ def update_evaluation(card: str, metrics: Mapping[str, Any], *, name: str) -> st
         old = [result for entry in card.data.get("model-index", []) for result in entry["results"]]
         kept = [result for result in old if _task_and_dataset(result) != _task_and_dataset(ours[0])]
         card.data["model-index"] = [{"name": public_name(name), "results": kept + ours}]
-    section = f"{BEGIN}\n{_section(metrics)}{_players(metrics, name)}{END}"
-    before, begin, rest = card.text.partition(BEGIN)
+    section = f"{_begin(folder)}\n{_section(metrics)}{_players(metrics, name, folder)}{END}"
+    before, begin, rest = card.text.partition(_begin(folder))
     card.text = before + section + rest.partition(END)[2] if begin else f"{before.rstrip()}\n\n{section}\n"
     return str(card)
 
@@ -106,7 +129,7 @@ def _section(metrics: Fields) -> str:
     ]
     benchmark = metrics["benchmark"] if "benchmark" in metrics else None
     about = ({"benchmark": benchmark["name"]} if benchmark else {}) | {
-        "dataset": f"{public_name(metrics['dataset'])}, split {metrics['split']}",
+        "dataset": public_name(metrics["dataset"]) + (f", split {metrics['split']}" if metrics["split"] else ""),
         "protocol": metrics["protocol"],
         "texts": f"{metrics['n']} scored, {metrics['skipped']} skipped"
         + (", held out" if is_held_out(metrics) else ""),
@@ -121,16 +144,15 @@ def _section(metrics: Fields) -> str:
         "commit": metrics["git_commit"],
     }
     warnings = UNTRAINED + "\n" if metrics["untrained_base"] else ""
-    for warning in [held_out_warning(metrics), *(benchmark["warnings"] if benchmark else [])]:
+    no_effect = no_effect_warning(metrics["codes"] if "codes" in metrics else None)
+    for warning in [held_out_warning(metrics), *(benchmark["warnings"] if benchmark else []), no_effect]:
         warnings += f"> **{literal(warning)}**\n\n" if warning else ""
-    codes = metrics["codes"] if "codes" in metrics else None
-    if codes and codes["identical"] == codes["n"]:
-        warnings += "> **The fine-tuning has no effect: base and fine-tuned model generated the same codes.**\n\n"
     head = ["", *(METRICS[metric].card_title for metric in columns)]
     note = "Brackets: 95 % interval; n: number of scored clips.\n"
     if "comparison" in metrics and metrics["comparison"]:
         note += f"\nAgainst the base model, paired by text: {_differences(metrics['comparison'])}.\n"
-    return f"## Evaluation\n\n{warnings}{table(head, lines)}\n{note}\n{facts(about)}"
+    title = f"Evaluation: {literal(benchmark['name'])}" if benchmark else "Evaluation"
+    return f"## {title}\n\n{warnings}{table(head, lines)}\n{note}\n{facts(about)}"
 
 
 def _differences(comparison: Mapping[str, Any]) -> str:
@@ -143,14 +165,14 @@ def _differences(comparison: Mapping[str, Any]) -> str:
     return "; ".join(shown) or "no difference has an interval"
 
 
-def _players(metrics: Fields, name: str) -> str:
+def _players(metrics: Fields, name: str, folder: str) -> str:
     """The first texts with audio players, as one block of HTML, in which texts cannot act as Markdown.
 
     A card on the Hub needs the full URL of a recording; in a local folder a relative path works.
     """
     titles = SYSTEMS | {_own_row(metrics): "this model"}
     shown = [system for system in PLAYED_SYSTEMS if system in metrics["rows"]]
-    root = f"{constants.ENDPOINT}/{name}/resolve/main/{EVALUATION_FOLDER}" if is_hub_id(name) else EVALUATION_FOLDER
+    root = f"{constants.ENDPOINT}/{name}/resolve/main/{folder}" if is_hub_id(name) else folder
     lines = ["<tr><th>text</th>" + "".join(f"<th>{titles[system]}</th>" for system in shown) + "</tr>"]
     for clip in metrics["clips"][:MAX_PLAYED_TEXTS]:
         cells = [html.escape(" ".join(clip["text"].split()))]

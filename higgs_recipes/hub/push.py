@@ -19,7 +19,7 @@ from higgs_recipes.files import atomic_write
 from higgs_recipes.hub.cards import adapter_card, merged_card
 from higgs_recipes.hub.client import Repo, can_write, commit_files, login_name, open_repo, read_remote_file
 from higgs_recipes.hub.download import HubError, RepoType, ask_hub, check_repo_id, check_revision
-from higgs_recipes.hub.evaluation_card import EVALUATION_FOLDER, update_evaluation
+from higgs_recipes.hub.evaluation_card import EVALUATION_FOLDER, report_folder, update_evaluation
 from higgs_recipes.hub.public import public_name, public_record
 from higgs_recipes.hub.result_files import (
     CARD,
@@ -145,8 +145,9 @@ def push_model(folder: str | Path, target: Target, *, message: str) -> str:
 def push_report(folder: str | Path, target: Target) -> str:
     """Push an evaluation report to evaluation/ of a model's repository, and its scores to the model's card.
 
-    Both are one commit, which deletes the files of an earlier report; the rest of the card is kept. Returns the
-    commit's URL.
+    The report of a benchmark has a folder in evaluation/ and a section of the card for itself. Both are one commit,
+    which deletes the files of an earlier report of the same kind; the rest of the card is kept. Returns the commit's
+    URL.
 
     Raises:
         InputError: metrics.json is missing or incomplete, or names a file outside the folder.
@@ -155,24 +156,25 @@ def push_report(folder: str | Path, target: Target) -> str:
     folder = Path(folder).resolve()
     metrics = read_record(folder / METRICS_RECORD)
     names = report_files(folder)
+    place = report_folder(metrics)
     update_evaluation("", metrics, name=target.repo_id)  # finds missing fields before any request to the Hub
     log_skipped(folder, names)
 
     def card(repo: Repo) -> dict[str, bytes]:
         old = read_remote_file(repo, CARD, token=target.token)
         try:
-            return {CARD: update_evaluation(old, metrics, name=repo.id).encode()}
+            return {CARD: update_evaluation(old, metrics, name=repo.id, folder=place).encode()}
         except (yaml.YAMLError, KeyError, TypeError) as error:
             raise InputError(f"the metadata of its {CARD} cannot be parsed ({error}); fix it on the Hub") from error
 
-    operations = [CommitOperationAdd(f"{EVALUATION_FOLDER}/{name}", folder / name) for name in names]
+    operations = [CommitOperationAdd(f"{place}/{name}", folder / name) for name in names]
     pushed = {operation.path_in_repo for operation in operations}
     return push_files(
         folder,
         operations,
         target,
         message="Add evaluation",
-        stale_files=lambda repo: {name for name in repo.files if is_report_file(name)} - pushed,
+        stale_files=lambda repo: {name for name in repo.files if is_report_file(name, place)} - pushed,
         retry=f"{IMPORT}, push_report; push_report({str(folder)!r}, {target!r})",
         more_contents=card,
     )

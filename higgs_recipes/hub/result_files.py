@@ -35,7 +35,8 @@ MAX_NAMED = 20  # skipped files in the log
 
 _SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
 _CORPUS_SHARD = re.compile(r"data/(\w+)-\d{5}-of-\d{5}\.parquet")
-_SAMPLE = re.compile(rf"{EVALUATION_FOLDER}/samples/[^/]+\.wav")
+_REPORT_FOLDER = rf"({EVALUATION_FOLDER}(?:/[a-z0-9_-]+)?)"  # group 1: as of `evaluation_card.report_folder`
+_REPORT_FILE = re.compile(rf"{_REPORT_FOLDER}/(?:metrics\.json|report\.(?:md|html)|samples/[^/]+\.wav)")
 
 
 def model_files(folder: Path) -> list[str]:
@@ -69,6 +70,8 @@ def report_files(folder: Path) -> list[str]:
         for system in SYSTEMS:
             if system in clip:
                 wav = Fields(clip[system], f"{metrics.file}: clips[{index}].{system}")["wav"]
+                if wav is None and clip[system].get("missing") is True:
+                    continue
                 file_inside(folder, wav, field=f"{metrics.file}: clips[{index}].{system}.wav")
                 if not wav.endswith(".wav"):
                     raise InputError(f"{metrics.file}: clips[{index}].{system}.wav is {wav!r}: it must be a wav file")
@@ -94,10 +97,10 @@ def is_model_file(name: str) -> bool:
     return name in fixed or _SHARD.fullmatch(name) is not None or is_report_file(name)
 
 
-def is_report_file(name: str) -> bool:
-    """Whether a file in a model's repository may be one of a pushed report."""
-    pages = [f"{EVALUATION_FOLDER}/{page}" for page in (METRICS_RECORD, *REPORT_PAGES)]
-    return name in pages or _SAMPLE.fullmatch(name) is not None
+def is_report_file(name: str, folder: str | None = None) -> bool:
+    """Whether a file in a model's repository may be one of a pushed report, in this folder of it; None: in any."""
+    match = _REPORT_FILE.fullmatch(name)
+    return match is not None and folder in (None, match[1])
 
 
 def is_corpus_shard(name: str) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from higgs_recipes.errors import InputError
+from higgs_recipes.errors import InputError, shown
 from higgs_recipes.records import Fields, read_record
 
 
@@ -46,7 +46,7 @@ def checked_run(run: Mapping[str, Any], file: str) -> Fields:
         where = f"{file}: log_history[{index}]"
         if not isinstance(entry, dict) or "step" not in entry:
             raise InputError(
-                f"{where} is {_short(entry)}: it must be a mapping with a step; use a record of this project"
+                f"{where} is {shown(entry, limit=80)}: it must be a mapping with a step; use a record of this project"
             )
         _check_types(entry, {name: _NUMBER for name in entry if str(name).startswith(_LOGGED)} | _STEP, where=where)
     return Fields(run, file)
@@ -79,17 +79,15 @@ def read_reported_run(folder: Path) -> Fields | None:
 
 def _check_types(record: Any, types: Mapping[str, tuple[type, ...]], *, where: str) -> None:
     if not isinstance(record, dict):
-        raise InputError(f"{where} is {_short(record)}: it must be a mapping; use a record of this project")
+        raise InputError(f"{where} is {shown(record, limit=80)}: it must be a mapping; use a record of this project")
     for name, allowed in types.items():
         if name in record and type(record[name]) not in allowed:
             expected = " or ".join(kind.__name__ for kind in allowed)
-            found = _short(record[name])
+            found = shown(record[name], limit=80)
             raise InputError(
                 f"{where}: field {name!r} is {found}: it must be {expected}; use a record of this project"
             )
         if type(record.get(name)) in _NUMBER and _LARGEST <= abs(record[name]) < math.inf:
-            raise InputError(f"{where}: field {name!r} is {_short(record[name])}: it is too large for a record")
-
-
-def _short(value: Any) -> str:
-    return f"{value!r:.80}"
+            raise InputError(
+                f"{where}: field {name!r} is {shown(record[name], limit=80)}: it is too large for a record"
+            )

@@ -6,10 +6,10 @@ from higgs_recipes.evaluation.comparison import (
     compare_codes,
     compare_models,
     describe_codes,
-    no_effect_warning,
     paired_difference,
 )
 from higgs_recipes.evaluation.intervals import difference_interval
+from higgs_recipes.metrics_schema import no_effect_warning
 
 
 def entry(**fields) -> dict:

@@ -4,6 +4,7 @@ import base64
 import json
 import logging
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -112,6 +113,53 @@ def test_a_wrong_key_or_model_ends_the_run_without_the_key_in_the_message(ask, s
         with pytest.raises(InputError, match=f"answered {status} for model some-model: check judge") as refused:
             ask(lambda request, number: (status, {}, b'{"error": {"message": "no"}}'))
     assert "secret" not in str(refused.value) and "secret" not in caplog.text
+
+
+class StatusError(Exception):
+    """As the client of the package raises it."""
+
+    def __init__(self, status: int, body: str) -> None:
+        self.status_code, self.response = status, SimpleNamespace(text=body)
+
+
+@pytest.fixture
+def judge_without_client(tmp_path, monkeypatch):
+    """A judge whose requests are answered by `replies`, one each: a status and a body."""
+
+    def make(*replies: tuple[int, str]) -> Judge:
+        left = iter(replies)
+
+        def create(**request):
+            status, body = next(left)
+            if status != 200:
+                raise StatusError(status, body)
+            return SimpleNamespace(http_response=SimpleNamespace(text=body))
+
+        completions = SimpleNamespace(with_raw_response=SimpleNamespace(create=create))
+        errors = {name: type(name, (Exception,), {}) for name in ("APITimeoutError", "APIConnectionError")}
+        client = SimpleNamespace(chat=SimpleNamespace(completions=completions))
+        package = SimpleNamespace(OpenAI=lambda **options: client, APIStatusError=StatusError, **errors)
+        monkeypatch.setitem(sys.modules, "openai", package)
+        monkeypatch.setattr("higgs_recipes.evaluation.judge.CONCURRENCY", 1)
+        monkeypatch.setenv("TEST_JUDGE_KEY", "sk-1234")
+        return Judge("m", url="http://x/v1", key_variable="TEST_JUDGE_KEY", seconds=5, folder=tmp_path)
+
+    return make
+
+
+@pytest.mark.parametrize("status", [400, 401, 422])
+def test_a_refusal_of_the_first_request_ends_the_run_with_the_message_of_the_server(judge_without_client, status):
+    body = f"audio is not supported\x1b[31m by sk-1234{'.' * 1000}"
+    with pytest.raises(InputError, match=f"answered {status} for model m: check judge") as refused:
+        judge_without_client((status, body), (200, completion(judgment(1)).decode())).compare(PAIRS)
+    message = str(refused.value)
+    assert "audio is not supported\\x1b[31m by ***" in message and "sk-1234" not in message and len(message) < 500
+
+
+@pytest.mark.parametrize("status", [400, 422])
+def test_a_refusal_of_one_text_is_counted_with_the_message_of_the_server(judge_without_client, status):
+    answers = judge_without_client((200, completion(judgment(1)).decode()), (status, "filtered")).compare(PAIRS)
+    assert answers == [Judgment(2, 1, 1), Failure("no_answer", f"status {status}: 'filtered'")]
 
 
 def test_an_endpoint_that_cannot_be_reached_ends_the_run(tmp_path, monkeypatch):

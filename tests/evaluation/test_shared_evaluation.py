@@ -9,7 +9,7 @@ import torch
 from higgs_recipes.configs.corpus import EncodeConfig
 from higgs_recipes.configs.inference import EvaluateConfig
 from higgs_recipes.corpus.encode import encode_corpus
-from higgs_recipes.evaluation import evaluate
+from higgs_recipes.evaluation import evaluate, models
 from higgs_recipes.generation.finished_clips import FinishedClips, remove_finished_clips
 from higgs_recipes.shared_work import BLOCK
 from tests.helpers.checkpoints import tiny_folder
@@ -56,8 +56,8 @@ def corpus(tmp_path_factory) -> Path:
 
 
 def test_two_processes_give_the_metrics_of_one_also_after_a_kill(corpus, tmp_path, monkeypatch):
-    monkeypatch.setattr(evaluate, "load_asr_model", lambda *args, **kwargs: LengthASRModel())
-    monkeypatch.setattr(evaluate, "load_speaker_model", lambda *args, **kwargs: LoudnessSpeakerModel())
+    monkeypatch.setattr(models, "load_asr_model", lambda *args, **kwargs: LengthASRModel())
+    monkeypatch.setattr(models, "load_speaker_model", lambda *args, **kwargs: LoudnessSpeakerModel())
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)  # as the two processes have: it is in the metrics
     config = EvaluateConfig(
         model_name_or_path=str(tiny_folder() / "model"),

@@ -6,7 +6,7 @@ from huggingface_hub import ModelCard
 
 from higgs_recipes.errors import InputError
 from higgs_recipes.hub.cards import adapter_card
-from higgs_recipes.hub.evaluation_card import update_evaluation
+from higgs_recipes.hub.evaluation_card import report_folder, update_evaluation
 from tests.helpers.evaluation_record import metrics, score
 from tests.helpers.records import METRICS, RUN
 
@@ -138,6 +138,7 @@ def test_a_benchmark_has_its_name_its_warnings_and_its_scores_in_the_card():
     assert "> **These are not scores of Seed-TTS-eval.**" in card and "<td>missing</td>" in card
     named = {score.metric_name: score.metric_value for score in ModelCard(card).data.eval_results}
     assert named["WER, mean over texts"] == 0.25 and named["Similarity to the prompt (ge2e_cosine)"] == 0.5
+    assert card.count("## Evaluation: Zero-shot voice cloning, en") == 1
     del record["benchmark"]  # of an earlier version
     assert "benchmark" not in update_evaluation("", record, name="me/voice")
 
@@ -155,3 +156,22 @@ def test_the_card_says_what_the_paired_differences_show():
     assert "The fine-tuning has no effect" in update_evaluation("", metrics(codes=same), name="me/voice")
     alone = update_evaluation("", metrics(comparison=None, codes=None, adapter=None), name="me/voice")
     assert "Against the base model" not in alone
+
+
+def test_reports_of_benchmarks_and_of_the_voice_have_a_section_and_a_folder_each():
+    en, zh = (metrics(benchmark={"id": name, "name": name, "warnings": []}) for name in ("seed-en", "seed-zh"))
+    assert [report_folder(record) for record in (en, zh, metrics())] == [
+        *("evaluation/seed-en", "evaluation/seed-zh", "evaluation"),
+    ]
+    card = ""
+    for record in (metrics(), en, zh, en, metrics()):
+        card = update_evaluation(card, record, name="me/voice", folder=report_folder(record))
+    for title in ("## Evaluation\n", "## Evaluation: seed-en\n", "## Evaluation: seed-zh\n"):
+        assert card.count(title) == 1, title
+    assert "/resolve/main/evaluation/seed-en/samples/" in card and "/resolve/main/evaluation/samples/" in card
+
+
+@pytest.mark.parametrize("name", ["../x", "", "a/b", None, "A"])
+def test_the_id_of_a_benchmark_is_the_name_of_a_folder(name):
+    with pytest.raises(InputError, match="metrics.json: benchmark.id is "):
+        report_folder(metrics(benchmark={"id": name}))

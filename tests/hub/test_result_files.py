@@ -105,3 +105,17 @@ def test_skipped_files_are_named_and_many_are_counted(tmp_path, caplog):
     make(tmp_path, *(f"file{index}" for index in range(30)))
     log_skipped(tmp_path, ["run.json", "evaluation/metrics.json"])
     assert caplog.messages[1].endswith(" and 14 more")
+
+
+def test_the_files_of_a_report_are_those_of_its_folder():
+    voice, english = "evaluation/samples/a.wav", "evaluation/seed_tts_eval_en/samples/a.wav"
+    assert [is_report_file(name) and is_model_file(name) for name in (voice, english)] == [True, True]
+    assert is_report_file(voice, "evaluation") and not is_report_file(english, "evaluation")
+    assert is_report_file(english, "evaluation/seed_tts_eval_en") and not is_report_file(voice, "evaluation/x")
+    assert not is_report_file("evaluation/../metrics.json") and not is_report_file("evaluation/a/b/metrics.json")
+
+
+def test_a_missing_clip_of_a_report_has_no_file(tmp_path):
+    clip = {"base": {"wav": None, "missing": True}}
+    (tmp_path / "metrics.json").write_text(json.dumps(METRICS | {"clips": [clip]}))
+    assert report_files(tmp_path) == ["metrics.json"]

@@ -34,13 +34,16 @@ def test_a_broken_record_is_an_error(tmp_path):
         ({"log_history": [{"loss": 1.0}]}, r"log_history\[0\] is .*: it must be a mapping with a step"),
         ({"log_history": [{"step": 1}, {"step": 2, "loss": "low"}]}, r"log_history\[1\]: field 'loss' is 'low'"),
         ({"log_history": [{"step": float("inf")}]}, r"log_history\[0\]: field 'step' is inf: it must be int"),
-        ({"log_history": [{"step": 10**400}]}, r"log_history\[0\]: field 'step' is 10*: it is too large"),
+        ({"log_history": [{"step": 10**400}]}, r"log_history\[0\]: field 'step' is 10*[.]{3}: it is too large"),
         (
             {"log_history": [{"step": 1, "loss": -1e308}]},
             r"log_history\[0\]: field 'loss' is -1e\+308: it is too large",
         ),
         ({"log_history": [None]}, r"log_history\[0\] is None"),
-        ({"git_commit": "x" * 1000 + "y", "hardware": ["x" * 1000]}, "field 'hardware' is .{80}: it must be str"),
+        (
+            {"git_commit": "x" * 1000 + "y", "hardware": ["x" * 1000]},
+            "field 'hardware' is .{80}[.]{3}: it must be str",
+        ),
     ],
 )
 def test_a_field_of_another_type_is_named(tmp_path, fields, message):

@@ -8,12 +8,25 @@ from typing import Any
 from higgs_recipes.audio.decoding import AudioSource
 from higgs_recipes.configs.inference import EvaluateConfig
 from higgs_recipes.corpus.sources.cells import as_cell, is_null
-from higgs_recipes.corpus.sources.hub_dataset import class_names, open_hub
+from higgs_recipes.corpus.sources.hub_dataset import CONVERTED, class_names, find_commit, open_hub
 from higgs_recipes.corpus.sources.local_folder import open_folder
 from higgs_recipes.corpus.sources.paths import LINK_HINT, SourceFolder
 from higgs_recipes.corpus.sources.table import Table
-from higgs_recipes.errors import InputError
+from higgs_recipes.errors import InputError, shown
 from higgs_recipes.hub.public import is_hub_id
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What metrics.json says of a dataset.
+
+    Attributes:
+        commit: of a dataset on the Hub.
+        split: None for a file of texts, which has no splits.
+    """
+
+    commit: str | None = None
+    split: str | None = None
 
 
 @dataclass(frozen=True)
@@ -24,12 +37,14 @@ class BenchmarkTable:
         where: dataset and split, for messages.
         files: the folder that recordings must be in; None: rows contain the bytes.
         columns: the protocol's name of a column to the dataset's, where they differ.
+        origin: commit and split.
     """
 
     table: Table
     where: str
     files: SourceFolder | None
     columns: Mapping[str, str]
+    origin: Origin
 
     def __len__(self) -> int:
         return len(self.table)
@@ -71,6 +86,17 @@ class BenchmarkTable:
         value = self.value(index, "id")
         return str(index if value is None else value)
 
+    def language(self, index: int) -> str | None:
+        """The language of a row; None if it names none.
+
+        Raises:
+            InputError: it is not text.
+        """
+        value = self.value(index, "language")
+        if value is not None and not isinstance(value, str):
+            raise InputError(f"{self.where}, row {index}: language is {shown(value)}: it must be a code or a name")
+        return value
+
     def require(self, columns: Sequence[str]) -> None:
         """Raise `InputError` if the dataset lacks columns, by the protocol's names."""
         stored = [self.columns.get(column, column) for column in columns]
@@ -110,9 +136,13 @@ def open_benchmark(config: EvaluateConfig, columns: Mapping[str, str] | None = N
     """
     spec = {"path": config.dataset, "split": config.split, "revision": config.dataset_revision}
     where, folder, table = f"{config.dataset}, split {config.split}", Path(config.dataset).expanduser(), None
+    commit = None
     if not folder.is_dir():
         if not is_hub_id(config.dataset):
             raise InputError(f"dataset {config.dataset} is neither a folder nor a Hub id (user/name)")
+        commit = find_commit(spec, config.split)
+        if config.dataset_revision != CONVERTED:  # which open_hub knows by its name
+            spec["revision"] = commit
         table, hub_folder = open_hub(spec, config.split)
         folder = hub_folder or folder
     is_on_hub = table is not None
@@ -122,4 +152,4 @@ def open_benchmark(config: EvaluateConfig, columns: Mapping[str, str] | None = N
         raise InputError(f"{where}: no rows to evaluate")
     names = dict(columns or {}) | (config.columns or {})
     files = None if is_on_hub else SourceFolder(folder, link_hint=LINK_HINT, shows_paths=False)
-    return BenchmarkTable(table, where, files, names)
+    return BenchmarkTable(table, where, files, names, Origin(commit, config.split))

@@ -15,11 +15,11 @@ from higgs_recipes.configs.inference import EvaluateConfig
 from higgs_recipes.errors import InputError
 from higgs_recipes.evaluation.evaluate import Evaluation
 from higgs_recipes.evaluation.judge import Failure, Judge, Judgment, Pair
+from higgs_recipes.evaluation.models import load_models
 from higgs_recipes.evaluation.protocols.benchmark import (
     BenchmarkText,
     choose_rule,
     finish,
-    load_models,
     speak,
 )
 from higgs_recipes.evaluation.protocols.dataset import BenchmarkTable, open_benchmark
@@ -59,20 +59,20 @@ def evaluate_emergent_tts(config: EvaluateConfig) -> Evaluation:
         texts = [_text(data, index) for index in items]
         baseline = _baseline_clips(data, items) if config.opponent == "dataset" else None
         models = load_models(config, with_speaker=False)
-        rules = [choose_rule(config, models, language=data.value(i, "language") or config.asr_language) for i in items]
+        rules = [choose_rule(config, models, language=data.language(i) or config.asr_language) for i in items]
     clips = speak(texts, config, models)
     scored = score_texts(texts, clips, models=models, rules=rules, similarity="prompt_similarity", groups=["category"])
     judged = {}
     for system in [system for system in ("base", "finetuned") if system in clips and system != config.opponent]:
         opponent = clips["base"] if baseline is None else baseline
-        judged[system] = judge_clips(judge, texts, clips[system], opponent, items=items)
+        judged[system] = compare_with_opponent(judge, texts, clips[system], opponent, items=items)
         add_judgments(scored, judged[system], system=system, texts=texts)
     protocol = (
-        "texts of EmergentTTS-Eval: each is spoken once without a reference clip, row i with seed + i; the judge "
+        "texts of EmergentTTS-Eval: each is spoken once without a reference clip, text i with seed + i; the judge "
         f"{config.judge} (temperature 0, this project's prompt) hears the clip and {OPPONENTS[config.opponent]}, in "
-        "an order drawn for each item from its number, and gives scores from 0 to 3 and a winner; win rate: mean of 1 "
-        "for a win, 0.5 for a tie and 0; answers that cannot be parsed and missing answers are left out and counted; "
-        "95 % interval: bootstrap-t over the texts; WER by the normalizer of each language"
+        "an order that is sampled for each item by its number, and gives scores from 0 to 3 and a winner; win rate: "
+        "mean of 1 for a win, 0.5 for a tie and 0; answers that cannot be parsed and missing answers are left out and "
+        "counted; 95 % interval: bootstrap-t over the texts; WER by the normalizer of each language"
     )
     benchmark = {
         "name": f"Texts of EmergentTTS-Eval, judged by {config.judge}",
@@ -87,7 +87,14 @@ def evaluate_emergent_tts(config: EvaluateConfig) -> Evaluation:
         "anchors_note": "",
     }
     evaluation = finish(
-        config, models, scored=scored, clips=clips, rules=rules, benchmark=benchmark, protocol=protocol
+        config,
+        models,
+        scored=scored,
+        clips=clips,
+        rules=rules,
+        benchmark=benchmark,
+        protocol=protocol,
+        origin=data.origin,
     )
     evaluation.metrics["judge"] = {
         "model": config.judge,
@@ -115,11 +122,11 @@ def _baseline_clips(data: BenchmarkTable, items: Sequence[int]) -> list[SpokenCl
 
 
 def is_swapped(item: int) -> bool:
-    """Whether the judge hears the opponent first: drawn from the number of the item, as in the published code."""
+    """Whether the judge hears the opponent first: sampled by the number of the item, as in the published code."""
     return bool(np.random.default_rng(item).random() > 0.5)
 
 
-def judge_clips(
+def compare_with_opponent(
     judge: Judge,
     texts: Sequence[BenchmarkText],
     clips: Sequence[SpokenClip],

@@ -10,11 +10,11 @@ from typing import Any
 from higgs_recipes.configs.inference import EvaluateConfig
 from higgs_recipes.errors import InputError
 from higgs_recipes.evaluation.evaluate import Evaluation
+from higgs_recipes.evaluation.models import load_models
 from higgs_recipes.evaluation.protocols.benchmark import (
     BenchmarkText,
     choose_rule,
     finish,
-    load_models,
     speak,
 )
 from higgs_recipes.evaluation.protocols.dataset import BenchmarkTable, open_benchmark
@@ -52,7 +52,7 @@ def evaluate_emotion(config: EvaluateConfig) -> Evaluation:
     is_emotion2vec = models.speaker.score_name == EMOTION_SCORE
     left_out = f"; {num_without} rows without another recording of their speaker and emotion were left out"
     protocol = (
-        "emotional speech: each text is spoken once from its reference, row i with seed + i"
+        "emotional speech: each text is spoken once from its reference, text i with seed + i"
         f"{left_out if num_without else ''}; similarity of emotion: {models.speaker.score_name}, the cosine of clip "
         "and reference at 16 kHz, whole clips, mean over clips, times 100; WER, mean over texts: the mean of each "
         "text's edits over its length, with the normalizer of each language; 95 % intervals over the texts: "
@@ -72,7 +72,16 @@ def evaluate_emotion(config: EvaluateConfig) -> Evaluation:
         "anchors": ANCHORS if is_emotion2vec else [],
         "anchors_note": ANCHORS_NOTE,
     }
-    return finish(config, models, scored=scored, clips=clips, rules=rules, benchmark=benchmark, protocol=protocol)
+    return finish(
+        config,
+        models,
+        scored=scored,
+        clips=clips,
+        rules=rules,
+        benchmark=benchmark,
+        protocol=protocol,
+        origin=data.origin,
+    )
 
 
 def read_emotional_texts(data: BenchmarkTable, config: EvaluateConfig) -> tuple[list[BenchmarkText], list[str], int]:
@@ -82,7 +91,7 @@ def read_emotional_texts(data: BenchmarkTable, config: EvaluateConfig) -> tuple[
         InputError: a column is missing, or no row has a reference.
     """
     has_references = data.has("ref_audio")
-    data.require(["text", "emotion", *(["ref_audio", "ref_text"] if has_references else ["audio"])])
+    data.require(["text", "emotion", *(["ref_audio", "ref_text"] if has_references else ["audio", "speaker"])])
     partners = None if has_references else find_partners(data)
     texts, languages = [], []
     indexes = [index for index in range(len(data)) if partners is None or index in partners]
@@ -104,7 +113,7 @@ def read_emotional_texts(data: BenchmarkTable, config: EvaluateConfig) -> tuple[
                 columns=columns,
             )
         )
-        languages.append(data.value(index, "language") or config.asr_language)
+        languages.append(data.language(index) or config.asr_language)
     if not texts:
         raise InputError(
             f"{data.where}: no row has a reference: add the columns ref_audio and ref_text, or several recordings of "
@@ -117,9 +126,9 @@ def find_partners(data: BenchmarkTable) -> dict[int, int]:
     """Row -> the next row, in a circle, of the same speaker and emotion with another text."""
     groups: dict[tuple[Any, Any], list[int]] = defaultdict(list)
     texts = [str(text).strip() for text in data.column("text")]
-    speakers = data.column("speaker") if data.has("speaker") else [None] * len(data)
-    for index, group in enumerate(zip(speakers, data.column("emotion"), strict=True)):
-        groups[group].append(index)
+    for index, group in enumerate(zip(data.column("speaker"), data.column("emotion"), strict=True)):
+        if None not in group:  # an unnamed speaker may be anybody
+            groups[group].append(index)
     partners = {}
     for indexes in groups.values():
         for position, index in enumerate(indexes):

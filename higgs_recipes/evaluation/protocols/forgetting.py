@@ -5,31 +5,35 @@ cloning `ref_speakers`: a list of {"speaker_tag", "ref_text", "ref_audio"} with 
 speaker tags is a dialogue.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from higgs_recipes.chatml import Task, is_dialogue
+from higgs_recipes.chatml import canonical_speaker_tags, is_dialogue
 from higgs_recipes.configs.inference import EvaluateConfig
-from higgs_recipes.errors import InputError
+from higgs_recipes.corpus.sources.lines import json_lines
+from higgs_recipes.errors import InputError, shown
 from higgs_recipes.evaluation.comparison import compare_models
 from higgs_recipes.evaluation.evaluate import Evaluation
+from higgs_recipes.evaluation.models import load_models
 from higgs_recipes.evaluation.protocols.benchmark import (
     BenchmarkText,
     choose_rule,
     finish,
-    load_models,
     speak,
 )
+from higgs_recipes.evaluation.protocols.dataset import Origin
 from higgs_recipes.evaluation.protocols.dialogue_scores import DEFINITION
+from higgs_recipes.evaluation.protocols.references import read_references
 from higgs_recipes.evaluation.protocols.text_scores import group_indexes, score_texts
 from higgs_recipes.evaluation.setup import sample_indexes
 from higgs_recipes.files import file_inside
+from higgs_recipes.rejects import Reject
 from higgs_recipes.shared_work import shared_errors
 
 
 PROBES = "probes.jsonl"
+NEEDED = "a probe needs ability, text and, for cloning, ref_speakers"
 # The metrics that tell whether an ability is kept, where the probes of an ability have them.
 TOLD_BY = ("wer_macro", "prompt_similarity", "dialogue_voices", "stop_rate")
 
@@ -69,7 +73,14 @@ def evaluate_forgetting(config: EvaluateConfig) -> Evaluation:
         "anchors_note": "",
     }
     evaluation = finish(
-        config, models, scored=scored, clips=clips, rules=rules, benchmark=benchmark, protocol=protocol
+        config,
+        models,
+        scored=scored,
+        clips=clips,
+        rules=rules,
+        benchmark=benchmark,
+        protocol=protocol,
+        origin=Origin(),
     )
     evaluation.metrics["abilities"] = compare_abilities(texts, evaluation.metrics)
     return evaluation
@@ -100,35 +111,33 @@ def read_probes(config: EvaluateConfig) -> tuple[list[BenchmarkText], list[str]]
     path = path / PROBES if path.is_dir() else path
     if not path.is_file():
         raise InputError(f"dataset {config.dataset}: no {PROBES}; name a folder with probes, or the file")
-    lines = [(number, line) for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1) if line]
-    if not lines:
+    probes = []
+    for line in json_lines(path):
+        if isinstance(line, Reject):
+            where = f"{path.name}, line {line.columns['line']}"
+            raise InputError(f"{where}: not a probe ({line.reason}): {NEEDED}")
+        probes.append((f"{path.name}, line {line['line']}", line["stored"]))
+    if not probes:
         raise InputError(f"{path.name}: no probes")
-    chosen = [lines[index] for index in sample_indexes(len(lines), config)]
-    probes = [_read_line(line, where=f"{path.name}, line {number}", folder=path.parent) for number, line in chosen]
-    return [text for text, _ in probes], [language or config.asr_language for _, language in probes]
+    chosen = [probes[index] for index in sample_indexes(len(probes), config)]
+    texts = [_read_probe(probe, where=where, folder=path.parent) for where, probe in chosen]
+    return [text for text, _ in texts], [language or config.asr_language for _, language in texts]
 
 
-def _read_line(line: str, *, where: str, folder: Path) -> tuple[BenchmarkText, str | None]:
-    try:
-        probe = json.loads(line)
-        ability, text, references = probe["ability"], probe["text"], probe.get("ref_speakers") or []
-        tags = [reference["speaker_tag"] for reference in references]
-        ref_texts = [reference["ref_text"] for reference in references]
-        names = [reference["ref_audio"] for reference in references]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(
-            f"{where}: not a probe ({error}): it needs ability, text and, for cloning, ref_speakers"
-        ) from error
-    if not isinstance(text, str) or not text.strip():
-        raise InputError(f"{where}: text is empty")
-    ref_audio = [file_inside(folder, name, field=f"{where}: ref_audio") for name in names]
-    task = _task(text, has_references=bool(references))
-    columns = {"ability": str(ability)}
-    name = str(probe.get("id", where))
-    return BenchmarkText(name, text, task, ref_texts, ref_audio, tags, columns), probe.get("language")
-
-
-def _task(text: str, *, has_references: bool) -> Task:
-    if is_dialogue(text):
-        return "multi_speaker_voice_cloning" if has_references else "multi_speaker_smart_voice"
-    return "zero_shot_voice_cloning" if has_references else "single_speaker_smart_voice"
+def _read_probe(probe: Mapping[str, Any], *, where: str, folder: Path) -> tuple[BenchmarkText, str | None]:
+    for field in ("ability", "text"):
+        if not isinstance(probe.get(field), str) or not probe[field].strip():
+            raise InputError(f"{where}: {field} is {shown(probe.get(field))}: it must be text; {NEEDED}")
+    language = probe.get("language")
+    if language is not None and not isinstance(language, str):
+        raise InputError(f"{where}: language is {shown(language)}: it must be a code or a name")
+    text = canonical_speaker_tags(probe["text"])
+    references = read_references(
+        probe.get("ref_speakers"),
+        text,
+        where=where,
+        recording=lambda name, field: file_inside(folder, name, field=f"{where}: {field}"),
+    )
+    name, columns = str(probe.get("id", where)), {"ability": probe["ability"]}
+    task = references.task(text)
+    return BenchmarkText(name, text, task, references.texts, references.audio, references.tags, columns), language

@@ -10,15 +10,16 @@ from higgs_recipes.chatml import canonical_speaker_tags, is_dialogue
 from higgs_recipes.configs.inference import EvaluateConfig
 from higgs_recipes.errors import InputError
 from higgs_recipes.evaluation.evaluate import Evaluation
+from higgs_recipes.evaluation.models import load_models
 from higgs_recipes.evaluation.protocols.benchmark import (
     BenchmarkText,
     choose_rule,
     finish,
-    load_models,
     speak,
 )
 from higgs_recipes.evaluation.protocols.dataset import BenchmarkTable, open_benchmark
 from higgs_recipes.evaluation.protocols.dialogue_scores import DEFINITION
+from higgs_recipes.evaluation.protocols.references import read_references
 from higgs_recipes.evaluation.protocols.text_scores import score_texts
 from higgs_recipes.evaluation.setup import sample_indexes
 from higgs_recipes.evaluation.turn_alignment import text_before_turns
@@ -52,7 +53,8 @@ def evaluate_multi_speaker(config: EvaluateConfig) -> Evaluation:
         InputError: the dataset or a model cannot be read, a row is not a dialogue, or the ASR model has no word times.
     """
     with shared_errors():
-        texts, languages = read_dialogues(open_benchmark(config), config)
+        data = open_benchmark(config)
+        texts, languages = read_dialogues(data, config)
         models = load_models(config)
         rules = [choose_rule(config, models, language=language) for language in languages]
         for language in sorted({rule.language for rule in rules}):
@@ -73,17 +75,26 @@ def evaluate_multi_speaker(config: EvaluateConfig) -> Evaluation:
         "anchors_note": ANCHORS_NOTE,
     }
     protocol = (
-        f"dialogues, each once, row i with seed + i; transcribed greedily with word times; {DEFINITION}; embeddings "
+        f"dialogues, each once, text i with seed + i; transcribed greedily with word times; {DEFINITION}; embeddings "
         f"of {models.speaker.score_name}; 95 % intervals over dialogues: bootstrap-t, Clopper-Pearson for shares"
     )
-    return finish(config, models, scored=scored, clips=clips, rules=rules, benchmark=benchmark, protocol=protocol)
+    return finish(
+        config,
+        models,
+        scored=scored,
+        clips=clips,
+        rules=rules,
+        benchmark=benchmark,
+        protocol=protocol,
+        origin=data.origin,
+    )
 
 
 def read_dialogues(data: BenchmarkTable, config: EvaluateConfig) -> tuple[list[BenchmarkText], list[str]]:
     """The dialogues of a dataset, and their languages.
 
     Raises:
-        InputError: a row is not a dialogue, has text before its first turn, or a reference without text or recording.
+        InputError: a row is not a dialogue, has text before its first turn, or a malformed reference.
     """
     data.require(["text"])
     texts, languages = [], []
@@ -93,16 +104,13 @@ def read_dialogues(data: BenchmarkTable, config: EvaluateConfig) -> tuple[list[B
             raise InputError(
                 f"{data.where}, row {index}: not a dialogue: start each turn with [SPEAKER0], [SPEAKER1], ..."
             )
-        references = data.value(index, "ref_speakers") or []
-        tags, ref_texts, ref_audio = [], [], []
-        for number, reference in enumerate(references):
-            recording = data.recording(index, reference["ref_audio"], name=f"ref_speakers.{number}")
-            if recording is None or not reference["ref_text"]:
-                raise InputError(f"{data.where}, row {index}: ref_speakers.{number} has no recording or no text")
-            tags.append(reference["speaker_tag"].strip("[]"))
-            ref_texts.append(reference["ref_text"])
-            ref_audio.append(recording)
-        task = "multi_speaker_voice_cloning" if references else "multi_speaker_smart_voice"
-        texts.append(BenchmarkText(data.id(index), text, task, ref_texts, ref_audio, tags))
-        languages.append(data.value(index, "language") or config.asr_language)
+        references = read_references(
+            data.value(index, "ref_speakers"),
+            text,
+            where=f"{data.where}, row {index}",
+            recording=lambda value, field, index=index: data.recording(index, value, name=field),
+        )
+        task = references.task(text)
+        texts.append(BenchmarkText(data.id(index), text, task, references.texts, references.audio, references.tags))
+        languages.append(data.language(index) or config.asr_language)
     return texts, languages

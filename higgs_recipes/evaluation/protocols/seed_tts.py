@@ -17,11 +17,11 @@ from higgs_recipes.audio.speaker import SEED_TTS_SCORE
 from higgs_recipes.configs.inference import EvaluateConfig
 from higgs_recipes.errors import InputError
 from higgs_recipes.evaluation.evaluate import Evaluation
+from higgs_recipes.evaluation.models import Models, load_models
 from higgs_recipes.evaluation.protocols.benchmark import (
     BenchmarkText,
-    Models,
+    choose_rule,
     finish,
-    load_models,
     speak,
 )
 from higgs_recipes.evaluation.protocols.seed_tts_lists import Sentence, read_sentences
@@ -29,11 +29,11 @@ from higgs_recipes.evaluation.protocols.text_scores import score_texts
 from higgs_recipes.evaluation.scoring import SpokenClip
 from higgs_recipes.hub.public import public_name
 from higgs_recipes.languages import language_code
-from higgs_recipes.normalizers import TextRule, choose_normalizer, simplified_converter
+from higgs_recipes.normalizers import Normalizer, TextRule, simplified_converter
 from higgs_recipes.shared_work import shared_errors
 
 
-NORMALIZERS = {"en": "seed_tts_en", "zh": "seed_tts_zh"}
+NORMALIZERS: dict[str, Normalizer] = {"en": "seed_tts_en", "zh": "seed_tts_zh"}
 ASR = {"en": "openai/whisper-large-v3", "zh": "funasr:paraformer-zh"}
 
 HUMAN = "human recordings of the test set"
@@ -76,12 +76,10 @@ def evaluate_seed_tts(config: EvaluateConfig) -> Evaluation:
         language = language_code(config.asr_language)
         if language not in NORMALIZERS:
             raise InputError(f"asr_language is {config.asr_language!r}: protocol seed_tts_eval has en and zh")
-        name = NORMALIZERS[language] if config.normalizer == "auto" else config.normalizer
-        rule = choose_normalizer(name, language)
         simplify = simplified_converter() if language == "zh" else str
-        sentences = read_sentences(config)
+        sentences, origin = read_sentences(config)
         models = load_models(config)
-        models.asr.check_language(language)
+        rule = choose_rule(config, models, language=language, automatic=NORMALIZERS[language])
         texts = [
             BenchmarkText(
                 sentence.id, sentence.text, "zero_shot_voice_cloning", [sentence.ref_text], [sentence.ref_audio]
@@ -109,6 +107,7 @@ def evaluate_seed_tts(config: EvaluateConfig) -> Evaluation:
         rules=rules,
         benchmark=benchmark,
         protocol=describe(models, rule=rule),
+        origin=origin,
     )
 
 
@@ -167,6 +166,7 @@ def _benchmark(config: EvaluateConfig, models: Models, *, rule: TextRule, num_se
         warnings.append(f"A quick look at {num_sentences} texts of the test set: the intervals are wide.")
     name = _test_set(config, rule.language)
     return {
+        "id": f"{config.protocol}_{name}",
         "name": f"Zero-shot voice cloning, {name}" if replaced else f"Seed-TTS-eval {name}",
         "is_official": not replaced,
         "headline": "wer_macro",

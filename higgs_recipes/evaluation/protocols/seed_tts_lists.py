@@ -5,10 +5,12 @@ from pathlib import Path
 
 from higgs_recipes.audio.decoding import AudioSource
 from higgs_recipes.configs.inference import EvaluateConfig
+from higgs_recipes.corpus.sources.lines import parse_lines
 from higgs_recipes.errors import InputError
-from higgs_recipes.evaluation.protocols.dataset import open_benchmark
+from higgs_recipes.evaluation.protocols.dataset import Origin, open_benchmark
 from higgs_recipes.evaluation.setup import sample_indexes
 from higgs_recipes.files import file_inside
+from higgs_recipes.rejects import Reject
 
 
 LIST, LIST_FORMAT = "meta.lst", "utt|prompt_text|prompt_wav|infer_text[|gt_wav]"
@@ -27,8 +29,9 @@ class Sentence:
     has_real: bool = False  # the line names a recording, which may be missing
 
 
-def read_sentences(config: EvaluateConfig) -> list[Sentence]:
-    """Read the lines of a .lst file, of the meta.lst in a folder, or the rows of a dataset; `num_samples` at most.
+def read_sentences(config: EvaluateConfig) -> tuple[list[Sentence], Origin]:
+    """Read the lines of a .lst file, of the meta.lst in a folder, or the rows of a dataset: `num_samples` at most, and
+    their origin.
 
     Raises:
         InputError: the dataset cannot be read, or a line has the wrong number of fields; names the line.
@@ -37,7 +40,7 @@ def read_sentences(config: EvaluateConfig) -> list[Sentence]:
     path = path / LIST if (path / LIST).is_file() else path
     if path.is_file():
         sentences = read_list(path)
-        return [sentences[index] for index in sample_indexes(len(sentences), config)]
+        return [sentences[index] for index in sample_indexes(len(sentences), config)], Origin()
     data = open_benchmark(config, COLUMNS)
     data.require(list(COLUMNS))
     sentences = []
@@ -46,7 +49,7 @@ def read_sentences(config: EvaluateConfig) -> list[Sentence]:
         if prompt is None:
             raise InputError(f"{data.where}, row {index}: no recording in column {data.columns['ref_audio']}")
         sentences.append(Sentence(data.id(index), data.text(index, "text"), data.text(index, "ref_text"), prompt))
-    return sentences
+    return sentences, data.origin
 
 
 def read_list(path: Path) -> list[Sentence]:
@@ -56,15 +59,10 @@ def read_list(path: Path) -> list[Sentence]:
         InputError: no lines, a line that is not `LIST_FORMAT`, a prompt that is missing or outside the folder.
     """
     sentences = []
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 ({error}); save it as UTF-8") from error
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        fields = line.strip().split("|")
-        where = f"{path.name}, line {number}"
+    for line in parse_lines(path, lambda text: {"text": text.strip()}):
+        if isinstance(line, Reject):
+            raise InputError(f"{path.name}, line {line.columns['line']}: {line.reason}")
+        fields, where = line["text"].split("|"), f"{path.name}, line {line['line']}"
         if len(fields) not in (4, 5) or not all(fields[:4]):
             raise InputError(f"{where}: {len(fields)} fields, expected {LIST_FORMAT}")
         utterance, prompt_text, prompt, text, *real = fields

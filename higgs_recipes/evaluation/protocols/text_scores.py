@@ -1,6 +1,5 @@
 """Score the clips of a benchmark's texts: words, similarity to the reference clips, the voices of dialogues."""
 
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,9 +12,18 @@ from higgs_recipes.audio.pretrained import METRIC_MODEL_RATE
 from higgs_recipes.audio.word_errors import ErrorCounts, utterance_errors
 from higgs_recipes.chatml import SPEAKER_TAG
 from higgs_recipes.evaluation.clip_judgments import Transcription, judge_clips
-from higgs_recipes.evaluation.protocols.benchmark import BenchmarkText, Models
+from higgs_recipes.evaluation.models import Models
+from higgs_recipes.evaluation.protocols.benchmark import BenchmarkText
 from higgs_recipes.evaluation.protocols.dialogue_scores import DialogueVoices, dialogue_voices
-from higgs_recipes.evaluation.scores import corpus_rate, error_fields, mean_score, share_score
+from higgs_recipes.evaluation.scores import (
+    corpus_rate,
+    has_all_turns,
+    indexes_by_value,
+    mean_score,
+    share_score,
+    transcript_fields,
+    turn_entry,
+)
 from higgs_recipes.evaluation.scoring import SpokenClip
 from higgs_recipes.normalizers import TextRule
 from higgs_recipes.shared_work import map_shared, shared_errors
@@ -99,14 +107,13 @@ def score_texts(
 
 def group_indexes(texts: Sequence[BenchmarkText], group: str) -> dict[str, list[int]]:
     """The texts of each value of a column, sorted by value; empty if there are fewer than two values."""
-    indexes: dict[str, list[int]] = defaultdict(list)
-    for index, text in enumerate(texts):
-        indexes[str((text.columns or {})[group])].append(index)
-    return dict(sorted(indexes.items())) if len(indexes) > 1 else {}
+    return indexes_by_value([str((text.columns or {})[group]) for text in texts])
 
 
 def reference_voices(texts: Sequence[BenchmarkText], models: Models) -> list[dict[str, Tensor | None]]:
     """The embedding of each reference clip of each text, by its speaker tag."""
+    if models.speaker is None:
+        return [{} for _ in texts]
     with shared_errors():
         clips = [
             read_first_channel(source, name=f"row {text.id}, reference {number}", rate=METRIC_MODEL_RATE)
@@ -193,15 +200,12 @@ def _scores(texts: Sequence[ScoredText], *, is_generated: bool, similarity: str 
         scores["dialogue_voices"] = mean_score([voices.score for voices in dialogues], low=0.0, high=1.0)
         scores["intra_speaker"] = mean_score([voices.intra for voices in dialogues], low=0.0, high=1.0)
         scores["inter_speaker"] = mean_score([voices.dissimilarity for voices in dialogues], low=0.0, high=1.0)
-        scores["turns_in_order"] = share_score([_has_all_turns(text) for text in texts if text.voices is not None])
+        scores["turns_in_order"] = share_score(
+            [has_all_turns(text.transcription.segments) for text in texts if text.voices is not None]
+        )
     if is_generated:
         scores["stop_rate"] = share_score([None if text.clip is None else text.clip.stopped for text in texts])
     return scores
-
-
-def _has_all_turns(text: ScoredText) -> bool | None:
-    found = [segment.span is not None for segment in text.transcription.segments if segment.state != "empty"]
-    return all(found) if found else None
 
 
 def _entry(text: BenchmarkText, rule: TextRule) -> dict[str, Any]:
@@ -214,9 +218,7 @@ def clip_entry(text: ScoredText) -> dict[str, Any]:
     words, voices = counted_errors(text), text.voices
     segments = text.transcription.segments if voices is not None else []
     return {
-        "transcript": text.transcription.transcript,
-        "wer": words.rate,
-        **error_fields(words, text.transcription.character_errors),
+        **transcript_fields(text.transcription, words),
         "similarity": text.similarity,
         "dialogue_voices": None if voices is None else voices.score,
         "intra_speaker": None if voices is None else voices.intra,
@@ -224,15 +226,6 @@ def clip_entry(text: ScoredText) -> dict[str, Any]:
         "nearest_speaker": None,
         "stopped": None if text.clip is None else text.clip.stopped,
         "seconds": 0.0 if text.clip is None else text.clip.seconds,
-        "turns": [
-            {
-                "speaker": segment.speaker,
-                "span": None if segment.span is None else list(segment.span),
-                "state": segment.state,
-                "similarity": None,
-                "nearest_speaker": None,
-            }
-            for segment in segments
-        ],
+        "turns": [turn_entry(segment) for segment in segments],
         "missing": text.clip is None,
     }

@@ -8,7 +8,7 @@ import torch
 from higgs_recipes.errors import InputError
 from higgs_recipes.evaluation.judge import Failure, Judgment
 from higgs_recipes.evaluation.protocols.benchmark import BenchmarkText
-from higgs_recipes.evaluation.protocols.emergent_tts import count_judgments, is_swapped, judge_clips
+from higgs_recipes.evaluation.protocols.emergent_tts import compare_with_opponent, count_judgments, is_swapped
 from higgs_recipes.evaluation.protocols.run import run_protocol
 from higgs_recipes.evaluation.report import write_report
 from higgs_recipes.evaluation.scoring import SpokenClip
@@ -36,12 +36,12 @@ def text(item: int) -> BenchmarkText:
 OURS, THEIRS = SpokenClip(torch.full((960,), 0.5)), SpokenClip(torch.full((960,), -0.5))
 
 
-def test_the_order_is_drawn_from_the_number_of_the_item_and_undone():
+def test_the_order_is_sampled_by_the_number_of_the_item_and_undone():
     items = list(range(40))
     swapped = [is_swapped(item) for item in items]
     assert 10 < sum(swapped) < 30 and swapped == [is_swapped(item) for item in items]
     judge = FixedJudge(*[Judgment(3, 1, 1)] * 40)  # always the first
-    outcomes = judge_clips(judge, [text(i) for i in items], [OURS] * 40, [THEIRS] * 40, items=items)
+    outcomes = compare_with_opponent(judge, [text(i) for i in items], [OURS] * 40, [THEIRS] * 40, items=items)
     assert [outcome["value"] for outcome in outcomes] == [float(not s) for s in swapped]
     assert [outcome["score"] for outcome in outcomes] == [1 if s else 3 for s in swapped]
     assert len({(pair.first, is_first) for pair, is_first in zip(judge.pairs, swapped, strict=True)}) == 2
@@ -51,7 +51,7 @@ def test_the_order_is_drawn_from_the_number_of_the_item_and_undone():
 
 def test_ties_are_half_a_win_and_failures_are_counted_apart():
     answers = [Judgment(2, 2, 0), Failure("unparsed", "hm"), Failure("no_answer", "timeout")]
-    outcomes = judge_clips(
+    outcomes = compare_with_opponent(
         FixedJudge(*answers), [text(i) for i in range(3)], [OURS] * 3, [THEIRS] * 3, items=[0, 1, 2]
     )
     assert outcomes[0]["value"] == 0.5 and outcomes[1]["answer"] == "hm"
@@ -65,9 +65,7 @@ def folder(tmp_path, monkeypatch) -> Path:
     pytest.importorskip("openai")
     monkeypatch.setenv("OPENAI_API_KEY", "secret")
     monkeypatch.setattr("higgs_recipes.configs.fields.find_spec", lambda package: package)
-    monkeypatch.setattr(
-        "higgs_recipes.evaluation.protocols.benchmark.load_asr_model", lambda name, **options: RecordingsASRModel()
-    )
+    monkeypatch.setattr("higgs_recipes.evaluation.models.load_asr_model", lambda name, **options: RecordingsASRModel())
     (tmp_path / "texts").mkdir()
     lines = []
     for index, row in enumerate(corpus_rows("heart")[:4]):

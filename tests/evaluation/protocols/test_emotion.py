@@ -20,9 +20,7 @@ from tests.helpers.tiny_codec import CORPUS
 def fast_models(monkeypatch):
     monkeypatch.setitem(sys.modules, "funasr", fake_funasr())
     monkeypatch.setattr("higgs_recipes.configs.fields.find_spec", lambda package: package)
-    monkeypatch.setattr(
-        "higgs_recipes.evaluation.protocols.benchmark.load_asr_model", lambda name, **options: RecordingsASRModel()
-    )
+    monkeypatch.setattr("higgs_recipes.evaluation.models.load_asr_model", lambda name, **options: RecordingsASRModel())
 
 
 EMOTIONS = ["Angry", "Happy", "Angry", "Happy", "Sad"]
@@ -81,6 +79,14 @@ def test_another_model_does_not_have_the_published_score_next_to_it(tmp_path):
     assert (
         metrics["benchmark"]["anchors"] == [] and "sim_other is not emotion2vec" in metrics["benchmark"]["warnings"][0]
     )
+
+
+def test_speakers_are_required_to_choose_references(tmp_path):
+    folder = write_clips(tmp_path / "clips")
+    with pytest.raises(InputError, match="no column voice; the columns are"):
+        run_protocol(config(folder, columns={"speaker": "voice"}))
+    unnamed = write_clips(tmp_path / "unnamed", columns={"speaker": ""})
+    assert find_partners(open_benchmark(config(unnamed))) == {}
 
 
 def test_a_dataset_without_emotions_or_references_is_refused(tmp_path):

@@ -51,9 +51,7 @@ REFERENCE = {"speaker_tag": "SPEAKER0", "ref_text": "A king ruled the state.", "
 
 
 def test_each_ability_has_a_row_with_base_finetuned_and_their_difference(tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        "higgs_recipes.evaluation.protocols.benchmark.load_asr_model", lambda name, **options: RecordingsASRModel()
-    )
+    monkeypatch.setattr("higgs_recipes.evaluation.models.load_asr_model", lambda name, **options: RecordingsASRModel())
     probes = [{"ability": "other languages", "language": "de", "text": f"Satz {index}."} for index in range(10)]
     probes += [{"ability": "voices", "text": f"Text {index}.", "ref_speakers": [REFERENCE]} for index in range(2)]
     folder = write_probes(tmp_path / "probes", *probes)
@@ -76,10 +74,14 @@ def test_each_ability_has_a_row_with_base_finetuned_and_their_difference(tmp_pat
     "probe, message",
     [
         ("{", "probes.jsonl, line 2: not a probe"),
-        ({"text": "a"}, "line 2: not a probe .*'ability'.*: it needs ability, text and, for cloning, ref_speakers"),
-        ({"ability": "a", "text": " "}, "line 2: text is empty"),
-        ({"ability": "a", "text": "b", "ref_speakers": [{}]}, "line 2: not a probe .*'speaker_tag'"),
-        ({"ability": "a", "text": "b", "ref_speakers": [REFERENCE | {"ref_audio": "../x"}]}, "line 2: ref_audio is"),
+        ("[" * 100_000, "line 2: not a probe"),
+        ({"text": "a"}, "line 2: ability is None: .* a probe needs ability, text and, for cloning, ref_speakers"),
+        ({"ability": "a", "text": " "}, "line 2: text is ' ': it must be text"),
+        ({"ability": "a", "text": "b", "language": 5}, "line 2: language is 5"),
+        ({"ability": "a", "text": "b", "ref_speakers": [{}]}, "line 2: ref_speakers.0.speaker_tag is None"),
+        ({"ability": "a", "text": "b", "ref_speakers": [REFERENCE | {"ref_audio": "../x"}]}, "line 2: .*ref_audio is"),
+        ({"ability": "a", "text": "b", "ref_speakers": [REFERENCE | {"ref_audio": 5}]}, "line 2: .*ref_audio is 5"),
+        ({"ability": "a", "text": "b", "ref_speakers": [REFERENCE] * 2}, "line 2: ref_speakers has 2 entries for a"),
         ([1], "line 2: not a probe"),
     ],
 )
@@ -87,6 +89,17 @@ def test_a_line_that_cannot_be_used_is_named(tmp_path, probe, message):
     folder = write_probes(tmp_path / "probes", {"ability": "a", "text": "b"}, probe)
     with pytest.raises(InputError, match=message):
         read_probes(config(tmp_path, dataset=str(folder)))
+
+
+def test_lines_end_only_at_line_feeds_and_carriage_returns(tmp_path):
+    texts = ["One\u2028two.", "Three\u0085four.", "Five."]
+    lines = [json.dumps({"ability": "a", "text": text}, ensure_ascii=False) for text in texts]
+    (tmp_path / "probes.jsonl").write_bytes("\ufeff".encode() + "\r\n".join(lines).encode())
+    found, _ = read_probes(config(tmp_path, dataset=str(tmp_path)))
+    assert [text.text for text in found] == texts
+    (tmp_path / "probes.jsonl").write_bytes(lines[2].encode() + b"\n\xff\n")
+    with pytest.raises(InputError, match="probes.jsonl, line 2: not a probe .not UTF-8"):
+        read_probes(config(tmp_path, dataset=str(tmp_path)))
 
 
 def test_a_base_model_alone_and_missing_probes_are_refused(tmp_path):

@@ -127,15 +127,13 @@ def fast_asr_model(monkeypatch):
     def load(name, **options):
         return load_asr_model(name, **options) if name.startswith("funasr:") else RecordingsASRModel()
 
-    monkeypatch.setattr("higgs_recipes.evaluation.protocols.benchmark.load_asr_model", load)
+    monkeypatch.setattr("higgs_recipes.evaluation.models.load_asr_model", load)
 
 
 @pytest.fixture(scope="module")
 def evaluation(folder):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            "higgs_recipes.evaluation.protocols.benchmark.load_asr_model", lambda name, **options: RecordingsASRModel()
-        )
+        patch.setattr("higgs_recipes.evaluation.models.load_asr_model", lambda name, **options: RecordingsASRModel())
         return run_protocol(config(folder))
 
 
@@ -150,6 +148,7 @@ def test_recordings_codec_base_and_finetuned_are_scored_on_the_same_texts(evalua
     assert metrics["languages"] == {"en": {"normalizer": "seed_tts_en", "unit": "word", "n": NUM_SENTENCES}}
     assert [clip["seed"] for clip in metrics["clips"]] == [11, 12, 13]
     assert metrics["codes"]["changed"] > 0.1 and "wer_macro" in metrics["comparison"]
+    assert metrics["dataset_revision"] is None and metrics["split"] is None  # a list has no splits
     assert "prompt_similarity" in metrics["comparison"]
 
 
@@ -217,6 +216,22 @@ def test_chinese_is_transcribed_by_paraformer_and_simplified_before_scoring(fold
     assert "to simplified characters" in metrics["protocol"] and "counts characters" in metrics["benchmark"]["note"]
     hard = run_protocol(config(folder, dataset=str(tmp_path / "hardcase.lst"), **changes)).metrics
     assert hard["benchmark"]["name"].endswith("zh-hard") and hard["benchmark"]["anchors"] == []
+
+
+def test_the_normalizer_of_whisper_has_the_spellings_of_the_asr_model(folder, monkeypatch):
+    class Stopped(Exception):
+        pass
+
+    def stop(*args, rules, **options):
+        raise Stopped(*rules)
+
+    monkeypatch.setattr(RecordingsASRModel, "spelling", {"colour": "color"})
+    monkeypatch.setattr("higgs_recipes.evaluation.protocols.seed_tts.speak", lambda *args: {})
+    monkeypatch.setattr("higgs_recipes.evaluation.protocols.seed_tts.score_texts", stop)
+    with pytest.raises(Stopped) as stopped:
+        run_protocol(config(folder, adapter=None, num_samples=1, normalizer="whisper_en"))
+    (rule,) = stopped.value.args
+    assert (rule.name, rule.normalize("A colour.")) == ("whisper_en", "a color")
 
 
 def test_other_languages_and_missing_packages_are_refused_before_models_load(folder, monkeypatch):

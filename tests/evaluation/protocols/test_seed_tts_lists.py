@@ -5,6 +5,7 @@ import soundfile
 from datasets import Audio, Dataset, Features, Value
 
 from higgs_recipes.errors import InputError
+from higgs_recipes.evaluation.protocols.dataset import Origin
 from higgs_recipes.evaluation.protocols.seed_tts_lists import read_list, read_sentences
 from tests.helpers.benchmark_run import benchmark_config
 from tests.helpers.paths import DATA
@@ -48,6 +49,14 @@ def test_a_line_that_cannot_be_used_is_named(tmp_path, line, message):
         read_list(path)
 
 
+def test_lines_of_a_list_end_only_at_line_feeds_and_carriage_returns(tmp_path):
+    path = write_list(tmp_path, *(f"u{i}|Hi.|prompt-wavs/a.wav|One{end}two." for i, end in enumerate("\u2028\u0085")))
+    assert [sentence.text for sentence in read_list(path)] == ["One\u2028two.", "One\u0085two."]
+    path.write_bytes(b"u0|Hi.|prompt-wavs/a.wav|Text.\nu1|Hi.|prompt-wavs/a.wav|\xff\n")
+    with pytest.raises(InputError, match="meta.lst, line 2: not UTF-8"):
+        read_list(path)
+
+
 def test_a_list_without_lines_is_refused(tmp_path):
     with pytest.raises(InputError, match="no lines"):
         read_list(write_list(tmp_path, ""))
@@ -57,11 +66,12 @@ def test_a_folder_or_a_list_is_read_and_sampled(tmp_path):
     lines = [f"u{index}|Hi.|prompt-wavs/a.wav|Text {index}." for index in range(30)]
     path = write_list(tmp_path, *lines)
     hard = write_list(tmp_path, lines[3], name="hardcase.lst")
-    assert len(read_sentences(benchmark_config(tmp_path, dataset=str(tmp_path)))) == 30
-    (only,) = read_sentences(benchmark_config(tmp_path, dataset=str(hard)))
+    assert len(read_sentences(benchmark_config(tmp_path, dataset=str(tmp_path)))[0]) == 30
+    (only,), origin = read_sentences(benchmark_config(tmp_path, dataset=str(hard)))
+    assert origin == Origin()  # a list has no splits
     assert only.id == "u3"
-    few = [s.id for s in read_sentences(benchmark_config(tmp_path, dataset=str(path), num_samples=5))]
-    again = [s.id for s in read_sentences(benchmark_config(tmp_path, dataset=str(path), num_samples=5))]
+    few = [s.id for s in read_sentences(benchmark_config(tmp_path, dataset=str(path), num_samples=5))[0]]
+    again = [s.id for s in read_sentences(benchmark_config(tmp_path, dataset=str(path), num_samples=5))[0]]
     assert few == again and len(few) == 5 and few == sorted(few, key=lambda name: int(name[1:])) != ["u0", "u1"]
 
 
@@ -78,7 +88,8 @@ def test_the_rows_of_the_dataset_on_the_hub_are_read(tmp_path):
     (tmp_path / "corpus").mkdir()
     rows.cast_column("ref_audio", Audio()).to_parquet(tmp_path / "corpus/en-00000-of-00001.parquet")
     config = benchmark_config(tmp_path, dataset=str(tmp_path / "corpus"), split="en")
-    first, _ = read_sentences(config)
+    (first, _), origin = read_sentences(config)
+    assert origin == Origin(split="en")
     assert (first.id, first.text, first.ref_text, first.ref_audio) == ("u1", "Say this.", "Hi.", content.getvalue())
     rows.remove_columns("ref_text").to_parquet(tmp_path / "corpus/en-00000-of-00001.parquet")
     with pytest.raises(InputError, match="split en: no column ref_text; the columns are sample_id, "):
