@@ -9,6 +9,7 @@ from higgs_recipes.audio.asr import ASRModel
 from higgs_recipes.audio.codec import Codec
 from higgs_recipes.audio.speaker import SpeakerModel
 from higgs_recipes.configs.inference import EvaluateConfig, SamplingConfig
+from higgs_recipes.configs.listening import ListenConfig
 from higgs_recipes.hub.download import Snapshot
 from higgs_recipes.hub.lineage import base_lineage
 from higgs_recipes.hub.public import public_name
@@ -51,7 +52,7 @@ def _is_untrained(base: Snapshot, config: EvaluateConfig) -> bool:
     return config.untrained_base if recorded is None else recorded
 
 
-def sample_indexes(num_rows: int, config: EvaluateConfig) -> list[int]:
+def sample_indexes(num_rows: int, config: EvaluateConfig | ListenConfig) -> list[int]:
     """The rows to evaluate, in order: all, or `num_samples` of them at random."""
     if config.num_samples is None or config.num_samples >= num_rows:
         return list(range(num_rows))
