@@ -1,6 +1,7 @@
 """Training that listens: scores of the current weights' speech, which change neither the run nor what it resumes."""
 
 import json
+import os
 import random
 import shutil
 from pathlib import Path
@@ -25,6 +26,7 @@ from higgs_recipes.modeling.model import build_model, load_tokenizer
 from higgs_recipes.training.listening import Listener, preserved_random_state, speaking, speaking_rate
 from higgs_recipes.training.resume import check_resume
 from higgs_recipes.unwrap import unwrap_model
+from tests.helpers import forked_python
 from tests.helpers.checkpoints import tiny_folder
 from tests.helpers.encoded_corpus import encoded_rows, write_encoded
 from tests.helpers.fine_tuned import fine_tuned, recipe
@@ -58,7 +60,7 @@ def corpus(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def listen(metric_models) -> dict:
-    return metric_models | {"samples": SAMPLES, "seed": SEED, "max_seconds": 0.8}
+    return metric_models | {"samples": SAMPLES, "seed": SEED, "max_seconds": 0.6}
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +120,7 @@ def test_the_scores_are_those_of_an_evaluation_of_the_same_rows_and_seeds(heard,
         codec_name_or_path=config.codec_name_or_path,
         dataset=config.datasets[0],
         output_dir=str(heard.parent / "evaluation"),
-        max_seconds=0.8,
+        max_seconds=0.6,
         seed=SEED,
         **metric_models,
     )
@@ -280,6 +282,15 @@ def test_an_error_of_one_process_ends_both(tmp_path, corpus, listen):
 
     main, other = run_on_two(fails, tmp_path)
     assert (main.code, other.code) == (1, 2) and "the adapter cannot be added to the weights" in main.output
+
+
+def test_the_script_finds_the_library_evaluate_and_not_the_script_of_its_name():
+    code = (
+        "import runpy, sys; from importlib.machinery import PathFinder; sys.path.insert(0, 'scripts'); "
+        "runpy.run_path('scripts/sft.py'); print(PathFinder.find_spec('evaluate').origin)"
+    )
+    done = forked_python.run("-c", code, env=dict(os.environ))
+    assert done.returncode == 0 and "/scripts/" not in done.stdout and done.stdout.strip(), done.stderr
 
 
 def test_what_cannot_be_scored_is_refused_before_training(tmp_path, corpus, listen):
