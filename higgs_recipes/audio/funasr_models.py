@@ -11,13 +11,13 @@ from pickle import UnpicklingError
 from typing import Any, NoReturn
 
 import torch
-from huggingface_hub import hf_hub_download
 from torch import Tensor
 
 from higgs_recipes.audio.pretrained import resample_for_metrics
 from higgs_recipes.errors import InputError, import_module
-from higgs_recipes.files import has_git_hash, sha256_files
-from higgs_recipes.hub.download import DamagedDownloadError, ask_hub, fetch
+from higgs_recipes.files import sha256_files
+from higgs_recipes.hub.client import download_file
+from higgs_recipes.hub.download import ask_hub, fetch
 
 
 PREFIX = "funasr:"
@@ -64,18 +64,13 @@ def load_funasr(name: str, *, revision: str | None, device: torch.device, field:
 def _fetch(name: str, revision: str | None, *, where: str) -> tuple[Path, str]:
     files = fetch(name, revision=revision, allow_patterns=SMALL_FILES)
     if files.commit is not None:
-        ask_hub(f"{where}: {WEIGHTS} could not be downloaded", lambda: _download_weights(name, files.commit))
+        ask_hub(
+            f"{where}: {WEIGHTS} could not be downloaded", lambda: download_file(name, WEIGHTS, commit=files.commit)
+        )
     path = files.folder / WEIGHTS
     if not path.is_file():
         raise InputError(f"{where}: no {WEIGHTS} in {files.folder}; name a model of FunASR")
     return files.folder, files.commit or f"local@{sha256_files([path])}"
-
-
-def _download_weights(name: str, commit: str | None) -> None:
-    path = Path(hf_hub_download(name, WEIGHTS, revision=commit)).resolve()
-    if not has_git_hash(path, path.name):  # in the cache, the name of a file is its hash
-        path.unlink()
-        raise DamagedDownloadError(f"{WEIGHTS} arrived damaged: its content has not the hash {path.name}")
 
 
 class Paraformer:

@@ -1,4 +1,7 @@
-"""Benchmark of a run of generate: texts of many lengths, each cloning a clip, from waveforms to wav files."""
+"""Benchmark of a whole batch of texts of many lengths, each cloning a clip: from reference waveforms to wav files.
+
+The engine and the codec run as in generate. What generate also writes to continue a killed run is left out.
+"""
 
 import tempfile
 import time

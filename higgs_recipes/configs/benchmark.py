@@ -125,7 +125,7 @@ class BenchmarkStreamConfig(ModelBenchmarkConfig):
 
 @dataclass
 class BenchmarkTextsConfig(ModelBenchmarkConfig):
-    """Measure a run of generate: texts of many lengths, each with a reference clip of its own, up to the wav files."""
+    """Measure many texts of many lengths, each with its own reference clip, from waveforms to wav files."""
 
     dtype: Dtype = option("bfloat16", "Data type of the model's weights.")
     codec_config: str = option("", "JSON file of a HiggsAudioV2TokenizerConfig.")

@@ -17,17 +17,22 @@ from higgs_recipes.generation.decode_weights import Int8Weight, LayerWeights, Pr
 
 
 _BLOCK_COLUMNS = 128
+_OTHER_SHARED_BYTES = 2**15  # of a tile that changes its type or layout
 _PROGRAMS = 400  # of tiled_linear at most, if a weight is split: about three for each multiprocessor
 _TILED_STREAMS = 16  # more streams than this are faster by torch's own products
 _TILED_INT8_STREAMS = 128  # torch has no product of 16-bit states and 8-bit weights
 
 
-def linear(states: Tensor, weight: Projection) -> Tensor:
-    """As `decode_weights.project`, by the fastest kernel: (B, K) -> (B, N)."""
+def linear(states: Tensor, weight: Projection, *, shared_bytes: int) -> Tensor:
+    """As `decode_weights.project`, by the fastest kernel: (B, K) -> (B, N).
+
+    Args:
+        shared_bytes: shared memory that a program may have.
+    """
     most = _TILED_INT8_STREAMS if isinstance(weight, Int8Weight) else _TILED_STREAMS
     if len(states) > most or states.dtype == torch.float32:
         return project(states, weight)
-    return tiled_linear(states, weight)
+    return tiled_linear(states, weight, shared_bytes=shared_bytes)
 
 
 def project_single(hidden: Tensor, layer: LayerWeights, *, epsilon: float) -> Tensor:
@@ -142,7 +147,7 @@ def _multiply_rows(
     tl.store(product + rows, value.to(dtype), mask=is_row)
 
 
-def tiled_linear(states: Tensor, weight: Tensor | Int8Weight) -> Tensor:
+def tiled_linear(states: Tensor, weight: Tensor | Int8Weight, *, shared_bytes: int) -> Tensor:
     """The product (B, N) of the states (B, K) of up to 128 streams with a weight (N, K)."""
     codes, scales = (weight.codes, weight.scales) if isinstance(weight, Int8Weight) else (weight, weight)
     (num_rows, num_columns), num_streams = codes.shape, len(states)
@@ -151,6 +156,8 @@ def tiled_linear(states: Tensor, weight: Tensor | Int8Weight) -> Tensor:
     while num_parts < most_parts and triton.cdiv(num_rows, block_rows) * num_parts * 2 <= _PROGRAMS:
         num_parts *= 2
     part_columns = triton.cdiv(num_columns, num_parts * _BLOCK_COLUMNS) * _BLOCK_COLUMNS
+    padded_streams = max(16, triton.next_power_of_2(num_streams))
+    stage_bytes = _BLOCK_COLUMNS * (block_rows * codes.element_size() + padded_streams * states.element_size())
     parts = torch.empty((num_parts, num_streams, num_rows), dtype=torch.float32, device=states.device)
     _multiply_tiles[(triton.cdiv(num_rows, block_rows), num_parts)](
         states,
@@ -162,13 +169,13 @@ def tiled_linear(states: Tensor, weight: Tensor | Int8Weight) -> Tensor:
         part_columns,
         num_streams,
         COLUMNS=num_columns,
-        STREAMS=max(16, triton.next_power_of_2(num_streams)),
+        STREAMS=padded_streams,
         BLOCK_ROWS=block_rows,
         BLOCK_COLUMNS=_BLOCK_COLUMNS,
         IS_INT8=isinstance(weight, Int8Weight),
         PRECISION="ieee" if states.dtype == torch.float32 else "tf32",
         num_warps=4,
-        num_stages=4,
+        num_stages=min(max((shared_bytes - _OTHER_SHARED_BYTES) // stage_bytes, 1), 4),  # tiles that are loaded ahead
     )
     return parts.sum(dim=0).to(states.dtype)
 

@@ -6,7 +6,7 @@ late; what a slot computes behind its end is dropped. A clip's codes depend on i
 slot, the order of the queue or the clips beside it (up to rounding of the arithmetic, which may differ between batch
 sizes).
 
-Jobs may be submitted and cancelled at any time and from any thread. The engine has no thread of its own: it runs while
+Jobs may be submitted and cancelled at any time and from any thread. The engine has no thread: it runs while
 somebody waits for a result, and one of those who wait runs it for all.
 """
 
@@ -33,11 +33,11 @@ from higgs_recipes.generation.prefill import Prompt, prefill
 from higgs_recipes.modeling.varlen_forward import has_varlen_kernel
 
 
-REFILL_SHARE = 8  # a prefill costs as much for one slot as for a few: it waits for one free slot in so many
+REFILL_SHARE = 8  # a prefill costs as much for one slot as for a few: it waits for one free slot in this many
 
 
 class _Check(NamedTuple):
-    """Which clips had ended after some step, on its way to the host."""
+    """Which clips had ended after some step: an asynchronous copy to the host."""
 
     arrived: torch.cuda.Event | None
     num_frames: Tensor  # (B,)
@@ -110,7 +110,7 @@ class Engine(SharedRunner):
     def stream(self, prompts: Sequence[Prompt]) -> Iterator[tuple[int, Clip]]:
         """The clip of each prompt and its index, in the order in which they end.
 
-        Prompts with the longest texts start first, so that no long clip is left over at the end.
+        Prompts with the longest texts start first, so that no long clip runs alone at the end.
         """
         results: Results = deque()
         jobs = [Job(prompt, results) for prompt in prompts]
@@ -165,7 +165,7 @@ class Engine(SharedRunner):
             self._step.state.clear()
 
     def reserve(self, num_jobs: int, prompt_positions: int) -> None:
-        """Allocate for at least so many jobs with prompts of so many positions, the next time that no slot is in use.
+        """Allocate for at least `num_jobs` jobs with prompts of this length, the next time that no slot is in use.
 
         For jobs that come while others run, and for prompts that grow.
         """
@@ -242,7 +242,8 @@ class Engine(SharedRunner):
         if self._num_used or self._copied:
             self._checks.append(self._start_check())
         while len(self._checks) > in_flight:
-            self._finish_check(self._checks.popleft())
+            self._finish_check(self._checks[0])  # still in the list if it raises: its jobs are told
+            self._checks.popleft()
 
     def _start_check(self) -> _Check:
         state, num_used, num_codebooks = self._step.state, self._num_used, self.model.config.num_codebooks
@@ -270,7 +271,7 @@ class Engine(SharedRunner):
                 self._copied.append((job, frames_to_host(self._step.state.frames[slot, :num_frames])))
                 self._owners[slot] = None
         for slot, frames in check.reported:
-            if not ends[slot]:  # otherwise the whole clip is on its way
+            if not ends[slot]:  # otherwise the whole clip is being copied
                 self._hand_out(check.owners[slot], frames, is_complete=False)
         for job, frames in check.copied:
             self._hand_out(job, frames, is_complete=True)

@@ -6,8 +6,10 @@ from functools import partial
 from importlib import import_module
 
 import torch
+from torch import Tensor
 
 from higgs_recipes.generation.decode_step import DecodeStep, StepFunctions, eager_functions
+from higgs_recipes.generation.decode_weights import Projection
 
 
 POSITIONS_BUCKET = 128  # attention reads the cache up to a multiple of this many positions
@@ -17,7 +19,7 @@ _EAGER_STEPS = 2  # before a capture: the first compiles, and libraries allocate
 def gpu_functions(*, compiled: bool) -> Callable[[int], StepFunctions]:
     """The parts of a step, by the number of streams: attention by Triton kernels, the rest compiled, or not.
 
-    A single stream has kernels of its own for the layers (`decode_linear.rows_linear`).
+    A single stream has its own kernels for the layers (`decode_linear.rows_linear`).
     """
     # Imported where they are needed: torch for CPUs comes without triton.
     kernel_attention = import_module("higgs_recipes.generation.decode_attention").kernel_attention
@@ -27,9 +29,14 @@ def gpu_functions(*, compiled: bool) -> Callable[[int], StepFunctions]:
         return lambda num_slots: plain
     torch._dynamo.config.recompile_limit = 64  # numbers of streams, and samplings, in one process
     compile_part = partial(torch.compile, dynamic=False, fullgraph=True)
+    shared_bytes = torch.cuda.get_device_properties().shared_memory_per_block_optin
+
+    def linear(states: Tensor, weight: Projection) -> Tensor:
+        return kernels.linear(states, weight, shared_bytes=shared_bytes)
+
     several = plain._replace(
-        project=compile_part(partial(plain.project, linear=kernels.linear)),
-        finish=compile_part(partial(plain.finish, linear=kernels.linear)),
+        project=compile_part(partial(plain.project, linear=linear)),
+        finish=compile_part(partial(plain.finish, linear=linear)),
         sample=compile_part(plain.sample),
     )
     single = several._replace(project=kernels.project_single, finish=kernels.finish_single)

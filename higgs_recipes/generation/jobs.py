@@ -13,7 +13,7 @@ from higgs_recipes.generation.prefill import Prompt
 
 
 class Clip(NamedTuple):
-    """What came of a prompt: codes (T, C) int16 on CPU, and whether the model ended the clip before the cap."""
+    """The clip of a prompt: codes (T, C) int16 on CPU, and whether the model ended the clip before the cap."""
 
     codes: Tensor
     stopped: bool
@@ -46,7 +46,7 @@ class Job:
         self.next_report: float = next(self._reports, inf)
 
     def is_due(self, num_steps: int) -> bool:
-        """Whether a clip of so many steps is to be reported; it is then not due until it is longer."""
+        """Whether a clip of this length is to be reported; it is then not due until it is longer."""
         if num_steps < self.next_report:
             return False
         while self.next_report <= num_steps:

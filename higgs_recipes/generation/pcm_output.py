@@ -14,7 +14,7 @@ from higgs_recipes.audio.codec import Codec
 from higgs_recipes.configs.inference import GenerateConfig, PCMFormat
 from higgs_recipes.constants import FRAMES_PER_SECOND
 from higgs_recipes.generation.engine import open_engine
-from higgs_recipes.generation.long_text import SpokenText
+from higgs_recipes.generation.long_text import SpokenText, max_prompt_positions
 from higgs_recipes.generation.stream import stream_text
 from higgs_recipes.unwrap import unwrap_model
 
@@ -42,6 +42,9 @@ def stream_speech(
 ) -> Iterator[Tensor]:
     """The pieces (N_i,) of all texts, one text after the other; the log has a line for each text."""
     with open_engine(unwrap_model(model), sampling=config) as engine:
+        # For all chunks: a cache that grows in the middle of a text would pause it.
+        limits = {"buffer_size": config.chunk_buffer_size, "max_seconds": config.max_seconds}
+        engine.reserve(1, max_prompt_positions(texts, tokenizer, **limits))
         for index, spoken in enumerate(texts):
             for piece in stream_text(engine, tokenizer, codec, spoken, buffer_size=config.chunk_buffer_size):
                 yield piece.waveform
@@ -79,12 +82,14 @@ def write_pcm(pieces: Iterator[Tensor], file: BinaryIO, *, pcm_format: PCMFormat
 
     writer = Thread(target=write, name="pcm writer", daemon=True)
     writer.start()
-    for piece in pieces:
-        put(pcm_bytes(piece, pcm_format))
-        if errors:
-            break
-    put(None)
-    writer.join()
+    try:
+        for piece in pieces:
+            put(pcm_bytes(piece, pcm_format))
+            if errors:
+                break
+    finally:  # what was generated is written, also if generation fails
+        put(None)
+        writer.join()
     if errors and not isinstance(errors[0], BrokenPipeError):
         raise errors[0]
     return not errors

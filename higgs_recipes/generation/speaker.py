@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
 from itertools import islice
 from pathlib import Path
+from threading import Lock
 from typing import Any, get_args
 
 import torch
@@ -19,14 +20,14 @@ from higgs_recipes.constants import SAMPLE_RATE
 from higgs_recipes.errors import InputError
 from higgs_recipes.generation.chat_input import chat_request, is_conversation
 from higgs_recipes.generation.chunk_joins import joined_chunks
-from higgs_recipes.generation.decode_weights import decode_weights
+from higgs_recipes.generation.decode_weights import DecodeWeights, decode_weights
 from higgs_recipes.generation.engine import Engine
 from higgs_recipes.generation.generate import Generation, Request
 from higgs_recipes.generation.generate import generate as generate_requests
 from higgs_recipes.generation.long_text import SpokenText, max_prompt_positions, speak_texts
 from higgs_recipes.generation.speaker_files import find_codec, find_model
 from higgs_recipes.generation.stream import Piece, stream_text
-from higgs_recipes.generation.synthesis import build_texts, check_codec, decode_clips
+from higgs_recipes.generation.synthesis import build_texts, check_codec
 from higgs_recipes.generation.text_chunks import TextChunk
 from higgs_recipes.hub.download import Snapshot
 from higgs_recipes.modeling.lora import fetch_adapter, load_adapter, remove_adapter
@@ -77,6 +78,7 @@ class Speaker:
     def __init__(self, model: nn.Module, tokenizer: PreTrainedTokenizerBase, codec: Codec, *, base: Snapshot) -> None:
         self._tokenizer, self._codec, self._base = tokenizer, codec, base
         self._folding = ExitStack()  # of the adapter into the weights
+        self._lock = Lock()  # of the engine and its weights
         self._use(model)
 
     @classmethod
@@ -146,7 +148,7 @@ class Speaker:
             return generate_requests(self._model, self._tokenizer, requests, sampling=sampling, engine=engine)
 
         clips = speak_texts(texts, generate, buffer_size=buffer_size)
-        waveforms = decode_clips(self._codec, [clip.codes for chunks in clips for clip in chunks])
+        waveforms = self._codec.decode_in_turn([clip.codes for chunks in clips for clip in chunks])
         speeches = [
             _speech(spoken, chunks, islice(waveforms, len(chunks)))
             for spoken, chunks in zip(texts, clips, strict=True)
@@ -183,31 +185,32 @@ class Speaker:
             InputError: as `load_adapter`; the base then speaks alone.
         """
         files = None if name is None else fetch_adapter(name, revision=revision)
+        if files is not None:
+            check_codec(self._codec, files)
         self._folding.close()
         self._use(remove_adapter(self._model))
         if files is not None:
-            self._folding.close()
             self._use(load_adapter(self._model, files, base=self._base).eval())
 
-    def _use(self, model: nn.Module, *, int8: bool = False) -> None:
-        self._model, self._bare, self._int8 = model, unwrap_model(model), int8
-        self._weights = self._folding.enter_context(decode_weights(self._bare, int8=int8))
+    def _use(self, model: nn.Module) -> None:
+        self._model, self._bare = model, unwrap_model(model)
+        self._weights: dict[bool, DecodeWeights] = {}  # with 8 bits or without, once they are used
         self._engine: Engine | None = None
 
     def _engine_for(self, sampling: SamplingConfig, texts: Sequence[SpokenText], buffer_size: int | None) -> Engine:
         """The engine of the last call, unless the sampling is another one: it is part of the compiled steps."""
-        int8 = sampling.generation_weights == "int8"
-        if int8 != self._int8:
-            self._folding.close()
-            self._use(self._model, int8=int8)
-        engine = self._engine
-        if engine is None or engine.sampling != sampling:
-            engine = self._engine = Engine(self._bare, self._weights, sampling)
-        if texts:
-            longest = max_prompt_positions(
-                texts, self._tokenizer, buffer_size=buffer_size, max_seconds=sampling.max_seconds
-            )
-            engine.reserve(sampling.batch_size, -(-longest // PROMPT_BUCKET) * PROMPT_BUCKET)
+        with self._lock:
+            engine = self._engine
+            if engine is None or engine.sampling != sampling:
+                int8 = sampling.generation_weights == "int8"
+                if int8 not in self._weights:
+                    self._weights[int8] = self._folding.enter_context(decode_weights(self._bare, int8=int8))
+                engine = self._engine = Engine(self._bare, self._weights[int8], sampling)
+            if texts:
+                longest = max_prompt_positions(
+                    texts, self._tokenizer, buffer_size=buffer_size, max_seconds=sampling.max_seconds
+                )
+                engine.reserve(sampling.batch_size, -(-longest // PROMPT_BUCKET) * PROMPT_BUCKET)
         return engine
 
     def _read(

@@ -33,7 +33,7 @@ def find_model(name: str, *, revision: str | None, base: str | None, dtype: str)
         InputError: nothing there, or the base of an adapter is not known or was a folder that is not here.
     """
     records = fetch(name, revision=revision, allow_patterns=[ADAPTER_CONFIG, RUN_INFO, "config.json"])
-    run = read_run(records.folder)
+    run, revision = read_run(records.folder), records.commit or revision
     if not (records.folder / ADAPTER_CONFIG).is_file():
         if base is not None:
             raise InputError(f"{name} is not an adapter, so it has no base: remove base={base!r}")

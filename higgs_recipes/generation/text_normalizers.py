@@ -17,10 +17,8 @@ WETEXT_LANGUAGES = ("en", "zh", "ja")
 MAX_DIGITS = 12  # num2words: longer numbers, and those that begin with 0, are read digit by digit
 # Not for a normalizer: speaker tags, event tags and other tags in brackets, and line breaks.
 _TAGS = re.compile(r"(<SE\w*>\[\w+\]</SE\w*>|\[[^\[\]\n]*\]|\u3010[^\u3010\u3011\n]*\u3011|\n)")
-# An integer with its groups of three digits, and decimals. Not what is part of a date, time, version or word.
-_NUMBER = re.compile(
-    r"(?<![\w.,:/+-])(?P<whole>\d{1,3}(?:[.,\u00a0\u202f]\d{3})+|\d+)(?:[.,](?P<decimals>\d{1,2}))?(?![\w:/-]|[.,]\d)"
-)
+# Languages of num2words that write 1,234.5; the others write 1.234,5 or 1 234,5.
+_DECIMAL_POINT = frozenset("en zh ja ko th he hi bn te kn ta am".split())
 
 
 class Normalize(Protocol):
@@ -84,12 +82,27 @@ def _num2words(language: str) -> Callable[[str], str]:
     if language not in languages:
         raise InputError(f"text_normalizer: num2words supports {', '.join(sorted(languages))}, not {language}")
 
+    number = _number_pattern(language)
+
     def spell(match: re.Match) -> str:
         digits = re.sub(r"\D", "", match["whole"])
         if (len(digits) > 1 and digits.startswith("0")) or len(digits) > MAX_DIGITS:
             spelled = " ".join(num2words.num2words(int(digit), lang=language) for digit in digits)
             return spelled + match[0][len(match["whole"]) :]
-        number = int(digits) if match["decimals"] is None else float(f"{digits}.{match['decimals']}")
-        return num2words.num2words(number, lang=language)
+        value = int(digits) if match["decimals"] is None else float(f"{digits}.{match['decimals']}")
+        return num2words.num2words(value, lang=language)
 
-    return lambda text: _NUMBER.sub(spell, text)
+    return lambda text: number.sub(spell, text)
+
+
+def _number_pattern(language: str) -> re.Pattern:
+    """An integer with its groups of three digits, and decimals. Not what is part of a date, time, version or word.
+
+    >>> [_number_pattern(language).search("1.234,5 or 3.14") is not None for language in ("de", "en")]
+    [True, True]
+    >>> _number_pattern("en").search("3.141")["decimals"], _number_pattern("de").search("3.141")["decimals"]
+    ('141', None)
+    """
+    group, decimal = (",", r"\.") if language in _DECIMAL_POINT else (r".\u00a0\u202f", ",")
+    whole = rf"(?P<whole>[1-9]\d{{0,2}}(?:[{group}]\d{{3}})+|\d+)"
+    return re.compile(rf"(?<![\w.,:/+-]){whole}(?:{decimal}(?P<decimals>\d+))?(?![\w:/-]|[.,]\d)")

@@ -16,6 +16,7 @@ from higgs_recipes.audio.io import read_audio
 from higgs_recipes.chatml import conversation, is_dialogue
 from higgs_recipes.configs.inference import PROFILE, GenerateConfig
 from higgs_recipes.constants import SAMPLE_RATE
+from higgs_recipes.corpus.sources.listing import audio_stem, is_audio_name
 from higgs_recipes.corpus.validation import SILENCE
 from higgs_recipes.errors import InputError, TooLongError
 from higgs_recipes.generation.texts import normalize_text
@@ -23,7 +24,6 @@ from higgs_recipes.generation.texts import normalize_text
 
 # The limits of clips in a corpus (`min_seconds`, `max_seconds` of encode): the model was trained with such references.
 MIN_REFERENCE_SECONDS, MAX_REFERENCE_SECONDS = 0.3, 30.0
-AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 PROFILES = "profile.yaml"  # in voices_dir: {profiles: {name: description}}
 
 _FRAME = SAMPLE_RATE // 25
@@ -165,7 +165,7 @@ def _named_clips(voices_dir: str) -> dict[str, Path]:
     folder = Path(voices_dir).expanduser()
     if not folder.is_dir():
         raise InputError(f"voices_dir: no such folder: {folder}")
-    return {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in AUDIO_SUFFIXES}
+    return {audio_stem(path.name): path for path in sorted(folder.iterdir()) if is_audio_name(path.name)}
 
 
 def _clip_path(entry: str, named: Mapping[str, Path], voices_dir: str | None) -> Path:

@@ -16,7 +16,8 @@ from huggingface_hub.errors import (
 from huggingface_hub.hf_api import RepoFile
 
 from higgs_recipes.errors import InputError
-from higgs_recipes.hub.download import RepoType, checked_commit
+from higgs_recipes.files import has_git_hash
+from higgs_recipes.hub.download import DamagedDownloadError, RepoType, checked_commit
 
 
 logger = logging.getLogger(__name__)
@@ -142,3 +143,16 @@ def read_remote_file(repo: Repo, path: str, *, token: str | None) -> str:
     except RemoteEntryNotFoundError:
         return ""
     return Path(file).read_text(encoding="utf-8")
+
+
+def download_file(name: str, file_name: str, *, commit: str) -> Path:
+    """Download one file of a model repository into the Hub's cache, even a pickle, which `fetch` never downloads.
+
+    Raises:
+        DamagedDownloadError: the content does not have its hash; the file is removed.
+    """
+    path = Path(hf_hub_download(name, file_name, revision=commit)).resolve()
+    if not has_git_hash(path, path.name):  # in the cache, the name of a file is its hash
+        path.unlink()
+        raise DamagedDownloadError(f"{file_name} arrived damaged: its content has not the hash {path.name}")
+    return path

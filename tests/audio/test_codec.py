@@ -1,5 +1,8 @@
 import json
 import shutil
+import threading
+import time
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -7,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import HiggsAudioV2TokenizerModel
 
+from higgs_recipes.audio import codec as codec_module
 from higgs_recipes.audio.codec import (
     codec_revision,
     equal_length_batches,
@@ -171,21 +175,38 @@ def test_the_local_revision_depends_on_weights_and_config(tmp_path):
 
 
 def test_only_gpus_encode_in_tf32_and_their_codes_have_a_cache_of_their_own(tmp_path, monkeypatch):
-    """Checked without a GPU: what cudnn is told, by arithmetic."""
     assert load_codec(tiny_codec_folder(), revision=None, device="cpu", exact=False).arithmetic == "float32"
-    codec, flags = tiny_codec(), []
-    real_flags = torch.backends.cudnn.flags
+    codec, arithmetic = tiny_codec(), []
 
-    def recorded(**settings):
-        flags.append((settings["allow_tf32"], settings["fp32_precision"]))
-        return real_flags(**settings)
+    def recorded(name, device):
+        arithmetic.append(name)
+        return nullcontext()
 
-    monkeypatch.setattr(torch.backends.cudnn, "flags", recorded)
-    for arithmetic in ("float32", "tf32"):
-        (codes,) = replace(codec, arithmetic=arithmetic).encode([torch.zeros(2 * HOP)])
-        replace(codec, arithmetic=arithmetic).decode([codes])
-    assert flags == [(False, "ieee"), (False, "ieee"), (True, "tf32"), (False, "ieee")]
+    monkeypatch.setattr(codec_module, "_convolutions", recorded)
+    for name in ("float32", "tf32"):
+        (codes,) = replace(codec, arithmetic=name).encode([torch.zeros(2 * HOP)])
+        replace(codec, arithmetic=name).decode([codes])
+    assert arithmetic == ["float32", "float32", "tf32", "float32"]
 
     CodeCache(tmp_path, codec="local@1", arithmetic="tf32").add({"a": codes})
     assert "a" not in CodeCache(tmp_path, codec="local@1")
     assert "a" in CodeCache(tmp_path, codec="local@1", arithmetic="tf32")
+
+
+def test_threads_set_the_arithmetic_of_cudnn_one_after_the_other():
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cudnn.deterministic
+    seen, started = [], threading.Event()
+
+    def encode(arithmetic, wait):
+        with codec_module._convolutions(arithmetic, torch.device("cuda")):
+            started.set()
+            time.sleep(wait)
+            seen.append((arithmetic, torch.backends.cudnn.allow_tf32))
+
+    first = threading.Thread(target=encode, args=("float32", 0.05))
+    first.start()
+    started.wait()
+    encode("tf32", 0.0)
+    first.join()
+    assert seen == [("float32", False), ("tf32", True)]
+    assert (torch.backends.cudnn.allow_tf32, torch.backends.cudnn.deterministic) == before

@@ -30,7 +30,8 @@ for dtype, tolerance in ((torch.float32, 1e-5), (torch.float16, 1e-2)):
             states = torch.randn(num_streams, inner_size).to(dtype)
             expected = project(states, layer.down)
             for function in (linear, tiled_linear):
-                assert_close(function(states, layer.down), expected, atol=tolerance, rtol=tolerance)
+                product = function(states, layer.down, shared_bytes=100_000)
+                assert_close(product, expected, atol=tolerance, rtol=tolerance)
 """
 
 

@@ -278,6 +278,17 @@ def test_an_exception_ends_all_jobs_and_the_engine_serves_again(model, monkeypat
         assert_same(engine.generate(prompts), expected)
 
 
+def test_a_failed_copy_ends_the_jobs_of_its_check(model, monkeypatch):
+    """A job that waits for the copy of its clip is in no slot and no queue."""
+    prompts = make_prompts(model.config, count=2)
+    with open_engine(model, sampling=SamplingConfig(max_seconds=0.4, batch_size=2)) as engine:
+        monkeypatch.setattr(engine_module, "clip_of", lambda *args, **kwargs: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            engine.generate(prompts)
+        monkeypatch.undo()
+        assert len(engine.generate(prompts)) == 2
+
+
 def test_as_many_slots_are_used_as_fit_into_memory(model, monkeypatch, caplog):
     prompts = make_prompts(model.config)
     expected = run(model, prompts, max_seconds=1.2, batch_size=7)

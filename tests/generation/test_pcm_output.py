@@ -63,6 +63,18 @@ def test_another_error_of_the_file_is_raised():
         write_pcm(iter([waveform()] * 3), Full(), pcm_format="s16le")
 
 
+def test_what_was_generated_before_a_failure_is_written():
+    def failing():
+        yield waveform()
+        yield waveform()
+        raise RuntimeError("no memory")
+
+    file = io.BytesIO()
+    with pytest.raises(RuntimeError, match="no memory"):
+        write_pcm(failing(), file, pcm_format="s16le")
+    assert file.getvalue() == 2 * pcm_bytes(waveform(), "s16le")
+
+
 def test_the_script_streams_all_texts_to_stdout_and_logs_to_stderr(monkeypatch, capfdbinary, tmp_path):
     texts, fields = ["Hello there.", "The boat came home."], {"max_seconds": 0.8, "seed": 3}
     model, tokenizer = load_tiny()

@@ -126,12 +126,15 @@ def test_a_stream_joins_to_the_clip_and_closing_it_frees_its_slot(speaker):
 
 def test_weights_in_eight_bits_are_an_option_of_a_call(speaker):
     fields = {"seed": 1, "max_seconds": 0.4, "temperature": 0.0}
-    clip, loaded = speaker(TEXTS[0], **fields), speaker._weights.layers[0].down
+    clip = speaker(TEXTS[0], **fields)
+    running = speaker.stream(TEXTS[0], **fields)  # with the weights as loaded, also during the next call
+    first = next(running)
     rounded = speaker(TEXTS[0], generation_weights="int8", **fields)
-    assert not torch.equal(speaker._weights.layers[0].down, loaded)
     assert torch.equal(rounded.codes, codes_of_the_script(TEXTS[:1], generation_weights="int8", **fields)[0][0])
+    assert_same_audio(torch.cat([first, *running]), clip.waveform)
     assert torch.equal(speaker(TEXTS[0], **fields).codes, clip.codes)
-    assert torch.equal(speaker._weights.layers[0].down, loaded)
+    loaded, eight_bits = (speaker._weights[int8].layers[0].down for int8 in (False, True))
+    assert not torch.equal(loaded, eight_bits)
 
 
 def test_calls_with_the_same_sampling_share_an_engine(speaker):
@@ -145,7 +148,7 @@ def test_calls_with_the_same_sampling_share_an_engine(speaker):
     )
 
 
-def test_another_adapter_and_the_base_alone(tmp_path, speaker):
+def test_another_adapter_and_the_base_alone(tmp_path, speaker, monkeypatch):
     torch.manual_seed(0)
     adapted, _ = build(sft_config(tmp_path, method="lora"))
     for name, weight in adapted.named_parameters():
@@ -165,6 +168,10 @@ def test_another_adapter_and_the_base_alone(tmp_path, speaker):
     assert torch.equal(voice(TEXTS[0], **fields).codes, clip.codes)
     with pytest.raises(InputError, match="nowhere"):
         voice.set_adapter(tmp_path / "nowhere")
+    with monkeypatch.context() as patched:
+        patched.setattr("higgs_recipes.generation.synthesis.read_run", lambda folder: {"codec": "me/other@1"})
+        with pytest.raises(InputError, match="trained on codes of the codec me/other@1"):
+            voice.set_adapter(tmp_path / "adapter")
     assert torch.equal(voice(TEXTS[0], **fields).codes, clip.codes)
 
 

@@ -34,7 +34,7 @@ def wetext(monkeypatch):
 @pytest.fixture
 def num2words(monkeypatch):
     """A stand-in for num2words that brackets numbers."""
-    module = SimpleNamespace(CONVERTER_CLASSES={"de": None}, num2words=lambda number, lang: f"<{number}>")
+    module = SimpleNamespace(CONVERTER_CLASSES={"de": None, "en": None}, num2words=lambda number, lang: f"<{number}>")
     monkeypatch.setitem(sys.modules, "num2words", module)
 
 
@@ -67,10 +67,22 @@ def test_numbers_are_written_out_and_nothing_else(num2words, text, expected):
     assert normalizer("num2words", "de")(text, place="text 0") == expected
 
 
+@pytest.mark.parametrize(
+    "language, expected",
+    [
+        ("en", "<3.141>, <0.125>, <1234>, <1234.5> and 1.234.567"),
+        ("de", "<3141>, 0.125, <1.234>, 1,234.5 and <1234567>"),
+    ],
+)
+def test_separators_are_those_of_the_language(num2words, language, expected):
+    text = "3.141, 0.125, 1,234, 1,234.5 and 1.234.567"
+    assert normalizer("num2words", language)(text, place="text 0") == expected
+
+
 def test_other_languages_are_refused(wetext, num2words):
     with pytest.raises(InputError, match="text_normalizer: wetext supports en, zh, ja, not de: use num2words"):
         normalizer("wetext", "de")
-    with pytest.raises(InputError, match="text_normalizer: num2words supports de, not zh"):
+    with pytest.raises(InputError, match="text_normalizer: num2words supports de, en, not zh"):
         normalizer("num2words", "zh")
     with pytest.raises(InputError, match="language '\\?{3}' is not a language code"):
         normalizer("wetext", "???")
