@@ -270,8 +270,7 @@ def _losses(log_history: Sequence[Record]) -> str:
         steps.setdefault(logged["step"], {}).update(logged)
     if not steps:
         return "No losses were logged.\n"
-    rows = [steps[step] for step in sorted(steps)]
-    num_shown = min(len(rows), MAX_LOSS_ROWS)
+    rows, num_shown = [steps[step] for step in sorted(steps)], min(len(steps), MAX_LOSS_ROWS)
     shown = [rows[index * (len(rows) - 1) // max(num_shown - 1, 1)] for index in range(num_shown)]
     columns = [column for column in LOSS_COLUMNS if any(column in row for row in shown)]
     return table(columns, [[row.get(column, "") for column in columns] for row in shown])

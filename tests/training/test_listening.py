@@ -4,6 +4,7 @@ import json
 import os
 import random
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from tests.helpers import forked_python
 from tests.helpers.checkpoints import tiny_folder
 from tests.helpers.encoded_corpus import encoded_rows, write_encoded
 from tests.helpers.fine_tuned import fine_tuned, recipe
+from tests.helpers.train_once import make_trainer
 from tests.helpers.two_processes import run_on_two
 from tests.helpers.wavlm import save_random_wavlm
 from tests.helpers.whisper import save_random_whisper
@@ -238,6 +240,20 @@ def test_trained_weights_of_another_type_speak_in_that_of_the_recipe(tmp_path):
         assert not model.training
         raise RuntimeError("stop")
     assert [weight for weight in model.parameters() if weight.requires_grad] == trained
+
+
+def test_the_trainer_listens_for_its_own_dataset_and_not_in_its_speed(tmp_path):
+    trainer = make_trainer(tmp_path, model_folder=tiny_folder() / "model", method="lora")
+
+    def listener(model: torch.nn.Module) -> dict[str, float]:
+        assert model is trainer.model
+        time.sleep(0.05)
+        return {"wer": 0.5}
+
+    trainer.listener = listener
+    assert trainer.evaluate()["eval_wer"] == trainer.state.log_history[-1]["eval_wer"] == 0.5
+    assert trainer.training_metrics.paused_seconds > 0.05
+    assert "eval_wer" not in trainer.evaluate(trainer.eval_dataset)
 
 
 def test_a_silent_clip_and_one_that_was_cut(tmp_path, corpus, listen):
