@@ -220,9 +220,12 @@ def _is_blank(value: Any) -> bool:
 def _refuse_control_tokens(row: Mapping[str, Any], turns: list[dict]) -> None:
     for turn in turns:
         for item in turn["content"]:
-            if token := _CONTROL_TOKEN.search(item.get("text", "")):
+            text, field = item.get("text", ""), f"text of the {turn['role']} turn"
+            if token := _CONTROL_TOKEN.search(text):
                 problem = f"contains the special token {token[0]}, which is reserved for the prompt; remove it"
-                raise _error(row, f"text of the {turn['role']} turn", problem)
+                raise _error(row, field, problem)
+            if problem := _prompt_problem(text):
+                raise _error(row, field, f"{problem}; correct it")
 
 
 def _error(row: Mapping[str, Any], field: str, problem: str) -> RejectedRow:

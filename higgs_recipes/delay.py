@@ -56,6 +56,16 @@ def undelay_frames(frames: Tensor) -> Tensor:
     return torch.stack([frames[k + 1 : k + 1 + num_steps, k] for k in range(num_codebooks)], dim=1)
 
 
+def share_of_equal_codes(codes: Tensor, other: Tensor) -> float:
+    """Share of equal codes of two clips (T_i, C); steps that only one of them has count as different.
+
+    >>> share_of_equal_codes(torch.tensor([[1, 2], [3, 4]]), torch.tensor([[1, 9]]))
+    0.25
+    """
+    num_steps = min(len(codes), len(other))
+    return int((codes[:num_steps] == other[:num_steps]).sum()) / max(codes.numel(), other.numel())
+
+
 def delay_clips(
     clips: Sequence[np.ndarray], starts: Sequence[int], *, shape: tuple[int, int], before: int, eos: int, after: int
 ) -> np.ndarray:

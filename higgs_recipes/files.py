@@ -102,6 +102,21 @@ def explain_full_disk(folder: str | Path) -> Iterator[None]:
         raise DiskError(f"disk full at {folder}: {free} MB free; make room or choose another folder") from error
 
 
+def read_text_file(path: str | Path, *, name: str | None = None) -> str:
+    """Read a text file in UTF-8, without its byte order mark; line ends become line feeds.
+
+    Args:
+        name: of the file in the error message; None: its path.
+
+    Raises:
+        InputError: it is not UTF-8.
+    """
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{name or path} is not UTF-8 ({error}); save it as UTF-8") from error
+
+
 def sha256_file(path: str | Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal, read a mebibyte at a time."""
     return _hex_digest(path, hashlib.sha256())
@@ -113,10 +128,16 @@ def sha256_files(paths: Iterable[str | Path]) -> str:
 
 
 def has_git_hash(path: str | Path, expected: str) -> bool:
-    """Whether a file has a hash by which the Hub names contents: SHA-256 for large files, git's SHA-1 for others."""
-    if len(expected) == 64:
-        return sha256_file(path) == expected
-    return _hex_digest(path, hashlib.sha1(b"blob %d\0" % Path(path).stat().st_size)) == expected
+    """Whether a file has a hash by which the Hub names contents: SHA-256 for large files, git's SHA-1 for others.
+
+    A file that another process removes has not.
+    """
+    try:
+        if len(expected) == 64:
+            return sha256_file(path) == expected
+        return _hex_digest(path, hashlib.sha1(b"blob %d\0" % Path(path).stat().st_size)) == expected
+    except FileNotFoundError:
+        return False
 
 
 def _hex_digest(path: str | Path, digest: Any) -> str:

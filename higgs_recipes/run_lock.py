@@ -19,10 +19,11 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from higgs_recipes.errors import InputError
-from higgs_recipes.files import explain_write_errors, hidden_sibling, make_folder, real_path
+from higgs_recipes.files import explain_write_errors, hidden_sibling, leftovers, make_folder, real_path
 
 
 LOCK = ".lock"
+PROBE = "probe"  # what a file is called by which a run tries whether it can write
 _TOKEN, _TOKEN_VALUE = re.compile(r"--\w*token"), re.compile(r"^(--\w*token=).*")
 _SECONDS = 0.1  # a lock that ends at the same moment is not one of another run
 
@@ -62,9 +63,9 @@ def lock_output(path: str | Path, *, in_place: bool = False) -> Iterator[None]:
                 file.write_text(json.dumps(_this_run(), indent=1) + "\n", encoding="utf-8")
         if in_place:
             with explain_write_errors(path):
-                probe = hidden_sibling(path / "probe", "partial")
-                probe.touch()
-                probe.unlink()
+                hidden_sibling(path / PROBE, "partial").touch()
+                for probe in leftovers(path / PROBE, "partial"):  # also those of killed runs
+                    probe.unlink(missing_ok=True)
         yield
     finally:
         try:

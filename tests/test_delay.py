@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from higgs_recipes.constants import BOS_CODE, EOS_CODE, IGNORE_INDEX
-from higgs_recipes.delay import delay_clips, delay_codes, delay_targets, undelay_frames
+from higgs_recipes.delay import delay_clips, delay_codes, delay_targets, share_of_equal_codes, undelay_frames
 from tests.helpers.tiny import golden_samples, golden_tensors
 
 
@@ -126,3 +126,9 @@ def test_clips_delayed_together_equal_clips_delayed_alone():
 def test_no_clips_give_the_rest_of_the_array():
     assert delay_clips([], [], shape=(2, 3), before=0, eos=1, after=5).tolist() == [[5, 5, 5], [5, 5, 5]]
     assert delay_clips([], [], shape=(0, 3), before=0, eos=1, after=5).shape == (0, 3)
+
+
+def test_steps_of_only_one_clip_are_different_codes():
+    codes = random_codes(4, 8)
+    assert share_of_equal_codes(codes, codes) == 1
+    assert share_of_equal_codes(codes[:2], codes) == share_of_equal_codes(codes, codes[:2].long()) == 0.5

@@ -8,7 +8,8 @@ import subprocess
 import pytest
 
 from higgs_recipes.errors import InputError
-from higgs_recipes.run_lock import LOCK, lock_output
+from higgs_recipes.files import hidden_sibling
+from higgs_recipes.run_lock import LOCK, PROBE, lock_output
 from tests.helpers.forked_python import Python
 
 
@@ -98,6 +99,7 @@ def test_a_folder_that_is_written_in_place_is_tried(tmp_path, read_only_disk):
             pytest.fail("the block must not run")
     (tmp_path / "disk").mkdir()
     (tmp_path / "disk" / "notes.txt").touch()
+    hidden_sibling(tmp_path / "disk" / PROBE, "partial").touch()  # of a killed run
     with lock_output(tmp_path / "disk", in_place=True):
         pass
     assert [path.name for path in (tmp_path / "disk").iterdir()] == ["notes.txt"]

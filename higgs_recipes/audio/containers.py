@@ -19,6 +19,7 @@ from higgs_recipes.audio.mp3 import id3_size, mp3_parts, starts_mp3
 
 _MP3_IN_WAV = (0x50, 0x55)  # format tags of MPEG audio
 _GARBAGE = 4096  # bytes; this much data after the stated audio that is not in a chunk is audio too
+_MAX_ZEROS = 2**24  # bytes skipped before an mp3
 _JUNK = 3000  # bytes, two frames: searched for the first frame of an mp3 that was cut out of a stream
 _GAP = 2**24  # bytes searched for the next Ogg page
 _CLIP_BYTES = 2**26  # the FLAC file of a clip is smaller, including its pictures
@@ -85,7 +86,11 @@ def find_parts(file: BinaryIO, size: int, *, limit: float) -> list[Part]:
     for magic, parts in {b"OggS": _ogg_parts, b".snd": _au_parts, b"NIST": _sphere_parts}.items():
         if head.startswith(magic):
             return list(parts(file, start, size))
-    content = _read(file, start, _JUNK)
+    zeros = 0
+    while zeros < _MAX_ZEROS and (block := _read(file, start + zeros, _JUNK)) and not block.strip(b"\0"):
+        zeros += _JUNK
+    start += zeros
+    content = _read(file, start, 2 * _JUNK if zeros else _JUNK)
     for match in re.finditer(rb"\xff[\xe2-\xff]", content):
         if starts_mp3(file, start + match.start(), size):
             return mp3_parts(file, start + match.start(), size)

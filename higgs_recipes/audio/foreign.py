@@ -4,9 +4,11 @@ Files that are not audio are identified too. Web pages and Git LFS pointers are 
 """
 
 import math
+import re
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import PurePath
 from typing import BinaryIO
 
@@ -15,6 +17,7 @@ from higgs_recipes.audio.file_parts import Part
 
 
 _EBML, _SEGMENT = 0x1A45DFA3, 0x18538067
+_AC3_KBPS = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 576, 640)
 _ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 
 
@@ -39,6 +42,8 @@ class ForeignFormat:
         """Find the recordings in a file, in order."""
         if self.demuxer == "ogg":
             return find_parts(file, size, limit=math.inf)
+        if self.demuxer == "tta":
+            return _repeated_parts(file, size, b"TTA1\1\0")
         return [Part((range(size),))] if self.element is None else _parts(file, size, self.element)
 
     def conversion(self, file_name: str) -> str:
@@ -121,6 +126,17 @@ def _parts(file: BinaryIO, size: int, element: Callable[[bytes], tuple[bool, int
     return [Part((span,), flaw=flaw) for span, flaw in zip(spans, flaws, strict=True)]
 
 
+def _repeated_parts(file: BinaryIO, size: int, beginning: bytes) -> list[Part]:
+    """Find the recordings in a file of which FFmpeg reads the first only, by the bytes that each begins with."""
+    starts, tail, position = [0], b"", skip_id3(file) + 1
+    file.seek(position)
+    while block := file.read(2**20):
+        content = tail + block
+        starts += [position - len(tail) + match.start() for match in re.finditer(re.escape(beginning), content)]
+        tail, position = content[1 - len(beginning) :], position + len(block)
+    return [Part((range(start, stop),)) for start, stop in pairwise([*starts, size])]
+
+
 def _box(head: bytes) -> tuple[bool, int] | None:
     """A box of MPEG-4 (ISO/IEC 14496-12, 4.2)."""
     length = int.from_bytes(head[:4], "big")
@@ -147,6 +163,19 @@ def _adts(head: bytes) -> tuple[bool, int] | None:
     """A frame of AAC (ISO/IEC 13818-7, 6.2)."""
     length = (head[3] & 3) << 11 | head[4] << 3 | head[5] >> 5
     return (False, length) if head[0] == 0xFF and head[1] & 0xF6 == 0xF0 and length >= 7 else None
+
+
+def _ac3(head: bytes) -> tuple[bool, int] | None:
+    """A frame of AC-3 or E-AC-3 (ATSC A/52, 5.4.1 and E.2.2)."""
+    if head[:2] != b"\x0b\x77":
+        return None
+    if head[5] >> 3 > 10:  # E-AC-3
+        return False, 2 * (int.from_bytes(head[2:4], "big") & 0x7FF) + 2
+    rate, size = head[4] >> 6, head[4] & 0x3F
+    if rate == 3 or size >= 2 * len(_AC3_KBPS):
+        return None
+    kbps = _AC3_KBPS[size // 2]
+    return False, 2 * (2 * kbps, kbps * 96_000 // 44_100 + size % 2, 3 * kbps)[rate]
 
 
 def _asf(head: bytes) -> tuple[bool, int] | None:
@@ -195,7 +224,7 @@ _OGG = {
 _BY_MAGIC = {
     _ASF: ForeignFormat("Windows Media, as in wma", ".wma", "asf", _asf),
     b"#!AMR": ForeignFormat("AMR", ".amr", "amr"),
-    b"\x0b\x77": ForeignFormat("AC-3", ".ac3", "ac3"),
+    b"\x0b\x77": ForeignFormat("AC-3", ".ac3", "ac3", _ac3),
     b"MAC ": ForeignFormat("Monkey's Audio", ".ape", "ape"),
     b"wvpk": ForeignFormat("WavPack", ".wv", "wv", _wavpack),
     b"TTA1": ForeignFormat("True Audio", ".tta", "tta"),

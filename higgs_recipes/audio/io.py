@@ -15,6 +15,7 @@ from torch import Tensor
 from higgs_recipes.audio.clipping import Levels, count_clipped, full_scale, silent_edges
 from higgs_recipes.audio.decoding import AGAIN, EXPORT, AudioSource, ChannelMix, Recording, mix_channels, open_source
 from higgs_recipes.audio.signal_limits import MAX_FILTER_SIZE, MAX_RATIO_DENOMINATOR
+from higgs_recipes.audio.wav_file import pcm16
 from higgs_recipes.constants import SAMPLE_RATE
 from higgs_recipes.errors import InputError, TooLongError
 from higgs_recipes.files import atomic_write
@@ -94,7 +95,7 @@ def wav_bytes(waveform: Tensor) -> bytes:
     (num_samples,) = waveform.shape
     assert num_samples and waveform.isfinite().all(), "the waveform is empty or has samples that are not finite"
     wav = io.BytesIO()
-    soundfile.write(wav, waveform.detach().cpu().float().numpy(), SAMPLE_RATE, format="WAV", subtype="PCM_16")
+    soundfile.write(wav, pcm16(waveform).numpy(), SAMPLE_RATE, format="WAV", subtype="PCM_16")
     return wav.getvalue()
 
 

@@ -14,6 +14,18 @@ from higgs_recipes.errors import InputError
 MAX_SAMPLES = (2**32 - 2**10) // 2  # the header of a wav file counts 4 GiB: 24 hours and 51 minutes
 
 
+def pcm16(waveform: Tensor) -> Tensor:
+    """A waveform (N,) as samples (N,) of 16 bits, int16 on the CPU, clipped to [-1, 1].
+
+    These are the samples that libsndfile writes: rounded to 32 bits, of which the upper 16 are kept.
+
+    >>> pcm16(torch.tensor([0.5, -1.0, 1.0, -1e-12])).tolist()
+    [16384, -32768, 32767, 0]
+    """
+    rounded = (waveform.detach().cpu().double() * 2**31).round()
+    return (rounded / 2**16).floor().clamp(-(2**15), 2**15 - 1).to(torch.int16)
+
+
 def write_wav_parts(path: str | Path, parts: Iterable[Tensor]) -> int:
     """Write waveforms (N_i,) one after the other into a wav file: 16-bit PCM at `SAMPLE_RATE`, clipped to [-1, 1].
 
@@ -29,7 +41,7 @@ def write_wav_parts(path: str | Path, parts: Iterable[Tensor]) -> int:
         file.setsampwidth(2)
         file.setframerate(SAMPLE_RATE)
         for part in parts:
-            samples = (part.detach().cpu().double() * 2**15).floor().clamp(-(2**15), 2**15 - 1).to(torch.int16)
+            samples = pcm16(part)
             num_samples += len(samples)
             if num_samples > MAX_SAMPLES:
                 raise InputError(

@@ -35,4 +35,4 @@ def require_package(name: str, needed_by: str) -> None:
 
 def require_seed(seed: int) -> None:
     """Raise `InputError` unless torch's generators accept the seed, also after a row index is added."""
-    require(0 <= seed < 2**63, f"seed must be in 0 .. 2**63 - 1, got {seed}")
+    require(isinstance(seed, int) and 0 <= seed < 2**63, f"seed must be an integer in 0 .. 2**63 - 1, got {seed}")

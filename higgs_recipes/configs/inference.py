@@ -1,7 +1,6 @@
 """Configs of scripts/generate.py, evaluate.py, merge.py and init_model.py."""
 
 from dataclasses import dataclass
-from math import inf
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -46,8 +45,8 @@ class SamplingConfig:
             f"ras_win_max_num_repeat must be at least 1, got {self.ras_win_max_num_repeat}",
         )
         require(
-            0.04 <= self.max_seconds < inf,
-            f"max_seconds must be at least one frame, 0.04, and finite, got {self.max_seconds}",
+            0.04 <= self.max_seconds <= 86_400,
+            f"max_seconds must be at least one frame, 0.04, and at most a day, 86400, got {self.max_seconds}",
         )
         require(self.batch_size >= 1, f"batch_size must be at least 1, got {self.batch_size}")
 
@@ -130,6 +129,7 @@ class GenerateConfig(ChunkConfig, SamplingConfig, CodecConfig, AdapterConfig, Mo
     stream_format: PCMFormat = option("s16le", "Samples of the stream: s16le (16-bit integers) or f32le (floats).")
 
     def __post_init__(self) -> None:
+        _check_weights(self.generation_weights, load_in_4bit=self.load_in_4bit)
         ModelConfig.__post_init__(self)
         CodecConfig.__post_init__(self)
         SamplingConfig.__post_init__(self)
@@ -174,6 +174,10 @@ class GenerateConfig(ChunkConfig, SamplingConfig, CodecConfig, AdapterConfig, Mo
         )
 
 
+def _check_weights(generation_weights: str, *, load_in_4bit: bool) -> None:
+    require(generation_weights != "int8" or not load_in_4bit, "generation_weights: int8 requires load_in_4bit: false")
+
+
 def _as_list(value: list[str] | str | None) -> list[str]:
     return [value] if isinstance(value, str) else list(value or [])
 
@@ -190,7 +194,8 @@ class MetricModelsConfig:
     asr_language: str = option("en", "Language of rows that name none: a code or an English name.")
     speaker: str = option(
         "microsoft/wavlm-base-plus-sv",
-        "Speaker model: folder or Hub id of an x-vector or WavLM-ECAPA checkpoint, or package:resemblyzer.",
+        "Speaker model: folder or Hub id of an x-vector or WavLM-ECAPA checkpoint, the path of Seed-TTS-eval's .pth "
+        "file, funasr:emotion2vec_plus_large, or package:resemblyzer.",
     )
     speaker_revision: str | None = option(None, "Commit, tag or branch of the speaker model; null: main.")
     normalizer: Normalizer = option(
@@ -216,6 +221,7 @@ class EvaluateConfig(
     overwrite_output_dir: bool = option(False, "Replace an existing output_dir.")
 
     def __post_init__(self) -> None:
+        _check_weights(self.generation_weights, load_in_4bit=self.load_in_4bit)
         ModelConfig.__post_init__(self)
         CodecConfig.__post_init__(self)
         SamplingConfig.__post_init__(self)

@@ -22,6 +22,7 @@ _VALUE_BYTES = {"BOOLEAN": 0, "INT32": 4, "FLOAT": 4, "INT64": 8, "DOUBLE": 8, "
 _MAX_HEADER = 2**24  # bytes of the header of a page, as in Arrow
 _DICTIONARY_PAGE = 2
 _MAX_DEPTH = 8  # of structs in the header of a page
+_ELEMENT_BYTES = {1: 1, 2: 1, 3: 1, 7: 8}  # true, false, byte and double in a list
 
 
 class Chunk(NamedTuple):
@@ -141,9 +142,11 @@ def _chunk(file: BinaryIO, column: pq.ColumnChunkMetaData, value_bytes: int) -> 
 
 def _pages(file: BinaryIO, column: pq.ColumnChunkMetaData) -> Iterator[tuple[int, int, int, int]]:
     """(type, bytes uncompressed and compressed, number of values) of each page by its header."""
-    starts = (column.dictionary_page_offset, column.data_page_offset)
-    position = min(start for start in starts if start)
+    starts = [start for start in (column.dictionary_page_offset, column.data_page_offset) if start]
+    position = min(starts, default=-1)
     end = position + column.total_compressed_size
+    if position < 0 or end > os.fstat(file.fileno()).st_size:
+        raise pa.ArrowInvalid("the metadata places pages outside the file")
     while position < end:
         header, length = _header(file, position)
         kind, uncompressed, compressed = (header.get(field, -1) for field in (1, 2, 3))
@@ -200,23 +203,27 @@ def _value(content: bytes, position: int, kind: int, depth: int) -> tuple[int | 
         return None, position + 8
     if kind == 8:
         length, position = _varint(content, position)
-        content[position + length - 1 if length else position]  # raises if it is cut off
-        return None, position + length
+        return None, _skip(content, position, length)
     if kind in (9, 10):
         head, position = content[position], position + 1
         length, inner = head >> 4, head & 15
         if length == 15:
             length, position = _varint(content, position)
+        if inner in _ELEMENT_BYTES:
+            return None, _skip(content, position, length * _ELEMENT_BYTES[inner])
+        _skip(content, position, length)  # an element has at least one byte: not more elements than bytes are read
         for _ in range(length):
-            if inner in (1, 2):  # one byte in a list
-                position += 1
-                content[position]
-            else:
-                _, position = _value(content, position, inner, depth + 1)
+            _, position = _value(content, position, inner, depth + 1)
         return None, position
     if kind == 12:
         return _struct(content, position, depth + 1)
     raise pa.ArrowInvalid("the header of a page has a field of an unknown type")
+
+
+def _skip(content: bytes, position: int, length: int) -> int:
+    if position + length > len(content):
+        raise IndexError("cut off")
+    return position + length
 
 
 def _varint(content: bytes, position: int) -> tuple[int, int]:

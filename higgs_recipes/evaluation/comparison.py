@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from higgs_recipes.delay import share_of_equal_codes
 from higgs_recipes.evaluation.intervals import difference_interval
 from higgs_recipes.evaluation.scores import BOOTSTRAP_SEED
 from higgs_recipes.metrics_schema import METRICS
@@ -114,15 +114,8 @@ def compare_codes(base: Sequence[Tensor], finetuned: Sequence[Tensor]) -> dict[s
         `changed`: mean over texts of the share of codes that differ, where frames that only the longer clip has count
         as different; `identical`: number of texts with equal codes; `n`: number of texts.
     """
-    shares = [_changed(one, other) for one, other in zip(base, finetuned, strict=True)]
+    shares = [1 - share_of_equal_codes(one, other) for one, other in zip(base, finetuned, strict=True)]
     return {"changed": sum(shares) / len(shares), "identical": shares.count(0.0), "n": len(shares)}
-
-
-def _changed(one: Tensor, other: Tensor) -> float:
-    (length, num_codebooks), longest = one.shape, max(len(one), len(other))
-    shared = min(length, len(other))
-    num_equal = int(torch.eq(one[:shared].long(), other[:shared].long()).sum())
-    return 1 - num_equal / (longest * num_codebooks)
 
 
 def no_effect_warning(codes: Mapping[str, Any] | None) -> str | None:

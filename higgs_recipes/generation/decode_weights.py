@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import HiggsAudioV2ForConditionalGeneration
 
+from higgs_recipes.errors import InputError
 from higgs_recipes.modeling.lora import folded_adapters, plain_linear
 
 
@@ -78,18 +79,24 @@ def decode_weights(model: HiggsAudioV2ForConditionalGeneration, *, int8: bool = 
 
     Args:
         int8: quantize the weights of the layers, with their adapters. Prompts are read with the model's own weights.
+
+    Raises:
+        InputError: `int8`, and a layer is quantized or has a bias; or an adapter holds NaN or infinite weights.
     """
     joined: list[nn.Linear] = []
 
     def join(*modules: nn.Module) -> Projection:
         linears = [plain_linear(module) for module in modules]
+        is_rounded = int8 and modules[0] is not model.audio_lm_head
         if None in linears:
+            if is_rounded:
+                raise InputError("generation_weights: int8 requires weights that are not quantized and have no bias")
             return modules
         weight = linears[0].weight.data
         if len(linears) > 1:
             weight = torch.cat([linear.weight.data for linear in linears])
         is_float32_on_cpu = weight.device.type == "cpu" and weight.dtype == torch.float32
-        if int8 and modules[0] is not model.audio_lm_head:
+        if is_rounded:
             quantized = Int8Weight.quantize(weight)
             return quantized.dequantize() if is_float32_on_cpu else quantized
         if is_float32_on_cpu:

@@ -14,6 +14,7 @@ from higgs_recipes.audio.io import write_wav
 from higgs_recipes.configs.inference import MergeConfig
 from higgs_recipes.configs.model import ModelConfig
 from higgs_recipes.constants import FRAMES_PER_SECOND
+from higgs_recipes.delay import share_of_equal_codes
 from higgs_recipes.generation.generate import Generation, Request, generate
 from higgs_recipes.generation.synthesis import check_codec
 from higgs_recipes.generation.texts import normalize_text
@@ -92,7 +93,7 @@ def write_comparison(config: MergeConfig, codec: Codec, text: str, clips: Mappin
             "wav": f"{name}.wav",
             "seconds": len(clip.codes) / FRAMES_PER_SECOND,
             "stopped": clip.stopped,
-            "equal_codes": equal_codes(clip, clips["merged"]),
+            "equal_codes": share_of_equal_codes(clip.codes, clips["merged"].codes),
         }
         for name, clip in clips.items()
     ]
@@ -110,13 +111,6 @@ def write_comparison(config: MergeConfig, codec: Codec, text: str, clips: Mappin
             (staging / REPORT).write_text(page, encoding="utf-8")
             lines.append(f"comparison: {folder / REPORT}")
     return lines
-
-
-def equal_codes(clip: Generation, other: Generation) -> float:
-    """Share of equal codes of two clips; steps that only one of them has count as different."""
-    num_steps = min(len(clip.codes), len(other.codes))
-    equal = int((clip.codes[:num_steps] == other.codes[:num_steps]).sum())
-    return equal / max(clip.codes.numel(), other.codes.numel())
 
 
 def _test_options(config: MergeConfig) -> dict[str, Any]:

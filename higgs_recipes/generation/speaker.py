@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from higgs_recipes.audio.codec import Codec, load_codec
 from higgs_recipes.audio.io import write_wav
+from higgs_recipes.configs.field_types import require_types
 from higgs_recipes.configs.fields import Dtype, require_seed
 from higgs_recipes.configs.inference import ChunkConfig, GenerateConfig, SamplingConfig
 from higgs_recipes.constants import SAMPLE_RATE
@@ -273,9 +274,12 @@ def _device(device: str | torch.device | None) -> torch.device:
 
 def _recipe(texts: list[str], options: dict[str, Any]) -> GenerateConfig:
     """The recipe of scripts/generate.py with the options of a call."""
+    options = {name: str(value) if isinstance(value, Path) else value for name, value in options.items()}
     recipe = {name: value for name, value in options.items() if name not in _LISTS}
     for option, field in _LISTS.items():
         value = options.get(option)
         if value is not None:
-            recipe[field] = [str(item) for item in ([value] if isinstance(value, (str, Path)) else value)]
+            items = list(value) if isinstance(value, (list, tuple)) else [value]
+            recipe[field] = [str(item) if isinstance(item, Path) else item for item in items]
+    require_types(recipe, GenerateConfig, where="option ")
     return GenerateConfig(text=texts, **recipe)

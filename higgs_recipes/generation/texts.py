@@ -6,6 +6,7 @@ from typing import NamedTuple
 from higgs_recipes.chatml import SPEAKER_TAG, canonical_speaker_tags
 from higgs_recipes.configs.inference import GenerateConfig
 from higgs_recipes.errors import InputError
+from higgs_recipes.files import read_text_file
 from higgs_recipes.text import normalize_transcript
 
 
@@ -74,7 +75,4 @@ def _read_file(path: str, *, field: str) -> str:
     file = Path(path)
     if not file.is_file():
         raise InputError(f"{field}: no such file: {file}")
-    try:
-        return file.read_bytes().decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{field}: {file} is not UTF-8 ({error}); save it as UTF-8") from error
+    return read_text_file(file, name=f"{field}: {file}")

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import Tensor
 
 from higgs_recipes.audio.clipping import EDGE_DB
@@ -19,7 +18,9 @@ from higgs_recipes.constants import SAMPLE_RATE
 from higgs_recipes.corpus.sources.listing import audio_stem, is_audio_name
 from higgs_recipes.corpus.validation import SILENCE
 from higgs_recipes.errors import InputError, TooLongError
+from higgs_recipes.files import read_text_file
 from higgs_recipes.generation.texts import normalize_text
+from higgs_recipes.safe_yaml import load_yaml
 
 
 # The limits of clips in a corpus (`min_seconds`, `max_seconds` of encode): the model was trained with such references.
@@ -187,11 +188,7 @@ def _transcript(entry: str, path: Path, index: int, config: GenerateConfig) -> s
             f"ref_audio {entry}: no transcript {text_path}; write what the clip says, give ref_text, or set "
             "ref_in_system"
         )
-    try:
-        text = text_path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{text_path} is not UTF-8 ({error}); save it as UTF-8") from error
-    return normalize_text(" ".join(text.split()), place=str(text_path))
+    return normalize_text(" ".join(read_text_file(text_path).split()), place=str(text_path))
 
 
 def _description(profile: str, voices_dir: str | None) -> str:
@@ -210,9 +207,9 @@ def _read_profiles(path: Path) -> dict[str, str]:
     if not path.is_file():
         return {}
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not YAML: {error}") from error
+        content = load_yaml(read_text_file(path))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
     profiles = content.get("profiles") if isinstance(content, dict) else None
     if not isinstance(profiles, dict) or not all(isinstance(text, str) for text in profiles.values()):
         raise InputError(f"{path}: it must be a mapping: profiles: {{name: a sentence, ...}}")

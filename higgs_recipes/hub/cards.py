@@ -109,8 +109,7 @@ def merged_card(merge: Record, *, name: str, run: Record | None = None) -> str:
         InputError: a field is missing, or the recipe contains a token.
     """
     merge, run = Fields(merge, "merge.json"), run and checked_run(run, "run.json")
-    base = merge["base_model"]
-    untrained = run is not None and _is_untrained(run)
+    base, untrained = merge["base_model"], run is not None and _is_untrained(run)
     has_notice = merge.get("higgs_license") is not False or (run is not None and run.get("higgs_license") is True)
     data = ModelCardData(
         base_model=base if is_hub_id(base) else None,

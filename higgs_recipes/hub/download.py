@@ -27,7 +27,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.file_download import repo_folder_name
 from huggingface_hub.utils import validate_repo_id
 
-from higgs_recipes.errors import InputError
+from higgs_recipes.errors import DiskError, InputError
 from higgs_recipes.files import atomic_write, explain_full_disk, has_git_hash
 
 
@@ -260,19 +260,19 @@ def fetch(
 def _checked_blobs(name: str, repo_type: RepoType) -> Iterator[None]:
     """Compare what a download adds to the Hub's cache with its hashes, also if the download fails halfway.
 
-    A run that is killed before it has compared them leaves the names of the files that were there before it; the next
-    run compares all others.
-
-    Raises:
-        DamagedDownloadError: a file has another content; the damaged files are removed.
+    The names of compared files are recorded, so a run also compares what a killed run or another process has added.
+    The record is never removed, and only replaced as a whole: processes that fetch the same repository share it.
+    If a file has another content (`DamagedDownloadError`), it is removed.
     """
     cache, folder = Path(constants.HF_HUB_CACHE), repo_folder_name(repo_id=name, repo_type=repo_type)
-    blobs, started = cache / folder / "blobs", cache / ".locks" / folder / "higgs_recipes_started.json"
-    known = {path.name for path in blobs.glob("*")}
-    if started.is_file():
-        known &= set(json.loads(started.read_bytes()))
-    with suppress(OSError):  # nothing can be downloaded into a cache that cannot be written
-        atomic_write(started, json.dumps(sorted(known)))
+    blobs, record = cache / folder / "blobs", cache / ".locks" / folder / "higgs_recipes_compared.json"
+    # Listed before the record is read: without a record, no process of this project has added any of these.
+    known = {path.name for path in blobs.glob("*") if path.suffix != ".incomplete"}
+    try:
+        known &= set(json.loads(record.read_bytes()))
+    except FileNotFoundError:
+        with suppress(DiskError):  # nothing can be downloaded into a cache that cannot be written
+            atomic_write(record, json.dumps(sorted(known)))
     try:
         yield
     finally:
@@ -280,8 +280,9 @@ def _checked_blobs(name: str, repo_type: RepoType) -> Iterator[None]:
         added = [path for path in present if path.name not in known]
         damaged = [path for path in added if not has_git_hash(path, path.name)]  # the name of a file is its hash
         for path in damaged:
-            path.unlink()
-        started.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)  # another process may have removed it
+        with suppress(DiskError):
+            atomic_write(record, json.dumps([path.name for path in present if path not in damaged]))
         if damaged:
             raise DamagedDownloadError(f"a file arrived damaged: its content has not the hash {damaged[0].name}")
 

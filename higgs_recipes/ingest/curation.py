@@ -10,7 +10,7 @@ from higgs_recipes.configs.segment import SegmentConfig
 from higgs_recipes.corpus.sources.lines import json_lines
 from higgs_recipes.corpus.statistics import spread
 from higgs_recipes.errors import InputError
-from higgs_recipes.files import atomic_write, explain_write_errors, file_inside, real_path
+from higgs_recipes.files import atomic_write, explain_write_errors, file_inside, read_text_file, real_path
 from higgs_recipes.ingest.listening_page import MEASURED, write_page
 from higgs_recipes.ingest.rows import SegmentRow
 from higgs_recipes.output_folder import remove_leftovers, remove_partial_files
@@ -68,10 +68,7 @@ def _exclude_rows(folder: Path, list_path: Path, config: SegmentConfig) -> dict[
     if not (folder / "segment.json").is_file():
         raise InputError(f"{folder}: no segment.json; run once without --strike")
     remove_leftovers(real_path(folder))
-    try:
-        excluded_ids = set(list_path.read_text(encoding="utf-8-sig").split())
-    except UnicodeDecodeError as error:
-        raise InputError(f"strike: {config.strike} is not UTF-8 ({error})") from error
+    excluded_ids = set(read_text_file(list_path, name=f"strike: {config.strike}").split())
     rows, rejects = (_read_lines(folder / name) for name in ("metadata.jsonl", "rejects.jsonl"))
     rejected_ids = {reject["id"] for reject in rejects}
     if unknown := sorted(excluded_ids - rejected_ids - {row["id"] for row in rows}):

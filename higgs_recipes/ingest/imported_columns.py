@@ -121,6 +121,8 @@ def text_value(value: Any, column: str) -> str | None:
         return None
     if not isinstance(value, (str, int, float)):
         raise RejectedRow(RejectCode.NOT_TEXT, column, f"{shown(value)} is a {type(value).__name__}")
+    if isinstance(value, float) and math.isinf(value):
+        raise RejectedRow(RejectCode.INVALID_FIELD, column, f"is {value}; expected text or a number")
     return str(value)
 
 

@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 # Shares consist of whole recordings: the first process to finish may wait for hours.
 _TIMEOUT = timedelta(days=30)
 # Fields that do not change the segments of a recording.
-_PATH_FIELDS = {"sources", "speaker_per_file", "strike", "output_dir", "overwrite_output_dir"}
+_PATH_FIELDS = {"sources", "follow_links", "speaker_per_file", "strike", "output_dir", "overwrite_output_dir"}
 
 
 def segment_recordings(config: SegmentConfig) -> dict[str, Any]:
@@ -71,8 +71,7 @@ def _segment_recordings(config: SegmentConfig) -> dict[str, Any]:
         "git_commit": git_commit(),
         "versions": library_versions(),
     }
-    options = {name: value for name, value in record["recipe"].items() if name not in _PATH_FIELDS}
-    made_by = {"recipe": options, "version": __version__} | segmenter.revisions
+    made_by = {"recipe": segment_options(config), "version": __version__} | segmenter.revisions
     store = SegmentStore(config.output_dir, overwrite=config.overwrite_output_dir, made_by=made_by)
 
     usable = [file for file in files if file.flaw is None]
@@ -89,6 +88,11 @@ def _segment_recordings(config: SegmentConfig) -> dict[str, Any]:
         _write_corpus(store, files, record=record | {"sources": config.sources})
     state.wait_for_everyone()
     return json.loads((store.target / "segment.json").read_text(encoding="utf-8"))
+
+
+def segment_options(config: SegmentConfig) -> dict[str, Any]:
+    """The fields that the segments of a recording depend on: with others, all recordings are segmented again."""
+    return {name: value for name, value in asdict(config).items() if name not in _PATH_FIELDS}
 
 
 def _write_corpus(store: SegmentStore, files: list[RawRecording], *, record: dict[str, Any]) -> None:

@@ -76,7 +76,7 @@ class RunLength:
     def describe(self, *, hardware: str) -> str:
         """The run in two sentences, for the log."""
         record = self.record()
-        remaining = f" ({self.steps - self.steps_done:,} left)" if self.steps_done else ""
+        remaining = f" ({max(0, self.steps - self.steps_done):,} left)" if self.steps_done else ""
         return (
             f"{self.steps:,} steps{remaining}, {record['positions']:,} positions, {record['audio_hours']:.2f} h of "
             f"audio: {self.epochs:.2f} epochs of {self.hours_per_epoch:.2f} h. {self._expected(hardware)}"

@@ -6,12 +6,14 @@ from higgs_recipes.errors import InputError
 from higgs_recipes.hub.result_files import CARD
 from higgs_recipes.hub.result_state import ResultState, read_state
 from higgs_recipes.hub.run_record import RUN_INFO
-from higgs_recipes.run_lock import LOCK
+from higgs_recipes.run_lock import LOCK, PROBE
 from higgs_recipes.training.checkpoints import STAGING
 
 
-# What transformers and the trainer write before the run is complete.
-_OF_A_RUN = re.compile(rf"checkpoint-\d+|runs|{re.escape(STAGING)}|{re.escape(LOCK)}")
+# What transformers, the trainer and the lock write before the run is complete.
+_OF_A_RUN = re.compile(
+    rf"checkpoint-\d+|runs|{re.escape(STAGING)}|{re.escape(LOCK)}|\.{PROBE}\.[0-9a-f]{{8}}\.partial"
+)
 
 
 def check_run_folder(state: ResultState) -> None:

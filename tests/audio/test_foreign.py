@@ -79,7 +79,7 @@ def test_named_with_the_command_that_converts_it_where_ffmpeg_is_not_installed(f
     assert "pip install 'av>=18,<19'" in str(error.value)
 
 
-@pytest.mark.parametrize("name", [name for name in FORMATS if name != "a.ac3"])
+@pytest.mark.parametrize("name", [name for name in FORMATS if name != "a.ac3"])  # half is at the end of a frame
 def test_half_of_a_file_is_truncated(files, name):
     try:
         _, recording = decode(half(files[name]))
@@ -89,13 +89,22 @@ def test_half_of_a_file_is_truncated(files, name):
     assert recording.flaw.startswith(f"truncated: {recording.seconds:.2f} s ") and recording.seconds < 1.9
 
 
+@pytest.mark.parametrize("codec", ["ac3", "eac3"])
+def test_a_frame_of_ac3_that_is_cut_is_noticed(codec):
+    content = write(codec, codec)
+    assert decode(content)[1].flaw is None
+    assert decode(content[:-7])[1].flaw.endswith("the last part of the file is incomplete")
+
+
 def test_an_index_at_the_beginning_states_the_length():
     content = write("mp4", "aac", options={"movflags": "faststart"})
     _, recording = decode(half(content))
     assert recording.flaw == f"truncated: {recording.seconds:.2f} s of 2.16 s are there"
 
 
-@pytest.mark.parametrize("name", ["a.aac", "a.webm", "a.mka", "a.ogg", "a.wma", "a.wv", "a.avi", "a.flv"])
+@pytest.mark.parametrize(
+    "name", ["a.aac", "a.webm", "a.mka", "a.ogg", "a.wma", "a.wv", "a.avi", "a.flv", "a.tta", "a.ac3"]
+)
 def test_two_files_joined_are_read_to_the_end(files, name):
     _, recording = decode(files[name] * 2)
     assert recording.flaw is None and recording.seconds == pytest.approx(4.32, abs=0.25)

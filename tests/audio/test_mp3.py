@@ -85,6 +85,12 @@ def test_zeros_behind_the_audio_are_not_audio():
     assert recording.flaw == f"truncated: {recording.seconds:.2f} s of 2.16 s are there"
 
 
+@pytest.mark.parametrize("num_zeros", [100, 5_998, 5_999, 70_000])
+def test_zeros_before_the_audio_are_skipped(num_zeros):
+    _, recording = decode(bytes(num_zeros) + mp3())
+    assert recording.flaw is None and recording.seconds == SECONDS
+
+
 def test_a_hole_in_the_audio_is_named():
     file = without_info(mp3())
     middle = len(half(file))

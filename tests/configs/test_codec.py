@@ -15,7 +15,7 @@ from tests.helpers.configs import make
         ({"refinements": -1}, "refinements must be 0 or positive, got -1"),
         ({"iterations": 0}, "iterations must be positive, got 0"),
         ({"seconds_per_speaker": 0.0}, "seconds_per_speaker must be positive, got 0.0"),
-        ({"seed": -1}, "seed must be in"),
+        ({"seed": -1}, "seed must be an integer in"),
         ({"codec_config": ""}, "codec_config is missing: name a JSON file of a MelRVQConfig"),
     ],
 )

@@ -29,7 +29,7 @@ def test_the_tasks_of_the_type_are_those_of_chatml():
         ({"test_size": -1}, "test_size must be 0 or positive, got -1"),
         ({"batch_seconds": 0}, "batch_seconds must be positive and finite, got 0"),
         ({"batch_seconds": inf}, "batch_seconds must be positive and finite, got inf"),
-        ({"seed": -1}, r"seed must be in 0 .. 2\*\*63 - 1, got -1"),
+        ({"seed": -1}, r"seed must be an integer in 0 .. 2\*\*63 - 1, got -1"),
         ({"tasks": {}}, "tasks is empty"),
         ({"tasks": {"singing": 1.0}}, f"tasks: 'singing' is not one of {SMART}"),
         ({"tasks": {SMART: -1.0}}, f"tasks: weight of {SMART} is -1.0; it must be a positive number"),

@@ -68,5 +68,5 @@ def test_seeds_of_63_bits_are_accepted(seed):
 
 @pytest.mark.parametrize("seed", [-1, 2**63])
 def test_other_seeds_are_refused(seed):
-    with pytest.raises(InputError, match=rf"seed must be in 0 .. 2\*\*63 - 1, got {seed}"):
+    with pytest.raises(InputError, match=rf"seed must be an integer in 0 .. 2\*\*63 - 1, got {seed}"):
         require_seed(seed)

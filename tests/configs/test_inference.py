@@ -15,9 +15,13 @@ from tests.helpers.configs import make
         ({"top_p": 0.0}, r"top_p must be in \(0, 1\], got 0.0"),
         ({"ras_win_len": -1}, "ras_win_len must be 0 .off. or positive, got -1"),
         ({"ras_win_max_num_repeat": 0}, "ras_win_max_num_repeat must be at least 1, got 0"),
-        ({"max_seconds": 0}, "max_seconds must be at least one frame, 0.04, and finite, got 0"),
-        ({"max_seconds": inf}, "max_seconds must be at least one frame, 0.04, and finite, got inf"),
-        ({"max_seconds": nan}, "max_seconds must be at least one frame, 0.04, and finite, got nan"),
+        ({"max_seconds": 0}, "max_seconds must be at least one frame, 0.04, and at most a day, 86400, got 0"),
+        (
+            {"max_seconds": 1e9},
+            "max_seconds must be at least one frame, 0.04, and at most a day, 86400, got 1000000000.0",
+        ),
+        ({"max_seconds": inf}, "max_seconds must be at least one frame, 0.04, and at most a day, 86400, got inf"),
+        ({"max_seconds": nan}, "max_seconds must be at least one frame, 0.04, and at most a day, 86400, got nan"),
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
     ],
 )
@@ -47,12 +51,12 @@ def test_invalid_sampling_is_refused_by_every_script_that_samples(fields, messag
         (GenerateConfig, {"chunk_max_words": 0}, "chunk_max_words must be at least 1, got 0"),
         (GenerateConfig, {"chunk_max_turns": 0}, "chunk_max_turns must be at least 1, got 0"),
         (GenerateConfig, {"chunk_buffer_size": -1}, r"chunk_buffer_size must be null \(all\), 0 or positive, got -1"),
-        (GenerateConfig, {"seed": 2**63}, r"seed must be in 0 .. 2\*\*63 - 1, got 9223372036854775808"),
-        (EvaluateConfig, {"seed": -1}, r"seed must be in 0 .. 2\*\*63 - 1, got -1"),
+        (GenerateConfig, {"seed": 2**63}, r"seed must be an integer in 0 .. 2\*\*63 - 1, got 9223372036854775808"),
+        (EvaluateConfig, {"seed": -1}, r"seed must be an integer in 0 .. 2\*\*63 - 1, got -1"),
         (EvaluateConfig, {"dataset": ""}, "dataset is empty: name an encoded corpus"),
         (EvaluateConfig, {"max_rows": 0}, "max_rows must be positive, got 0"),
         (MergeConfig, {"adapter": None}, "adapter is missing: name the folder or Hub id of the adapter to merge"),
-        (InitConfig, {"seed": -1}, r"seed must be in 0 .. 2\*\*63 - 1, got -1"),
+        (InitConfig, {"seed": -1}, r"seed must be an integer in 0 .. 2\*\*63 - 1, got -1"),
         (InitConfig, {"model_config": ""}, "model_config is missing: name a JSON file of a HiggsAudioV2Config"),
     ],
 )
@@ -82,3 +86,9 @@ def test_a_quantized_base_cannot_be_merged(monkeypatch):
     monkeypatch.setattr("higgs_recipes.configs.fields.find_spec", lambda name: name)  # as if bitsandbytes is installed
     with pytest.raises(InputError, match="load_in_4bit must be false: adapters, also those of QLoRA, are merged into"):
         make(MergeConfig, load_in_4bit=True)
+
+
+@pytest.mark.parametrize("config_class", [GenerateConfig, EvaluateConfig])
+def test_a_quantized_base_does_not_generate_with_int8_weights(config_class):
+    with pytest.raises(InputError, match="^generation_weights: int8 requires load_in_4bit: false$"):
+        make(config_class, load_in_4bit=True, generation_weights="int8")

@@ -1,6 +1,7 @@
 """The size of a parquet file in memory, by its metadata, the headers of its pages and its dictionaries."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -76,6 +77,31 @@ def test_a_damaged_header_of_a_page_is_an_error_of_arrow(tmp_path, damage):
     (tmp_path / "a").write_bytes(content)
     with pytest.raises(pa.ArrowInvalid, match="the header of a page"):
         declared_chunks(path, metadata, leaves=leaves)
+
+
+@pytest.mark.parametrize("kind", range(1, 13))
+def test_a_list_in_a_header_that_declares_more_elements_than_bytes_is_cut_off(tmp_path, kind):
+    length = b"\xff" * 8 + b"\x7f"  # 2^63 - 1 as a variable-length integer
+    content = b"\x19" + bytes([0xF0 | kind]) + length + b"\x01" * 14
+    (tmp_path / "a").write_bytes(content)
+    with (tmp_path / "a").open("rb") as file, pytest.raises(pa.ArrowInvalid, match="the header of a page"):
+        parquet_size._header(file, 0)
+
+
+def test_lists_in_a_header_are_skipped(tmp_path):
+    lists = [b"\x21" + b"\1\2", b"\x23" + b"\1\2", b"\x27" + b"\1" * 16, b"\x25" + b"\1\2", b"\x2c" + b"\0\0"]
+    content = b"".join(b"\x19" + each for each in [*lists, b"\x08"]) + b"\x15\x06\0"
+    (tmp_path / "a").write_bytes(content)
+    with (tmp_path / "a").open("rb") as file:
+        assert parquet_size._header(file, 0) == (dict.fromkeys(range(1, 7)) | {7: 3}, len(content))
+
+
+@pytest.mark.parametrize("offset, size", [(0, 30), (-5, 30), (4, 2**62), (2**62, 2**62)])
+def test_pages_outside_the_file_are_an_error_of_arrow(tmp_path, offset, size):
+    (tmp_path / "a").write_bytes(b"PAR1" + bytes(60))
+    column = SimpleNamespace(dictionary_page_offset=None, data_page_offset=offset, total_compressed_size=size)
+    with (tmp_path / "a").open("rb") as file, pytest.raises(pa.ArrowInvalid, match="pages outside the file"):
+        next(parquet_size._pages(file, column))
 
 
 def test_the_most_bytes_are_those_of_a_dictionary_for_each_value():

@@ -125,6 +125,8 @@ def test_adapters_of_quantized_layers_stay_beside_them():
         first = weights.layers[0]
         assert weights.has_modules and isinstance(first.query_key_value, tuple) and isinstance(first.down, tuple)
         assert isinstance(first.gate_up, torch.Tensor)
+    with pytest.raises(InputError, match="int8 requires weights that are not quantized"):
+        decode_weights(unwrap_model(adapted), int8=True).__enter__()
     prompts = make_prompts(model.config)
     beside = run(unwrap_model(adapted), prompts, max_seconds=0.8)
     assert_same(run(merge_adapter(adapted), prompts, max_seconds=0.8), beside)

@@ -108,6 +108,28 @@ def test_a_described_voice_is_a_sentence_or_a_name_in_the_profiles(voices_dir):
     assert (voice.description, voice.waveform) == ("A low voice.", None)
 
 
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (b"profiles: {a: &x [1], b: *y}", "not YAML"),
+        (b"profiles:\n  a: Caf\xe9.\n", "is not UTF-8"),
+        (b"a: &a [x]\n" + b"".join(b"%c: &%c [*%c, *%c]\n" % (i + 1, i + 1, i, i) for i in range(97, 117)), "values"),
+        (b"profiles: " + b"[" * 5000, "nested deeper than 50 levels"),
+        (b"profiles: {a: 1}", "it must be a mapping"),
+    ],
+)
+def test_profiles_of_unknown_origin_are_read_within_limits(tmp_path, content, message):
+    (tmp_path / "profile.yaml").write_bytes(content)
+    with pytest.raises(InputError, match=f"profile.yaml.*{message}"):
+        voices(tmp_path, "profile:a")
+
+
+def test_profiles_may_have_a_byte_order_mark(tmp_path):
+    (tmp_path / "profile.yaml").write_text("profiles: {low: A low voice.}", encoding="utf-8-sig")
+    (voice,) = voices(tmp_path, "profile:low")
+    assert voice.description == "A low voice."
+
+
 def scene_and_roles(text, voices, *, scene=None, ref_in_system=False):
     turns = voice_conversation(text, voices, scene=scene, ref_in_system=ref_in_system, place="text 0")
     items = [item.get("text", "<audio>") for turn in turns if turn["role"] == "scene" for item in turn["content"]]

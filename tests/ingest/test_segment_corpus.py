@@ -16,7 +16,7 @@ from higgs_recipes.constants import SAMPLE_RATE
 from higgs_recipes.corpus.corpus import load_rows
 from higgs_recipes.errors import InputError
 from higgs_recipes.ingest.curation import exclude_rows
-from higgs_recipes.ingest.segment_corpus import segment_recordings
+from higgs_recipes.ingest.segment_corpus import segment_options, segment_recordings
 from higgs_recipes.normalizers import choose_normalizer
 from scripts import segment as segment_script
 from tests.helpers.corpus_folder import encode_config, write_tone
@@ -186,6 +186,13 @@ def test_excluded_rows_move_to_the_rejects(run, tmp_path, monkeypatch, capsys):
     list_path.write_text("\n".join(ids))
     with pytest.raises(InputError, match="has the ids of all"):
         exclude_rows(exclusion)
+
+
+def test_where_recordings_are_found_does_not_change_their_segments(tmp_path):
+    options = segment_options(segment_config(tmp_path, output_dir=tmp_path / "out"))
+    moved = {"follow_links": True, "speaker_per_file": True, "strike": "bad.txt", "overwrite_output_dir": True}
+    assert segment_options(segment_config(tmp_path / "in", output_dir=tmp_path / "other", **moved)) == options
+    assert segment_options(segment_config(tmp_path, output_dir=tmp_path, max_seconds=14.0)) != options
 
 
 def test_a_run_without_segments_is_an_error_with_the_reasons(tmp_path):

@@ -5,6 +5,7 @@ import pytest
 
 from higgs_recipes.errors import InputError
 from higgs_recipes.hub.result_state import ResultState
+from higgs_recipes.run_lock import lock_output
 from higgs_recipes.training.run_folder import check_run_folder, is_trained
 
 
@@ -41,6 +42,22 @@ def test_a_folder_of_a_run_is_accepted(tmp_path):
         check_run_folder(run(tmp_path))
     run(tmp_path).write()  # state.json makes the folder its own
     check_run_folder(run(tmp_path, seed=1))
+
+
+def test_what_the_lock_of_the_first_process_writes_is_of_the_run(tmp_path, monkeypatch):
+    touched = []
+
+    def check_after(path: Path, **options) -> None:
+        touch(path, **options)
+        touched.append(path.parent)
+        if path.parent == tmp_path:
+            check_run_folder(run(tmp_path))  # as another process may do at this moment
+
+    touch = Path.touch
+    monkeypatch.setattr(Path, "touch", check_after)
+    with lock_output(tmp_path, in_place=True):
+        check_run_folder(run(tmp_path))
+    assert tmp_path in touched
 
 
 def test_a_run_is_trained_when_only_its_card_or_its_push_is_missing(tmp_path):

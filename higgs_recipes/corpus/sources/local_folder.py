@@ -14,7 +14,7 @@ from datasets import ReadInstruction, load_from_disk
 from higgs_recipes.corpus.sources.hub_dataset import DatasetTable, explain_datasets, load_parquet, split_names
 from higgs_recipes.corpus.sources.lines import json_object
 from higgs_recipes.corpus.sources.metadata import METADATA_FILES, find_metadata, open_metadata
-from higgs_recipes.corpus.sources.paths import require_file_inside
+from higgs_recipes.corpus.sources.paths import named_recordings, require_file_inside, unnamed_recordings
 from higgs_recipes.corpus.sources.table import ConcatTable, Table
 from higgs_recipes.corpus.sources.webdataset import WebDatasetTable
 from higgs_recipes.errors import InputError
@@ -140,7 +140,12 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _audio_rows(metadata: Path, root: Path) -> Table:
     require_file_inside(metadata, root)
-    return open_metadata(metadata, renamed=RENAMED)
+    table = open_metadata(metadata, renamed=RENAMED)
+    columns = (table.column(name) for name in table.column_names)
+    named = {path for cells in columns for path in named_recordings(cells, metadata.parent)}
+    for message in unnamed_recordings(metadata, named):
+        logger.warning("%s", message)
+    return table
 
 
 def _data_files(folder: Path, spec: Mapping[str, Any]) -> dict[str, str | None]:

@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -39,6 +40,7 @@ class SourceFolder:
 
     Attributes:
         linked: real folders of the files outside that were found through links.
+        notes: what a reader of a format has to say, for `log_notes`.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class SourceFolder:
         self.match_ends = match_ends
         self.follow_links = follow_links
         self.linked: set[str] = set()
+        self.notes: list[str] = []
         self._hint = "nor is any end of it" if match_ends else hint
         self._link_hint = link_hint
         self._shows_paths = shows_paths
@@ -125,7 +128,9 @@ class SourceFolder:
         self._checked(PurePosixPath(os.path.relpath(path, self.root)), field)
 
     def log_notes(self) -> None:
-        """Log how many paths were found by their ends, and how many links lead outside the folder."""
+        """Log the notes, how many paths were found by their ends, and how many links lead outside the folder."""
+        for note in self.notes:
+            logger.warning("%s", note)
         if self._matched_ends:
             path, found = next(iter(self._matched_ends.items()))
             count = len(self._matched_ends)
@@ -203,6 +208,26 @@ def name_in_folder(name: str, root: Path) -> str:
         if path.is_relative_to(base):
             return path.relative_to(base).as_posix()
     return path.name if path.is_absolute() else path.as_posix()
+
+
+def named_recordings(value: Any, folder: Path) -> Iterator[str]:
+    """The recordings that the values of a row name, also nested ones, as absolute paths in NFC."""
+    if isinstance(value, (Mapping, list)):
+        for inner in value.values() if isinstance(value, Mapping) else value:
+            yield from named_recordings(inner, folder)
+    elif isinstance(value, str) and is_audio_name(value.strip(" \t\r\n\"'")):
+        yield from (nfc(os.path.abspath(os.path.join(folder, spelling))) for spelling in _spellings(value))
+
+
+def unnamed_recordings(metadata: Path, named: set[str]) -> list[str]:
+    """A message if recordings beside a metadata file are not in `named_recordings` of its rows; not of hidden ones."""
+    folder, unnamed = metadata.parent, []
+    for place, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for path in (Path(place, name) for name in sorted(files) if is_audio_name(name) and name[0] != "."):
+            if not {nfc(os.path.abspath(path)), nfc(os.path.realpath(path))} & named:
+                unnamed.append(shown(path.relative_to(folder).as_posix()))
+    return [f"{metadata}: no line names {len(unnamed)} recordings: {', '.join(unnamed[:3])}"] if unnamed else []
 
 
 def require_file_inside(path: Path, root: Path) -> None:

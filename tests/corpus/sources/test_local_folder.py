@@ -297,6 +297,16 @@ def test_a_data_file_that_is_a_link_to_a_file_outside_is_refused(tmp_path, name)
     assert "is a link to a file outside" in refusal(tmp_path / "corpus")
 
 
+def test_recordings_that_no_line_names_are_counted(tmp_path, caplog):
+    for name in ("a.wav", "b\u0061\u0300.wav", "c.wav", "d/e.wav", ".hidden.wav", ".git/f.wav"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        write_tone(tmp_path / name)
+    rows = [{"file_name": str(tmp_path / "a.wav"), "text": "One."}, {"file_name": "b\u00e0.wav", "text": "Two."}]
+    write_metadata(tmp_path, rows)
+    assert len(load_rows(encode_config(tmp_path)).rows) == 2
+    assert "metadata.csv: no line names 2 recordings: 'c.wav', 'd/e.wav'" in caplog.text
+
+
 def test_a_linked_folder_is_named(tmp_path, caplog):
     write_parquet(tmp_path / "other/b.parquet", ["Other."])
     write_parquet(tmp_path / "corpus/a.parquet", ["One."])

@@ -35,6 +35,34 @@ def test_columns_of_metadata_csv(tmp_path):
         imported(tmp_path / "out", **fields)
 
 
+def test_recordings_that_no_line_names_are_counted(tmp_path, caplog):
+    names = ("a.wav", "b.wav", "sub/c.wav", "sub/d.wav", "e.wav")
+    folder = write_tones(tmp_path / "in", *names)
+    lines = [
+        {"file_name": "a.wav", "text": "One.", "ref_speakers": [{"speaker_tag": "[SPEAKER0]", "ref_audio": "e.wav"}]},
+        {"file_name": "sub\\c.wav", "text": ""},
+    ]
+    (folder / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    (row,), rejects = imported(tmp_path / "out", format="audiofolder", sources=[str(folder)])
+    assert row["text"] == "One." and list(rejects) == [("metadata.jsonl", 2)]
+    assert "metadata.jsonl: no line names 2 recordings: 'b.wav', 'sub/d.wav'" in caplog.text
+
+
+def test_two_columns_of_one_meaning_are_refused(tmp_path):
+    folder = write_tones(tmp_path / "in", "a.wav", "b.wav")
+    write_metadata(folder, [{"file_name": "a.wav", "audio": "b.wav", "text": "One."}])
+    with pytest.raises(InputError, match="two columns are a row's audio, one of them audio; keep one"):
+        imported(tmp_path / "out", format="audiofolder", sources=[str(folder)])
+
+
+def test_a_speaker_that_is_infinite_is_rejected(tmp_path):
+    folder = write_tones(tmp_path / "in", "a.wav", "b.wav")
+    lines = ['{"file_name": "a.wav", "text": "One.", "speaker": 1e400}', '{"file_name": "b.wav", "text": "Two."}']
+    (folder / "metadata.jsonl").write_text("\n".join(lines))
+    _, rejects = imported(tmp_path / "out", format="audiofolder", sources=[str(folder)])
+    assert rejects == {("metadata.jsonl", 1): "speaker is inf; expected text or a number"}
+
+
 NAMED = {"reason": "a reason", "code": "silent", "line": 99, "file": "elsewhere", "reject": {}}
 
 
