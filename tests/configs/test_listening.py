@@ -18,7 +18,7 @@ EVALUATED = {"eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps"
         ({"samples": 0}, "^listen: samples must be positive, got 0"),
         ({"samples": "eight"}, "^listen: 'samples' is 'eight'; it must be int"),
         ({"smaples": 8}, "^listen: 'smaples' is not a field of ListenConfig"),
-        ({"seed": -1}, "^listen: seed must be in 0"),
+        ({"seed": -1}, "^listen: seed must be an integer in 0"),
         ({"temperature": -1.0}, "^listen: temperature must be 0"),
         ({"normalizer": "english"}, "^listen: 'normalizer' is 'english'; it must be one of 'auto'"),
         (["samples"], "^listen must be a mapping of fields, got"),
