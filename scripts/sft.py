@@ -4,7 +4,12 @@ accelerate launch --config_file accelerate_configs/single_gpu.yaml scripts/sft.p
     --config recipes/higgs-3b/voice_lora.yaml --push_to_hub
 """
 
+import sys
 from pathlib import Path
+
+
+# As in evaluate.py: with listen, Python would import that script instead of the library `evaluate`.
+sys.path.sort(key=lambda folder: Path(folder).resolve() == Path(__file__).resolve().parent)
 
 from higgs_recipes.configs.parser import given_fields, parse_recipe
 from higgs_recipes.configs.sft import SFTConfig

@@ -1,9 +1,9 @@
 """Configs of scripts/benchmark.py: what to measure, at which size, and where to write the results."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
-from higgs_recipes.configs.field_types import require_types
+from higgs_recipes.configs.field_types import require_fields
 from higgs_recipes.configs.fields import Dtype, option, require
 from higgs_recipes.configs.inference import SamplingConfig
 from higgs_recipes.configs.sft import SFTConfig
@@ -50,14 +50,6 @@ class ModelBenchmarkConfig(BenchmarkConfig):
     def selected(self, variants: dict[str, Any]) -> list[str]:
         """Names of the variants that `only` selects, in the recipe's order."""
         return [name for name in variants if not self.only or name in self.only]
-
-
-def require_fields(config_class: type, values: Any, *, where: str) -> None:
-    """Raise `InputError` unless `values` maps fields of the config class to values; `where` begins the message."""
-    require(isinstance(values, dict), f"{where} must be a mapping of fields, got {values!r}")
-    unknown = sorted(map(str, set(values) - {field.name for field in fields(config_class)}))
-    require(not unknown, f"{where}: {', '.join(map(repr, unknown))} is not a field of {config_class.__name__}")
-    require_types(values, config_class, where=f"{where}: ")
 
 
 @dataclass

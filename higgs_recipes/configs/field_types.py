@@ -2,6 +2,7 @@
 
 import types
 from collections.abc import Mapping
+from dataclasses import fields
 from enum import Enum
 from math import isfinite
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -21,6 +22,16 @@ def require_types(values: Mapping[str, Any], config_class: type, *, where: str) 
             raise InputError(f"{found}; it must be {_describe(hints[name])}")
         if not are_usable(value):
             raise InputError(f"{found}; numbers must be finite, and integers have 64 bits")
+
+
+def require_fields(config_class: type, values: Any, *, where: str) -> None:
+    """Raise `InputError` unless `values` maps fields of the config class to values; `where` begins the message."""
+    if not isinstance(values, dict):
+        raise InputError(f"{where} must be a mapping of fields, got {values!r}")
+    unknown = sorted(map(str, set(values) - {field.name for field in fields(config_class)}))
+    if unknown:
+        raise InputError(f"{where}: {', '.join(map(repr, unknown))} is not a field of {config_class.__name__}")
+    require_types(values, config_class, where=f"{where}: ")
 
 
 def are_usable(value: Any) -> bool:

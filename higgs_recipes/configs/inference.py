@@ -183,15 +183,9 @@ def _as_list(value: list[str] | str | None) -> list[str]:
 
 
 @dataclass
-class EvaluateConfig(SamplingConfig, CodecConfig, AdapterConfig, ModelConfig, HubConfig, ProtocolConfig):
-    """Speak held-out texts, or those of a benchmark, and score the audio with an ASR model and a speaker model."""
+class MetricModelsConfig:
+    """The metric models that score clips, and how transcripts are compared with texts."""
 
-    dataset: str = option(
-        "", "Encoded corpus by folder or Hub id, whose split must contain the recordings; or dataset of a benchmark."
-    )
-    split: str = option("test", "Split of the texts to speak.")
-    max_rows: int | None = option(None, "Maximum number of rows to score, from the first one; null: all.")
-    seed: int = option(0, "Seed of the first row; row i has seed + i, for the base and the fine-tuned model alike.")
     asr: str = option(
         "openai/whisper-large-v3",
         "ASR model: folder or Hub id of a Whisper checkpoint, a model of FunASR, or package:faster-whisper-tiny.en.",
@@ -207,6 +201,20 @@ class EvaluateConfig(SamplingConfig, CodecConfig, AdapterConfig, ModelConfig, Hu
     normalizer: Normalizer = option(
         "auto", "Text normalizer of references and transcripts before scoring; auto: by the language of each row."
     )
+
+
+@dataclass
+class EvaluateConfig(
+    SamplingConfig, CodecConfig, AdapterConfig, ModelConfig, HubConfig, MetricModelsConfig, ProtocolConfig
+):
+    """Speak held-out texts, or those of a benchmark, and score the audio with an ASR model and a speaker model."""
+
+    dataset: str = option(
+        "", "Encoded corpus by folder or Hub id, whose split must contain the recordings; or dataset of a benchmark."
+    )
+    split: str = option("test", "Split of the texts to speak.")
+    max_rows: int | None = option(None, "Maximum number of rows to score, from the first one; null: all.")
+    seed: int = option(0, "Seed of the first row; row i has seed + i, for the base and the fine-tuned model alike.")
     untrained_base: bool = option(False, "State in the report that the base model has random weights.")
     hub_model_id: str | None = option(None, "Model repository to push the report to; null: that of the adapter.")
     output_dir: str = option("outputs/evaluate", "Folder of metrics.json, report.md, report.html and the wav files.")

@@ -1,15 +1,22 @@
 """Config of scripts/sft.py."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from math import inf
+from typing import Any
 
 from transformers import TrainingArguments
 from transformers.trainer_utils import HubStrategy
 
 from higgs_recipes.configs.fields import option, require
 from higgs_recipes.configs.finetuning import ForwardConfig, MethodConfig
+from higgs_recipes.configs.listening import ListenConfig, read_listen
 from higgs_recipes.configs.model import CodecConfig, ModelConfig
-from higgs_recipes.configs.training_arguments import check_inherited, check_resolved, resolve_best_metric
+from higgs_recipes.configs.training_arguments import (
+    check_inherited,
+    check_listen,
+    check_resolved,
+    resolve_best_metric,
+)
 from higgs_recipes.constants import NUM_CODEBOOKS
 from higgs_recipes.errors import InputError
 
@@ -52,6 +59,11 @@ class SFTConfig(TrainingArguments, ForwardConfig, MethodConfig, CodecConfig, Mod
         [], "Encoded corpora by folder or Hub id; they are concatenated and must be encoded with the recipe's codec."
     )
     test_split: str | None = option("test", "Split that eval_strategy evaluates; null: no evaluation.")
+    listen: dict[str, Any] | None = option(
+        None,
+        "At each evaluation, speak held-out rows and score the clips: a mapping of samples, asr, speaker, seed, "
+        "temperature and the other fields of ListenConfig; {}: its defaults; null: off.",
+    )
     adapter: str | None = option(
         None,
         "LoRA adapter to train further, by folder or Hub id, with the recipe's rank and targets; null: a new one.",
@@ -147,12 +159,20 @@ class SFTConfig(TrainingArguments, ForwardConfig, MethodConfig, CodecConfig, Mod
         )
         if self.test_split is None:
             self.eval_strategy = "no"
+        if self.listen is not None:
+            self.listen = asdict(read_listen(self.listen))  # the record of the run has all values
+            check_listen(self)
         check_inherited(self)
         resolve_best_metric(self)
         if self.accelerator_config is None and self.dataloader_pin_memory:
             self.accelerator_config = {"non_blocking": True}  # copy batches asynchronously
         super().__post_init__()
         check_resolved(self)
+
+    @property
+    def listening(self) -> ListenConfig | None:
+        """The field `listen`; None if it is off."""
+        return None if self.listen is None else ListenConfig(**self.listen)
 
     @property
     def layers_recompute(self) -> bool:

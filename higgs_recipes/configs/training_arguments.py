@@ -10,6 +10,7 @@ from math import inf
 from typing import Any
 
 import torch
+from accelerate.utils import parse_flag_from_env
 from transformers import TrainingArguments
 from transformers.integrations import get_available_reporting_integrations, is_deepspeed_zero3_enabled
 from transformers.optimization import get_scheduler
@@ -45,6 +46,8 @@ OPTIM_ARGS = {name: _MOMENTS for name in OPTIM_PACKAGES if "ademamix" in name} |
 HIGHER_IS_BETTER = {"loss": False, "loss_text": False, "eos_loss": False, "eos_accuracy": True}
 HIGHER_IS_BETTER |= {f"loss_codebook_{k}": False for k in range(NUM_CODEBOOKS)}
 HIGHER_IS_BETTER |= {f"accuracy_codebook_{k}": True for k in range(NUM_CODEBOOKS)}
+# The same for the metrics that `listen` adds. No direction of eval_chars_per_second is better.
+LISTEN_HIGHER_IS_BETTER = {"wer": False, "cer": False, "similarity": True, "stop_rate": True}
 
 # Schedules that lower the learning rate when `metric_for_best_model` stops to improve.
 _BY_METRIC = ("reduce_lr_on_plateau", "greedy")
@@ -218,10 +221,16 @@ def resolve_best_metric(args: TrainingArguments) -> None:
         return
     metric = args.metric_for_best_model.removeprefix("eval_")
     require(
-        metric in HIGHER_IS_BETTER,
-        f"metric_for_best_model: {args.metric_for_best_model} is unknown; use one of {', '.join(HIGHER_IS_BETTER)}",
+        args.listen is not None or metric not in LISTEN_HIGHER_IS_BETTER,
+        f"metric_for_best_model: {args.metric_for_best_model} is a score of generated speech, which only listen "
+        "measures: set listen",
     )
-    higher = HIGHER_IS_BETTER[metric]
+    table = HIGHER_IS_BETTER | ({} if args.listen is None else LISTEN_HIGHER_IS_BETTER)
+    require(
+        metric in table,
+        f"metric_for_best_model: {args.metric_for_best_model} is unknown; use one of {', '.join(table)}",
+    )
+    higher = table[metric]
     require(
         args.greater_is_better in (None, higher),
         f"greater_is_better: {str(not higher).lower()} is wrong for metric_for_best_model: {metric}; remove it",
@@ -235,12 +244,30 @@ def resolve_best_metric(args: TrainingArguments) -> None:
     )
 
 
+def check_listen(args: TrainingArguments) -> None:
+    """Raise `InputError` if the recipe sets `listen` and cannot speak during training."""
+    require(
+        args.eval_strategy != "no", "listen needs an evaluation: set eval_strategy and test_split, or listen: null"
+    )
+    require(not args.fp8, "listen does not support fp8, whose weights have not been tested in generation: remove one")
+    require(
+        not parse_flag_from_env("ACCELERATE_USE_FSDP"),
+        "listen does not support FSDP, which shards the weights that generate: set listen: null, or launch with "
+        "accelerate_configs/ddp.yaml",
+    )
+
+
 def check_resolved(args: TrainingArguments) -> None:
     """Raise `InputError` for what only the resolved fields show, after `__post_init__` of TrainingArguments."""
     require(
         not (args.compile_layers and is_deepspeed_zero3_enabled()),
         "compile_layers does not support ZeRO-3, which gathers weights only after a layer is compiled: set "
         "compile_layers: false, or launch with accelerate_configs/fsdp2.yaml",
+    )
+    require(
+        args.listen is None or not is_deepspeed_zero3_enabled(),
+        "listen does not support ZeRO-3, which shards the weights that generate: set listen: null, or launch with "
+        "accelerate_configs/zero2.yaml",
     )
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=args.learning_rate)
     name, kwargs = args.lr_scheduler_type.value, args.lr_scheduler_kwargs

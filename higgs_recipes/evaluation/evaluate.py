@@ -18,7 +18,7 @@ from torch import Tensor
 from higgs_recipes.audio.asr import ASRModel
 from higgs_recipes.audio.codec import Codec
 from higgs_recipes.audio.io import read_audio
-from higgs_recipes.configs.inference import EvaluateConfig
+from higgs_recipes.configs.inference import EvaluateConfig, MetricModelsConfig
 from higgs_recipes.constants import SAMPLE_RATE
 from higgs_recipes.corpus.encoded import check_codec, fetch_encoded, load_encoded
 from higgs_recipes.errors import InputError
@@ -117,7 +117,9 @@ def evaluate_model(config: EvaluateConfig) -> Evaluation:
     return Evaluation(metrics=scored | checks | setup | run_environment(), waveforms=waveforms, run=models.run)
 
 
-def choose_rules(rows: Sequence[Mapping[str, Any]], *, config: EvaluateConfig, asr_model: ASRModel) -> list[TextRule]:
+def choose_rules(
+    rows: Sequence[Mapping[str, Any]], *, config: MetricModelsConfig, asr_model: ASRModel
+) -> list[TextRule]:
     """The language, normalizer and unit of each row: of its own language, or of `asr_language` if it names none.
 
     Raises:

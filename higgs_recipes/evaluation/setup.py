@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from higgs_recipes.configs.inference import EvaluateConfig, SamplingConfig
+from higgs_recipes.configs.listening import ListenConfig
 from higgs_recipes.evaluation.models import Models
 from higgs_recipes.hub.download import Snapshot
 from higgs_recipes.hub.lineage import base_lineage
@@ -41,7 +42,7 @@ def _is_untrained(base: Snapshot, config: EvaluateConfig) -> bool:
     return config.untrained_base if recorded is None else recorded
 
 
-def sample_indexes(num_rows: int, config: EvaluateConfig) -> list[int]:
+def sample_indexes(num_rows: int, config: EvaluateConfig | ListenConfig) -> list[int]:
     """The rows to evaluate, in order: all, or `num_samples` of them at random."""
     if config.num_samples is None or config.num_samples >= num_rows:
         return list(range(num_rows))

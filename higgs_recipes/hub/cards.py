@@ -16,7 +16,7 @@ from higgs_recipes.hub.evaluation_card import UNTRAINED, update_evaluation
 from higgs_recipes.hub.lineage import HIGGS_LICENSE
 from higgs_recipes.hub.markdown import code, code_block, escape_marks, facts, literal, table
 from higgs_recipes.hub.public import is_hub_id, public_name, with_revision
-from higgs_recipes.hub.run_record import checked_run
+from higgs_recipes.hub.run_record import checked_run, describe_listening
 from higgs_recipes.records import Fields
 
 
@@ -175,7 +175,7 @@ def corpus_card(corpus: Record, *, name: str) -> str:
         tags=["higgs-audio-v2", "audio-codes"],
         configs=[{"config_name": "default", "data_files": files}],
     )
-    split_rows = [[split, size["rows"], f"{size['seconds'] / 3600:.2f}"] for split, size in splits.items()]
+    split_rows = [[split, size["rows"], _hours(size["seconds"])] for split, size in splits.items()]
     column_rows = [[code(column), content] for column, content in CORPUS_COLUMNS.items()]
     reject_rows = [[escape_marks(str(reason)), count] for reason, count in rejects.items()]
     about = {
@@ -210,6 +210,10 @@ def _datasets(run: Fields) -> list[Fields]:
     return [Fields(dataset, "run.json: datasets") for dataset in run["datasets"]]
 
 
+def _hours(seconds: float) -> str:
+    return f"{seconds / 3600:.2f}"
+
+
 def _path(source: str | Record) -> str:
     return source if isinstance(source, str) else Fields(source, "corpus.json: sources")["path"]
 
@@ -236,13 +240,8 @@ def _quote(text: str) -> str:
 
 def _training(run: Fields) -> str:
     datasets = [
-        [
-            escape_marks(public_name(dataset["path"])),
-            dataset["rows"],
-            f"{dataset['seconds'] / 3600:.2f}",
-            code(dataset["fingerprint"]),
-        ]
-        for dataset in _datasets(run)
+        [escape_marks(public_name(data["path"])), data["rows"], _hours(data["seconds"]), code(data["fingerprint"])]
+        for data in _datasets(run)
     ]
     about = {
         "base model": with_revision(run["base_model"], run["base_revision"]),
@@ -253,6 +252,7 @@ def _training(run: Fields) -> str:
         "versions": run["versions"],
         "losses of the best step" if run.get("best") else "last losses": run["losses"],
         **({"best step": {"step": run["steps"]} | run["best"]} if run.get("best") else {}),
+        **({"scores of its speech": speech} if (speech := describe_listening(run)) else {}),
     }
     if run.get("adapter") is not None:
         about = {"continues the adapter": with_revision(run["adapter"], run.get("adapter_revision"))} | about
@@ -269,8 +269,7 @@ def _losses(log_history: Sequence[Record]) -> str:
         steps.setdefault(logged["step"], {}).update(logged)
     if not steps:
         return "No losses were logged.\n"
-    rows = [steps[step] for step in sorted(steps)]
-    num_shown = min(len(rows), MAX_LOSS_ROWS)
+    rows, num_shown = [steps[step] for step in sorted(steps)], min(len(steps), MAX_LOSS_ROWS)
     shown = [rows[index * (len(rows) - 1) // max(num_shown - 1, 1)] for index in range(num_shown)]
     columns = [column for column in LOSS_COLUMNS if any(column in row for row in shown)]
     return table(columns, [[row.get(column, "") for column in columns] for row in shown])

@@ -6,10 +6,22 @@ from pathlib import Path
 from typing import Any
 
 from higgs_recipes.errors import InputError, shown
+from higgs_recipes.hub.public import with_revision
 from higgs_recipes.records import Fields, read_record
 
 
 RUN_INFO, MERGE_INFO = "run.json", "merge.json"
+LISTENING = "listening"  # entry of run.json: scores of generated speech, and what scored it
+LISTEN_SAMPLES = "eval_listen_samples"
+# Logged score -> its name in a card and its format.
+_SCORE_FORMATS = {
+    "eval_wer": ("WER", "{:.1%}"),
+    "eval_cer": ("CER", "{:.1%}"),
+    "eval_similarity": ("similarity", "{:.3f}"),
+    "eval_stop_rate": ("stopped by themselves", "{:.0%}"),
+    "eval_chars_per_second": ("characters per second", "{:.1f}"),
+}
+LISTEN_SCORES = (*_SCORE_FORMATS, LISTEN_SAMPLES, "eval_listen_seconds")
 
 # The types of fields of run.json. The run.json of an adapter from the Hub may have been written by anybody.
 _TEXT, _NUMBER = (str, type(None)), (int, float)
@@ -17,12 +29,18 @@ _FIELDS = {
     **dict.fromkeys(("base_model", "base_fingerprint", "method", "codec", "hardware"), (str,)),
     **dict.fromkeys(("base_revision", "git_commit", "adapter", "adapter_revision"), _TEXT),
     **dict.fromkeys(("recipe", "versions", "losses"), (dict,)),
-    "best": (dict, type(None)),
+    **dict.fromkeys(("best", LISTENING), (dict, type(None))),
     **dict.fromkeys(("datasets", "log_history"), (list,)),
     "steps": (int,),
     **dict.fromkeys(("untrained_base", "higgs_license"), (bool, type(None))),
 }
 _STEP = {"step": (int,)}
+_LISTENING = {
+    **dict.fromkeys(("asr", "speaker"), (str,)),
+    **dict.fromkeys(("asr_revision", "speaker_revision", "speaker_score"), _TEXT),
+    "step": (int, type(None)),
+    "scores": (dict,),
+}
 _DATASET = {"path": (str,), "fingerprint": (str,), "rows": (int,), "seconds": _NUMBER}
 # What an evaluation and its report use.
 _REPORTED = ("method", "steps", "hardware", "git_commit", "datasets", "log_history")
@@ -40,6 +58,11 @@ def checked_run(run: Mapping[str, Any], file: str) -> Fields:
         InputError: a field has another type; names the file and the field.
     """
     _check_types(run, _FIELDS, where=file)
+    listening = run.get(LISTENING)
+    if listening is not None:
+        _check_types(listening, _LISTENING, where=f"{file}: {LISTENING}")
+        scores = listening.get("scores", {})
+        _check_types(scores, dict.fromkeys(scores, _NUMBER), where=f"{file}: {LISTENING}: scores")
     for index, dataset in enumerate(run.get("datasets", ())):
         _check_types(dataset, _DATASET, where=f"{file}: datasets[{index}]")
     for index, entry in enumerate(run.get("log_history", ())):
@@ -50,6 +73,27 @@ def checked_run(run: Mapping[str, Any], file: str) -> Fields:
             )
         _check_types(entry, {name: _NUMBER for name in entry if str(name).startswith(_LOGGED)} | _STEP, where=where)
     return Fields(run, file)
+
+
+def describe_listening(run: Mapping[str, Any]) -> str | None:
+    """The scores of generated speech in a checked run.json, with their step, n and metric models; None without any.
+
+    >>> scores = {"eval_wer": 0.125, "eval_similarity": 0.7, "eval_listen_samples": 8}
+    >>> models = {"asr": "whisper", "asr_revision": "1", "speaker": "xvector", "speaker_revision": "2"}
+    >>> describe_listening({"listening": models | {"speaker_score": "cosine", "step": 40, "scores": scores}})
+    'step 40: WER 12.5%, similarity 0.700; 8 held-out texts; whisper @ 1, xvector @ 2 (cosine)'
+    """
+    listening = run.get(LISTENING)
+    if not listening or not listening.get("scores"):
+        return None
+    listening = Fields(listening, f"{RUN_INFO}: {LISTENING}")
+    scores = Fields(listening["scores"], f"{RUN_INFO}: {LISTENING}: scores")
+    values = [f"{name} {form.format(scores[key])}" for key, (name, form) in _SCORE_FORMATS.items() if key in scores]
+    asr, speaker = (with_revision(listening[name], listening[f"{name}_revision"]) for name in ("asr", "speaker"))
+    return (
+        f"step {listening['step']}: {', '.join(values)}; {scores[LISTEN_SAMPLES]} held-out texts; {asr}, {speaker} "
+        f"({listening['speaker_score']})"
+    )
 
 
 def read_run(folder: Path) -> Fields | None:

@@ -54,6 +54,20 @@ def staged_checkpoint(folder: str | Path, *, publishes: bool, wait: Callable[[],
             shutil.rmtree(staging, ignore_errors=True)
 
 
+def record_final_path(state: TrainerState, folder: Path, *, staging: Path, writes: bool) -> None:
+    """Record the final path of a staged checkpoint, if it is the best one.
+
+    Args:
+        folder: the folder of the run.
+        writes: whether this process writes the state of the checkpoint.
+    """
+    best = state.best_model_checkpoint
+    if best is not None and Path(best).parent == staging:
+        state.best_model_checkpoint = str(folder / Path(best).name)
+        if writes:
+            state.save_to_json(str(Path(best) / TRAINER_STATE_NAME))
+
+
 def _flush(folder: Path) -> None:
     """Flush all files to the disk, so that a checkpoint is complete even after a power loss."""
     for path in (*folder.rglob("*"), folder):

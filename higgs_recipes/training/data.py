@@ -1,10 +1,11 @@
 """The training and test rows of a recipe: its encoded corpora, concatenated."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from functools import cached_property
 from hashlib import sha256
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +15,6 @@ from datasets.config import HF_DATASETS_CACHE
 from transformers import PreTrainedTokenizerBase
 
 from higgs_recipes.chatml import CHAT_TEMPLATE
-from higgs_recipes.configs.sft import SFTConfig
 from higgs_recipes.constants import FRAMES_PER_SECOND, NUM_CODEBOOKS
 from higgs_recipes.corpus.encoded import check_codec, fetch_encoded, load_encoded
 from higgs_recipes.errors import InputError
@@ -28,8 +28,18 @@ INPUT_IDS = "input_ids"
 COLUMNS = ["id", "messages", "codes", "ref_codes", "codec"]
 
 
+class DataConfig(Protocol):
+    """The fields of an `SFTConfig` that choose the rows. To read a corpus, nothing else of a recipe is imported."""
+
+    datasets: list[str]
+    eval_strategy: Any
+    test_split: str | None
+    pack_to: int | None
+    main_process_first: Callable[..., AbstractContextManager[None]]
+
+
 def load_training_data(
-    config: SFTConfig, tokenizer: PreTrainedTokenizerBase, *, codec: str
+    config: DataConfig, tokenizer: PreTrainedTokenizerBase, *, codec: str
 ) -> tuple[Dataset, Dataset | None, list[dict[str, Any]]]:
     """Load the rows of a recipe, with tokenized prompts (see `tokenize_rows`).
 

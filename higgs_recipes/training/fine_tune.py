@@ -51,6 +51,12 @@ def fine_tune(config: SFTConfig, state: ResultState, *, checkpoint: str | None) 
     settings = run_settings(config, run)
     if checkpoint is not None:
         run[RESUMED] = check_resume(checkpoint, settings)
+    listener = None
+    if config.listen is not None:
+        from higgs_recipes.training.listening import Listener  # its packages are needed only here
+
+        listener = Listener(config, tokenizer)
+        run["listening"] = listener.describe()
     trainer = HiggsTrainer(
         build_model(config, base, adapter=adapter),
         config,
@@ -58,6 +64,7 @@ def fine_tune(config: SFTConfig, state: ResultState, *, checkpoint: str | None) 
         train_dataset=train_samples,
         eval_dataset=EncodedSamples(test_rows, tokenizer) if test_rows is not None else None,
         run_info=run | {SETTINGS: settings},
+        listener=listener,
     )
     if trainer.is_world_process_zero():
         state.write()

@@ -9,7 +9,7 @@ from transformers import TrainerState
 
 from higgs_recipes.configs.sft import SFTConfig
 from higgs_recipes.files import atomic_write
-from higgs_recipes.hub.run_record import RUN_INFO
+from higgs_recipes.hub.run_record import LISTEN_SAMPLES, LISTEN_SCORES, LISTENING, RUN_INFO
 from higgs_recipes.training.resume import SETTINGS
 
 
@@ -20,7 +20,8 @@ def write_run_record(
 
     Args:
         folder: folder of the weights.
-        run: the entries that do not depend on the weights; only a checkpoint needs its settings.
+        run: the entries that do not depend on the weights; only a checkpoint needs its settings. The entry
+            `listening` gets the scores of the last evaluation up to the step of the weights.
         args: the recipe.
         state: state of the trainer.
         is_complete: whether the weights are the result, which `load_best_model_at_end` decides, or a checkpoint.
@@ -30,11 +31,18 @@ def write_run_record(
     logs = [entry for entry in state.log_history if entry["step"] <= step]
     train_logs = [entry for entry in logs if "loss" in entry]
     eval_logs = [entry for entry in logs if "eval_loss" in entry]
+    losses = (train_logs[-1] if train_logs else {}) | (eval_logs[-1] if eval_logs else {})
     record = {name: value for name, value in run.items() if name != SETTINGS or not is_complete} | {
         "steps": step,
-        "losses": (train_logs[-1] if train_logs else {}) | (eval_logs[-1] if eval_logs else {}),
+        "losses": {name: value for name, value in losses.items() if name not in LISTEN_SCORES},
         "log_history": state.log_history,
     }
+    if LISTENING in run:
+        scored = [entry for entry in eval_logs if LISTEN_SAMPLES in entry]
+        record[LISTENING] = run[LISTENING] | {
+            "step": scored[-1]["step"] if scored else None,
+            "scores": {name: scored[-1][name] for name in LISTEN_SCORES if name in scored[-1]} if scored else {},
+        }
     if is_best:
         metric = f"eval_{args.metric_for_best_model.removeprefix('eval_')}"
         record["best"] = {"metric": metric, "value": state.best_metric, "last_step": state.global_step}

@@ -11,6 +11,7 @@ from accelerate.utils import parse_flag_from_env
 from transformers.trainer import TRAINER_STATE_NAME
 
 from higgs_recipes.configs.sft import SFTConfig
+from higgs_recipes.configs.training_arguments import LISTEN_HIGHER_IS_BETTER
 from higgs_recipes.errors import InputError
 from higgs_recipes.hub.public import public_record
 from higgs_recipes.hub.run_record import RUN_INFO
@@ -92,6 +93,8 @@ def check_resume(checkpoint: str, settings: Mapping[str, Any]) -> list[dict[str,
     before = {field.name: field.default for field in fields(SFTConfig)} | run[SETTINGS]
     changed = {name: [before.get(name), value] for name, value in settings.items() if before.get(name) != value}
     may_differ = {*_MAY_DIFFER, *_ENVIRONMENT} | ({"length"} if _may_change_length(settings, step) else set())
+    if (settings["metric_for_best_model"] or "").removeprefix("eval_") not in LISTEN_HIGHER_IS_BETTER:
+        may_differ |= {"listen"}  # otherwise the scores of earlier checkpoints would not compare
     refused = {
         name: values for name, values in changed.items() if name not in may_differ and not name.startswith(_VERSION)
     }

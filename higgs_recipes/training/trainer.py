@@ -1,7 +1,7 @@
 """A `transformers.Trainer` with the DualFFN loss, normalized over the whole optimizer step and logged by codebook."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 from transformers import Trainer
-from transformers.trainer import TRAINER_STATE_NAME
 
 from higgs_recipes.collator import HiggsCollator
 from higgs_recipes.configs.sft import SFTConfig
@@ -31,6 +30,7 @@ from higgs_recipes.training.checkpoints import (
     STAGING,
     delete_old_checkpoints,
     has_all_steps,
+    record_final_path,
     restore_resumed,
     staged_checkpoint,
 )
@@ -58,6 +58,7 @@ class HiggsTrainer(Trainer):
         collator: collates training batches; None builds the recipe's. Evaluation always pads, without `code_dropout`,
             and uses transformers' own forward, which also validates the variable-length forward.
         run_info: entries of `run.json` that the trainer does not know: base, codec, datasets.
+        listener: scores the speech of the model at each evaluation; None: evaluations have losses only.
 
     Raises (by `train`):
         InputError: the model does not predict every codebook better than chance (`check_preflight`).
@@ -74,6 +75,7 @@ class HiggsTrainer(Trainer):
         eval_dataset: SampleDataset | None = None,
         collator: HiggsCollator | None = None,
         run_info: Mapping[str, Any],
+        listener: Callable[[nn.Module], dict[str, float]] | None = None,
     ) -> None:
         assert args.num_train_epochs is not None, "hours_seen must be resolved by epochs_to_train"
         bare_model = unwrap_model(model)
@@ -111,7 +113,7 @@ class HiggsTrainer(Trainer):
         # Copied to the device once: a copy within a step would wait for the GPU.
         weights = args.codebook_weights or [1 / config.num_codebooks] * config.num_codebooks
         self.codebook_weights = torch.tensor(weights, device=args.device)  # (C,)
-        self.base, self.run_info = base, dict(run_info)
+        self.base, self.run_info, self.listener = base, dict(run_info), listener
         self.packed_sampler: PackedRowSampler | None = None  # the training batches, with `fill_rows`
         self.staging: Path | None = None  # folder of the checkpoint while it is saved
 
@@ -204,8 +206,8 @@ class HiggsTrainer(Trainer):
         """Losses of a dataset; each row counts once, for any number of processes, and sums are divided at the end.
 
         Returns:
-            `eval_loss`, weighted as in training, and `eval_` with the other names of `HIGHER_IS_BETTER`; of several
-            datasets by name, `eval_NAME_loss` ...
+            `eval_loss`, weighted as in training, and `eval_` with the other names of `HIGHER_IS_BETTER` and, for the
+            trainer's own dataset, of the listener's scores; of several datasets by name, `eval_NAME_loss` ...
         """
         dataset = self.eval_dataset if eval_dataset is None else eval_dataset
         if isinstance(dataset, dict):
@@ -217,8 +219,9 @@ class HiggsTrainer(Trainer):
             raise ValueError("evaluate() needs an eval_dataset with rows")
         with self.training_metrics.paused():
             losses = self._sum_losses(dataset)
+            scores = {} if self.listener is None or eval_dataset is not None else self.listener(self.model)
         loss = self._weighted(losses, text_count=losses.text_count, codebook_counts=losses.codebook_counts)
-        named = summarize(losses) | {"loss": float(loss)}
+        named = summarize(losses) | {"loss": float(loss)} | scores
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in named.items()}
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
@@ -290,11 +293,7 @@ class HiggsTrainer(Trainer):
             staged_checkpoint(folder, publishes=args.should_save, wait=wait) as self.staging,
         ):
             super()._save_checkpoint(model, trial)
-            best = self.state.best_model_checkpoint
-            if best is not None and Path(best).parent == self.staging:  # this checkpoint: record its final path
-                self.state.best_model_checkpoint = str(folder / Path(best).name)
-                if args.should_save:
-                    self.state.save_to_json(str(Path(best) / TRAINER_STATE_NAME))
+            record_final_path(self.state, folder, staging=self.staging, writes=args.should_save)
         self.staging = None
         if args.should_save:  # old checkpoints are deleted only when the new one is complete
             delete_old_checkpoints(args, self.state, is_complete=False)

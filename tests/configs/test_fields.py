@@ -2,7 +2,7 @@ from dataclasses import dataclass, fields, is_dataclass
 
 import pytest
 
-from higgs_recipes.configs import benchmark, codec, corpus, finetuning, inference, model, segment, sft
+from higgs_recipes.configs import benchmark, codec, corpus, finetuning, inference, listening, model, segment, sft
 from higgs_recipes.configs.fields import option, require, require_package, require_seed
 from higgs_recipes.errors import InputError
 from tests.helpers.configs import REQUIRED, make
@@ -11,7 +11,7 @@ from tests.helpers.configs import REQUIRED, make
 MAX_HELP = 2 * 119  # characters
 OWN_CONFIGS = [
     config_class
-    for module in (model, sft, inference, finetuning, corpus, segment, codec, benchmark)
+    for module in (model, sft, inference, listening, finetuning, corpus, segment, codec, benchmark)
     for config_class in vars(module).values()
     if is_dataclass(config_class) and config_class.__module__ == module.__name__
 ]

@@ -205,7 +205,7 @@ def test_the_direction_of_a_metric_is_that_of_the_table(metric):
 
 
 def test_an_unknown_metric_is_refused_with_the_known_ones():
-    for metric in ("wer", "eval_loss_codebook_8", "test_loss", ""):
+    for metric in ("bleu", "eval_loss_codebook_8", "test_loss", ""):
         with pytest.raises(
             InputError, match=f"metric_for_best_model: {metric} is unknown; use one of loss, loss_text"
         ):

@@ -18,8 +18,10 @@ from higgs_recipes.configs.inference import (
     GenerateConfig,
     InitConfig,
     MergeConfig,
+    MetricModelsConfig,
     SamplingConfig,
 )
+from higgs_recipes.configs.listening import ListenConfig
 from higgs_recipes.configs.model import CodecConfig, HubConfig, ModelConfig
 from higgs_recipes.configs.segment import SegmentConfig
 from higgs_recipes.configs.sft import SFTConfig
@@ -42,8 +44,10 @@ REQUIRED: dict[type, dict[str, Any]] = {
     HubConfig: {},
     ImportConfig: {"format": "f5", "sources": ["metadata.csv"]},
     InitConfig: {"model_config": "model.json"},
+    ListenConfig: {},
     MergeConfig: {"adapter": "voice"},
     MethodConfig: {},
+    MetricModelsConfig: {},
     ModelConfig: {},
     SamplingConfig: {},
     SFTConfig: {"datasets": ["codes"], "use_cpu": True, "report_to": "none"},
