@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
-from higgs_recipes.audio.pretrained import resample_for_metrics
+from higgs_recipes.audio.pretrained import SpeakerModel, resample_for_metrics, score_name
 from higgs_recipes.errors import InputError, import_module
 from higgs_recipes.files import sha256_files
 from higgs_recipes.hub.client import download_file
@@ -101,27 +101,15 @@ class Paraformer:
         raise InputError(f"asr {self.name} has no word times, which dialogues need: name a Whisper checkpoint")
 
 
-class EmotionModel:
-    """emotion2vec: waveform -> embedding of the emotion, the mean of its features over time.
-
-    Attributes:
-        revision: as of a metric model.
-        score_name: name of the cosine of two embeddings.
-    """
+class EmotionModel(SpeakerModel):
+    """emotion2vec: waveform -> embedding of the emotion, the mean of its features over time."""
 
     def __init__(self, name: str, *, revision: str | None, device: torch.device) -> None:
         self.model, self.revision = load_funasr(name, revision=revision, device=device, field="speaker")
-        self.score_name = "sim_" + name.removeprefix(PREFIX).rstrip("/").rsplit("/", 1)[-1].replace("-", "_")
+        self.score_name = score_name(name.removeprefix(PREFIX))
 
-    def embed_resampled(self, clips: Sequence[Tensor]) -> list[Tensor | None]:
-        """Embed each clip (N_i,) at 16 kHz as a unit vector; None for a clip that is too short."""
-        return [self._embed_one(clip) if len(clip) >= MIN_EMOTION_SAMPLES else None for clip in clips]
-
-    def embed(self, waveforms: Sequence[Tensor]) -> list[Tensor | None]:
-        """As `embed_resampled`, of clips at `SAMPLE_RATE`."""
-        return self.embed_resampled([resample_for_metrics(waveform) for waveform in waveforms])
-
-    def _embed_one(self, clip: Tensor) -> Tensor:
+    def _embed_one(self, clip: Tensor) -> Tensor | None:
+        if len(clip) < MIN_EMOTION_SAMPLES:
+            return None
         (result,) = self.model.generate(input=clip.numpy(), granularity="utterance", extract_embedding=True)
-        embedding = torch.as_tensor(result["feats"], dtype=torch.float32)
-        return embedding / embedding.norm()
+        return torch.as_tensor(result["feats"], dtype=torch.float32)

@@ -1,5 +1,7 @@
 """Pretrained metric models (ASR and speaker): load a checkpoint, and resample to the rate that they expect."""
 
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,41 @@ from higgs_recipes.hub.safe_files import check_checkpoint, check_processor
 METRIC_MODEL_RATE = 16_000  # Hz
 # Weights by their standard names only: whisper-large-v3 also stores float32 copies under other names.
 CHECKPOINT_FILES = ("*.json", "*.txt", "model.safetensors", "model-*-of-*.safetensors")
+
+
+class SpeakerModel(ABC):
+    """A speaker model: waveform -> embedding.
+
+    Attributes:
+        revision: commit on the Hub, "local@" and a hash of the weights, or package and version.
+        score_name: name of the cosine of two embeddings; scores of different models do not compare.
+    """
+
+    revision: str
+    score_name: str
+
+    def embed(self, waveforms: Sequence[Tensor]) -> list[Tensor | None]:
+        """Embed each clip (N_i,) at `SAMPLE_RATE` as a unit vector; None for a clip that is too short or silent."""
+        return self.embed_resampled([resample_for_metrics(waveform) for waveform in waveforms])
+
+    def embed_resampled(self, clips: Sequence[Tensor]) -> list[Tensor | None]:
+        """As `embed`, of clips (N_i,) at `METRIC_MODEL_RATE`, on the CPU."""
+        # One clip at a time: models normalize over time, so padding would change the embedding.
+        embeddings = [self._embed_one(clip) for clip in clips]
+        return [None if embedding is None else embedding / embedding.norm() for embedding in embeddings]
+
+    @abstractmethod
+    def _embed_one(self, clip: Tensor) -> Tensor | None:
+        """The embedding (E,) of a clip (N,) at `METRIC_MODEL_RATE`, float32 on the CPU; None if it has none."""
+
+
+def score_name(name: str) -> str:
+    """The name of the cosine of a speaker model's embeddings, by the last part of the model's name.
+
+    >>> score_name("microsoft/wavlm-base-plus-sv")
+    'sim_wavlm_base_plus_sv'
+    """
+    return "sim_" + name.rstrip("/").rsplit("/", 1)[-1].replace("-", "_")
 
 
 def resample_for_metrics(waveform: Tensor) -> Tensor:

@@ -6,11 +6,11 @@ Python package, or `funasr:emotion2vec_plus_large`, whose embedding is of the em
 waveforms (N,) at `SAMPLE_RATE`, which the models resample to 16 kHz.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -21,10 +21,11 @@ from transformers import AutoFeatureExtractor, AutoModelForAudioXVector
 from higgs_recipes.audio.funasr_models import PREFIX, EmotionModel
 from higgs_recipes.audio.pretrained import (
     METRIC_MODEL_RATE,
+    SpeakerModel,
     fetch_checkpoint,
     load_complete_model,
     load_part,
-    resample_for_metrics,
+    score_name,
 )
 from higgs_recipes.audio.wavlm_ecapa import MIN_SAMPLES, is_wavlm_ecapa, load_wavlm_ecapa
 from higgs_recipes.errors import InputError, import_module
@@ -40,24 +41,6 @@ PICKLE_SHA256 = "51f07e3b94d9e0262a6a675ef5a087be3dd09e8c62e9d886827f44f82fe7f94
 PORT_SHA256 = "559b87088828b5f1bc5762d9746c08ef00ba4e5141b6897bebce1b77a58ae2b7"
 # The cosine of these weights only: others, also of the same architecture, have the name of their folder.
 SEED_TTS_SCORE = "sim_wavlm_large_ecapa_tdnn"
-
-
-class SpeakerModel(Protocol):
-    """A speaker model.
-
-    Attributes:
-        revision: commit on the Hub, "local@" and a hash of the weights, or package and version.
-        score_name: name of the cosine of two embeddings; scores of different models do not compare.
-    """
-
-    revision: str
-    score_name: str
-
-    def embed(self, waveforms: Sequence[Tensor]) -> list[Tensor | None]:
-        """Embed the voice of each clip (N_i,) as a unit vector; None for a clip that is too short or silent."""
-
-    def embed_resampled(self, clips: Sequence[Tensor]) -> list[Tensor | None]:
-        """As `embed`, of clips (N_i,) at `METRIC_MODEL_RATE`, on the CPU."""
 
 
 def load_speaker_model(name: str, *, revision: str | None, device: torch.device) -> SpeakerModel:
@@ -112,7 +95,7 @@ def _weight_names(path: Path) -> list[str]:
         return list(file.keys())
 
 
-class XVector:
+class XVector(SpeakerModel):
     """An x-vector checkpoint (WavLM, wav2vec 2.0, UniSpeech-SAT ...) in float32."""
 
     def __init__(self, name: str, *, folder: Path, revision: str, device: torch.device) -> None:
@@ -120,23 +103,18 @@ class XVector:
         self.model = load_complete_model(AutoModelForAudioXVector, folder, name=name, field="speaker").to(device)
         self.extractor = load_part(AutoFeatureExtractor, folder, name=name, field="speaker")
         self.device = device
-        self.score_name = _score_name(name)
-
-    def embed(self, waveforms: Sequence[Tensor]) -> list[Tensor | None]:
-        return self.embed_resampled([resample_for_metrics(waveform) for waveform in waveforms])
-
-    def embed_resampled(self, clips: Sequence[Tensor]) -> list[Tensor | None]:
-        # One clip at a time: the first layer normalizes over time, so padding would change the embedding.
-        return [self._embed_one(clip) if _has_voice(clip) else None for clip in clips]
+        self.score_name = score_name(name)
 
     @torch.inference_mode()
-    def _embed_one(self, clip: Tensor) -> Tensor:
+    def _embed_one(self, clip: Tensor) -> Tensor | None:
+        if not _has_voice(clip):
+            return None
         features = self.extractor(clip.numpy(), sampling_rate=METRIC_MODEL_RATE, return_tensors="pt")
         (embedding,) = self.model(**features.to(self.device)).embeddings.float().cpu()
-        return embedding / embedding.norm()
+        return embedding
 
 
-class WavLMEcapaSpeaker:
+class WavLMEcapaSpeaker(SpeakerModel):
     """WavLM with an ECAPA-TDNN head in float32, as Seed-TTS-eval runs it: each clip alone and whole.
 
     Args:
@@ -160,20 +138,13 @@ class WavLMEcapaSpeaker:
         config = None if file is None else _wavlm_config(file.parent)
         self.model = load_wavlm_ecapa(weights, wavlm_config=config, name=f"speaker {name}").to(device)
         is_published = file is None or sha256_file(file) == PORT_SHA256
-        self.score_name = SEED_TTS_SCORE if is_published else _score_name(name)
+        self.score_name = SEED_TTS_SCORE if is_published else score_name(name)
 
-    def embed(self, waveforms: Sequence[Tensor]) -> list[Tensor | None]:
-        return self.embed_resampled([resample_for_metrics(waveform) for waveform in waveforms])
-
-    def embed_resampled(self, clips: Sequence[Tensor]) -> list[Tensor | None]:
-        return [self._embed_one(clip) if len(clip) >= MIN_SAMPLES else None for clip in clips]
-
-    def _embed_one(self, clip: Tensor) -> Tensor:
-        embedding = self.model(clip.to(self.device)).cpu()
-        return embedding / embedding.norm()
+    def _embed_one(self, clip: Tensor) -> Tensor | None:
+        return self.model(clip.to(self.device)).cpu() if len(clip) >= MIN_SAMPLES else None
 
 
-class Resemblyzer:
+class Resemblyzer(SpeakerModel):
     """The GE2E speaker encoder of the package Resemblyzer. Its cosine does not compare with the SIM of any paper."""
 
     score_name = "ge2e_cosine"
@@ -187,26 +158,15 @@ class Resemblyzer:
         self.encoder = self.package.VoiceEncoder(device, verbose=False)
         self.revision = f"Resemblyzer {version('Resemblyzer')}"
 
-    def embed(self, waveforms: Sequence[Tensor]) -> list[Tensor | None]:
-        return self.embed_resampled([resample_for_metrics(waveform) for waveform in waveforms])
-
-    def embed_resampled(self, clips: Sequence[Tensor]) -> list[Tensor | None]:
-        return [self._embed_one(clip) if _has_voice(clip) else None for clip in clips]
-
     def _embed_one(self, clip: Tensor) -> Tensor | None:
-        voiced = self.package.preprocess_wav(clip.numpy())  # removes long silences
-        if not len(voiced):
+        if not _has_voice(clip):
             return None
-        embedding = torch.from_numpy(self.encoder.embed_utterance(voiced))
-        return embedding / embedding.norm()
+        voiced = self.package.preprocess_wav(clip.numpy())  # removes long silences
+        return torch.from_numpy(self.encoder.embed_utterance(voiced)) if len(voiced) else None
 
 
 def _has_voice(clip: Tensor) -> bool:
     return len(clip) >= MIN_VOICE_SECONDS * METRIC_MODEL_RATE and bool(clip.any())
-
-
-def _score_name(name: str) -> str:
-    return "sim_" + name.rstrip("/").rsplit("/", 1)[-1].replace("-", "_")
 
 
 def _wavlm_config(folder: Path) -> dict[str, Any] | None:

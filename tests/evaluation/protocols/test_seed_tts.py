@@ -187,7 +187,7 @@ def test_the_report_shows_missing_clips_and_every_section(evaluation, tmp_path):
 
 def test_with_the_models_of_the_benchmark_its_name_and_published_scores_are_shown(folder, monkeypatch, tmp_path):
     monkeypatch.setitem(ASR, "en", "package:faster-whisper-tiny.en")
-    monkeypatch.setattr("higgs_recipes.audio.speaker._score_name", lambda name: SEED_TTS_SCORE)
+    monkeypatch.setattr("higgs_recipes.audio.speaker.score_name", lambda name: SEED_TTS_SCORE)
     evaluation = run_protocol(config(folder, adapter=None, num_samples=1))
     benchmark = evaluation.metrics["benchmark"]
     assert benchmark["name"] == "Seed-TTS-eval en" and benchmark["anchors"] == ANCHORS["en"]
