@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from higgs_recipes.audio.codec import Codec
+from higgs_recipes.audio.wav_file import pcm16
 from higgs_recipes.configs.inference import GenerateConfig, PCMFormat
 from higgs_recipes.constants import FRAMES_PER_SECOND
 from higgs_recipes.generation.engine import open_engine
@@ -104,4 +105,4 @@ def pcm_bytes(waveform: Tensor, pcm_format: PCMFormat) -> bytes:
     """
     if pcm_format == "f32le":
         return waveform.numpy().astype("<f4").tobytes()
-    return (waveform.double() * 2**15).floor().clamp(-(2**15), 2**15 - 1).numpy().astype("<i2").tobytes()
+    return pcm16(waveform).numpy().astype("<i2").tobytes()

@@ -13,16 +13,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from higgs_recipes.audio.codec import codec_revision, load_codec
+from higgs_recipes.audio.codec import codec_revision
 from higgs_recipes.audio.word_errors import ErrorCounts
 from higgs_recipes.configs.inference import EvaluateConfig
 from higgs_recipes.corpus.encoded import load_encoded
 from higgs_recipes.errors import InputError
 from higgs_recipes.evaluation.evaluate import generate_clips
+from higgs_recipes.evaluation.models import load_models
 from higgs_recipes.evaluation.scoring import SpokenClip, score_clips
 from higgs_recipes.hub.cards import adapter_card
 from higgs_recipes.modeling.base_files import fetch_base
-from higgs_recipes.modeling.lora import fetch_adapter
 from higgs_recipes.modeling.model import build_model, load_tokenizer
 from higgs_recipes.training.listening import Listener, preserved_random_state, speaking, speaking_rate
 from higgs_recipes.training.resume import check_resume
@@ -121,17 +121,15 @@ def test_the_scores_are_those_of_an_evaluation_of_the_same_rows_and_seeds(heard,
         dtype="float32",
         codec_name_or_path=config.codec_name_or_path,
         dataset=config.datasets[0],
+        adapter=str(heard),
         output_dir=str(heard.parent / "evaluation"),
         max_seconds=0.6,
         seed=SEED,
         **metric_models,
     )
-    codec = load_codec(config.codec_name_or_path, revision=None, device="cpu")
-    voices = codec.decode([torch.as_tensor(row["codes"], dtype=torch.int16) for row in listener.rows])
-    base, adapter = fetch_base(config), fetch_adapter(str(heard), revision=None)
-    clips = generate_clips(
-        listener.rows, config=evaluated, base=base, adapter=adapter, codec=codec, device=torch.device("cpu")
-    )
+    models = load_models(evaluated)
+    voices = models.codec.decode([torch.as_tensor(row["codes"], dtype=torch.int16) for row in listener.rows])
+    clips = generate_clips(listener.rows, config=evaluated, models=models)
     scored = score_clips(
         [row | {"seed": SEED + index} for index, row in enumerate(listener.rows)],
         {"real": [SpokenClip(voice) for voice in voices], "finetuned": clips["finetuned"]},
