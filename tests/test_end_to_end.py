@@ -228,6 +228,7 @@ def test_an_adapter_from_the_hub_speaks_as_the_one_on_disk(road, adapter):
     assert torch.tensor(road.codes("pulled")).shape == (1, round(SECONDS * 25), 8)
 
 
+@pytest.mark.slow
 def test_a_killed_generation_goes_on_with_the_clips_that_are_missing(road, adapter):
     flags = [*road.generate_flags("killed", adapter=adapter), "--batch_size", 1, "--text", *[TEXT] * 6]
     process = road.scripts.start("generate", *flags)
@@ -337,6 +338,7 @@ def test_a_loss_that_is_no_number_ends_training_with_one_line(road, corpus):
     assert re.match(r"step \d: the loss is not finite; rows of the batch: .*", error)
 
 
+@pytest.mark.slow
 def test_a_failed_push_leaves_the_adapter_on_disk_and_its_command_pushes_it(road, corpus):
     road.hub.fail_next(500, "POST .*/commit/main", times=9)
     flags = [*road.sft_flags("second"), "--max_steps", 1, "--eval_strategy", "no", "--save_strategy", "no"]
@@ -400,6 +402,7 @@ def pushed_again(road: Road, script: str, flags: list[object], folder: Path) -> 
     return done
 
 
+@pytest.mark.slow
 def test_a_killed_push_is_finished_by_the_same_command(road, corpus, adapter, report):
     flags = [*road.encode_flags("corpus3"), *PUSH_CORPUS, "tester/corpus3", "--overwrite_output_dir", "false"]
     done = pushed_again(road, "encode", flags, road.folder / "corpus3")

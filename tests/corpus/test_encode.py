@@ -266,6 +266,7 @@ KILLED = """
 """
 
 
+@pytest.mark.slow
 def test_a_killed_run_continues(config, encoded_clips, tmp_path):
     paths = [config().sources[0], str(tiny_codec_folder()), config().output_dir, config().cache_dir]
     with (tmp_path / "log").open("w") as log:

@@ -229,6 +229,7 @@ def test_finished_files_are_not_downloaded_again_and_only_new_clips_of_a_changed
     encoder.large.commit(before)
 
 
+@pytest.mark.slow
 def test_a_killed_run_continues_with_its_file(encoder):
     recipe = json.dumps(encoder.recipe("killed", source=WITH_IDS))
     process = encoder.start("-c", textwrap.dedent(ONCE), recipe, "linger")
@@ -267,6 +268,7 @@ def test_several_processes_share_the_files(encoder, tmp_path):
     assert not list(encoder.folder.glob(".shared*"))
 
 
+@pytest.mark.slow
 def test_fields_that_need_all_recordings_are_refused(encoder):
     encoder.fetched()
     message = encoder.run("refused", source=WITH_IDS, keep_audio="all")

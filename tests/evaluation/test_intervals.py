@@ -187,6 +187,7 @@ def test_95_percent_intervals_cover_95_percent_at_20_utterances(score):
     assert 92 <= coverage(SCORES[score], n=20, num_samples=1000) <= 97
 
 
+@pytest.mark.slow
 def test_the_percentile_bootstrap_does_not():
     covered = [coverage(draw, n=20, num_samples=1000, method="percentile") for draw in SCORES.values()]
     assert max(covered) < 93 and min(covered) < 87

@@ -62,6 +62,7 @@ def test_an_endpoint_that_stays_busy_for_one_pair_is_counted(ask):
     assert answers == [Failure("no_answer", "status 429"), Judgment(2, 1, 2)]
 
 
+@pytest.mark.slow
 def test_a_slow_answer_is_asked_again_and_then_counted(ask):
     answers, server = ask(slowly(0.6, 1, judgment(1)), seconds=0.2, pairs=PAIRS[:1])
     assert answers == [Judgment(2, 1, 1)] and len(server.requests) == 2

@@ -55,6 +55,7 @@ def corpus(tmp_path_factory) -> Path:
     return folder / "corpus"
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_metrics_of_one_also_after_a_kill(corpus, tmp_path, monkeypatch):
     monkeypatch.setattr(models, "load_asr_model", lambda *args, **kwargs: LengthASRModel())
     monkeypatch.setattr(models, "load_speaker_model", lambda *args, **kwargs: LoudnessSpeakerModel())

@@ -95,6 +95,7 @@ def test_random_checkpoint_of_another_config_is_refused(tmp_path):
         random_checkpoint(str(tmp_path / "other.json"), folder=tmp_path / "model", seed=0)
 
 
+@pytest.mark.slow
 def test_a_killed_command_is_finished_by_the_same_one_and_by_no_other(tmp_path):
     def init(**fields):
         configs = {"codec_config": str(ROOT / "tests/data/random_tiny/codec.json")}

@@ -165,6 +165,7 @@ def test_the_record_and_the_card_have_the_scores_of_the_saved_weights(heard, lis
     assert f"step 4: WER {last['eval_wer']:.1%}" in line.replace("\\", "") and "3 held-out texts; asr" in line
 
 
+@pytest.mark.slow
 def test_the_best_checkpoint_may_be_that_of_the_best_speech(tmp_path, corpus, listen):
     fields = EVALUATED | {"eval_steps": 1, "load_best_model_at_end": True, "metric_for_best_model": "eval_similarity"}
     fine_tuned(tmp_path, datasets=[str(corpus)], listen=listen, **fields)
@@ -268,6 +269,7 @@ def test_a_silent_clip_and_one_that_was_cut(tmp_path, corpus, listen):
     assert speaking_rate(clips[1:2], [ErrorCounts(0, 900)]) is None
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_texts_and_have_the_scores_of_one(tmp_path, corpus, listen):
     def scores() -> dict[str, float]:
         config = recipe(tmp_path / "run", datasets=[str(corpus)], listen=listen, **EVALUATED)
@@ -298,6 +300,7 @@ def test_an_error_of_one_process_ends_both(tmp_path, corpus, listen):
     assert (main.code, other.code) == (1, 2) and "the adapter cannot be added to the weights" in main.output
 
 
+@pytest.mark.slow
 def test_the_script_finds_the_library_evaluate_and_not_the_script_of_its_name():
     code = (
         "import runpy, sys; from importlib.machinery import PathFinder; sys.path.insert(0, 'scripts'); "

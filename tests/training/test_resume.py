@@ -177,6 +177,7 @@ def test_a_run_that_saved_only_weights_is_refused(tmp_path):
         fine_tuned(tmp_path, resume_from_checkpoint="true", max_steps=3)
 
 
+@pytest.mark.slow
 def test_early_stopping_counts_on_in_a_resumed_run_of_another_folder(tmp_path):
     fields = {"early_stopping_patience": 2, "load_best_model_at_end": True, "learning_rate": 0.0, "max_steps": 9}
     fields |= {"eval_strategy": "steps", "eval_steps": 1}
