@@ -167,6 +167,7 @@ def test_a_long_run_of_numerals_is_not_parsed():
     assert normalize_words("9" * 5000, "de") == "9" * 5000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("language", ["de", "ja"])
 def test_of_all_characters_only_letters_digits_and_their_marks_stay(language):
     every = " ".join(map(chr, range(sys.maxunicode + 1)))

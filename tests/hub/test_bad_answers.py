@@ -219,8 +219,7 @@ def test_ids_and_revisions_that_cannot_exist_are_refused_without_a_request(hub):
     assert hub.requests == []
 
 
-@pytest.mark.parametrize("local", [False, True])
-@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+@pytest.mark.parametrize(("name", "local"), [("model.safetensors", False), ("config.json", True)])
 def test_a_flipped_byte_is_noticed_and_the_file_downloaded_again(hub, tmp_path, name, local):
     hub.add_repo("tester/model", FILES)
     damaged = []

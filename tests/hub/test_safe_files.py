@@ -87,7 +87,7 @@ def add_code(folder: Path, *, module: str, local_class: bool) -> None:
 
 
 @pytest.mark.parametrize("local_class", [True, False])
-@pytest.mark.parametrize("module", ["code", "tester/code--code"])
+@pytest.mark.parametrize("module", ["code", pytest.param("tester/code--code", marks=pytest.mark.slow)])
 def test_code_of_a_checkpoint_or_a_second_repository_never_runs(hub, tmp_path, module, local_class):
     marker = tmp_path / MARKER
     code = f"open({str(marker)!r}, 'w')\n\nclass Code:\n    pass\n"

@@ -310,6 +310,7 @@ def test_the_script_finds_the_library_evaluate_and_not_the_script_of_its_name():
     assert done.returncode == 0 and "/scripts/" not in done.stdout and done.stdout.strip(), done.stderr
 
 
+@pytest.mark.slow
 def test_what_cannot_be_scored_is_refused_before_training(tmp_path, corpus, listen):
     def refused(message: str, **changes: Any) -> None:
         fields = {"datasets": [str(corpus)], "listen": listen} | EVALUATED
