@@ -200,3 +200,8 @@ except ModuleNotFoundError:
 """
     run = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
     assert run.stdout == "the core is whole\n", run.stderr[-2000:]
+
+
+def test_no_module_is_longer_than_300_lines():
+    lengths = {name: len(path.read_text(encoding="utf-8").splitlines()) for name, path in MODULES.items()}
+    assert not {name: length for name, length in lengths.items() if length > 300}

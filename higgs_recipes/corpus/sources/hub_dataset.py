@@ -21,7 +21,7 @@ from higgs_recipes.corpus.sources.table import Table, rejected_unicode
 from higgs_recipes.corpus.sources.webdataset import WebDatasetTable
 from higgs_recipes.errors import InputError
 from higgs_recipes.files import explain_full_disk
-from higgs_recipes.hub.client import dataset_commit, dataset_files
+from higgs_recipes.hub.client import dataset_files
 from higgs_recipes.hub.download import UNREADABLE_ANSWER, ask_hub, fetch, hub_reason
 from higgs_recipes.hub.public import is_hub_id
 
@@ -145,21 +145,6 @@ def find_files(spec: dict[str, Any], split: str) -> HubFiles:
             f"revision: {CONVERTED}, or leave streaming out"
         )
     return HubFiles(path, commit, {file: contents[file] for file in paths}, features)
-
-
-def find_commit(spec: dict[str, Any], split: str) -> str:
-    """The commit of a source.
-
-    Raises:
-        InputError: missing, private or gated repository, or no such revision.
-    """
-    path, revision = spec["path"], spec.get("revision")
-    with explain_datasets(spec, split):
-        return ask_hub(
-            f"dataset '{path}' could not be fetched",
-            lambda: dataset_commit(path, revision=revision),
-            raises=(HfHubHTTPError, HTTPError),
-        )
 
 
 def open_hub(spec: dict[str, Any], split: str) -> tuple[Table | None, Path | None]:

@@ -5,14 +5,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub.errors import HfHubHTTPError, HTTPError
+
 from higgs_recipes.audio.decoding import AudioSource
 from higgs_recipes.configs.inference import EvaluateConfig
 from higgs_recipes.corpus.sources.cells import as_cell, is_null
-from higgs_recipes.corpus.sources.hub_dataset import CONVERTED, class_names, find_commit, open_hub
+from higgs_recipes.corpus.sources.hub_dataset import CONVERTED, class_names, explain_datasets, open_hub
 from higgs_recipes.corpus.sources.local_folder import open_folder
 from higgs_recipes.corpus.sources.paths import LINK_HINT, SourceFolder
 from higgs_recipes.corpus.sources.table import Table
 from higgs_recipes.errors import InputError, shown
+from higgs_recipes.hub.client import dataset_commit
+from higgs_recipes.hub.download import ask_hub
 from higgs_recipes.hub.public import is_hub_id
 
 
@@ -153,3 +157,18 @@ def open_benchmark(config: EvaluateConfig, columns: Mapping[str, str] | None = N
     names = dict(columns or {}) | (config.columns or {})
     files = None if is_on_hub else SourceFolder(folder, link_hint=LINK_HINT, shows_paths=False)
     return BenchmarkTable(table, where, files, names, Origin(commit, config.split))
+
+
+def find_commit(spec: dict[str, Any], split: str) -> str:
+    """The commit of a source.
+
+    Raises:
+        InputError: missing, private or gated repository, or no such revision.
+    """
+    path, revision = spec["path"], spec.get("revision")
+    with explain_datasets(spec, split):
+        return ask_hub(
+            f"dataset '{path}' could not be fetched",
+            lambda: dataset_commit(path, revision=revision),
+            raises=(HfHubHTTPError, HTTPError),
+        )

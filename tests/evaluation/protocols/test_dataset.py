@@ -23,7 +23,7 @@ def test_the_commit_of_a_dataset_on_the_hub_is_resolved_and_read(tmp_path, monke
         specs.append(spec)
         return DatasetTable(Dataset.from_list([{"text": "Hi."}])), None
 
-    monkeypatch.setattr("higgs_recipes.corpus.sources.hub_dataset.dataset_commit", dataset_commit)
+    monkeypatch.setattr("higgs_recipes.evaluation.protocols.dataset.dataset_commit", dataset_commit)
     monkeypatch.setattr("higgs_recipes.evaluation.protocols.dataset.open_hub", open_hub)
     data = open_benchmark(benchmark_config(tmp_path, dataset="user/texts", split="dev", dataset_revision=revision))
     assert data.origin == Origin(COMMIT, "dev")
