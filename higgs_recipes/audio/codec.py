@@ -8,11 +8,8 @@ batch; the codes of a clip then do not depend on the batch, except for rounding 
 import math
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +17,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoConfig, HiggsAudioV2TokenizerModel
 
+from higgs_recipes.audio.convolutions import Arithmetic, convolution_arithmetic
 from higgs_recipes.audio.mel_rvq import MelRVQModel
 from higgs_recipes.constants import CODEC_BATCH_SECONDS, HOP, SAMPLE_RATE
 from higgs_recipes.errors import InputError
@@ -30,9 +28,7 @@ from higgs_recipes.hub.safe_files import check_checkpoint
 
 
 WEIGHTS = "model.safetensors"
-Arithmetic = Literal["float32", "tf32"]
 _DECODED_TOGETHER = 64  # clips
-_CUDNN_LOCK = Lock()
 
 _MODELS = {"higgs_audio_v2_tokenizer": HiggsAudioV2TokenizerModel, "mel_rvq": MelRVQModel}
 _MODEL_TYPES = " or ".join(_MODELS)
@@ -67,7 +63,7 @@ class Codec:
         codes: list[Tensor] = [torch.empty(0)] * len(steps)
         for indexes in equal_length_batches(steps, batch_seconds=batch_seconds):
             batch = torch.stack([pad_to_steps(waveforms[index]) for index in indexes])  # (B, N)
-            with _convolutions(self.arithmetic, self.model.device):
+            with convolution_arithmetic(self.arithmetic, self.model.device):
                 encoded = self.model.encode(batch[:, None].to(self.model.device)).audio_codes  # (B, C, T)
             assert encoded.shape == (len(indexes), self.num_codebooks, steps[indexes[0]]), encoded.shape
             for index, clip in zip(indexes, encoded.transpose(1, 2).to("cpu", torch.int16), strict=True):
@@ -91,7 +87,7 @@ class Codec:
         waveforms: list[Tensor] = [torch.empty(0)] * len(codes)
         for indexes in equal_length_batches([len(clip) for clip in codes], batch_seconds=batch_seconds):
             batch = torch.stack([codes[index].long() for index in indexes]).transpose(1, 2)  # (B, C, T)
-            with _convolutions("float32", self.model.device):
+            with convolution_arithmetic("float32", self.model.device):
                 decoded = self.model.decode(batch.to(self.model.device)).audio_values[:, 0]  # (B, N)
             assert decoded.shape == (len(indexes), batch.shape[2] * HOP), decoded.shape
             for index, clip in zip(indexes, decoded.cpu(), strict=True):
@@ -206,17 +202,3 @@ def local_revision(folder: Path) -> str:
 
 def _identity(files: Snapshot) -> str:
     return local_revision(files.folder) if files.commit is None else f"{files.name}@{files.commit}"
-
-
-@contextmanager
-def _convolutions(arithmetic: Arithmetic, device: torch.device) -> Iterator[None]:
-    """Set the arithmetic of convolutions; for one thread at a time, since torch's setting is that of the process."""
-    if device.type == "cpu":
-        yield
-        return
-    # torch runs convolutions on GPUs in TF32 by default; its 10-bit mantissa moves some codes to neighboring ones.
-    is_tf32 = arithmetic == "tf32"
-    precision = "tf32" if is_tf32 else "ieee"
-    flags = {"deterministic": True, "allow_tf32": is_tf32, "fp32_precision": precision}
-    with _CUDNN_LOCK, torch.backends.cudnn.flags(enabled=True, **flags):
-        yield

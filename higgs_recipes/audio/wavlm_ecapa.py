@@ -9,13 +9,13 @@ padding would change the embedding.
 
 import re
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import WavLMConfig, WavLMModel
 
+from higgs_recipes.audio.convolutions import convolution_arithmetic
 from higgs_recipes.errors import InputError
 
 
@@ -199,14 +199,9 @@ class WavLMEcapa(nn.Module):
     def forward(self, waveform: Tensor) -> Tensor:  # (N,) at 16 kHz -> (E,)
         (num_samples,) = waveform.shape
         assert num_samples >= MIN_SAMPLES, num_samples
-        with exact_float32():
+        with convolution_arithmetic("float32", waveform.device):
             (embedding,) = self.ecapa(self.weighted_sum(self.hidden_states(waveform))[None])
         return embedding
-
-
-def exact_float32() -> AbstractContextManager[None]:
-    """Compute convolutions without TF32, torch's default on recent GPUs, which moves a cosine by up to 0.005."""
-    return torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False, fp32_precision="ieee")
 
 
 def load_wavlm_ecapa(

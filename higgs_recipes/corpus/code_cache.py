@@ -17,7 +17,8 @@ from safetensors.torch import save
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from higgs_recipes.audio.codec import Arithmetic, Codec, equal_length_batches, num_steps
+from higgs_recipes.audio.codec import Codec, equal_length_batches, num_steps
+from higgs_recipes.audio.convolutions import Arithmetic
 from higgs_recipes.constants import HOP, SAMPLE_RATE
 from higgs_recipes.corpus.clips import Clip
 from higgs_recipes.corpus.corpus import Corpus

@@ -1,7 +1,5 @@
 import json
 import shutil
-import threading
-import time
 from contextlib import nullcontext
 from dataclasses import replace
 
@@ -182,7 +180,7 @@ def test_only_gpus_encode_in_tf32_and_their_codes_have_a_cache_of_their_own(tmp_
         arithmetic.append(name)
         return nullcontext()
 
-    monkeypatch.setattr(codec_module, "_convolutions", recorded)
+    monkeypatch.setattr(codec_module, "convolution_arithmetic", recorded)
     for name in ("float32", "tf32"):
         (codes,) = replace(codec, arithmetic=name).encode([torch.zeros(2 * HOP)])
         replace(codec, arithmetic=name).decode([codes])
@@ -191,22 +189,3 @@ def test_only_gpus_encode_in_tf32_and_their_codes_have_a_cache_of_their_own(tmp_
     CodeCache(tmp_path, codec="local@1", arithmetic="tf32").add({"a": codes})
     assert "a" not in CodeCache(tmp_path, codec="local@1")
     assert "a" in CodeCache(tmp_path, codec="local@1", arithmetic="tf32")
-
-
-def test_threads_set_the_arithmetic_of_cudnn_one_after_the_other():
-    before = torch.backends.cudnn.allow_tf32, torch.backends.cudnn.deterministic
-    seen, started = [], threading.Event()
-
-    def encode(arithmetic, wait):
-        with codec_module._convolutions(arithmetic, torch.device("cuda")):
-            started.set()
-            time.sleep(wait)
-            seen.append((arithmetic, torch.backends.cudnn.allow_tf32))
-
-    first = threading.Thread(target=encode, args=("float32", 0.05))
-    first.start()
-    started.wait()
-    encode("tf32", 0.0)
-    first.join()
-    assert seen == [("float32", False), ("tf32", True)]
-    assert (torch.backends.cudnn.allow_tf32, torch.backends.cudnn.deterministic) == before
