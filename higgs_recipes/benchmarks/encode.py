@@ -3,7 +3,6 @@
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,12 +10,12 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from higgs_recipes.audio.codec import Codec, load_codec
-from higgs_recipes.audio.random_codec import init_codec, synthetic_audio
+from higgs_recipes.audio.random_codec import synthetic_audio
+from higgs_recipes.benchmarks.random_models import random_codec_folder
 from higgs_recipes.benchmarks.roofline import matmul_rate
 from higgs_recipes.configs.benchmark import BenchmarkEncodeConfig
 from higgs_recipes.constants import FRAMES_PER_SECOND, SAMPLE_RATE
 from higgs_recipes.devices import peak_memory_gib, reset_peak_memory, single_device, synchronize
-from higgs_recipes.output_folder import staged_folder
 
 
 ROUNDS = 3  # timed rounds, after one warm-up
@@ -37,10 +36,7 @@ def measure_encoding(config: BenchmarkEncodeConfig) -> Iterator[dict[str, Any]]:
         InputError: several processes were launched, or the config is not that of a codec.
     """
     device = single_device()
-    folder = Path(config.codec_dir)
-    if not folder.is_dir():
-        with staged_folder(folder, kind="benchmark") as staging:
-            init_codec(config.codec_config, seed=config.seed, output_dir=staging, device=device)
+    folder = random_codec_folder(config, device=device)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         num_steps = round(config.clip_seconds * FRAMES_PER_SECOND)

@@ -3,26 +3,23 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import HiggsAudioV2ForConditionalGeneration, PreTrainedTokenizerBase
 
+from higgs_recipes.benchmarks.random_models import load_random_model, text_of_length
 from higgs_recipes.benchmarks.roofline import copy_rate, frame_bytes
 from higgs_recipes.chatml import conversation
 from higgs_recipes.configs.benchmark import BenchmarkGenerateConfig
 from higgs_recipes.configs.inference import SamplingConfig
-from higgs_recipes.configs.model import ModelConfig
 from higgs_recipes.constants import FRAMES_PER_SECOND
 from higgs_recipes.delay import delayed_length, undelay_frames
 from higgs_recipes.devices import peak_memory_gib, reset_peak_memory, single_device, synchronize
 from higgs_recipes.errors import InputError
 from higgs_recipes.generation.engine import Clip, open_engine
 from higgs_recipes.generation.prefill import build_prompt
-from higgs_recipes.modeling.model import load_model
-from higgs_recipes.modeling.random_model import random_checkpoint
 from higgs_recipes.samples import tokenize_prompt
 
 
@@ -45,9 +42,7 @@ def measure_generation(config: BenchmarkGenerateConfig) -> Iterator[dict[str, An
         InputError: several processes were launched, or SamplingConfig refuses a value.
     """
     device = single_device()
-    base = random_checkpoint(config.model_config, folder=Path(config.checkpoint_dir), seed=config.seed)
-    model, tokenizer = load_model(ModelConfig(str(base), dtype=config.dtype), device=device)
-    disable_eos(model)
+    model, tokenizer = load_random_model(config, device=device)
     prompt = _prompt(config, tokenizer)
     rate = copy_rate(device)
     variants = config.variants | (dict.fromkeys(TRANSFORMERS, {}) if config.plain else {})
@@ -91,16 +86,6 @@ def measure_generation(config: BenchmarkGenerateConfig) -> Iterator[dict[str, An
         yield row
 
 
-def disable_eos(model: HiggsAudioV2ForConditionalGeneration) -> None:
-    """Set the logit of EOS to 0, in place, so that every clip reaches its maximum length.
-
-    With random weights half of all codes have a higher logit, so EOS is never among the top_k.
-    """
-    config = model.config
-    with torch.no_grad():
-        model.audio_lm_head.weight.unflatten(0, (config.num_codebooks, -1))[0, config.audio_stream_eos_id] = 0
-
-
 def variant_sampling(name: str, fields: dict[str, Any]) -> SamplingConfig:
     """The sampling of a variant.
 
@@ -115,8 +100,7 @@ def variant_sampling(name: str, fields: dict[str, Any]) -> SamplingConfig:
 
 def _prompt(config: BenchmarkGenerateConfig, tokenizer: PreTrainedTokenizerBase) -> Tensor:
     """The token ids (S,) that every stream begins with."""
-    text = ("The tide comes in. " * config.text_characters)[: config.text_characters]
-    turns = conversation({"text": text}, task="single_speaker_smart_voice")
+    turns = conversation({"text": text_of_length(config.text_characters)}, task="single_speaker_smart_voice")
     return tokenize_prompt(turns[:-1], tokenizer, add_generation_prompt=True)
 
 

@@ -3,28 +3,22 @@
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from threading import Barrier
 from typing import Any
 
 import torch
 
-from higgs_recipes.audio.codec import Codec, load_codec
-from higgs_recipes.audio.random_codec import init_codec
-from higgs_recipes.benchmarks.generate import disable_eos
+from higgs_recipes.audio.codec import Codec
+from higgs_recipes.benchmarks.random_models import load_random_codec, load_random_model, text_of_length
 from higgs_recipes.chatml import conversation
 from higgs_recipes.configs.benchmark import BenchmarkStreamConfig
 from higgs_recipes.configs.inference import SamplingConfig
-from higgs_recipes.configs.model import ModelConfig
 from higgs_recipes.constants import FRAMES_PER_SECOND, SAMPLE_RATE
 from higgs_recipes.devices import peak_memory_gib, reset_peak_memory, single_device, synchronize
 from higgs_recipes.generation.engine import Engine, open_engine
 from higgs_recipes.generation.generate import Request, build_prompts
 from higgs_recipes.generation.prefill import Prompt
 from higgs_recipes.generation.stream import stream_clip
-from higgs_recipes.modeling.model import load_model
-from higgs_recipes.modeling.random_model import random_checkpoint
-from higgs_recipes.output_folder import staged_folder
 
 
 RUNS = 3  # the last one is measured: the first ones compile and capture, and allocate
@@ -43,16 +37,9 @@ def measure_streaming(config: BenchmarkStreamConfig) -> Iterator[dict[str, Any]]
         InputError: several processes were launched, or a config of model or codec is invalid.
     """
     device = single_device()
-    base = random_checkpoint(config.model_config, folder=Path(config.checkpoint_dir), seed=config.seed)
-    model, tokenizer = load_model(ModelConfig(str(base), dtype=config.dtype), device=device)
-    disable_eos(model)
-    folder = Path(config.codec_dir)
-    if not folder.is_dir():
-        with staged_folder(folder, kind="benchmark") as staging:
-            init_codec(config.codec_config, seed=config.seed, output_dir=staging, device=device)
-    codec = load_codec(folder, revision=None, device=device)
-    text = ("The tide comes in. " * config.text_characters)[: config.text_characters]
-    turns = conversation({"text": text}, task="single_speaker_smart_voice")
+    model, tokenizer = load_random_model(config, device=device)
+    codec = load_random_codec(config, device=device)
+    turns = conversation({"text": text_of_length(config.text_characters)}, task="single_speaker_smart_voice")
     for streams in config.streams:
         requests = [Request(turns, [], seed=config.seed + index) for index in range(streams)]
         prompts = build_prompts(requests, tokenizer, model.config)

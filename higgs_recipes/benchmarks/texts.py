@@ -12,21 +12,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from higgs_recipes.audio.codec import Codec, load_codec
-from higgs_recipes.audio.random_codec import init_codec, synthetic_audio
+from higgs_recipes.audio.codec import Codec
+from higgs_recipes.audio.random_codec import synthetic_audio
 from higgs_recipes.audio.wav_file import write_wav_parts
-from higgs_recipes.benchmarks.generate import disable_eos, variant_sampling
+from higgs_recipes.benchmarks.generate import variant_sampling
+from higgs_recipes.benchmarks.random_models import load_random_codec, load_random_model, text_of_length
 from higgs_recipes.chatml import conversation
 from higgs_recipes.configs.benchmark import BenchmarkTextsConfig
-from higgs_recipes.configs.model import ModelConfig
 from higgs_recipes.constants import FRAMES_PER_SECOND
 from higgs_recipes.delay import delayed_length
 from higgs_recipes.devices import peak_memory_gib, reset_peak_memory, single_device, synchronize
 from higgs_recipes.generation.engine import Engine, open_engine
 from higgs_recipes.generation.generate import Request, build_prompts
-from higgs_recipes.modeling.model import load_model
-from higgs_recipes.modeling.random_model import random_checkpoint
-from higgs_recipes.output_folder import staged_folder
 
 
 RUNS = 2  # the second one is measured; the first one compiles, captures and allocates
@@ -50,14 +47,8 @@ def measure_texts(config: BenchmarkTextsConfig) -> Iterator[dict[str, Any]]:
         name: variant_sampling(name, config.variants[name] | {"max_seconds": config.clip_seconds})
         for name in config.selected(config.variants)
     }
-    base = random_checkpoint(config.model_config, folder=Path(config.checkpoint_dir), seed=config.seed)
-    model, tokenizer = load_model(ModelConfig(str(base), dtype=config.dtype), device=device)
-    disable_eos(model)
-    folder = Path(config.codec_dir)
-    if not folder.is_dir():
-        with staged_folder(folder, kind="benchmark") as staging:
-            init_codec(config.codec_config, seed=config.seed, output_dir=staging, device=device)
-    codec = load_codec(folder, revision=None, device=device)
+    model, tokenizer = load_random_model(config, device=device)
+    codec = load_random_codec(config, device=device)
 
     generator = torch.Generator().manual_seed(config.seed)
     shortest, longest = (round(seconds * FRAMES_PER_SECOND) for seconds in (config.min_seconds, config.clip_seconds))
@@ -119,7 +110,7 @@ def _request(length: int, ref_codes: Tensor, index: int, *, config: BenchmarkTex
     """The request of a text that is as long as a clip of a number of frames."""
     num_characters = round(length / FRAMES_PER_SECOND * config.characters_per_second)
     num_ref_characters = round(config.ref_seconds * config.characters_per_second)
-    text, ref_text = (("The tide comes in. " * number)[:number] for number in (num_characters, num_ref_characters))
+    text, ref_text = text_of_length(num_characters), text_of_length(num_ref_characters)
     row = {"text": text, "speaker_tag": "SPEAKER0", "ref_audio": "reference.wav", "ref_text": ref_text}
     turns = conversation(row, task="zero_shot_voice_cloning")
     return Request(turns, [ref_codes], seed=config.seed + index)

@@ -26,6 +26,20 @@ class BenchmarkConfig:
 
 
 @dataclass
+class RandomCodecConfig(BenchmarkConfig):
+    """Options of benchmarks of the codec; it has random weights, too."""
+
+    codec_config: str = option("", "JSON file of a HiggsAudioV2TokenizerConfig.")
+    codec_dir: str = option(
+        "outputs/benchmark_codec", "Folder of the codec with random weights, created on first use and kept."
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(bool(self.codec_config), "codec_config is missing: name a JSON file of a HiggsAudioV2TokenizerConfig")
+
+
+@dataclass
 class ModelBenchmarkConfig(BenchmarkConfig):
     """Options of benchmarks of the model; it has random weights, which affect neither speed nor memory."""
 
@@ -104,34 +118,25 @@ class BenchmarkGenerateConfig(ModelBenchmarkConfig):
 
 
 @dataclass
-class BenchmarkStreamConfig(ModelBenchmarkConfig):
+class BenchmarkStreamConfig(RandomCodecConfig, ModelBenchmarkConfig):
     """Measure the time to the first audio of streams that begin at the same time; the codec has random weights too."""
 
     dtype: Dtype = option("bfloat16", "Data type of the model's weights.")
-    codec_config: str = option("", "JSON file of a HiggsAudioV2TokenizerConfig.")
-    codec_dir: str = option(
-        "outputs/benchmark_codec", "Folder of the codec with random weights, created on first use and kept."
-    )
     streams: list[int] = option([1, 16], "Numbers of streams at once, with one measurement each.")
     text_characters: int = option(60, "Length of each text, in characters.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(not self.only, "only: the benchmark of streams has no variants; set streams")
-        require(bool(self.codec_config), "codec_config is missing: name a JSON file of a HiggsAudioV2TokenizerConfig")
         require(bool(self.streams) and min(self.streams) >= 1, f"streams must be positive, got {self.streams}")
         require(self.text_characters >= 1, f"text_characters must be positive, got {self.text_characters}")
 
 
 @dataclass
-class BenchmarkTextsConfig(ModelBenchmarkConfig):
+class BenchmarkTextsConfig(RandomCodecConfig, ModelBenchmarkConfig):
     """Measure many texts of many lengths, each with its own reference clip, from waveforms to wav files."""
 
     dtype: Dtype = option("bfloat16", "Data type of the model's weights.")
-    codec_config: str = option("", "JSON file of a HiggsAudioV2TokenizerConfig.")
-    codec_dir: str = option(
-        "outputs/benchmark_codec", "Folder of the codec with random weights, created on first use and kept."
-    )
     num_texts: int = option(1088, "Number of texts; Seed-TTS-eval has 1,088 in English.")
     min_seconds: float = option(2.0, "Shortest clip, in seconds; clip_seconds is the longest.")
     ref_seconds: float = option(3.0, "Length of the reference clips, in seconds.")
@@ -140,7 +145,6 @@ class BenchmarkTextsConfig(ModelBenchmarkConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(bool(self.codec_config), "codec_config is missing: name a JSON file of a HiggsAudioV2TokenizerConfig")
         self.check_names(self.variants)
         for name, values in self.variants.items():
             require_fields(SamplingConfig, values, where=f"variant {name!r}")
@@ -158,13 +162,9 @@ ARITHMETIC = ("float32", "default", "tf32", "bfloat16", "float32_compiled", "tf3
 
 
 @dataclass
-class BenchmarkEncodeConfig(BenchmarkConfig):
+class BenchmarkEncodeConfig(RandomCodecConfig):
     """Measure encoding clips of equal length by a codec with random weights and evenly used codes."""
 
-    codec_config: str = option("", "JSON file of a HiggsAudioV2TokenizerConfig.")
-    codec_dir: str = option(
-        "outputs/benchmark_codec", "Folder of the codec with random weights, created on first use and kept."
-    )
     num_clips: int = option(64, "Number of synthetic clips to encode.")
     batch_sizes: list[int] = option([1, 16, 64], "Numbers of clips to encode together, with one measurement each.")
     arithmetic: list[str] = option(
@@ -173,7 +173,6 @@ class BenchmarkEncodeConfig(BenchmarkConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(bool(self.codec_config), "codec_config is missing: name a JSON file of a HiggsAudioV2TokenizerConfig")
         require(self.num_clips >= 1, f"num_clips must be positive, got {self.num_clips}")
         sizes = self.batch_sizes
         require(bool(sizes) and min(sizes) >= 1, f"batch_sizes must be positive, got {sizes}")

@@ -8,6 +8,7 @@ from higgs_recipes.configs.benchmark import (
     BenchmarkStreamConfig,
     BenchmarkTextsConfig,
     BenchmarkTrainConfig,
+    RandomCodecConfig,
 )
 from higgs_recipes.configs.codec import FitCodecConfig
 from higgs_recipes.configs.corpus import EncodeConfig, ExportConfig, ImportConfig
@@ -50,6 +51,7 @@ REQUIRED: dict[type, dict[str, Any]] = {
     MetricModelsConfig: {},
     ModelConfig: {},
     SamplingConfig: {},
+    RandomCodecConfig: {"codec_config": "codec.json"},
     SFTConfig: {"datasets": ["codes"], "use_cpu": True, "report_to": "none"},
     SegmentConfig: {"sources": ["recordings"], "asr": "openai/whisper-large-v3"},
 }

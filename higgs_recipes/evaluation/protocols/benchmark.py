@@ -119,7 +119,8 @@ def finish(
     Args:
         scored: as from `score_texts`.
         clips: one per text of each system; a missing clip has no samples.
-        benchmark: as `report_text` and `detail_tables` read it.
+        benchmark: as `report_text` and `detail_tables` read it; without `warnings`, `anchors` and `anchors_note` it
+            has none.
         protocol: what the scores are, in words.
         origin: commit and split of the dataset.
     """
@@ -139,7 +140,7 @@ def finish(
         "n": len(scored["clips"]) - num_skipped,
         "skipped": num_skipped,
         "protocol": protocol,
-        "benchmark": {"id": config.protocol} | dict(benchmark),
+        "benchmark": {"id": config.protocol, "warnings": [], "anchors": [], "anchors_note": ""} | dict(benchmark),
         "dataset": public_name(config.dataset),
         "dataset_revision": origin.commit,
         "split": origin.split,

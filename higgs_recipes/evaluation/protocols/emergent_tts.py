@@ -82,9 +82,6 @@ def evaluate_emergent_tts(config: EvaluateConfig) -> Evaluation:
             "prompt are not those of the published board, so these scores do not compare with it. n is the number of "
             "judged texts."
         ),
-        "warnings": [],
-        "anchors": [],
-        "anchors_note": "",
     }
     evaluation = finish(
         config,

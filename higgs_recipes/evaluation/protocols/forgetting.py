@@ -68,9 +68,6 @@ def evaluate_forgetting(config: EvaluateConfig) -> Evaluation:
             "All probe texts together; the abilities are compared one by one below. Event tags are not scored "
             "themselves: the words around them are."
         ),
-        "warnings": [],
-        "anchors": [],
-        "anchors_note": "",
     }
     evaluation = finish(
         config,

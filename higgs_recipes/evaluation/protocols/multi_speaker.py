@@ -70,7 +70,6 @@ def evaluate_multi_speaker(config: EvaluateConfig) -> Evaluation:
             "the dialogues; n is the number of dialogues with a score. WER is over the whole dialogue without speaker "
             f"tags. Definition of the {DEFINITION}. Embeddings: {models.speaker.score_name}."
         ),
-        "warnings": [],
         "anchors": ANCHORS,
         "anchors_note": ANCHORS_NOTE,
     }
