@@ -24,11 +24,19 @@ BLOCK = 16  # items of `map_shared` that stay together: batches of metric models
 Item, Result = TypeVar("Item"), TypeVar("Result")
 
 
+def join_processes(*, timeout: timedelta = timedelta(days=7)) -> PartialState:
+    """The state of this process in a script whose processes share the work.
+
+    Args:
+        timeout: longer than accelerate's 10 minutes, because processes wait for the slowest share.
+    """
+    # Without `cpu`, accelerate takes two processes without a GPU for two separate runs.
+    return PartialState(cpu=not torch.accelerator.is_available(), timeout=timeout)
+
+
 def shared_device() -> torch.device:
     """The device of this process in a script whose processes share the work; only the main process logs progress."""
-    # Without `cpu`, accelerate takes two processes without a GPU for two separate runs. The timeout is longer than the
-    # default of 10 minutes, because processes wait for the slowest share.
-    state = PartialState(cpu=not torch.accelerator.is_available(), timeout=timedelta(days=7))
+    state = join_processes()
     if not state.is_main_process:
         logging.getLogger("higgs_recipes").setLevel(logging.WARNING)
     return state.device

@@ -7,12 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
-from datetime import timedelta
 from pathlib import Path, PurePath
 from typing import Any
-
-import torch
-from accelerate import PartialState
 
 from higgs_recipes.audio.codec import Codec, load_codec
 from higgs_recipes.configs.corpus import EncodeConfig
@@ -28,6 +24,7 @@ from higgs_recipes.hub.public import public_path, public_record
 from higgs_recipes.output_folder import staged_output
 from higgs_recipes.provenance import git_commit, library_versions
 from higgs_recipes.rejects import Reject
+from higgs_recipes.shared_work import join_processes
 
 
 logger = logging.getLogger(__name__)
@@ -64,9 +61,7 @@ def encode_corpus(
     Raises:
         InputError: as `load_codec`, `load_corpus` and `split_rows`; `output_dir` is not empty; the disk is full.
     """
-    # Without `cpu`, accelerate takes two processes without a GPU for two separate runs. The timeout is longer than the
-    # default of 10 minutes, because processes wait for each other while one reads or writes.
-    state = PartialState(cpu=not torch.accelerator.is_available(), timeout=timedelta(days=7))
+    state = join_processes()
     with ExitStack() as stack:
         if state.is_main_process:  # first, so that an existing folder is refused before hours of encoding
             folder = stack.enter_context(staged_output(config, kind="encode"))

@@ -12,8 +12,6 @@ from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
 
-import torch
-from accelerate import PartialState
 from tqdm.auto import tqdm
 
 from higgs_recipes import __version__
@@ -30,6 +28,7 @@ from higgs_recipes.output_folder import check_output, remove_leftovers
 from higgs_recipes.provenance import git_commit, library_versions
 from higgs_recipes.rejects import Reject, count_rejects
 from higgs_recipes.run_lock import lock_output
+from higgs_recipes.shared_work import join_processes
 
 
 logger = logging.getLogger(__name__)
@@ -55,8 +54,7 @@ def segment_recordings(config: SegmentConfig) -> dict[str, Any]:
 
 
 def _segment_recordings(config: SegmentConfig) -> dict[str, Any]:
-    # Without cpu=True, accelerate treats two processes without a GPU as two separate runs.
-    state = PartialState(cpu=not torch.accelerator.is_available(), timeout=_TIMEOUT)
+    state = join_processes(timeout=_TIMEOUT)
     if state.is_main_process:
         target = real_path(config.output_dir)
         remove_leftovers(target)

@@ -29,7 +29,6 @@ from higgs_recipes.normalizers import TextRule
 from higgs_recipes.shared_work import map_shared, shared_errors
 
 
-MISSING_RATE = 1.0  # the error rate of a clip that is missing
 HIGH_RATE = 0.5
 RECORDED = ("real", "codec")
 
